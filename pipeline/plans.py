@@ -1,0 +1,22 @@
+"""The frozen plans of one generation of the definitions, as the stages receive them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.activation import ActivationPlan
+from pipeline.identity import IdentityRules
+from pipeline.segments import SegmentsPlan
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPlan:
+    """Everything people defined, compiled: what a stage applies to the records of one generation."""
+
+    generation: int
+    identity: IdentityRules
+    segments: SegmentsPlan
+    activation: ActivationPlan
+
+
+Plans = Callable[[int], GenerationPlan]
+"""Gives the plan of a generation; blocks until its definitions are loaded."""

@@ -1,0 +1,417 @@
+"""The messages that travel between rooms: one struct per record of every topic.
+
+Conventions: times are milliseconds since the epoch, UTC; identifiers are texts ``namespace:value`` in the internal
+topics (events, identity-edges, links) and `{namespace, value}` in the public ones; a topic that carries several
+kinds of record tells them apart by `kind`. `schemas/` holds the Avro schema of each.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+Entity = Literal["person", "account"]
+
+# ---------------------------------------------------------------------------------------------------------- events
+
+
+class Event(Struct, tag_field="kind", tag="event", omit_defaults=True):
+    """A clean event. `identifiers` stand strongest first: the first is the route. `time` <= `received`.
+
+    `event` is the name rules refer to: that of a track call, or `Page Viewed`, `Screen Viewed`, `Identify`, `Group`,
+    `Alias`. `source` is the position of the raw record, "topic/partition/offset".
+    """
+
+    message_id: str
+    type: str
+    event: str
+    identifiers: list[str]
+    time: int
+    received: int
+    source: str = ""
+    properties: dict[str, Any] = {}
+    traits: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    group_id: str | None = None
+    contract: str | None = None
+    flags: list[str] = []
+
+
+class Marker(Struct, tag_field="kind", tag="marker", omit_defaults=True):
+    """From this offset on, events of the partition belong to `generation` of the definitions."""
+
+    generation: int
+    received: int
+
+
+class CaughtUp(Struct, tag_field="kind", tag="caught_up", omit_defaults=True):
+    """Ingest had read its sources to their end at `received`: everything accepted before stands before this record."""
+
+    received: int
+
+
+class Ready(Struct, tag_field="kind", tag="ready", omit_defaults=True):
+    """Every partition has folded its history into `generation`; evaluation may move to it."""
+
+    generation: int
+    received: int
+
+
+EventsRecord = Event | Marker | CaughtUp | Ready
+
+
+class DeadLetter(Struct, omit_defaults=True):
+    """A record that could not be used. `value` and `key` are the original bytes (base64 in JSON)."""
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    at: int
+    value: bytes | None = None
+    key: bytes | None = None
+    stage: str = "ingest"
+    pointer: str = ""
+
+
+# -------------------------------------------------------------------------------------------------- identity-edges
+
+
+class Evidence(Struct, tag_field="kind", tag="evidence", omit_defaults=True):
+    """Two identifiers stood in one event. `a` < `b` as texts; `route` is the actor that saw it."""
+
+    a: str
+    b: str
+    first: int
+    last_received: int
+    route: str
+
+
+class Unlink(Struct, tag_field="kind", tag="unlink", omit_defaults=True):
+    """Take back the edge a-b, or every edge of `a` if `b` is empty: it counts only if last received after `received`;
+    with `forever`, never again."""
+
+    a: str
+    received: int
+    b: str = ""
+    forever: bool = False
+    actor: str = ""
+
+
+class Relink(Struct, tag_field="kind", tag="relink", omit_defaults=True):
+    """Undo an unlink of a-b (of all edges of `a` if `b` is empty): the evidence counts as if it had not been unlinked."""
+
+    a: str
+    received: int
+    b: str = ""
+    actor: str = ""
+
+
+class Release(Struct, tag_field="kind", tag="release", omit_defaults=True):
+    """Release an identifier from quarantine; its edges count again, up to a threshold counted anew from here."""
+
+    identifier: str
+    received: int
+    actor: str = ""
+
+
+class EraseRequest(Struct, tag_field="kind", tag="erase_request", omit_defaults=True):
+    """Forget the person who holds `identifier`."""
+
+    identifier: str
+    received: int
+    request_id: str = ""
+
+
+class RulesChanged(Struct, tag_field="kind", tag="rules", omit_defaults=True):
+    """From here on identity is resolved under the rules of `generation`."""
+
+    generation: int
+    received: int
+
+
+class BackfillDone(Struct, tag_field="kind", tag="backfill_done", omit_defaults=True):
+    """Partition `partition` has folded its history into `generation`."""
+
+    generation: int
+    partition: int
+    received: int
+
+
+EdgesRecord = Evidence | Unlink | Relink | Release | EraseRequest | RulesChanged | BackfillDone
+
+# ----------------------------------------------------------------------------------------------------------- links
+# `clock` is the sender's: a receiver's clock is never behind what it was told.
+
+
+class Tick(Struct, tag_field="kind", tag="tick"):
+    """Time has come to `clock`."""
+
+    clock: int
+
+
+class Forward(Struct, tag_field="kind", tag="forward", omit_defaults=True):
+    """An event on its one hop from its route to the holder `to`, for the part named `fragment`."""
+
+    to: str
+    fragment: str
+    event: Event
+    position: tuple[int, int]
+    generation: int
+    clock: int
+    birth: int = 0
+
+
+class Assign(Struct, tag_field="kind", tag="assign", omit_defaults=True):
+    """The fragment of `identifier` belongs to the profile named `name` since `epoch`."""
+
+    identifier: str
+    name: str
+    epoch: int
+    reason: str
+    clock: int
+
+
+class Recall(Struct, tag_field="kind", tag="recall", omit_defaults=True):
+    """`holder` shall give `fragment` to `to`."""
+
+    holder: str
+    fragment: str
+    to: str
+    epoch: int
+    reason: str
+    clock: int
+    birth: int = 0
+
+
+class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
+    """A fragment, or a disjoint piece of one, on its way to the holder `to`.
+
+    `state` is the encoded fragment (None: empty); `origin` the identifier that named the profile it leaves, `alive`
+    whether that profile lives on, `memberships` the segments it was a member of.
+    """
+
+    to: str
+    fragment: str
+    epoch: int
+    reason: str
+    clock: int
+    state: bytes | None = None
+    birth: int = 0
+    origin: str = ""
+    alive: bool = False
+    memberships: list[str] = []
+    last: bool = True
+
+
+class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):
+    """Route `route` no longer counts as having sent a-b; if it saw the edge after `received`, it sends it again."""
+
+    route: str
+    a: str
+    b: str
+    received: int
+    clock: int
+
+
+class Erase(Struct, tag_field="kind", tag="erase", omit_defaults=True):
+    """Everything the actor `identifier` knew before `epoch` is gone for good."""
+
+    identifier: str
+    epoch: int
+    clock: int
+    name: str = ""
+    request_id: str = ""
+
+
+class Sweep(Struct, tag_field="kind", tag="sweep", omit_defaults=True):
+    """Go on evaluating every profile of the partition under `generation`, from the state key `after`."""
+
+    generation: int
+    clock: int
+    after: bytes = b""
+
+
+LinksRecord = Tick | Forward | Assign | Recall | Absorb | Forget | Erase | Sweep
+
+# ------------------------------------------------------------------------------------------- what the world is told
+
+
+class IdentifierPair(Struct, frozen=True):
+    """A public identifier."""
+
+    namespace: str
+    value: str
+
+
+class Cause(Struct, omit_defaults=True):
+    """What made a change: the message and its position in `events`, where it was one."""
+
+    message_id: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+
+SegmentCause = Literal[
+    "event", "timer", "merge", "split", "consent", "backfill", "definition", "expired", "erase"
+]
+
+
+class SegmentChange(Struct, omit_defaults=True):
+    """A profile entered or left a segment (DESIGN section 3). `at` is when it became true, `decided_at` the clock."""
+
+    profile_id: str
+    entity: str
+    segment: str
+    version: int
+    change: Literal["entered", "exited"]
+    at: int
+    decided_at: int
+    sequence: int
+    cause: SegmentCause
+    evidence: Cause
+    late: bool
+    identifiers: list[IdentifierPair]
+    continues: list[str] = []
+    approximate: bool = False
+    moved_to: str | None = None
+
+
+class SegmentMember(Struct, omit_defaults=True):
+    """One present membership; the key is "segment/profile_id"."""
+
+    segment: str
+    profile_id: str
+    entity: str
+    version: int
+    since: int
+    sequence: int
+
+
+class Total(Struct):
+    """How often an event was performed, and the first and last event time."""
+
+    count: int
+    first: int
+    last: int
+
+
+class Membership(Struct, omit_defaults=True):
+    """A membership as a profile shows it."""
+
+    since: int
+    sequence: int
+    version: int
+
+
+class ProfileDocument(Struct, omit_defaults=True):
+    """A profile as `profiles` shows it: the current truth about one person or account.
+
+    `identifiers` holds the strongest 100; `identifiers_total` counts all of them.
+    """
+
+    profile_id: str
+    entity: str
+    identifiers: list[IdentifierPair]
+    identifiers_total: int
+    traits: dict[str, Any] = {}
+    computed: dict[str, Any] = {}
+    consents: dict[str, Any] = {}
+    totals: dict[str, Total] = {}
+    segments: dict[str, Membership] = {}
+    accounts: list[str] = []
+    first_seen: int = 0
+    last_seen: int = 0
+
+
+class ProfileChange(Struct, omit_defaults=True):
+    """One change of a profile. The fold of these is `profiles`:
+
+    `created` and `split` begin a profile, `updated` changes one: each key of `set` replaces that section's entry
+    (`{"traits": {"plan": "pro"}}`; a section that is no mapping is replaced whole), each of `unset` removes entries
+    (`{"segments": ["lapsed"]}`). `merged`, `expired` and `erased` end it; `merged` says into which (`into`).
+    """
+
+    profile_id: str
+    entity: str
+    change: Literal["created", "updated", "merged", "split", "expired", "erased"]
+    at: int
+    decided_at: int
+    cause: str
+    evidence: Cause
+    set: dict[str, Any] = {}
+    unset: dict[str, list[str]] = {}
+    into: str | None = None
+    origin: str | None = None
+
+
+class IdentityPointer(Struct, omit_defaults=True):
+    """Where an identifier, or a retired profile_id, leads now. The key of an identifier's record is its text."""
+
+    profile_id: str
+    epoch: int
+    retired: bool = False
+
+
+class IdentityConflict(Struct, omit_defaults=True):
+    """Evidence that was not followed, and why."""
+
+    a: str
+    b: str
+    first: int
+    reason: str
+    detail: str
+    epoch: int
+
+
+class Delivery(Struct, omit_defaults=True):
+    """One thing to do at one destination. `delivery_id` is stable: a repetition carries the same."""
+
+    delivery_id: str
+    destination: str
+    profile_id: str
+    action: Literal["segment_entered", "segment_exited", "profile_changed", "profile_deleted", "event"]
+    at: int
+    decided_at: int
+    identifiers: list[IdentifierPair]
+    segment: str | None = None
+    cause: str = "event"
+    body: dict[str, Any] = {}
+
+
+# ----------------------------------------------------------------------------------------------------- definitions
+
+
+class Definition(Struct, omit_defaults=True):
+    """One version of something people wrote. The key is "kind/name/version"; `body` is the validated definition."""
+
+    kind: Literal["segment", "identity", "contract", "destination", "trait"]
+    name: str
+    version: int
+    body: dict[str, Any]
+    owner: str = "file"
+    applied_at: int = 0
+    applied_by: str = ""
+
+
+class Generation(Struct, omit_defaults=True):
+    """The whole set of definitions in force; the key is "generation/number".
+
+    `members` maps "kind/name" to the version in force, `leaves` the id of each leaf to the generation since which it
+    has been there without a break, `paused` lists "kind/name".
+    """
+
+    number: int
+    members: dict[str, int]
+    leaves: dict[str, int] = {}
+    paused: list[str] = []
+    applied_at: int = 0
+
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+decode_events_record = msgspec.json.Decoder(EventsRecord).decode
+decode_edges_record = msgspec.json.Decoder(EdgesRecord).decode
+decode_links_record = msgspec.json.Decoder(LinksRecord).decode

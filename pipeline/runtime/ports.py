@@ -1,0 +1,99 @@
+"""What a stage may see of the runtime.
+
+A stage is a pure function of the records it consumed. It meets the world through three things only: the `Record` it
+is given, the `State` it reads and writes, and the `Outputs` it sends. The same protocols stand before Kafka and
+RocksDB, and before the memory adapters of the tests.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+
+class Record(NamedTuple):
+    """One consumed record. `topic` is the logical name, without the workspace's prefix; `timestamp_ms` is Kafka's."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class State(Protocol):
+    """A task's state as a stage sees it: committed values under the overlay of the running batch.
+
+    Values are decoded objects, kept in a bounded cache across batches. An object that `get` returned may be changed
+    in place, if it is `put` again in the same step: the runtime encodes what was put, once per batch, and forgets
+    every object the batch touched when the batch is aborted.
+    """
+
+    def get(self, key: bytes) -> Any | None:
+        """The value under `key`, or None."""
+        ...
+
+    def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
+        """Keep `value` under `key`; `wake_at` (ms, 0 for never) enters `key` in the time index, replacing its entry."""
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Remove `key` and its entry in the time index."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
+        """All keys that start with `prefix`, in byte order, the overlay included."""
+        ...
+
+    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` entries (wake_at, key) of the time index with wake_at <= until_ms, earliest first, then by key.
+        An entry stays until its key is put again or deleted."""
+        ...
+
+    def first_wake(self) -> int | None:
+        """The earliest wake_at in the time index, or None."""
+        ...
+
+
+class Outputs(Protocol):
+    """What a stage sends. Everything sent in a batch becomes visible in one transaction, or not at all."""
+
+    def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
+        """Append a record to a log topic; without a partition, murmur2 of the key chooses it."""
+        ...
+
+    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Set the value of a key in a compacted topic (None: a tombstone). The last one of a transaction is written."""
+        ...
+
+
+class Stage(Protocol):
+    """One stage of the pipeline, as one task runs it. Pure: no clock, no random number, no I/O.
+
+    The runtime makes one stage object per task. What a stage keeps in its own attributes must be a cache: after a
+    crash it is made anew, from the state alone; after an abort `forget` is called.
+    """
+
+    def step(self, record: Record, state: State, out: Outputs) -> None:
+        """Consume one record."""
+        ...
+
+    def finish(self, state: State, out: Outputs) -> None:
+        """End a micro-batch: send what is sent once per batch (the compacted topics)."""
+        ...
+
+    def wake(self, state: State, out: Outputs, now_ms: int) -> None:
+        """Called between batches by the door that owns the clock; may send a tick to the stage's own input."""
+        ...
+
+    def forget(self) -> None:
+        """Drop every cache: the batch was aborted and its changes to the state never happened."""
+        ...
+
+    def encode(self, key: bytes, value: Any) -> bytes:
+        """The stored form of a value."""
+        ...
+
+    def decode(self, key: bytes, data: bytes) -> Any:
+        """The value of a stored form."""
+        ...

@@ -1,0 +1,48 @@
+"""Which topic leads to which room, with which key: the table of DESIGN section 2 as data."""
+
+from typing import Literal, NamedTuple
+
+DAY_MS = 86_400_000
+
+
+class Topic(NamedTuple):
+    """A topic by its logical name. `partitions` None means the workspace's partition count."""
+
+    name: str
+    key: str
+    cleanup: Literal["delete", "compact"]
+    partitions: int | None = None
+    retention_ms: int = -1
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic("raw", "the producer's choice", "delete", None, 7 * DAY_MS),
+    Topic("events", "keyed hash of the routing identifier", "delete"),
+    Topic("dead-letters", "as the source record", "delete", None, 90 * DAY_MS),
+    Topic("identity-edges", "none: one partition", "delete", 1),
+    Topic("identity-decisions", "what was decided", "compact", 1),
+    Topic("identity-conflicts", "identifier", "delete", None, 90 * DAY_MS),
+    Topic("links", "keyed hash of the identifier", "delete"),
+    Topic("unify-changelog", "state key", "compact"),
+    Topic("identity-changelog", "state key", "compact", 1),
+    Topic("profiles", "profile_id", "compact"),
+    Topic("identities", "identifier, or retired profile_id", "compact"),
+    Topic("profile-changes", "profile_id", "delete", None, 30 * DAY_MS),
+    Topic("segment-changes", "profile_id", "delete", None, 30 * DAY_MS),
+    Topic("segment-members", "segment/profile_id", "compact"),
+    Topic("definitions", "kind/name/version", "compact", 1),
+)
+DELIVERIES = Topic("deliveries.", "profile_id", "delete", None, 7 * DAY_MS)
+
+
+class Role(NamedTuple):
+    """A stage as the runtime runs it: its input topics (co-partitioned when stateful) and its changelog."""
+
+    name: str
+    inputs: tuple[str, ...]
+    changelog: str | None
+
+
+INGEST = Role("ingest", ("raw",), None)
+IDENTITY = Role("identity", ("identity-edges",), "identity-changelog")
+UNIFY = Role("unify", ("events", "links"), "unify-changelog")
