@@ -1,0 +1,174 @@
+"""How a raw identifier becomes the one spelling under which it is known, and what is no identifier at all.
+
+    normaliser  does
+    none        trims, composes Unicode (NFC)
+    lower       the same, then lower case
+    email       the same, then demands local@domain; plus-tags stay unless the namespace strips them
+    phone       E.164 with the namespace's default region; an extension is kept, because a switchboard is not a person
+    digits      keeps the decimal digits only
+
+Every normaliser is idempotent: what it gave, it gives again.
+"""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import phonenumbers
+
+NormaliserName = Literal["none", "lower", "email", "phone", "digits"]
+NORMALISERS: tuple[str, ...] = get_args(NormaliserName)
+
+MAX_VALUE_BYTES = 512
+
+# Stripped at both ends besides white space: a byte order mark and the zero-width characters that come with copying.
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb\\"
+_BRACKETS = "(){}<>"
+_MAX_WRAPPINGS = 4
+
+_JUNK_WORDS = frozenset(
+    {"", "null", "undefined", "none", "nan", "[object object]", "anonymous", "guest", "unknown", "-1"}
+)
+
+
+class Junk(NamedTuple):
+    """Why a value is no identifier. `reason` is one of JUNK_REASONS."""
+
+    reason: str
+
+
+JUNK_REASONS: dict[str, str] = {
+    "junk_value": "a placeholder that stands for nobody (null, undefined, anonymous, zeros, …)",
+    "blocked_pattern": "matches a blocked pattern of the identity rules",
+    "wrong_type": "an identifier must be a text or a whole number",
+    "too_long": f"longer than {MAX_VALUE_BYTES} bytes",
+    "control_characters": "contains control characters",
+    "not_email": "not an e-mail address",
+    "not_phone": "not a phone number that can be brought to E.164; a national form needs a default region",
+    "no_digits": "contains no digits",
+    "bad_namespace": "a namespace is 1 to 64 letters, digits, '_', '-' or '.'",
+}
+
+JUNK_VALUE = Junk("junk_value")
+BLOCKED_PATTERN = Junk("blocked_pattern")
+WRONG_TYPE = Junk("wrong_type")
+TOO_LONG = Junk("too_long")
+CONTROL_CHARACTERS = Junk("control_characters")
+NOT_EMAIL = Junk("not_email")
+NOT_PHONE = Junk("not_phone")
+NO_DIGITS = Junk("no_digits")
+BAD_NAMESPACE = Junk("bad_namespace")
+
+
+def as_text(raw: object) -> str | Junk:
+    """The text of a raw identifier: texts and whole numbers have one, everything else is junk."""
+    if isinstance(raw, str):
+        return raw
+    if raw is None:
+        return JUNK_VALUE
+    if isinstance(raw, bool):
+        return WRONG_TYPE
+    if isinstance(raw, int):
+        return str(raw)
+    # Some producers know only floating numbers. Past 2**53 neighbours share one float, so two people would share an id.
+    if isinstance(raw, float) and raw.is_integer() and abs(raw) < 2**53:
+        return str(int(raw))
+    return WRONG_TYPE
+
+
+def trim(text: str) -> str | Junk:
+    """Trim and compose a text, within the bounds that hold for every identifier."""
+    if len(text) > 4 * MAX_VALUE_BYTES:
+        return TOO_LONG
+    if text.isascii():
+        text = text.strip()
+        if not text.isprintable():
+            return CONTROL_CHARACTERS
+        return text if len(text) <= MAX_VALUE_BYTES else TOO_LONG
+    text = _strip(unicodedata.normalize("NFC", text))
+    # Surrogates (Cs) have no UTF-8 form: a key could not be made of them.
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+        return CONTROL_CHARACTERS
+    return text if len(text.encode()) <= MAX_VALUE_BYTES else TOO_LONG
+
+
+def _strip(text: str) -> str:
+    while True:
+        stripped = text.strip().strip(_INVISIBLE)
+        if stripped == text:
+            return text
+        text = stripped
+
+
+def is_junk(text: str) -> bool:
+    """Whether a trimmed text stands for nobody: bare, in quotes or in brackets, in any case."""
+    bare = text
+    for _ in range(_MAX_WRAPPINGS):
+        if bare.casefold() in _JUNK_WORDS or _all_zero(bare):
+            return True
+        inner = bare.strip(_QUOTES).strip(_BRACKETS).strip()
+        if inner == bare:
+            return False
+        bare = inner
+    return False
+
+
+def _all_zero(text: str) -> bool:
+    # "+0" and "0.0" are zeros too, and so is the zero UUID, with or without hyphens.
+    return "0" in text and not text.strip("0-+.: ")
+
+
+def none(text: str, region: str | None) -> str | Junk:
+    """As it is."""
+    return text
+
+
+def lower(text: str, region: str | None) -> str | Junk:
+    """Lower case."""
+    return unicodedata.normalize("NFC", text.lower())
+
+
+def email(text: str, region: str | None) -> str | Junk:
+    """A lower-case e-mail address."""
+    lowered = unicodedata.normalize("NFC", text.lower())
+    local, at, domain = lowered.rpartition("@")
+    if not (local and at and domain) or lowered != "".join(lowered.split()):
+        return NOT_EMAIL
+    # A form that sends the word for an empty field as one half of an address names nobody either.
+    return JUNK_VALUE if is_junk(local) and is_junk(domain) else lowered
+
+
+def without_plus_tag(address: str) -> str:
+    """An address without its plus-tag: "ann+news@x.io" is "ann@x.io"; a local part that is all tag stays."""
+    local, _, domain = address.rpartition("@")
+    name = local.partition("+")[0]
+    return f"{name}@{domain}" if name else address
+
+
+def phone(text: str, region: str | None) -> str | Junk:
+    """A phone number in E.164, an extension behind it as ";ext=12"."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return NOT_PHONE
+    # Possible, not valid: numbering plans grow faster than any library's copy of them.
+    if not phonenumbers.is_possible_number(number):
+        return NOT_PHONE
+    formatted: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return f"{formatted};ext={number.extension}" if number.extension else formatted
+
+
+def digits(text: str, region: str | None) -> str | Junk:
+    """The decimal digits."""
+    kept = "".join(str(unicodedata.decimal(character)) for character in text if character.isdecimal())
+    return kept or NO_DIGITS
+
+
+FUNCTIONS: dict[str, Callable[[str, str | None], str | Junk]] = {
+    "none": none,
+    "lower": lower,
+    "email": email,
+    "phone": phone,
+    "digits": digits,
+}
