@@ -1,0 +1,57 @@
+# Everything here works in a fresh clone, with empty caches, on a machine that has only Python 3.11, Java 17 and Maven.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# make run ONCE=1: stop by itself when nothing has happened for a while.
+UP_FLAGS := $(if $(filter-out 0,$(ONCE)),--exit-when-idle 15)
+# make test ARGS="-k lapsed": passed on to pytest.
+ARGS ?=
+# Tests of the rooms run side by side; those on a broker one after the other, for they measure time.
+WORKERS ?= 2
+SEEDS ?= 200
+FIRST ?= 1
+
+.PHONY: help install run test test-rooms test-kafka check format attack simulate clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(INSTALLED) ## install into .venv
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found. Install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+run: install ## the whole job on this machine, with the sample shop; ONCE=1 stops by itself
+	$(BIN)/headwater up $(UP_FLAGS)
+
+test: test-rooms test-kafka ## all tests, on a real broker
+
+test-rooms: install ## the tests that need no broker
+	$(BIN)/python -m pytest tests --ignore tests/kafka -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-kafka: install ## the tests on a real broker
+	$(BIN)/python -m pytest tests/kafka $(ARGS)
+
+check: install ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## put the code into its common form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+attack: install ## the fault campaign on a real broker; ARGS="--minutes 60" for longer
+	$(BIN)/python -m tests.kafka.attack $(ARGS)
+
+simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+
+clean: ## remove what was installed and cached in this folder (never any state)
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
