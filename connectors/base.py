@@ -1,0 +1,123 @@
+"""What a connector is: a class that hands deliveries to one destination and says what became of each.
+
+The whole contract:
+
+- `deliver` gets 1 to `max_batch` deliveries and returns one `Outcome` for each, in the same order. It blocks; the
+  deliver role calls it from up to `concurrency` threads at a time, never twice at once for one profile.
+- Every delivery may come again with the same `delivery_id`, after a crash or an answer that never came. Pass the id on
+  as an idempotency key, or write so that a repetition changes nothing.
+- `delivered`: the destination has it for good. `retry`: perhaps later (the deliver role waits, counts, and gives up in
+  the end). `rejected`: never, whatever one does: this very delivery is at fault.
+- An exception counts as `retry` for the whole batch; what the connector meant to say is better said by an outcome.
+- Options are a pydantic model. A secret is always a `SecretReference`, read when the connector opens, never stored.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from pipeline.records import Delivery
+
+
+class Outcome(NamedTuple):
+    """What became of one delivery. `detail` is for people and ends in logs and dead letters: no secrets in it.
+
+    `retry_after_ms`: the destination asked to be left alone for so long.
+    """
+
+    status: Literal["delivered", "retry", "rejected"]
+    detail: str = ""
+    retry_after_ms: int | None = None
+
+
+_DELIVERED = Outcome("delivered")
+
+
+def delivered() -> Outcome:
+    """The destination has it for good."""
+    return _DELIVERED
+
+
+def retry(detail: str, retry_after_ms: int | None = None) -> Outcome:
+    """Not now: the destination, or the way to it, is at fault."""
+    return Outcome("retry", detail, retry_after_ms)
+
+
+def rejected(detail: str) -> Outcome:
+    """Never: this delivery is at fault, and would be refused again."""
+    return Outcome("rejected", detail)
+
+
+class Options(BaseModel):
+    """The options of a connector, as they stand in a destination's definition. Unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SecretReference(Options):
+    """Where a secret is found: `{env: NAME}` or `{file: path}`. The secret itself never stands in a definition."""
+
+    env: str | None = None
+    file: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_literal(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            # The value is not repeated: it may be the secret itself.
+            raise ValueError("a secret never stands in a definition: write {env: NAME} or {file: path}")
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give either `env` or `file`")
+        return self
+
+    def read(self) -> str:
+        """The secret, without surrounding white space. Raises ValueError, naming the place, when it is not there."""
+        if self.env is not None:
+            text = os.environ.get(self.env, "").strip()
+            place = f"the environment variable {self.env}"
+        else:
+            assert self.file is not None
+            place = f"the file {self.file}"
+            try:
+                text = Path(self.file).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"the secret is not in {place}: {error.strerror}") from None
+        if not text:
+            raise ValueError(f"the secret is not in {place}: it is empty or not set")
+        return text
+
+
+class Connector:
+    """The base of all connectors. A kind is a subclass; an instance serves one destination.
+
+    Class attributes: `kind` as definitions name it; `mode` where a definition names none; `max_batch` and
+    `concurrency` likewise defaults; `keeps_order` says that a batch may hold several deliveries of one profile,
+    because `deliver` goes through it in order and after a failure returns `retry` for that profile's later ones.
+    """
+
+    kind: ClassVar[str]
+    mode: ClassVar[Literal["audience", "trigger"]] = "trigger"
+    max_batch: ClassVar[int] = 1
+    concurrency: ClassVar[int] = 8
+    keeps_order: ClassVar[bool] = False
+    options_model: ClassVar[type[Options]] = Options
+
+    def __init__(self, destination: str, options: Any) -> None:
+        """Open the destination named `destination`; `options` is an instance of `options_model`.
+
+        Raises ValueError, saying what to do, when the set-up cannot work (a secret that is not there)."""
+        self.destination = destination
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Hand over 1 to `max_batch` deliveries; one outcome each, in the same order."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of connections and files. No `deliver` is under way then."""

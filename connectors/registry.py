@@ -1,0 +1,38 @@
+"""The kinds of destinations there are: those that come along, and those other packages bring by entry point."""
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from connectors.base import Connector
+
+GROUP = "headwater.destinations"
+_BUILT_IN = {
+    "file": "connectors.file:FileConnector",
+    "webhook": "connectors.webhook:WebhookConnector",
+}
+
+
+class UnknownKindError(ValueError):
+    """A definition names a kind of destination that nothing installed provides."""
+
+
+@cache
+def connector_kind(kind: str) -> type[Connector]:
+    """The connector class of a kind. Modules are imported when first asked for. Raises UnknownKindError."""
+    if kind in _BUILT_IN:
+        module, _, name = _BUILT_IN[kind].partition(":")
+        found = getattr(import_module(module), name)
+    else:
+        entries = [entry for entry in entry_points(group=GROUP) if entry.name == kind]
+        if not entries:
+            raise UnknownKindError(f"there is no destination kind {kind!r}; known: {', '.join(connector_kinds())}")
+        found = entries[0].load()
+    if not (isinstance(found, type) and issubclass(found, Connector)):
+        raise UnknownKindError(f"the destination kind {kind!r} is not a connectors.Connector class")
+    return found
+
+
+def connector_kinds() -> list[str]:
+    """The names of all kinds, sorted."""
+    return sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=GROUP))})

@@ -1,0 +1,1 @@
+"""What people write: segments, traits, identity rules, contracts, destinations; validated, compiled to frozen plans."""
