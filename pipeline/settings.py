@@ -1,0 +1,318 @@
+"""The settings of one workspace on one machine: from `HEADWATER_*`, then `headwater.yaml`, then the defaults.
+
+`load()` reads them; everything else receives a `Settings` as an argument.
+"""
+
+import difflib
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as EnvironmentSourceError
+
+from pipeline.errors import SettingsError
+
+ENV_PREFIX = "HEADWATER_"
+DEFAULT_FILE = "headwater.yaml"
+SECRET_FILE = "secret"
+
+KafkaProperty = str | int | float | bool
+
+
+def _expanded(path: Path) -> Path:
+    return path.expanduser()
+
+
+FolderPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+def default_cache_dir() -> Path:
+    """Where jars and the like are kept: `$XDG_CACHE_HOME/headwater`, or `~/.cache/headwater`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "headwater"
+
+
+class Settings(BaseSettings):
+    """What one process must know of its workspace. A workspace is a prefix, with its own state and secret."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    bootstrap_servers: str | None = Field(
+        None, description="Addresses of the Kafka to use, host:port separated by commas. None: find or start one."
+    )
+    broker: Literal["auto", "docker", "local"] = Field(
+        "auto", description="Where a Kafka comes from without bootstrap_servers: docker, local (Java 17), or either."
+    )
+    prefix: str = Field(
+        "headwater.",
+        pattern=r"^[a-zA-Z0-9._-]*$",
+        max_length=100,
+        description="Begins the name of every topic, group and id of the workspace.",
+    )
+    partitions: int = Field(
+        4, ge=1, le=1000, description="Partitions of events, links and the topics that follow them. Fixed at creation."
+    )
+    replication_factor: int | None = Field(
+        None, ge=1, le=10, description="Copies of each partition. None: three, or as many as there are brokers."
+    )
+    sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("raw",),
+        min_length=1,
+        description="Topics that ingest reads. A name without a slash has the prefix; /name is taken as it is.",
+    )
+    secret: SecretStr | None = Field(
+        None, description="Secret of the workspace's keys and profile ids. Changing it makes every person a new one."
+    )
+    state_dir: FolderPath = Field(Path(".headwater"), description="Folder of the local state.")
+    cache_dir: FolderPath = Field(default_factory=default_cache_dir, description="Folder of what can be fetched again.")
+    definitions: tuple[FolderPath, ...] = Field((), description="Files and folders of definitions that `up` applies.")
+    slot: str = Field(
+        "0",
+        pattern=r"^[a-zA-Z0-9_-]+$",
+        max_length=50,
+        description="Name of this worker's place; a restart under the same slot goes on at once. Unique per role.",
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the metrics. None: none; 0: a free one."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address the metrics are served on.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    kafka: dict[str, KafkaProperty] = Field(
+        default_factory=dict, description="Any librdkafka property, for every client: security, timeouts, …"
+    )
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _split_sources(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("bootstrap_servers", mode="before")
+    @classmethod
+    def _join_servers(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            value = ",".join(map(str, value))
+        return value or None
+
+    @field_validator("kafka")
+    @classmethod
+    def _keep_what_the_engine_sets(cls, value: dict[str, KafkaProperty]) -> dict[str, KafkaProperty]:
+        for name in value:
+            if name in _ENGINE_PROPERTIES:
+                raise ValueError(f"`{name}` is set by the engine, which is only correct with its own value; remove it")
+        return value
+
+    def topic(self, name: str) -> str:
+        """The real name of a topic: the prefix before a logical name; `/name` stands outside of the workspace."""
+        return name[1:] if name.startswith("/") else self.prefix + name
+
+    def client_properties(self) -> dict[str, KafkaProperty]:
+        """What every Kafka client of the workspace starts from. SettingsError without an address."""
+        if not self.bootstrap_servers:
+            raise SettingsError(
+                "There is no address of a Kafka.",
+                "bootstrap_servers",
+                f"set {ENV_PREFIX}BOOTSTRAP_SERVERS=host:9092 (or it in {DEFAULT_FILE}), or run `headwater up`",
+            )
+        return {"bootstrap.servers": self.bootstrap_servers, "client.id": "headwater", **self.kafka}
+
+    def with_kafka(self, bootstrap_servers: str) -> "Settings":
+        """The same settings at another Kafka."""
+        return self.model_copy(update={"bootstrap_servers": bootstrap_servers})
+
+    @property
+    def runs_on_this_machine(self) -> bool:
+        """Whether the Kafka is (or will be) one of this machine: no address, or only loopback ones."""
+        if not self.bootstrap_servers:
+            return True
+        hosts = (address.strip().rpartition(":")[0].strip("[]") for address in self.bootstrap_servers.split(","))
+        return all(host in ("localhost", "::1") or host.startswith("127.") for host in hosts)
+
+    def secret_bytes(self) -> bytes:
+        """The workspace's secret. On one machine it is made once and kept in the state folder; else it must be set.
+
+        Every process of a workspace must have the same one: it decides keys, partitions and profile ids.
+        """
+        if self.secret is not None:
+            value = self.secret.get_secret_value().encode()
+            if not value:
+                raise SettingsError("The workspace's secret is empty.", "secret", _SECRET_ADVICE)
+            return value
+        if not self.runs_on_this_machine:
+            raise SettingsError(
+                f"The workspace at {self.bootstrap_servers} has no secret.",
+                "secret",
+                _SECRET_ADVICE,
+            )
+        return _kept_secret(self.state_dir / SECRET_FILE)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # `load` joins the sources, so that it can tell which one was wrong
+
+
+_SECRET_ADVICE = "make one (openssl rand -hex 32) and give the same to every process: "
+    f"{ENV_PREFIX}SECRET, or `secret` in {DEFAULT_FILE}"
+
+# The commit order depends on these; ENGINE facts and tests stand behind each.
+_ENGINE_PROPERTIES = frozenset(
+    {
+        "bootstrap.servers",
+        "transactional.id",
+        "enable.idempotence",
+        "acks",
+        "group.id",
+        "group.instance.id",
+        "group.protocol",
+        "partition.assignment.strategy",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "isolation.level",
+        "auto.offset.reset",
+        "partitioner",
+    }
+)
+
+# librdkafka's few properties that have no dots; an environment variable writes _ for the dot of all others.
+_PROPERTIES_WITH_UNDERSCORES = frozenset({"ssl_key", "ssl_certificate", "ssl_ca"})
+
+
+def load(file: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings. `overrides` (options of a command) stand above the environment, which stands above the file.
+
+    `file` None means `HEADWATER_CONFIG`, or `headwater.yaml` in the current folder if there is one. Of `kafka`, each
+    property counts by itself. SettingsError tells the setting, where its value came from, and what would be right.
+    """
+    path = file or (Path(os.environ["HEADWATER_CONFIG"]) if os.environ.get("HEADWATER_CONFIG") else None)
+    if path is not None and not path.is_file():
+        raise SettingsError("The settings file does not exist.", str(path), "name another one, or leave it out")
+    if path is None and Path(DEFAULT_FILE).is_file():
+        path = Path(DEFAULT_FILE)
+    _refuse_misspelt_variables()
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        environment = EnvSettingsSource(Settings)()
+    except EnvironmentSourceError as error:
+        raise SettingsError(
+            "An environment variable cannot be read.", str(error), "write lists and mappings as JSON"
+        ) from None
+    if isinstance(environment.get("kafka"), dict):
+        environment["kafka"] = {_property_name(name): value for name, value in environment["kafka"].items()}
+    layers = [_read(path) if path else {}, environment, given]
+    values = {name: value for layer in layers for name, value in layer.items()}
+    properties = [layer["kafka"] for layer in layers if isinstance(layer.get("kafka"), dict)]
+    if properties and isinstance(values["kafka"], dict):
+        values["kafka"] = {name: value for layer in properties for name, value in layer.items()}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise _explained(error, given, environment, path) from None
+
+
+def _property_name(name: str) -> str:
+    return name if name in _PROPERTIES_WITH_UNDERSCORES else name.replace("_", ".")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError("The settings file is not valid YAML.", f"{path}: {error}", "correct it") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise SettingsError(
+            "The settings file is not a mapping of names to values.", str(path), "write lines such as `partitions: 4`"
+        )
+    return values
+
+
+def _refuse_misspelt_variables() -> None:
+    known = {name.upper() for name in Settings.model_fields} | {"CONFIG"}
+    for variable in os.environ:
+        name = variable.removeprefix(ENV_PREFIX).split("__")[0]
+        if variable.startswith(ENV_PREFIX) and name not in known and difflib.get_close_matches(name, known, 1, 0.8):
+            raise SettingsError(
+                "This environment variable means nothing to Headwater.",
+                variable,
+                f"{_nearest(name, known, ENV_PREFIX)} Otherwise unset it.",
+            )
+
+
+def _nearest(name: str, known: set[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    if near:
+        return f"did you mean {prefix}{near[0]}?"
+    return "known are " + ", ".join(prefix + each for each in sorted(known))
+
+
+def _explained(
+    error: ValidationError, given: dict[str, Any], environment: dict[str, Any], path: Path | None
+) -> SettingsError:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    field = ".".join(map(str, first["loc"]))
+    if name in given:
+        where = f"option --{name.replace('_', '-')}"
+    elif name == "kafka":
+        where = f"{ENV_PREFIX}KAFKA__…, or `kafka` in {path or DEFAULT_FILE}"
+    elif name in environment:
+        where = f"environment variable {ENV_PREFIX}{name.upper()}"
+    else:
+        where = f"`{field}` in {path}"
+    if first["type"] == "extra_forbidden":
+        advice = _nearest(name, set(Settings.model_fields))
+        return SettingsError(f"There is no setting `{name}`.", where, advice)
+    description = Settings.model_fields[name].description if name in Settings.model_fields else ""
+    shown = "" if name in ("secret", "kafka") else f" (it is {first['input']!r})"
+    return SettingsError(
+        f"The setting `{field}` cannot be used: {first['msg'].removeprefix('Value error, ')}{shown}.",
+        where,
+        f"{name}: {description}",
+    )
+
+
+def _kept_secret(path: Path) -> bytes:
+    """The secret in `path`, made there once; two processes starting at the same moment end with the same one."""
+    try:
+        kept = path.read_text().strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # unlike a rename, it refuses to replace what another process wrote first
+        except FileExistsError:
+            pass  # the other process's secret is the secret
+        finally:
+            fresh.unlink()
+        kept = path.read_text().strip()
+    if not kept:
+        raise SettingsError(
+            "The kept secret is empty.", str(path), "restore it from a backup, or remove the state folder"
+        )
+    return kept.encode()
