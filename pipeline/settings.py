@@ -171,8 +171,10 @@ class Settings(BaseSettings):
         return (init_settings,)  # `load` joins the sources, so that it can tell which one was wrong
 
 
-_SECRET_ADVICE = "make one (openssl rand -hex 32) and give the same to every process: "
+_SECRET_ADVICE = (
+    "make one (openssl rand -hex 32) and give the same to every process: "
     f"{ENV_PREFIX}SECRET, or `secret` in {DEFAULT_FILE}"
+)
 
 # The commit order depends on these; ENGINE facts and tests stand behind each.
 _ENGINE_PROPERTIES = frozenset(
