@@ -1,0 +1,183 @@
+"""Reading and writing topics at the doors: for commands and live views, outside of the engine and its transactions.
+
+Everything here reads `read_committed`: what an aborted transaction wrote never happened.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from pipeline.errors import BrokerError
+from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
+
+_REQUEST_TIMEOUT_S = 15.0
+_MAX_IN_QUEUE = 100_000
+
+
+class TopicReader:
+    """Follows topics of a workspace without joining a group: nobody else's position is touched.
+
+    Records come with their logical topic names. A partition's own order is kept; partitions are interleaved.
+    """
+
+    def __init__(self, settings: Settings, topics: Iterable[str], *, from_end: bool = False) -> None:
+        self._names = {settings.topic(name): name for name in topics}
+        self._consumer = Consumer(
+            {
+                **settings.client_properties(),
+                "group.id": f"{settings.prefix}reader",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 20,
+                "fetch.error.backoff.ms": 20,
+            }
+        )
+        self._reached: dict[tuple[str, int], int] = {}
+        self._partitions = self._find_partitions()
+        start = OFFSET_END if from_end else OFFSET_BEGINNING
+        self._consumer.assign([TopicPartition(topic, number, start) for topic, number in self._partitions])
+
+    def _find_partitions(self) -> list[tuple[str, int]]:
+        found = []
+        for physical in self._names:
+            known = self._consumer.list_topics(physical, timeout=_REQUEST_TIMEOUT_S).topics[physical]
+            if known.error is not None:
+                self._consumer.close()
+                raise BrokerError(
+                    f"The topic {physical} cannot be read: {known.error}.",
+                    physical,
+                    "create the workspace's topics with `headwater topics --create`, or check HEADWATER_PREFIX",
+                )
+            found += [(physical, number) for number in known.partitions]
+        return found
+
+    def read(self, limit: int = 1000, timeout_s: float = 0.2) -> list[Record]:
+        """Up to `limit` records that have come; an empty list when none came within `timeout_s`."""
+        records = []
+        for message in self._consumer.consume(limit, timeout_s):
+            error = message.error()
+            if error is None:
+                records.append(_record(message, self._names))
+                self._reached[message.topic(), message.partition()] = message.offset() + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # Only the end-of-partition event passes the control records that end transactions.
+                self._reached[message.topic(), message.partition()] = message.offset()
+            elif not error.retriable():
+                raise BrokerError(f"Reading failed: {error.str()}.", str(message.topic()), "is the broker still there?")
+        return records
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """The position after the last committed record of every partition, by (real topic name, partition)."""
+        return {
+            (topic, number): self._consumer.get_watermark_offsets(TopicPartition(topic, number), _REQUEST_TIMEOUT_S)[1]
+            for topic, number in self._partitions
+        }
+
+    def behind(self) -> int:
+        """How many positions lie between what was read and the present ends."""
+        return sum(max(0, end - self._reached.get(partition, 0)) for partition, end in self.ends().items())
+
+    def read_to_end(self) -> Iterator[Record]:
+        """All records up to where the topics end now."""
+        ends = self.ends()
+        while any(self._reached.get(partition, 0) < end for partition, end in ends.items()):
+            yield from self.read(10_000, 0.1)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def __enter__(self) -> "TopicReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _record(message: Any, names: dict[str, str]) -> Record:
+    return Record(
+        names[message.topic()],
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        message.timestamp()[1],
+    )
+
+
+def current_values(settings: Settings, topic: str) -> dict[bytes, bytes]:
+    """The present content of a compacted topic: the last value of each key, without what was tombstoned."""
+    values: dict[bytes, bytes] = {}
+    with TopicReader(settings, [topic]) as reader:
+        for record in reader.read_to_end():
+            assert record.key is not None
+            if record.value is None:
+                values.pop(record.key, None)
+            else:
+                values[record.key] = record.value
+    return values
+
+
+def produce_all(
+    settings: Settings,
+    topic: str,
+    records: Iterable[tuple[bytes | None, bytes]],
+    progress: Callable[[int], None] = lambda acknowledged: None,
+) -> int:
+    """Produce (key, value) pairs to a topic; returns how many were acknowledged by all in-sync replicas.
+
+    Raises:
+        BrokerError: a record was refused or could not be delivered. What was acknowledged before stays.
+    """
+    producer = Producer(
+        {
+            **settings.client_properties(),
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": _MAX_IN_QUEUE * 2,
+        }
+    )
+    acknowledged = 0
+    failure: KafkaError | None = None
+
+    def delivered(error: KafkaError | None, _: Any) -> None:
+        nonlocal acknowledged, failure
+        if error is None:
+            acknowledged += 1
+        else:
+            failure = failure or error
+
+    physical = settings.topic(topic)
+    reported = 0
+    for key, value in records:
+        while len(producer) > _MAX_IN_QUEUE:
+            producer.poll(0.05)
+        try:
+            producer.produce(physical, value=value, key=key, on_delivery=delivered)
+        except KafkaException as error:
+            failure = error.args[0]
+        if acknowledged - reported >= 1000:
+            reported = acknowledged
+            progress(acknowledged)
+        producer.poll(0)
+        if failure is not None:
+            break
+    while len(producer) and failure is None:
+        producer.poll(0.1)
+        progress(acknowledged)
+    progress(acknowledged)
+    if failure is not None:
+        raise BrokerError(
+            f"A record could not be produced: {failure.str()}.",
+            f"{physical}, after {acknowledged} acknowledged records",
+            "mend the cause and produce the file again: records that have arrived are recognised as duplicates",
+        )
+    return acknowledged
