@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from pipeline.errors import BrokerError
+from pipeline.identifiers import partition_of
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -22,7 +23,15 @@ class TopicReader:
     Records come with their logical topic names. A partition's own order is kept; partitions are interleaved.
     """
 
-    def __init__(self, settings: Settings, topics: Iterable[str], *, from_end: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, topics: Iterable[str], *, from_end: bool = False, key: bytes | None = None
+    ) -> None:
+        """Open the topics at their beginnings, or at their ends; with `key`, only the partitions where it would be.
+
+        Raises:
+            BrokerError: a topic does not exist, or the broker does not answer.
+        """
+        self._settings = settings
         self._names = {settings.topic(name): name for name in topics}
         self._consumer = Consumer(
             {
@@ -38,14 +47,21 @@ class TopicReader:
             }
         )
         self._reached: dict[tuple[str, int], int] = {}
-        self._partitions = self._find_partitions()
+        self._partitions = self._find_partitions(key)
         start = OFFSET_END if from_end else OFFSET_BEGINNING
         self._consumer.assign([TopicPartition(topic, number, start) for topic, number in self._partitions])
 
-    def _find_partitions(self) -> list[tuple[str, int]]:
+    def _find_partitions(self, key: bytes | None) -> list[tuple[str, int]]:
         found = []
         for physical in self._names:
-            known = self._consumer.list_topics(physical, timeout=_REQUEST_TIMEOUT_S).topics[physical]
+            try:
+                known = self._consumer.list_topics(physical, timeout=_REQUEST_TIMEOUT_S).topics[physical]
+            except KafkaException as error:
+                raise BrokerError(
+                    f"The Kafka does not answer: {error.args[0].str()}.",
+                    str(self._settings.bootstrap_servers),
+                    "start it (`headwater up`), or set HEADWATER_BOOTSTRAP_SERVERS",
+                ) from None
             if known.error is not None:
                 self._consumer.close()
                 raise BrokerError(
@@ -53,22 +69,25 @@ class TopicReader:
                     physical,
                     "create the workspace's topics with `headwater topics --create`, or check HEADWATER_PREFIX",
                 )
-            found += [(physical, number) for number in known.partitions]
+            numbers = sorted(known.partitions)
+            found += [(physical, n) for n in numbers if key is None or n == partition_of(key, len(numbers))]
         return found
 
     def read(self, limit: int = 1000, timeout_s: float = 0.2) -> list[Record]:
         """Up to `limit` records that have come; an empty list when none came within `timeout_s`."""
         records = []
+        message: Any
         for message in self._consumer.consume(limit, timeout_s):
             error = message.error()
+            partition = message.topic(), message.partition()
             if error is None:
                 records.append(_record(message, self._names))
-                self._reached[message.topic(), message.partition()] = message.offset() + 1
+                self._reached[partition] = message.offset() + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 # Only the end-of-partition event passes the control records that end transactions.
-                self._reached[message.topic(), message.partition()] = message.offset()
+                self._reached[partition] = message.offset()
             elif not error.retriable():
-                raise BrokerError(f"Reading failed: {error.str()}.", str(message.topic()), "is the broker still there?")
+                raise BrokerError(f"Reading failed: {error.str()}.", partition[0], "is the broker still there?")
         return records
 
     def ends(self) -> dict[tuple[str, int], int]:
@@ -110,10 +129,13 @@ def _record(message: Any, names: dict[str, str]) -> Record:
     )
 
 
-def current_values(settings: Settings, topic: str) -> dict[bytes, bytes]:
-    """The present content of a compacted topic: the last value of each key, without what was tombstoned."""
+def current_values(settings: Settings, topic: str, key: bytes | None = None) -> dict[bytes, bytes]:
+    """The present content of a compacted topic: the last value of each key, without what was tombstoned.
+
+    With `key`, only the partition in which it would be is read.
+    """
     values: dict[bytes, bytes] = {}
-    with TopicReader(settings, [topic]) as reader:
+    with TopicReader(settings, [topic], key=key) as reader:
         for record in reader.read_to_end():
             assert record.key is not None
             if record.value is None:

@@ -1,0 +1,69 @@
+"""`headwater profile`: one profile, whole."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import settings as settings_module
+from pipeline.identity import builtin_rules
+from pipeline.lookup import find_profile, normalised
+from pipeline.records import ProfileDocument
+from pipeline.runtime.kafka.doors import current_values
+
+
+def command(
+    identifier: Annotated[str, typer.Argument(help="NAMESPACE:VALUE, or a profile_id (a retired one leads on).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one profile, whole.
+
+    Example: headwater profile user_id:42
+    """
+    settings = settings_module.load()
+    is_profile_id = ":" not in identifier and identifier.count("-") == 4
+    wanted = identifier if is_profile_id else normalised(identifier, builtin_rules())
+
+    def value(topic: str, key: bytes) -> bytes | None:
+        return current_values(settings, topic, key).get(key)
+
+    document = find_profile(wanted, value)
+    console = Console()
+    if as_json:
+        console.print_json(json.dumps(msgspec.to_builtins(document)))
+    else:
+        _show(document, console)
+
+
+def _show(document: ProfileDocument, console: Console) -> None:
+    console.print(f"[bold]{document.entity}[/] {document.profile_id}")
+    console.print(f"seen {_time(document.first_seen)} – {_time(document.last_seen)}")
+    sections: list[tuple[str, list[tuple[str, Any]]]] = [
+        (f"identifiers ({document.identifiers_total})", [(i.namespace, i.value) for i in document.identifiers]),
+        ("traits", sorted(document.traits.items())),
+        ("computed traits", sorted(document.computed.items())),
+        ("consents", sorted(document.consents.items())),
+        (
+            "events",
+            [
+                (name, f"{total.count} × (first {_time(total.first)}, last {_time(total.last)})")
+                for name, total in sorted(document.totals.items())
+            ],
+        ),
+        ("segments", [(name, f"since {_time(held.since)}") for name, held in sorted(document.segments.items())]),
+        ("accounts", [(account, "") for account in document.accounts]),
+    ]
+    for title, rows in sections:
+        if rows:
+            table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+            for name, shown in rows:
+                table.add_row(name, str(shown))
+            console.print(table)
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,54 @@
+"""Finding one profile in the compacted topics, by any identifier or by a profile_id that may have been retired."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from pipeline.errors import InputError, LookupFailed
+from pipeline.identity import IdentityRules, Junk
+from pipeline.records import IdentityPointer, ProfileDocument
+
+Value = Callable[[str, bytes], bytes | None]
+"""Gives the present value of a key in a compacted topic: (topic, key) -> value."""
+
+_MAX_SUCCESSORS = 1000
+
+_decode_pointer = msgspec.json.Decoder(IdentityPointer).decode
+_decode_profile = msgspec.json.Decoder(ProfileDocument).decode
+
+
+def normalised(text: str, rules: IdentityRules) -> str:
+    """The identifier a person typed, as the pipeline writes it.
+
+    Raises:
+        InputError: it is not NAMESPACE:VALUE, or the value is one that never identifies anybody.
+    """
+    namespace, colon, value = text.partition(":")
+    if not colon or not namespace or not value:
+        raise InputError(f"{text!r} is no identifier.", "", "write NAMESPACE:VALUE, for example email:ada@example.org")
+    cleaned = rules.clean(namespace, value)
+    if isinstance(cleaned, Junk):
+        raise InputError(f"{text!r} never identifies anybody: {cleaned.reason}.", "", "look for another identifier")
+    return cleaned
+
+
+def find_profile(text: str, value: Value) -> ProfileDocument:
+    """The living profile of a normalised identifier or a profile_id, successors followed.
+
+    Raises:
+        LookupFailed: nobody is known by it, or the profile has ended without a successor.
+    """
+    profile_id = text
+    pointer = value("identities", text.encode())
+    for _ in range(_MAX_SUCCESSORS):
+        if pointer is not None:
+            profile_id = _decode_pointer(pointer).profile_id
+        document = value("profiles", profile_id.encode())
+        if document is not None:
+            return _decode_profile(document)
+        pointer = value("identities", profile_id.encode())
+        if pointer is None:
+            raise LookupFailed(
+                f"Nobody is known by {text}.", "", "check the spelling; a profile appears when its first event has come"
+            )
+    raise LookupFailed(f"The successors of {text} go in a circle.", profile_id, "report this: it must not happen")
