@@ -54,7 +54,7 @@ def rejected(detail: str) -> Outcome:
 class Options(BaseModel):
     """The options of a connector, as they stand in a destination's definition. Unknown names are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SecretReference(Options):

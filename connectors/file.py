@@ -1,0 +1,82 @@
+"""A file of JSON lines: one delivery per line, on the disk (fsync) before it counts as delivered.
+
+After a crash a delivery may stand in the file twice, with the same `delivery_id`: telling them apart is the reader's
+business. Several workers may write to one file; a line torn by a crash is cut off before the next is written.
+"""
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from connectors.base import Connector, Options, Outcome, delivered, retry
+from pipeline.records import Delivery
+
+_BLOCK = 65_536
+
+
+class FileOptions(Options):
+    """`path` is the file; its folder is made if need be. A relative path begins where the deliver role was started."""
+
+    path: Path
+
+
+class FileConnector(Connector):
+    """JSON lines, appended."""
+
+    kind = "file"
+    mode = "audience"
+    max_batch = 500
+    concurrency = 1
+    keeps_order = True
+    options_model = FileOptions
+
+    def __init__(self, destination: str, options: FileOptions) -> None:
+        super().__init__(destination, options)
+        try:
+            options.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(options.path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ValueError(f"the file of destination {destination} cannot be written: {error}") from error
+        self._encode = msgspec.json.Encoder().encode
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """Append all, or none: a batch that did not fit is cut off again."""
+        lines = b"".join(self._encode(delivery) + b"\n" for delivery in deliveries)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            end = self._end_of_last_line()
+            try:
+                self._append(lines, end)
+            except OSError as error:
+                os.ftruncate(self._file, end)
+                return [retry(f"the file cannot be written: {error.strerror}")] * len(deliveries)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        return [delivered()] * len(deliveries)
+
+    def _append(self, lines: bytes, end: int) -> None:
+        os.ftruncate(self._file, end)
+        written = 0
+        while written < len(lines):
+            written += os.pwrite(self._file, lines[written:], end + written)
+        os.fsync(self._file)
+
+    def _end_of_last_line(self) -> int:
+        """The length of the file without a line that a crash tore."""
+        end = os.fstat(self._file).st_size
+        if end == 0 or os.pread(self._file, 1, end - 1) == b"\n":
+            return end
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            newline = os.pread(self._file, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)

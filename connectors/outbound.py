@@ -1,0 +1,165 @@
+"""Requests to addresses that strangers wrote down: checked when connecting, never redirected, bounded in time and size.
+
+The check is made on the address that is then connected to, so a name that resolves differently the second time brings
+nothing. Link-local addresses, where clouds keep their credentials, are refused always; private ones and loopback
+unless the destination allows them. No proxy is taken from the environment: it would connect where we must not.
+"""
+
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import httpcore
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class AddressRefusedError(Exception):
+    """The name leads to an address that must not be connected to."""
+
+
+class Answer(NamedTuple):
+    """The status, the headers in lower case, and the beginning of the body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def _inner(address: IPAddress) -> IPAddress:
+    """The IPv4 address inside an IPv6 one, where there is one: the way around a check of the outer form."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address.sixtofour is not None:
+            return address.sixtofour
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def address_allowed(text: str, allow_private: bool) -> bool:
+    """Whether an IP address may be connected to."""
+    address = _inner(ipaddress.ip_address(text.partition("%")[0]))
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    return address.is_global or (allow_private and (address.is_private or address.is_loopback))
+
+
+class _Deadline(threading.local):
+    at: float = float("inf")
+
+    def left(self, timeout: float | None) -> float:
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the whole request took too long")
+        return left if timeout is None else min(timeout, left)
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection whose every read is under the deadline of the request that uses it now: a server that sends a byte
+    now and then would otherwise hold a thread for hours."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._deadline.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._deadline.left(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
+        return _TimedStream(secured, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _CheckedBackend(httpcore.NetworkBackend):
+    def __init__(self, allow_private: bool, deadline: _Deadline) -> None:
+        self._allow_private = allow_private
+        self._deadline = deadline
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(f"the name {host} was not found: {error.strerror}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        allowed = [address for address in addresses if address_allowed(address, self._allow_private)]
+        if not allowed:
+            raise AddressRefusedError(
+                f"{host} leads to {', '.join(addresses)}, which is private or reserved; "
+                "`allow_private: true` allows private addresses and loopback"
+            )
+        for address in allowed[:-1]:
+            try:
+                return self._connect(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return self._connect(allowed[-1], port, timeout, local_address, socket_options)
+
+    def _connect(
+        self, address: str, port: int, timeout: float | None, local: str | None, options: Iterable[Any] | None
+    ) -> httpcore.NetworkStream:
+        stream = self._backend.connect_tcp(address, port, self._deadline.left(timeout), local, options)
+        return _TimedStream(stream, self._deadline)
+
+
+class Client:
+    """An HTTP client for one destination; safe to use from several threads.
+
+    `timeout_s` bounds a whole request, `body_limit` what is read of an answer: the rest is left unread.
+    """
+
+    def __init__(
+        self, *, allow_private: bool, timeout_s: float, connections: int = 16, body_limit: int = 4_096
+    ) -> None:
+        self._deadline = _Deadline()
+        self._timeout_s = timeout_s
+        self._body_limit = body_limit
+        self._pool = httpcore.ConnectionPool(
+            max_connections=connections,
+            keepalive_expiry=30,
+            network_backend=_CheckedBackend(allow_private, self._deadline),
+        )
+
+    def request(self, method: str, url: str, headers: dict[str, str], content: bytes) -> Answer:
+        """Send one request. Raises AddressRefusedError, httpcore.TimeoutException, NetworkError or ProtocolError."""
+        self._deadline.at = time.monotonic() + self._timeout_s
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
+        pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+        stream = self._pool.stream(method, url, headers=pairs, content=content, extensions={"timeout": timeouts})
+        with stream as response:
+            body = b""
+            for chunk in response.iter_stream():
+                body += chunk
+                if len(body) >= self._body_limit:
+                    break
+            answered = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            return Answer(response.status, answered, body[: self._body_limit])
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()

@@ -1,0 +1,225 @@
+"""What only webhooks have: signatures, addresses, answers, limits."""
+
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from connectors.outbound import Answer, address_allowed
+from connectors.testing import sample_delivery
+from connectors.webhook import WebhookConnector, WebhookOptions, outcome_of, retry_after_ms, signing_key
+from tests.contracts.webhook_receiver import WebhookReceiver
+
+KEY = b"0123456789abcdef0123456789abcdef"
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+OTHER_KEY = b"another key, of thirty-two bytes"
+NOW_S = 1_800_000_000.0
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookReceiver]:
+    server = WebhookReceiver()
+    yield server
+    server.close()
+
+
+def connector(url: str, **options: Any) -> WebhookConnector:
+    defaults: dict[str, Any] = {"url": url, "unsigned": "secret" not in options, "allow_private": True}
+    return WebhookConnector("tested", WebhookOptions.model_validate({**defaults, **options}))
+
+
+def test_a_receiver_verifies_the_signature(
+    receiver: WebhookReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEW_SECRET", SECRET)
+    (tmp_path / "old").write_text("whsec_" + base64.b64encode(OTHER_KEY).decode() + "\n")
+    hook = connector(receiver.url, secret=[{"env": "NEW_SECRET"}, {"file": str(tmp_path / "old")}])
+    delivery = sample_delivery(1)
+    assert hook.deliver([delivery])[0].status == "delivered"
+    hook.close()
+    [request] = receiver.requests
+    # Computed here from the convention's text, not with the connector's own code.
+    signed = b".".join((request.headers["webhook-id"].encode(), request.headers["webhook-timestamp"].encode()))
+    signed += b"." + request.body
+    expected = [
+        "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode() for key in (KEY, OTHER_KEY)
+    ]
+    assert request.headers["webhook-signature"].split(" ") == expected
+    assert request.headers["webhook-id"] == delivery.delivery_id
+    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 5
+    body = json.loads(request.body)
+    assert body["type"] == "segment.entered"
+    assert body["timestamp"] == "2027-01-15T08:00:00.001Z"
+    assert body["data"]["identifiers"][0] == {"namespace": "user_id", "value": "ada"}
+
+
+ANSWERS = [
+    (200, {}, "delivered", None),
+    (204, {}, "delivered", None),
+    (301, {"location": "http://169.254.169.254/"}, "retry", None),
+    (400, {}, "rejected", None),
+    (401, {}, "retry", None),
+    (404, {}, "retry", None),
+    (410, {}, "retry", None),
+    (413, {}, "rejected", None),
+    (422, {}, "rejected", None),
+    (429, {"retry-after": "7"}, "retry", 7_000),
+    (500, {}, "retry", None),
+    (503, {"retry-after": "Fri, 15 Jan 2027 08:01:00 GMT"}, "retry", 60_000),
+    (503, {"retry-after": "soon"}, "retry", None),
+    (503, {"retry-after": "99999999999999999999"}, "retry", 86_400_000),
+    (503, {"retry-after": "-5"}, "retry", None),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "expected", "wait_ms"), ANSWERS)
+def test_answers(status: int, headers: dict[str, str], expected: str, wait_ms: int | None) -> None:
+    outcome = outcome_of(Answer(status, headers, b""), NOW_S)
+    assert (outcome.status, outcome.retry_after_ms) == (expected, wait_ms)
+
+
+def test_retry_after_in_the_past_is_at_once() -> None:
+    assert retry_after_ms("Fri, 15 Jan 2027 07:00:00 GMT", NOW_S) == 0
+
+
+ADDRESSES = [
+    ("8.8.8.8", True, True),
+    ("2606:4700::1111", True, True),
+    ("127.0.0.1", False, True),
+    ("::1", False, True),
+    ("10.1.2.3", False, True),
+    ("192.168.0.1", False, True),
+    ("172.16.0.1", False, True),
+    ("100.64.0.1", False, False),  # shared between carriers and clouds: nobody's own
+    ("fd00::1", False, True),
+    ("::ffff:10.0.0.1", False, True),
+    ("::ffff:169.254.169.254", False, False),
+    ("64:ff9b::7f00:1", False, True),  # 127.0.0.1 through NAT64
+    ("2002:7f00:1::", False, True),  # 127.0.0.1 through 6to4
+    ("169.254.169.254", False, False),
+    ("fe80::1%eth0", False, False),
+    ("224.0.0.1", False, False),
+    ("0.0.0.0", False, False),
+    ("::", False, False),
+]
+
+
+@pytest.mark.parametrize(("address", "public", "private"), ADDRESSES)
+def test_addresses(address: str, public: bool, private: bool) -> None:
+    assert address_allowed(address, allow_private=False) is public
+    assert address_allowed(address, allow_private=True) is private
+
+
+def test_a_name_that_leads_inside_is_refused_and_nothing_is_sent(receiver: WebhookReceiver) -> None:
+    port = receiver.url.split(":")[2].split("/")[0]
+    hook = connector(f"https://localhost:{port}/hook", allow_private=False)
+    [outcome] = hook.deliver([sample_delivery(1)])
+    hook.close()
+    assert outcome.status == "retry" and "allow_private" in outcome.detail
+    assert not receiver.requests and not receiver.refused
+
+
+def test_redirects_are_not_followed(receiver: WebhookReceiver) -> None:
+    other = WebhookReceiver()
+    receiver.answer = lambda request: (307, {"location": other.url}, b"")
+    hook = connector(receiver.url)
+    assert hook.deliver([sample_delivery(1)])[0].status == "retry"
+    hook.close()
+    other.close()
+    assert not other.requests
+
+
+def test_a_closed_port_means_retry() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    hook = connector(f"http://127.0.0.1:{port}/")
+    assert hook.deliver([sample_delivery(1)])[0].status == "retry"
+    hook.close()
+
+
+def test_a_server_that_drips_is_left_within_the_time_out() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        stop = threading.Event()
+
+        def drip() -> None:
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.recv(65_536)
+                accepted.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not stop.wait(0.05):
+                    try:
+                        accepted.sendall(b"X-A: b\r\n")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        hook = connector(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout_seconds=0.4)
+        begun = time.monotonic()
+        [outcome] = hook.deliver([sample_delivery(1)])
+        took = time.monotonic() - begun
+        stop.set()
+        thread.join()
+        hook.close()
+    assert outcome.status == "retry" and took < 2
+
+
+def test_an_endless_answer_is_not_read(receiver: WebhookReceiver) -> None:
+    receiver.answer = lambda request: (200, {}, b"x" * 50_000_000)
+    hook = connector(receiver.url)
+    begun = time.monotonic()
+    assert hook.deliver([sample_delivery(1)])[0].status == "delivered"
+    assert time.monotonic() - begun < 2
+    receiver.answer = lambda request: (200, {}, b"")
+    assert hook.deliver([sample_delivery(2)])[0].status == "delivered"
+    hook.close()
+
+
+REFUSED = [
+    ({"url": "https://example.com/", "secret": SECRET}, "never stands in a definition"),
+    ({"url": "https://user:pass@example.com/", "unsigned": True}, "by reference"),
+    ({"url": "http://example.com/", "unsigned": True}, "in the clear"),
+    ({"url": "ftp://example.com/", "unsigned": True}, "https://"),
+    ({"url": "https://example.com/"}, "signing secret"),
+    ({"url": "https://example.com/", "unsigned": True, "headers": {"Authorization": "Bearer x"}}, "holds a secret"),
+    ({"url": "https://example.com/", "unsigned": True, "headers": {"Host": "x"}}, "can be set here"),
+    ({"url": "https://example.com/", "unsigned": True, "headers": {"webhook-id": "x"}}, "can be set here"),
+    ({"url": "https://example.com/", "unsigned": True, "headers": {"X-A": "b\r\nc: d"}}, "line break"),
+    ({"url": "https://example.com/", "secret": {"env": "A", "file": "b"}}, "either"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_options_that_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        WebhookOptions.model_validate(options)
+
+
+def test_a_missing_or_wrong_secret_is_said_at_the_start_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ABSENT", raising=False)
+    with pytest.raises(ValueError, match="environment variable ABSENT"):
+        connector("http://127.0.0.1:1/", secret={"env": "ABSENT"})
+    with pytest.raises(ValueError, match="whsec_ and 24 to 64") as caught:
+        signing_key("hunter2hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secret_headers_come_from_the_environment(receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "Bearer abc")
+    hook = connector(receiver.url, headers={"Authorization": {"env": "TOKEN"}, "X-Shop": "berlin"})
+    hook.deliver([sample_delivery(1)])
+    hook.close()
+    assert receiver.requests[0].headers["authorization"] == "Bearer abc"
+    assert receiver.requests[0].headers["x-shop"] == "berlin"
