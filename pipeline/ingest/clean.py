@@ -1,0 +1,199 @@
+"""From the tracking spec's shape to a clean event: who, what, when.
+
+    field                                   becomes
+    userId, anonymousId                     identifiers user_id, anonymous_id
+    context.device.id                       identifier device_id
+    email, phone in the person's traits     identifiers email, phone
+    identifiers: {namespace: value | list}  identifiers of these namespaces
+    previousId of an alias                  identifier anonymous_id: what the person was before being known
+    traits and context.traits               the person's traits; `traits` wins
+    traits of a group                       properties: they describe the account, not the person
+    name, category of a page or screen      properties
+    groupId, context.groupId                group_id
+
+A junk identifier is dropped, and the event says so; an event with nothing but junk is refused.
+"""
+
+from typing import Any
+
+from pipeline.identity import JUNK_REASONS, IdentityRules, Junk
+from pipeline.ingest.decode import RawEvent
+from pipeline.ingest.outcomes import Refusal
+from pipeline.ingest.times import when
+from pipeline.records import Event
+
+MAX_IDENTIFIERS = 32
+MAX_NAME_LENGTH = 512
+
+# The name under which rules refer to a call; None: its own `event`.
+EVENT_NAMES: dict[str, str | None] = {
+    "track": None,
+    "identify": "Identify",
+    "page": "Page Viewed",
+    "screen": "Screen Viewed",
+    "group": "Group",
+    "alias": "Alias",
+}
+
+_PERSONAL_TRAITS = ("email", "phone")
+
+
+def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: IdentityRules) -> Event | Refusal:
+    """The clean event, or why it cannot be used.
+
+    `position` is "topic/partition/offset" of the raw record, `record_ms` its timestamp (0: none).
+    """
+    kind = raw.type
+    if kind is None or kind not in EVENT_NAMES:
+        what = "The type is missing" if kind is None else f"{kind[:40]!r} is not a type"
+        return Refusal("unknown_type", f"{what}; the types are {', '.join(EVENT_NAMES)}.", "/type")
+    name = EVENT_NAMES[kind]
+    if name is None:
+        name = raw.event
+        if name is None or not name.strip():
+            return Refusal("missing_event", "A track call needs the name of its event in `event`.", "/event")
+        if len(name) > MAX_NAME_LENGTH:
+            return Refusal("too_long", f"The event's name has {len(name)} characters, of {MAX_NAME_LENGTH}.", "/event")
+
+    timestamp = raw.original_timestamp if raw.timestamp is None else raw.timestamp
+    times = when(timestamp, raw.sent_at, raw.received_at, record_ms, now_ms)
+    if isinstance(times, str):
+        where = "/originalTimestamp" if raw.timestamp is None else "/timestamp"
+        return Refusal("bad_timestamp", f"The timestamp cannot be used: {times}.", where)
+    flags = list(times.flags)
+
+    context = raw.context or {}
+    own_traits = context.pop("traits", None) or {}
+    if not isinstance(own_traits, dict):
+        return Refusal("wrong_type", "context.traits must be an object.", "/context/traits")
+    properties = raw.properties or {}
+    if kind == "group":
+        properties = {**properties, **(raw.traits or {})}
+        traits = own_traits
+    elif raw.traits:
+        traits = {**own_traits, **raw.traits} if own_traits else raw.traits
+    else:
+        traits = own_traits
+    if kind in ("page", "screen"):
+        if raw.name is not None:
+            properties.setdefault("name", raw.name)
+        if raw.category is not None:
+            properties.setdefault("category", raw.category)
+
+    given, malformed = _given(raw, kind, context, traits)
+    if malformed is not None:
+        return malformed
+    identifiers: list[str] = []
+    for namespace, value in given:
+        cleaned = rules.clean(namespace, value)
+        if type(cleaned) is str:
+            text = f"{namespace}:{cleaned}"
+            if text not in identifiers:
+                identifiers.append(text)
+        else:
+            flags.append(f"junk_identifier:{namespace[:64]}")
+    if not identifiers:
+        return _nobody(given, rules)
+    if len(identifiers) > 1:
+        identifiers.sort(key=rules.order)
+
+    group_id, junk_group = _group(raw, context, rules)
+    if junk_group:
+        flags.append("junk_group")
+    if kind == "group" and group_id is None:
+        return Refusal("missing_group", "A group call needs a groupId that names an account.", "/groupId")
+    if kind == "alias":
+        missing = _alias_side_missing(raw, rules)
+        if missing is not None:
+            return missing
+
+    message_id = position
+    if raw.message_id is not None:
+        stated = rules.clean("message_id", raw.message_id)
+        if type(stated) is str:
+            message_id = stated
+        elif stated == Junk("too_long"):
+            return Refusal("too_long", f"The messageId is {JUNK_REASONS['too_long']}.", "/messageId")
+        else:
+            # Duplicates are told by it: if all events are called "undefined", all but one would vanish.
+            flags.append("junk_message_id")
+
+    return Event(
+        message_id=message_id,
+        type=kind,
+        event=name,
+        identifiers=identifiers,
+        time=times.time,
+        received=times.received,
+        source=position,
+        properties=properties,
+        traits=traits,
+        context=context,
+        group_id=group_id,
+        flags=flags,
+    )
+
+
+def _given(
+    raw: RawEvent, kind: str, context: dict[str, Any], traits: dict[str, Any]
+) -> tuple[list[tuple[str, Any]], Refusal | None]:
+    """Every (namespace, raw value) the event offers. An absent or null field offers nothing."""
+    given: list[tuple[str, Any]] = []
+    if raw.user_id is not None:
+        given.append(("user_id", raw.user_id))
+    if raw.anonymous_id is not None:
+        given.append(("anonymous_id", raw.anonymous_id))
+    if kind == "alias" and raw.previous_id is not None:
+        given.append(("anonymous_id", raw.previous_id))
+    if traits:
+        for name in _PERSONAL_TRAITS:
+            if traits.get(name) is not None:
+                given.append((name, traits[name]))
+    device = context.get("device")
+    if type(device) is dict and device.get("id") is not None:
+        given.append(("device_id", device["id"]))
+    if raw.identifiers:
+        for namespace, value in raw.identifiers.items():
+            if isinstance(value, list):
+                given.extend((namespace, one) for one in value)
+            elif isinstance(value, dict):
+                what = f"identifiers.{namespace[:40]} must be a value or a list of values, not an object."
+                return given, Refusal("wrong_type", what, "/identifiers")
+            elif value is not None:
+                given.append((namespace, value))
+    if len(given) > MAX_IDENTIFIERS:
+        what = f"The event carries {len(given)} identifiers; {MAX_IDENTIFIERS} are allowed."
+        return given, Refusal("too_many_identifiers", what, "/identifiers")
+    return given, None
+
+
+def _nobody(given: list[tuple[str, Any]], rules: IdentityRules) -> Refusal:
+    if not given:
+        fields = "userId, anonymousId, context.device.id, an e-mail or phone trait, or `identifiers`"
+        return Refusal("no_identifier", f"Nothing says who it was: give {fields}.")
+    told = []
+    for namespace, value in given[:5]:
+        junk = rules.clean(namespace, value)
+        why = JUNK_REASONS[junk.reason] if isinstance(junk, Junk) else ""
+        told.append(f"{namespace[:40]} {str(value)[:40]!r}: {why}")
+    return Refusal("only_junk_identifiers", f"No identifier can be used. {'; '.join(told)}.")
+
+
+def _group(raw: RawEvent, context: dict[str, Any], rules: IdentityRules) -> tuple[str | None, bool]:
+    """The account the event names, and whether one was named that cannot be used."""
+    stated: Any = raw.group_id
+    if stated is None:
+        stated = context.get("groupId")
+        if stated is None:
+            return None, False
+    cleaned = rules.clean("group_id", stated)
+    return (None, True) if isinstance(cleaned, Junk) else (cleaned, False)
+
+
+def _alias_side_missing(raw: RawEvent, rules: IdentityRules) -> Refusal | None:
+    sides = (("previousId", "anonymous_id", raw.previous_id), ("userId", "user_id", raw.user_id))
+    for field, namespace, value in sides:
+        if isinstance(rules.clean(namespace, value), Junk):
+            what = f"An alias ties previousId to userId; {field} is missing or junk."
+            return Refusal("missing_previous", what, f"/{field}")
+    return None

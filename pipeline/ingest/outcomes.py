@@ -1,0 +1,56 @@
+"""What can become of a raw record, and the closed catalogue of reasons. There is no third outcome and no silence."""
+
+from typing import NamedTuple
+
+from pipeline.records import Event
+
+
+class Emit(NamedTuple):
+    """The record is a clean event; `value` is its encoded form."""
+
+    event: Event
+    value: bytes
+
+
+class Refusal(NamedTuple):
+    """The record cannot be used. `reason` is one of REASONS, `detail` a sentence for a person, `pointer` a JSON pointer
+    to the field, empty for the whole record."""
+
+    reason: str
+    detail: str
+    pointer: str = ""
+
+
+Outcome = Emit | Refusal
+
+REASONS: dict[str, str] = {
+    "tombstone": "the record has no value",
+    "empty": "the value is empty or white space",
+    "too_large": "the value is larger than an event may be",
+    "not_utf8": "the value is not UTF-8",
+    "not_json": "the value is not JSON",
+    "not_object": "the value is JSON, but not an object",
+    "too_deep": "objects and lists are nested deeper than allowed",
+    "number_out_of_range": "a number does not fit into 64 bits",
+    "wrong_type": "a field holds another type than the tracking spec says",
+    "unknown_type": "`type` is missing or is none of the six calls",
+    "missing_event": "a track call without the name of its event",
+    "missing_group": "a group call without a usable groupId",
+    "missing_previous": "an alias call without a usable previousId and userId",
+    "too_long": "a name or id is longer than allowed",
+    "bad_timestamp": "`timestamp` is no time, or lies before 1970",
+    "no_identifier": "nothing says who it was",
+    "only_junk_identifiers": "every identifier of the event is a placeholder, blocked or malformed",
+    "too_many_identifiers": "more identifiers than one event may carry",
+}
+
+# An event that was used, but not as it came, says so. `junk_identifier:` is followed by the namespace.
+FLAGS: dict[str, str] = {
+    "junk_identifier:": "an identifier was dropped as junk",
+    "junk_group": "the groupId was dropped as junk",
+    "junk_message_id": "the messageId was a placeholder; the position of the raw record stands in its place",
+    "future_timestamp": "the event lay in the future; it counts from when it was received",
+    "bad_sent_at": "sentAt was no time; the sender's clock was not corrected",
+    "bad_received_at": "receivedAt was no time; the time of ingestion stands in its place",
+    "clock_not_corrected": "sentAt is over a day away with no receivedAt beside it: history, not a wrong clock",
+}

@@ -1,0 +1,139 @@
+"""The ingest stage: it keeps no state, and every raw record ends as exactly one event or exactly one dead letter."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.identifiers import Keys
+from pipeline.identity import IdentityRules
+from pipeline.ingest.clean import clean
+from pipeline.ingest.decode import decode
+from pipeline.ingest.outcomes import Emit, Outcome, Refusal
+from pipeline.records import CaughtUp, DeadLetter, encode
+from pipeline.runtime.ports import Outputs, Record, State
+
+CAUGHT_UP_EVERY_MS = 1_000
+# Bytes are base64 in JSON: this much still fits a record of the 1 MB that brokers and clients take unless told.
+MAX_KEPT_BYTES = 700_000
+MAX_EVENT_BYTES = 900_000
+
+
+def ingest(record: Record, now_ms: int, rules: IdentityRules) -> Outcome:
+    """What becomes of a raw record. Never raises, whatever the bytes."""
+    raw = decode(record.value)
+    if isinstance(raw, Refusal):
+        return raw
+    position = f"{record.topic}/{record.partition}/{record.offset}"
+    event = clean(raw, position, record.timestamp_ms, now_ms, rules)
+    if isinstance(event, Refusal):
+        return event
+    value = encode(event)
+    # A number may be written longer than it came: 1e15 becomes sixteen digits.
+    if len(value) > MAX_EVENT_BYTES:
+        return Refusal("too_large", f"Written out, the event has {len(value):,} bytes, of {MAX_EVENT_BYTES:,}.")
+    return Emit(event, value)
+
+
+def dead_letter(record: Record, refusal: Refusal, now_ms: int) -> DeadLetter:
+    """The dead letter of a refused record, with its original bytes as far as a record holds them."""
+    value, key, detail = record.value, record.key, refusal.detail
+    if value is not None and len(value) > MAX_KEPT_BYTES:
+        detail += f" The first {MAX_KEPT_BYTES:,} bytes are kept here; the whole is at the position it came from."
+        value = value[:MAX_KEPT_BYTES]
+    return DeadLetter(
+        reason=refusal.reason,
+        detail=detail,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        at=now_ms,
+        value=value,
+        key=key[: MAX_KEPT_BYTES // 100] if key is not None else None,
+        pointer=refusal.pointer,
+    )
+
+
+def caught_up_due(announced_ms: int, now_ms: int, at_end: bool) -> bool:
+    """Whether it is time to say again that every source is read to its end."""
+    return at_end and not announced_ms <= now_ms < announced_ms + CAUGHT_UP_EVERY_MS
+
+
+def _never() -> bool:
+    return False
+
+
+def _uncounted(outcome: str, reason: str) -> None:
+    return None
+
+
+class IngestStage:
+    """Ingest as the runtime runs it, one object per task.
+
+    `rules` gives the identity rules in force; it is asked once per batch. `now_ms` is the door's clock: it stamps what
+    carries no receivedAt. `sources_at_end` tells whether the whole group has *committed* every source topic up to its
+    end: what another worker has read and not committed may still come to stand behind our record. Give it to the stage
+    of one task only; the others stay silent. `counted(outcome, reason)` is told ("emitted", ""), ("refused", reason)
+    and ("flagged", flag).
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        rules: Callable[[], IdentityRules],
+        now_ms: Callable[[], int],
+        partitions: int,
+        sources_at_end: Callable[[], bool] = _never,
+        counted: Callable[[str, str], None] = _uncounted,
+    ) -> None:
+        self._keys = keys
+        self._rules = rules
+        self._now_ms = now_ms
+        self._partitions = partitions
+        self._sources_at_end = sources_at_end
+        self._counted = counted
+        self._rules_of_batch: IdentityRules | None = None
+        self._announced_ms = 0
+
+    def step(self, record: Record, state: State, out: Outputs) -> None:
+        """Send one raw record on, as an event or as a dead letter."""
+        rules = self._rules_of_batch
+        if rules is None:
+            rules = self._rules_of_batch = self._rules()
+        now_ms = self._now_ms()
+        outcome = ingest(record, now_ms, rules)
+        if isinstance(outcome, Emit):
+            event = outcome.event
+            out.log("events", self._keys.actor(event.identifiers[0]), outcome.value)
+            self._counted("emitted", "")
+            for flag in event.flags:
+                self._counted("flagged", flag)
+        else:
+            # A source may have more partitions than the dead letters have.
+            partition = record.partition % self._partitions
+            out.log("dead-letters", record.key, encode(dead_letter(record, outcome, now_ms)), partition)
+            self._counted("refused", outcome.reason)
+
+    def finish(self, state: State, out: Outputs) -> None:
+        """The next batch asks for the rules again."""
+        self._rules_of_batch = None
+
+    def wake(self, state: State, out: Outputs, now_ms: int) -> None:
+        """Once a second, while every source is at its end, say so in every partition of `events`."""
+        if not caught_up_due(self._announced_ms, now_ms, True) or not self._sources_at_end():
+            return
+        value = encode(CaughtUp(received=now_ms))
+        for partition in range(self._partitions):
+            out.log("events", None, value, partition)
+        self._announced_ms = now_ms
+
+    def forget(self) -> None:
+        """The batch was aborted, and with it perhaps what was announced."""
+        self._rules_of_batch = None
+        self._announced_ms = 0
+
+    def encode(self, key: bytes, value: Any) -> bytes:
+        """Ingest keeps no state."""
+        raise TypeError("ingest keeps no state")
+
+    def decode(self, key: bytes, data: bytes) -> Any:
+        """Ingest keeps no state."""
+        raise TypeError("ingest keeps no state")
