@@ -3,16 +3,28 @@
 Everything here reads `read_committed`: what an aborted transaction wrote never happened.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
+OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _REQUEST_TIMEOUT_S = 15.0
 _MAX_IN_QUEUE = 100_000
 
@@ -203,3 +215,34 @@ def produce_all(
             "mend the cause and produce the file again: records that have arrived are recognised as duplicates",
         )
     return acknowledged
+
+
+def group_positions(settings: Settings, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
+    """How far each group is: name (without the prefix) and its input topics → (committed, end), summed over partitions.
+
+    A partition nobody has committed yet counts as committed at its beginning. Positions count the control records of
+    transactions too, so a group at rest may stay a few behind the end.
+    """
+    admin = AdminClient({**settings.client_properties(), "client.id": "headwater-positions"})
+    metadata = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+    found = {}
+    for group, topics in groups.items():
+        names = [settings.topic(topic) for topic in topics]
+        partitions = [TopicPartition(name, n) for name in names if name in metadata for n in metadata[name].partitions]
+        if not partitions:
+            continue
+        request = ConsumerGroupTopicPartitions(settings.prefix + group, partitions)
+        committed = admin.list_consumer_group_offsets([request])[settings.prefix + group].result(_REQUEST_TIMEOUT_S)
+        starts = _list_offsets(admin, partitions, OffsetSpec.earliest())
+        ends = _list_offsets(admin, partitions, OffsetSpec.latest())
+        reached = 0
+        for at in committed.topic_partitions or []:
+            start = starts[at.topic, at.partition]
+            reached += max(at.offset, start) if at.offset >= 0 else start
+        found[group] = (reached, sum(ends.values()))
+    return found
+
+
+def _list_offsets(admin: AdminClient, partitions: Sequence[TopicPartition], spec: Any) -> dict[tuple[str, int], int]:
+    futures = admin.list_offsets(dict.fromkeys(partitions, spec))
+    return {(at.topic, at.partition): future.result(_REQUEST_TIMEOUT_S).offset for at, future in futures.items()}

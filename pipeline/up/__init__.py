@@ -1,0 +1,1 @@
+"""`headwater up`: everything on this machine, and a window on it."""
