@@ -1,0 +1,95 @@
+"""`headwater`: one module per command, named like it, holding either `command` (a function) or `app` (a group).
+
+`headwater dead-letters` is pipeline/cli/dead_letters.py. A module that is there is a command; there is no list to keep.
+"""
+
+import logging
+import os
+import pkgutil
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from pipeline.errors import HeadwaterError
+
+_INTERRUPTED = 130
+
+
+def command_names() -> list[str]:
+    """The names of all commands."""
+    return sorted(
+        found.name.replace("_", "-") for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
+    )
+
+
+def build(names: list[str] | None = None) -> typer.Typer:
+    """The command line with these commands; all of them by default."""
+    app = typer.Typer(
+        name="headwater",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name in command_names() if names is None else names:
+        module: Any = import_module(f"{__name__}.{name.replace('-', '_')}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(module.command)
+    return app
+
+
+def main() -> None:
+    """Run the command line of this process. Errors people can act on end it with their exit code, without a traceback."""
+    # Only the module of the command that is asked for is loaded; `--help` needs them all.
+    known = command_names()
+    first = next((argument for argument in sys.argv[1:] if argument in known), None)
+    app = build([first] if first else None)
+    try:
+        app()
+    except HeadwaterError as error:
+        show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe (head, jq) has enough: no message, and none from the interpreter when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def show(error: HeadwaterError) -> None:
+    """Tell an error to a person, on stderr: what, where, what to do."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"error: {error.what}", style="bold red", markup=False)
+    if error.where:
+        console.print(f"  where: {error.where}", markup=False)
+    if error.what_to_do:
+        console.print(f"  what to do: {error.what_to_do}", markup=False)
+
+
+def _options(
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file; headwater.yaml of this folder by default.", show_default=False)
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+) -> None:
+    """A real-time customer data platform that is nothing but a streaming pipeline on Kafka.
+
+    Settings: HEADWATER_* from the environment, then headwater.yaml. `headwater up` runs everything on this machine.
+    """
+    if config is not None:
+        os.environ["HEADWATER_CONFIG"] = str(config)
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_path=False, show_level=verbose, markup=False)],
+    )
+    for noisy in ("httpx", "httpcore", "urllib3", "docker", "testcontainers"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
