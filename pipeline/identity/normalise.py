@@ -25,7 +25,9 @@ MAX_VALUE_BYTES = 512
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb\\"
 _BRACKETS = "(){}<>"
+_WRAPPERS = frozenset(_QUOTES + _BRACKETS)
 _MAX_WRAPPINGS = 4
+_ZEROS = "0-+.: "
 
 _JUNK_WORDS = frozenset(
     {"", "null", "undefined", "none", "nan", "[object object]", "anonymous", "guest", "unknown", "-1"}
@@ -103,20 +105,21 @@ def _strip(text: str) -> str:
 
 def is_junk(text: str) -> bool:
     """Whether a trimmed text stands for nobody: bare, in quotes or in brackets, in any case."""
+    if not text or text.lower() in _JUNK_WORDS or _all_zero(text):
+        return True
+    if text[0] not in _WRAPPERS and text[-1] not in _WRAPPERS:
+        return False
     bare = text
     for _ in range(_MAX_WRAPPINGS):
-        if bare.casefold() in _JUNK_WORDS or _all_zero(bare):
+        bare = bare.strip(_QUOTES).strip(_BRACKETS).strip()
+        if bare.lower() in _JUNK_WORDS or _all_zero(bare):
             return True
-        inner = bare.strip(_QUOTES).strip(_BRACKETS).strip()
-        if inner == bare:
-            return False
-        bare = inner
     return False
 
 
 def _all_zero(text: str) -> bool:
     # "+0" and "0.0" are zeros too, and so is the zero UUID, with or without hyphens.
-    return "0" in text and not text.strip("0-+.: ")
+    return text[0] in _ZEROS and "0" in text and not text.strip(_ZEROS)
 
 
 def none(text: str, region: str | None) -> str | Junk:
@@ -137,6 +140,14 @@ def email(text: str, region: str | None) -> str | Junk:
         return NOT_EMAIL
     # A form that sends the word for an empty field as one half of an address names nobody either.
     return JUNK_VALUE if is_junk(local) and is_junk(domain) else lowered
+
+
+def clean_id(raw: object) -> str | Junk:
+    """A trimmed id that names a thing, not a person: held to the same bounds, with no rules of a namespace."""
+    text = raw if type(raw) is str else as_text(raw)
+    if isinstance(text, str):
+        text = trim(text)
+    return JUNK_VALUE if isinstance(text, str) and is_junk(text) else text
 
 
 def without_plus_tag(address: str) -> str:

@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import re2
 
-from pipeline.identifiers import split_identifier
+from pipeline.identifiers import Identifier, identifier, split_identifier
 from pipeline.identity import normalise
 from pipeline.identity.normalise import Junk, NormaliserName
 
 OnConflict = Literal["first", "latest"]
+Ranked = tuple[int, int, Identifier]
 
 MAX_NAMESPACE_LENGTH = 64
 MAX_DECLARED_PRIORITY = 1_000_000
@@ -83,6 +84,7 @@ class IdentityRules:
     _clean_text: Callable[[str, str], str | Junk] = field(init=False, repr=False, compare=False)
     _undeclared: dict[str, Namespace] = field(init=False, repr=False, compare=False, default_factory=dict)
     _order: Callable[[str], tuple[int, int]] = field(init=False, repr=False, compare=False)
+    _ranked: Callable[[str, str], Ranked | Junk] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         patterns = {name: _check(name, namespace) for name, namespace in self.namespaces.items()}
@@ -98,8 +100,17 @@ class IdentityRules:
         def order(text: str) -> tuple[int, int]:
             return self.priority(text), _hash64(text)
 
+        @lru_cache(maxsize=_CACHED_VALUES)
+        def ranked(name: str, raw: str) -> Ranked | Junk:
+            value = clean_text(name, raw)
+            if isinstance(value, Junk):
+                return value
+            text = identifier(name, value)
+            return *order(text), text
+
         object.__setattr__(self, "_clean_text", clean_text)
         object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_ranked", ranked)
 
     def namespace(self, name: str) -> Namespace:
         """The rules of a namespace, declared or not."""
@@ -117,6 +128,13 @@ class IdentityRules:
             return self._clean_text(namespace, raw_value)
         text = normalise.as_text(raw_value)
         return text if isinstance(text, Junk) else self._clean_text(namespace, text)
+
+    def ranked(self, namespace: str, raw_value: Any) -> Ranked | Junk:
+        """The identifier of a raw value with its order before it: a sorted list of these stands strongest first."""
+        if type(raw_value) is str:
+            return self._ranked(namespace, raw_value)
+        text = normalise.as_text(raw_value)
+        return text if isinstance(text, Junk) else self._ranked(namespace, text)
 
     def priority(self, identifier_text: str) -> int:
         """The priority of an identifier "namespace:value"; smaller is stronger; below 2**58."""

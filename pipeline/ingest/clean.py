@@ -16,7 +16,7 @@ A junk identifier is dropped, and the event says so; an event with nothing but j
 
 from typing import Any
 
-from pipeline.identity import JUNK_REASONS, IdentityRules, Junk
+from pipeline.identity import JUNK_REASONS, IdentityRules, Junk, clean_id
 from pipeline.ingest.decode import RawEvent
 from pipeline.ingest.outcomes import Refusal
 from pipeline.ingest.times import when
@@ -83,19 +83,16 @@ def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: Iden
     given, malformed = _given(raw, kind, context, traits)
     if malformed is not None:
         return malformed
-    identifiers: list[str] = []
+    found: list[tuple[int, int, str]] = []
     for namespace, value in given:
-        cleaned = rules.clean(namespace, value)
-        if type(cleaned) is str:
-            text = f"{namespace}:{cleaned}"
-            if text not in identifiers:
-                identifiers.append(text)
-        else:
+        ranked = rules.ranked(namespace, value)
+        if isinstance(ranked, Junk):
             flags.append(f"junk_identifier:{namespace[:64]}")
-    if not identifiers:
+        elif ranked not in found:
+            found.append(ranked)
+    if not found:
         return _nobody(given, rules)
-    if len(identifiers) > 1:
-        identifiers.sort(key=rules.order)
+    found.sort()
 
     group_id, junk_group = _group(raw, context, rules)
     if junk_group:
@@ -109,10 +106,10 @@ def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: Iden
 
     message_id = position
     if raw.message_id is not None:
-        stated = rules.clean("message_id", raw.message_id)
-        if type(stated) is str:
+        stated = clean_id(raw.message_id)
+        if not isinstance(stated, Junk):
             message_id = stated
-        elif stated == Junk("too_long"):
+        elif stated.reason == "too_long":
             return Refusal("too_long", f"The messageId is {JUNK_REASONS['too_long']}.", "/messageId")
         else:
             # Duplicates are told by it: if all events are called "undefined", all but one would vanish.
@@ -122,7 +119,7 @@ def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: Iden
         message_id=message_id,
         type=kind,
         event=name,
-        identifiers=identifiers,
+        identifiers=[text for _, _, text in found],
         time=times.time,
         received=times.received,
         source=position,
