@@ -30,6 +30,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         records.EraseRequest,
         records.RulesChanged,
         records.BackfillDone,
+        records.ResolveOn,
     ),
     "identity-decisions": (records.Unlink, records.Relink, records.Release, records.EraseRequest),
     "identity-conflicts": (records.IdentityConflict,),

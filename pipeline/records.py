@@ -139,7 +139,16 @@ class BackfillDone(Struct, tag_field="kind", tag="backfill_done", omit_defaults=
     received: int
 
 
-EdgesRecord = Evidence | Unlink | Relink | Release | EraseRequest | RulesChanged | BackfillDone
+class ResolveOn(Struct, tag_field="kind", tag="resolve_on", omit_defaults=True):
+    """Go on resolving under the rules of `generation`, from the part `bucket` of the identifiers on. The identity stage
+    writes it to itself, so that a change of rules is paced and still a function of the log."""
+
+    generation: int
+    received: int
+    bucket: int = 0
+
+
+EdgesRecord = Evidence | Unlink | Relink | Release | EraseRequest | RulesChanged | BackfillDone | ResolveOn
 
 # ----------------------------------------------------------------------------------------------------------- links
 # `clock` is the sender's: a receiver's clock is never behind what it was told.

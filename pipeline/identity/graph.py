@@ -1,0 +1,214 @@
+"""The identifiers, edges and groups of the identity stage, as one record of the log sees and changes them."""
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.identity.resolution import Ruling
+from pipeline.identity.state import (
+    BLOCKED,
+    CROWDED,
+    FREE,
+    META_KEY,
+    NEVER,
+    QUARANTINED,
+    VERSION,
+    Edge,
+    Group,
+    Member,
+    Meta,
+    Node,
+    Spilled,
+    group_key,
+    member_prefix,
+    node_key,
+    spill_prefix,
+)
+from pipeline.runtime.ports import State
+
+NOWHERE = (0, 0, -NEVER)
+"""Ordered before every edge."""
+
+
+class Graph:
+    """A view of the state during one step. `inline` is how many edges or members fit into one record.
+
+    `before` holds the name each identifier had when the step met it: what has another name at the end was assigned.
+    """
+
+    def __init__(self, state: State, inline: int) -> None:
+        self._state = state
+        self._inline = inline
+        self._nodes: dict[str, Node] = {}
+        self._dirty: dict[str, None] = {}
+        self.before: dict[str, str] = {}
+        meta = state.get(META_KEY)
+        self.meta: Meta = Meta() if meta is None else meta
+        # Set by the stage once it knows the generation in force.
+        self.ruling: Ruling
+
+    # ------------------------------------------------------------------------------------------------- identifiers
+
+    def node(self, text: str) -> Node:
+        """The identifier, as a fresh one if nobody knew it: it is kept only if `touch` says so."""
+        node = self._nodes.get(text)
+        if node is None:
+            node = self._state.get(node_key(text))
+            if node is None:
+                node = Node(generation=self.meta.generation, flag=BLOCKED if self.ruling.blocked(text) else FREE)
+                self.meta.identifiers += 1
+                self._dirty[text] = None
+            self._nodes[text] = node
+            self.before[text] = node.name or text
+        return node
+
+    def touch(self, text: str) -> None:
+        """Keep what was changed of an identifier."""
+        self._dirty[text] = None
+
+    def name(self, text: str) -> str:
+        """The name of the group of an identifier."""
+        return self.node(text).name or text
+
+    def save(self) -> None:
+        """Hand everything that was changed to the state."""
+        for text in self._dirty:
+            self._state.put(node_key(text), self._nodes[text])
+        self._state.put(META_KEY, self.meta)
+
+    def crowd(self, text: str, node: Node) -> bool:
+        """Follow an identifier no more if it has touched too much; say whether that is new."""
+        if node.flag != FREE:
+            return False
+        crowding = self.ruling.crowding(node.touched)
+        if crowding is None:
+            return False
+        node.flag = QUARANTINED if crowding[0] == "quarantined" else CROWDED
+        self._dirty[text] = None
+        return True
+
+    # ------------------------------------------------------------------------------------------------------- edges
+
+    def edge(self, a: str, b: str) -> Edge | None:
+        """The edge a-b (a < b), or None."""
+        node = self.node(a)
+        if not node.spilled:
+            return node.edges.get(b)
+        spilled: Spilled | None = self._state.get(spill_prefix(a) + b.encode())
+        return None if spilled is None else spilled.edge
+
+    def put_edge(self, a: str, b: str, edge: Edge) -> None:
+        """Keep the edge a-b (a < b), new or changed."""
+        self._put_end(a, b, edge)
+        self._put_end(b, a, None)
+
+    def change_edge(self, a: str, b: str, edge: Edge) -> None:
+        """Keep the edge a-b (a < b), which was there before."""
+        self._put_end(a, b, edge)
+
+    def remove_edge(self, a: str, b: str) -> None:
+        """Forget the edge between two identifiers, and that there was one."""
+        for one, other in ((a, b), (b, a)):
+            node = self.node(one)
+            if node.spilled:
+                self._state.delete(spill_prefix(one) + other.encode())
+            elif node.edges.pop(other, self) is not self:
+                self._dirty[one] = None
+
+    def neighbours(self, text: str) -> list[str]:
+        """Every identifier that shares an edge with this one."""
+        node = self.node(text)
+        if not node.spilled:
+            return list(node.edges)
+        prefix = spill_prefix(text)
+        return [key[len(prefix) :].decode() for key, _ in self._state.scan(prefix)]
+
+    def counts(self, a: str, b: str, edge: Edge) -> bool:
+        """Whether the edge a-b has evidence that was not unlinked."""
+        cut = edge.cut
+        for text in (a, b):
+            decided = self.node(text).decided
+            if decided is not None:
+                cut = max(cut, decided.cut)
+        return edge.last > cut
+
+    def followable(self, text: str) -> Iterator[tuple[str, Edge]]:
+        """The edges of an identifier that count and that no quarantine drops: (neighbour, edge)."""
+        node = self.node(text)
+        if node.flag != FREE:
+            return
+        for other in self.neighbours(text):
+            a, b = (text, other) if text < other else (other, text)
+            edge = self.edge(a, b)
+            if edge is not None and self.counts(a, b, edge) and self.node(other).flag == FREE:
+                yield other, edge
+
+    def first_seen(self, text: str) -> int:
+        """The earliest evidence of an identifier that counts, from its edges."""
+        first = NEVER
+        for other in self.neighbours(text):
+            a, b = (text, other) if text < other else (other, text)
+            edge = self.edge(a, b)
+            if edge is not None and edge.first < first and self.counts(a, b, edge):
+                first = edge.first
+        return first
+
+    def _put_end(self, text: str, other: str, edge: Edge | None) -> None:
+        node = self.node(text)
+        if node.spilled:
+            self._state.put(spill_prefix(text) + other.encode(), Spilled(VERSION, edge))
+            return
+        node.edges[other] = edge
+        self._dirty[text] = None
+        if len(node.edges) > self._inline:
+            prefix = spill_prefix(text)
+            for neighbour, kept in node.edges.items():
+                self._state.put(prefix + neighbour.encode(), Spilled(VERSION, kept))
+            node.edges = {}
+            node.spilled = True
+
+    # ------------------------------------------------------------------------------------------------------ groups
+
+    def group(self, name: str) -> Group:
+        """The group of a name: one identifier alone if there is no record."""
+        group: Group | None = self._state.get(group_key(name))
+        return group or Group(VERSION, 1, self.ruling.load(name), NOWHERE, [name])
+
+    def members(self, name: str) -> list[str]:
+        """Everybody in the group of a name."""
+        group = self.group(name)
+        if not group.spilled:
+            return list(group.members)
+        prefix = member_prefix(name)
+        return [key[len(prefix) :].decode() for key, _ in self._state.scan(prefix)]
+
+    def put_group(self, name: str, group: Group) -> None:
+        """Keep a group whose record was changed, its members apart."""
+        self._state.put(group_key(name), group)
+
+    def add_members(self, name: str, group: Group, members: Iterable[str]) -> None:
+        """Let identifiers join a group; `size`, `load` and `last` are the caller's."""
+        if not group.spilled:
+            group.members.extend(members)
+            members = ()
+            if len(group.members) > self._inline:
+                members, group.members, group.spilled = group.members, [], True
+        prefix = member_prefix(name)
+        for member in members:
+            self._state.put(prefix + member.encode(), Member())
+        self._state.put(group_key(name), group)
+
+    def drop_group(self, name: str, group: Group, members: Iterable[str]) -> None:
+        """Forget a group's record; its members are somewhere else by now."""
+        if group.spilled:
+            prefix = member_prefix(name)
+            for member in members:
+                self._state.delete(prefix + member.encode())
+        if group.size > 1:
+            self._state.delete(group_key(name))
+
+    def call(self, text: str, name: str) -> None:
+        """Let an identifier belong to the group `name`."""
+        node = self.node(text)
+        kept = "" if name == text else name
+        if node.name != kept:
+            node.name = kept
+            self._dirty[text] = None

@@ -1,0 +1,153 @@
+"""What the identity stage keeps, and where.
+
+    key                                     value
+    m                                       Meta: clock, generation, counts, who reported a backfill
+    n bucket text                           Node: one identifier, its name and its edges
+    x length text neighbour                 Spilled: one edge of an identifier that has too many for one record
+    g name                                  Group: a group of two or more; one identifier alone has no record
+    h length name member                    Member: one member of a group that has too many for one record
+
+An edge stands at both its ends: with its times at the smaller text, as a mere name at the other. The bucket is two
+bytes of a hash, so that a sweep over all identifiers can go on where it left off.
+"""
+
+import hashlib
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+VERSION = 1
+NEVER = 2**62
+"""Later than any time: the cut of an unlink for good, and the first seen of an identifier without evidence."""
+
+META_KEY = b"m"
+BUCKETS = 65_536
+
+_CACHED_KEYS = 200_000
+
+
+class Edge(Struct, array_like=True):
+    """All evidence of one pair: earliest event time, latest received, and which routes have sent it.
+
+    A route is 0 for the smaller end, 1 for the larger, else its text. The edge counts if it was last received after
+    `cut` (-1: never unlinked). `last` -1: there is an unlink, but no evidence yet.
+    """
+
+    first: int = NEVER
+    last: int = -1
+    routes: list[int | str] = []
+    cut: int = -1
+
+
+class Decided(Struct, array_like=True):
+    """What was decided about one identifier: its edges count if last received after `cut` and after `erased_at`."""
+
+    cut: int = -1
+    erased_at: int = -1
+    erase_epoch: int = 0
+
+
+FREE, QUARANTINED, CROWDED, BLOCKED = 0, 1, 2, 3
+FLAGS: dict[int, Any] = {QUARANTINED: "quarantined", CROWDED: "crowded", BLOCKED: "blocked"}
+
+
+class Node(Struct, array_like=True):
+    """One identifier. `name` "" means itself; `first` is its earliest evidence that counts; `touched` how many values
+    of each namespace it stood beside since it was last released; `edges` its edges by neighbour, unless `spilled`."""
+
+    version: int = VERSION
+    name: str = ""
+    generation: int = 0
+    flag: int = FREE
+    first: int = NEVER
+    touched: dict[str, int] = {}
+    edges: dict[str, Edge | None] = {}
+    spilled: bool = False
+    decided: Decided | None = None
+
+
+class Spilled(Struct, array_like=True):
+    """One edge of an identifier with many; None at the larger end."""
+
+    version: int = VERSION
+    edge: Edge | None = None
+
+
+class Group(Struct, array_like=True):
+    """A group. `load` is what it takes of the limited namespaces; no edge inside it is ordered after `last`
+    (priorities and first seen)."""
+
+    version: int
+    size: int
+    load: dict[str, int]
+    last: tuple[int, int, int]
+    members: list[str]
+    spilled: bool = False
+
+
+class Member(Struct, array_like=True):
+    """One member of a group with many."""
+
+    version: int = VERSION
+
+
+class Meta(Struct, array_like=True):
+    """What the stage knows as a whole. `reported` holds, per generation, the partitions whose backfill is done."""
+
+    version: int = VERSION
+    clock: int = 0
+    generation: int = 0
+    identifiers: int = 0
+    ready: int = 0
+    reported: dict[int, list[int]] = {}
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_DECODERS: dict[int, Any] = {
+    prefix[0]: msgspec.msgpack.Decoder(kind).decode
+    for prefix, kind in ((b"m", Meta), (b"n", Node), (b"x", Spilled), (b"g", Group), (b"h", Member))
+}
+
+
+def encode(key: bytes, value: Any) -> bytes:
+    """The stored form of a value."""
+    return _encode(value)
+
+
+def decode(key: bytes, data: bytes) -> Any:
+    """The value of a stored form."""
+    value = _DECODERS[key[0]](data)
+    if value.version != VERSION:
+        raise ValueError(f"identity state {key!r} has version {value.version}; this release reads {VERSION}")
+    return value
+
+
+@lru_cache(maxsize=_CACHED_KEYS)
+def node_key(text: str) -> bytes:
+    """Where the Node of an identifier is kept."""
+    data = text.encode()
+    return b"n" + hashlib.blake2b(data, digest_size=2).digest() + data
+
+
+def node_text(key: bytes) -> str:
+    """The identifier whose Node is kept under `key`."""
+    return key[3:].decode()
+
+
+def group_key(name: str) -> bytes:
+    """Where the Group named `name` is kept."""
+    return b"g" + name.encode()
+
+
+def spill_prefix(text: str) -> bytes:
+    """Under which the spilled edges of an identifier are kept: no other's key starts with it."""
+    data = text.encode()
+    return b"x" + len(data).to_bytes(4, "big") + data
+
+
+def member_prefix(name: str) -> bytes:
+    """Under which the members of a spilled group are kept."""
+    data = name.encode()
+    return b"h" + len(data).to_bytes(4, "big") + data
