@@ -1,0 +1,300 @@
+"""What must be true when nothing is in flight (DESIGN section 9), checked from the topics as a reader sees them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from pipeline.identifiers import Keys
+from pipeline.records import Evidence as EvidenceRecord
+from pipeline.records import (
+    EdgesRecord,
+    Event,
+    IdentityPointer,
+    ProfileChange,
+    ProfileDocument,
+    Release,
+    Relink,
+    SegmentChange,
+    SegmentMember,
+    Unlink,
+    decode_edges_record,
+)
+from tests.oracle.identity import Evidence, Resolution, Rules, resolve
+from tests.oracle.profiles import Accepted, ExpectedProfile, accept, gather_evidence, profiles
+from tests.simulation.driver import Broker, Task
+
+_document = msgspec.json.Decoder(ProfileDocument).decode
+_pointer = msgspec.json.Decoder(IdentityPointer).decode
+_profile_change = msgspec.json.Decoder(ProfileChange).decode
+_segment_change = msgspec.json.Decoder(SegmentChange).decode
+_segment_member = msgspec.json.Decoder(SegmentMember).decode
+
+Members = Callable[[ExpectedProfile, str, int], Mapping[str, set[str]]]
+"""All expected profiles at an instant: (profiles by id, now) to segment -> profile ids."""
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; `rule` names it."""
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule
+
+
+class Truth:
+    """The oracle's view of everything that was sent up to now."""
+
+    def __init__(self, rules: Rules, keys: Keys) -> None:
+        self.rules = rules
+        self.keys = keys
+        self.partitions: dict[int, list[Event]] = defaultdict(list)
+        self.operated: list[tuple[int, EdgesRecord]] = []
+        self.sent = 0
+        self.accepted = Accepted()
+        self.who = Resolution({}, {}, frozenset(), frozenset())
+        self.expected: dict[str, ExpectedProfile] = {}
+
+    def send(self, partition: int, event: Event) -> None:
+        self.partitions[partition].append(event)
+        self.sent += 1
+
+    def operate(self, record: EdgesRecord) -> None:
+        self.operated.append((self.sent, record))
+
+    def settle(self) -> None:
+        """Work everything out from scratch."""
+        self.accepted = accept(self.partitions[partition] for partition in sorted(self.partitions))
+        evidence = self._evidence()
+        self.who = resolve(evidence, self.rules)
+        by_name = profiles(self.accepted.events, self.who)
+        self.expected = {self.keys.profile_id(name): profile for name, profile in by_name.items()}
+
+    def _evidence(self) -> Evidence:
+        releases = [(sent, record) for sent, record in self.operated if isinstance(record, Release)]
+        evidence = gather_evidence(self.accepted.events)
+        for _, record in self.operated:
+            if isinstance(record, Unlink):
+                evidence.unlink(record.a, record.b, record.received, record.forever)
+            elif isinstance(record, Relink):
+                evidence.relink(record.a, record.b)
+        for sent, record in releases:
+            before = self._known_at.get(sent)
+            assert before is not None, "a release is judged at rest only"
+            evidence.touched_at_release[record.identifier] = {pair for pair in before if record.identifier in pair}
+        self._known_at[self.sent] = set(evidence.edges)
+        return evidence
+
+    @property
+    def _known_at(self) -> dict[int, set[tuple[str, str]]]:
+        return self.__dict__.setdefault("known_at", {})
+
+
+def check_profiles(truth: Truth, broker: Broker) -> None:
+    """1: the final profiles are those of a batch resolution of all evidence."""
+    published = {key.decode(): _document(value) for key, value in broker.compacted("profiles").items()}
+    if published.keys() != truth.expected.keys():
+        name_of = {truth.keys.profile_id(one): one for one in _all_identifiers(truth)}
+        there = sorted(name_of.get(one, one) for one in published)
+        due = sorted(name_of.get(one, one) for one in truth.expected)
+        raise Violation("1 profiles", f"published {there}, expected {due}")
+    for profile_id, profile in truth.expected.items():
+        document = published[profile_id]
+        shown = {f"{pair.namespace}:{pair.value}" for pair in document.identifiers}
+        _same("1 identifiers", profile.name, shown, profile.identifiers)
+        _same("1 identifiers_total", profile.name, document.identifiers_total, len(profile.identifiers))
+        _same("1 traits", profile.name, document.traits, profile.traits)
+        totals = {event: (one.count, one.first, one.last) for event, one in document.totals.items()}
+        _same("1 totals", profile.name, totals, profile.totals)
+        _same("1 first_seen", profile.name, document.first_seen, profile.first_seen)
+        _same("1 last_seen", profile.name, document.last_seen, profile.last_seen)
+        _same("1 profile_id", profile.name, document.profile_id, profile_id)
+
+
+def check_limits(truth: Truth, broker: Broker) -> None:
+    """2: no profile breaks a limit; nothing quarantined is with anybody else."""
+    for value in broker.compacted("profiles").values():
+        document = _document(value)
+        counts = Counter(pair.namespace for pair in document.identifiers)
+        for rule in truth.rules.namespaces.values():
+            if rule.limit and counts[rule.name] > rule.limit:
+                raise Violation("2 limits", f"{document.profile_id} holds {counts[rule.name]} of {rule.name}")
+        texts = {f"{pair.namespace}:{pair.value}" for pair in document.identifiers}
+        if len(texts) > 1 and texts & truth.who.quarantined:
+            raise Violation("2 quarantine", f"{texts & truth.who.quarantined} stand in {texts}")
+
+
+def check_pointers(truth: Truth, broker: Broker) -> None:
+    """Look-ups by identifier end at the profile that holds it, and retired profiles lead to a living one."""
+    pointers = {key.decode(): _pointer(value) for key, value in broker.compacted("identities").items()}
+    routes = {event.identifiers[0] for event in truth.accepted.events}
+    for one in routes | {one for one, name in truth.who.name_of.items() if name != one}:
+        if truth.keys.profile_id(truth.who.name_of.get(one, one)) not in truth.expected:
+            continue
+        pointer = pointers.get(one)
+        if pointer is None:
+            raise Violation("identities", f"{one} leads nowhere")
+        _same("identities", one, pointer.profile_id, truth.keys.profile_id(truth.who.name_of.get(one, one)))
+    ended = {change.profile_id for change in _profile_changes(broker) if change.change == "merged"}
+    for profile_id in ended - truth.expected.keys():
+        here, steps = profile_id, 0
+        while here not in truth.expected:
+            pointer = pointers.get(here)
+            if pointer is None or steps > len(ended) + 1:
+                raise Violation("identities", f"retired profile {profile_id} leads nowhere living (stopped at {here})")
+            here, steps = pointer.profile_id, steps + 1
+
+
+def check_folds(truth: Truth, broker: Broker) -> None:
+    """6: alternation, continuous sequences; the logs fold to the compacted topics."""
+    members: dict[tuple[str, str], SegmentChange] = {}
+    last: dict[tuple[str, str], SegmentChange] = {}
+    for change in _segment_changes(broker):
+        pair = (change.segment, change.profile_id)
+        before = last.get(pair)
+        if before is not None and before.change == change.change:
+            raise Violation("6 alternation", f"{pair} {change.change} twice: {before} then {change}")
+        if before is None and change.change != "entered":
+            raise Violation("6 alternation", f"{pair} begins with {change.change}")
+        if change.sequence != (before.sequence if before else 0) + 1:
+            raise Violation("6 sequence", f"{pair} goes from {before and before.sequence} to {change.sequence}")
+        if before is not None and change.at < before.at:
+            raise Violation("6 at", f"{pair} goes back in time: {before.at} then {change.at}")
+        if change.at > change.decided_at:
+            raise Violation("6 at", f"{pair} at {change.at} was decided before, at {change.decided_at}")
+        last[pair] = change
+        if change.change == "entered":
+            members[pair] = change
+        else:
+            members.pop(pair, None)
+    published = {}
+    for key, value in broker.compacted("segment-members").items():
+        member = _segment_member(value)
+        _same("6 member key", key.decode(), key.decode(), f"{member.segment}/{member.profile_id}")
+        published[member.segment, member.profile_id] = member
+    _same("6 members", "fold of segment-changes", published.keys(), members.keys())
+    for pair, member in published.items():
+        _same("6 member sequence", str(pair), member.sequence, members[pair].sequence)
+        _same("6 member since", str(pair), member.since, members[pair].at)
+
+    folded: dict[str, dict[str, Any]] = {}
+    for changed in _profile_changes(broker):
+        _fold_profile_change(folded, changed)
+    documents = {}
+    for key, value in broker.compacted("profiles").items():
+        document = msgspec.json.decode(value)
+        documents[key.decode()] = {name: value for name, value in document.items() if value not in ({}, [], 0)}
+    shown = {
+        profile_id: {name: value for name, value in document.items() if value not in ({}, [], 0)}
+        for profile_id, document in folded.items()
+    }
+    _same("6 fold of profile-changes", "ids", shown.keys(), documents.keys())
+    for profile_id, document in documents.items():
+        for section in (document.keys() | shown[profile_id].keys()) - {"profile_id", "entity"}:
+            _same(
+                "6 fold of profile-changes",
+                f"{profile_id} {section}",
+                shown[profile_id].get(section),
+                document.get(section),
+            )
+
+
+def _fold_profile_change(folded: dict[str, dict[str, Any]], change: ProfileChange) -> None:
+    there = folded.get(change.profile_id)
+    if change.change in ("created", "split"):
+        if there is not None:
+            raise Violation("6 lifecycle", f"{change.profile_id} {change.change} while alive")
+        there = folded[change.profile_id] = {}
+    elif there is None:
+        raise Violation("6 lifecycle", f"{change.profile_id} {change.change} while not alive")
+    if change.change in ("merged", "expired", "erased"):
+        del folded[change.profile_id]
+        return
+    for section, value in change.set.items():
+        if isinstance(value, dict):
+            there[section] = {**there.get(section, {}), **value}
+        else:
+            there[section] = value
+    for section, names in change.unset.items():
+        there[section] = {name: value for name, value in there.get(section, {}).items() if name not in names}
+
+
+def check_members(truth: Truth, broker: Broker, expected: Mapping[str, set[str]], now: int) -> None:
+    """4: memberships are those of a naive evaluator that sees every event so far."""
+    published: dict[str, set[str]] = {segment: set() for segment in expected}
+    for value in broker.compacted("segment-members").values():
+        member = _segment_member(value)
+        published.setdefault(member.segment, set()).add(member.profile_id)
+    names = {profile_id: profile.name for profile_id, profile in truth.expected.items()}
+    for segment, ids in expected.items():
+        if published[segment] != ids:
+            extra = sorted(names.get(one, one) for one in published[segment] - ids)
+            missing = sorted(names.get(one, one) for one in ids - published[segment])
+            raise Violation("4 members", f"{segment} at {now}: also has {extra}, lacks {missing}")
+    for key, value in broker.compacted("profiles").items():
+        document = _document(value)
+        shown = set(document.segments)
+        due = {segment for segment, ids in expected.items() if key.decode() in ids}
+        _same("4 segments of the document", names.get(key.decode(), key.decode()), shown, due)
+
+
+def check_store(tasks: list[Task]) -> None:
+    """9: the local store is what the changelog gives."""
+    for task in tasks:
+        rebuilt: dict[bytes, tuple[int, bytes]] = {}
+        for written in task.changelog:
+            assert written.key is not None
+            if written.value is None:
+                rebuilt.pop(written.key, None)
+            else:
+                rebuilt[written.key] = (int.from_bytes(written.value[:8], "big"), written.value[8:])
+        _same("9 store", f"{task.role} {task.partition}", task.state.store, rebuilt)
+
+
+def check_accounting(truth: Truth, broker: Broker) -> None:
+    """8: every input event is in a profile or is a duplicate (nothing here expires or is erased)."""
+    counted = sum(
+        one.count for value in broker.compacted("profiles").values() for one in _document(value).totals.values()
+    )
+    _same("8 accounting", "events", counted + truth.accepted.duplicates, truth.sent)
+
+
+def check_evidence(truth: Truth, broker: Broker) -> None:
+    """The evidence that reached identity-edges says what the events said, no more and no less."""
+    told: dict[tuple[str, str], int] = {}
+    for written in broker.records("identity-edges"):
+        assert written.value is not None
+        record = decode_edges_record(written.value)
+        if isinstance(record, EvidenceRecord):
+            pair = (record.a, record.b)
+            told[pair] = min(record.first, told.get(pair, record.first))
+    due = {pair: edge.first for pair, edge in gather_evidence(truth.accepted.events).edges.items()}
+    _same("evidence", "edges and their first seen", told, due)
+
+
+def _segment_changes(broker: Broker) -> list[SegmentChange]:
+    return [_segment_change(written.value) for written in broker.records("segment-changes") if written.value]
+
+
+def _profile_changes(broker: Broker) -> list[ProfileChange]:
+    return [_profile_change(written.value) for written in broker.records("profile-changes") if written.value]
+
+
+def _all_identifiers(truth: Truth) -> set[str]:
+    return {one for events in truth.partitions.values() for event in events for one in event.identifiers}
+
+
+def _same(rule: str, what: str, is_: Any, should: Any) -> None:
+    if is_ != should:
+        raise Violation(rule, f"{what}: is {is_!r}, should be {should!r}")
+
+
+def same_said(task: Task, said: list[tuple[str, bytes | None, bytes, int | None]]) -> None:
+    """10: the same records in the same order give the same bytes, whatever the batch boundaries."""
+    if task.produced == said:
+        return
+    for place, (one, other) in enumerate(zip(task.produced, said, strict=False)):
+        if one != other:
+            raise Violation("10 same bytes", f"{task.role} {task.partition} record {place}: {one} then {other}")
+    raise Violation("10 same bytes", f"{task.role} {task.partition}: {len(task.produced)} then {len(said)} records")

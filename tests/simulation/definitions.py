@@ -1,0 +1,289 @@
+"""Random definitions of segments and computed traits, from the whole grammar of docs/segments.md.
+
+The common rules are drawn often, the rare ones sometimes. Names, values and lengths of time are those of the small
+worlds, so that rules meet the events they are about.
+"""
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.simulation.vocabulary import CITIES, EVENT_NAMES, PATHS, PLANS
+
+WINDOWS = ("1s", "10s", "1m", "5m", "1h", "6h", "1d", "7d", "30d")
+SHORT = ("1ms", "1s", "1m", "1h", "6h", "1d")
+ZONES = ("UTC", "Europe/Berlin", "America/Lima", "Asia/Kolkata")
+Rule = dict[str, Any]
+
+
+def make_segments(rng: random.Random, start_ms: int = 1_700_000_000_000) -> list[Rule]:
+    """The definitions of one world: a few segments, now and then a computed trait."""
+    return _Author(rng, start_ms).write()
+
+
+class _Author:
+    def __init__(self, rng: random.Random, start_ms: int) -> None:
+        self.rng = rng
+        self.start_ms = start_ms
+        self.segments: list[str] = []
+        self.computed: list[tuple[str, str]] = []
+
+    def write(self) -> list[Rule]:
+        rng = self.rng
+        definitions: list[Rule] = []
+        for number in range(rng.choices((0, 1, 2), (6, 3, 1))[0]):
+            definition = self.computed_trait(f"c{number}")
+            definitions.append(definition)
+            self.computed.append((definition["computed"], definition["compute"]["function"]))
+        for number in range(rng.randint(1, 5)):
+            name = f"s{number}"
+            definition = {"segment": name, "when": self.rule(0)}
+            if rng.random() < 0.04:
+                definition["valid_from"] = self.instant()
+            if rng.random() < 0.04:
+                definition["valid_until"] = self.instant()
+            definitions.append(definition)
+            self.segments.append(name)
+        return definitions
+
+    def instant(self) -> str:
+        """An instant in or near the world's time."""
+        rng = self.rng
+        at = self.start_ms + rng.choice((0, 1_000, 3_600_000, 86_400_000, rng.randint(-86_400_000, 20 * 86_400_000)))
+        text = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return rng.choice((text + "Z", text, text[:10], text + "+01:00"))
+
+    def rule(self, depth: int) -> Rule:
+        rng = self.rng
+        composite = 0.35 if depth == 0 else 0.15 if depth < 3 else 0.0
+        if rng.random() < composite:
+            kind = rng.choice(("all", "any"))
+            return {kind: [self.rule(depth + 1) for _ in range(rng.choices((0, 1, 2, 3), (1, 2, 8, 4))[0])]}
+        if rng.random() < 0.2 and depth < 4:
+            return {"not": self.rule(depth + 1)}
+        kinds = {
+            "performed": 50,
+            "trait": 14,
+            "sequence": 16,
+            "in_segment": 6 if self.segments else 0,
+            "score": 4,
+            "computed": 8 if self.computed else 0,
+            "bucket": 3,
+        }
+        kind = rng.choices(list(kinds), list(kinds.values()))[0]
+        return {kind: self.computed_rule() if kind == "computed" else getattr(self, kind)()}
+
+    # ------------------------------------------------------------------------------------------------------ leaves
+
+    def in_segment(self) -> str:
+        return self.rng.choice(self.segments)
+
+    def bucket(self) -> Rule:
+        low = self.rng.choice((0, 25, 50))
+        return {"salt": self.rng.choice(("a", "b")), "from": low, "to": low + self.rng.choice((25, 50))}
+
+    def trait(self) -> Rule:
+        rng = self.rng
+        name = rng.choice(("plan", "plan", "city", "since", "age"))
+        if name == "since":
+            return {name: self.moment_comparison()}
+        if name == "age":
+            return {name: self.number_comparison()}
+        return {name: self.text_comparison(PLANS if name == "plan" else CITIES)}
+
+    def text_comparison(self, values: tuple[str, ...]) -> Any:
+        rng = self.rng
+        value = rng.choice(values)
+        return rng.choice(
+            (
+                value,
+                {"equals": value},
+                {"not_equals": value},
+                {"in": list(rng.sample(values, 2))},
+                {"not_in": [value]},
+                {"contains": value[1:3]},
+                {"not_contains": value[:2]},
+                {"starts_with": value[:2]},
+                {"ends_with": value[-2:]},
+                {"regex": f"^{value[:2]}|{value[-1]}$"},
+                {"regex_full": f"{value[0]}.*"},
+                {"at_least": value},
+                {"exists": rng.random() < 0.6},
+                {"equals": {"trait": "city"}},
+                {"not_equals": {"trait": "city"}},
+            )
+        )
+
+    def number_comparison(self) -> Any:
+        rng = self.rng
+        operator = rng.choice(("at_least", "at_most", "greater_than", "less_than", "equals", "not_equals", "between"))
+        comparison: Rule = {operator: rng.choice((0, 1, 5, 10))}
+        if operator == "between":
+            comparison = {"between": [1, rng.choice((1, 5, 10))]}
+        if rng.random() < 0.2:
+            comparison["as"] = "number"
+        return comparison
+
+    def moment_comparison(self, relative: bool = True) -> Rule:
+        rng = self.rng
+        operator = rng.choice(("before", "after", "within_last", "within_next") if relative else ("before", "after"))
+        if operator in ("within_last", "within_next"):
+            return {operator: rng.choice(WINDOWS)}
+        if relative and rng.random() < 0.6:
+            return {operator: rng.choice(("now", f"now-{rng.choice(WINDOWS)}", f"now+{rng.choice(WINDOWS)}"))}
+        return {operator: self.instant()}
+
+    def names(self) -> Any:
+        rng = self.rng
+        draw = rng.random()
+        if draw < 0.8:
+            return rng.choice(EVENT_NAMES)
+        return rng.sample(EVENT_NAMES, 2) if draw < 0.92 else "*"
+
+    def where(self, against_trait: bool = False, depth: int = 0) -> Rule:
+        rng = self.rng
+        if depth < 2 and rng.random() < 0.12:
+            kind = rng.choice(("all", "any", "not"))
+            inner = self.where(against_trait, depth + 1)
+            return {kind: inner if kind == "not" else [inner, self.where(against_trait, depth + 1)]}
+        draw = rng.random()
+        if against_trait and draw < 0.35:
+            operator = rng.choice(("equals", "not_equals"))
+            return {"properties.city": {"exists": True, operator: {"trait": "city"}}}
+        if draw < 0.55:
+            return {"properties.path": rng.choice(({"starts_with": "/pricing"}, {"equals": rng.choice(PATHS)}))}
+        if draw < 0.9:
+            return {"properties.amount": self.number_comparison()}
+        return {"properties.city": self.text_comparison_plain()}
+
+    def text_comparison_plain(self) -> Any:
+        comparison = self.text_comparison(CITIES)
+        if isinstance(comparison, dict) and any(isinstance(one, dict) for one in comparison.values()):
+            return {"exists": True}
+        return comparison
+
+    def window(self, body: Rule, calendar: bool = True) -> None:
+        rng = self.rng
+        draw = rng.random()
+        if draw < 0.62:
+            body["within"] = rng.choice(WINDOWS)
+        elif draw < 0.70:
+            body["between"] = self.between()
+        elif draw < 0.78 and calendar:
+            body["calendar"] = {
+                "unit": rng.choice(("day", "day", "week", "month", "quarter", "year")),
+                "last": rng.choice((1, 1, 2, 7)),
+                "current": rng.random() < 0.6,
+                "time_zone": rng.choice(ZONES),
+            }
+
+    def between(self) -> Rule:
+        rng = self.rng
+        first, second = sorted((self.instant(), self.instant()))
+        between = {"from": first, "to": second}
+        if rng.random() < 0.3:
+            del between[rng.choice(("from", "to"))]
+        return between
+
+    def performed(self) -> Rule:
+        rng = self.rng
+        body: Rule = {"event": self.names()}
+        self.window(body)
+        kind = rng.choices(
+            ("default", "count", "sum", "average", "min", "max", "distinct", "first", "last"),
+            (5, 10, 3, 2, 1.5, 1.5, 2, 1.5, 1.5),
+        )[0]
+        if kind in ("first", "last"):
+            body.pop("within", None)
+            body.pop("calendar", None)
+            body[kind] = self.moment_comparison() if rng.random() < 0.9 else {"exists": rng.random() < 0.5}
+        elif kind == "count":
+            operator = rng.choice(("at_least", "at_least", "at_most", "exactly", "more_than", "less_than", "between"))
+            number = rng.choice((0, 1, 2, 3))
+            body["count"] = {operator: [number, number + 1] if operator == "between" else number}
+        elif kind != "default":
+            operator = rng.choice(("at_least", "at_most", "more_than", "less_than", "exactly"))
+            path = "properties.cart_id" if kind == "distinct" and rng.random() < 0.5 else "properties.amount"
+            body[kind] = {"of": path, operator: rng.choice((0, 1, 2, 5, 10, 7.5))}
+        if rng.random() < 0.4:
+            body["where"] = self.where(against_trait=kind in ("default", "count"))
+        if "within" in body and rng.random() < 0.12:
+            body["grace"] = rng.choice(SHORT)
+        return body
+
+    def sequence(self) -> Rule:
+        rng = self.rng
+        by = rng.random() < 0.4
+        steps: list[Rule] = [self.step()]
+        for _ in range(rng.choices((1, 2, 3), (6, 3, 1))[0]):
+            if rng.random() < 0.6:
+                step = self.step()
+                if rng.random() < 0.6:
+                    step["within"] = rng.choice(WINDOWS)
+                steps.append(step)
+            elif rng.random() < 0.7:
+                steps.append({"not": self.step(), "within": rng.choice(WINDOWS)})
+            else:
+                steps += [{"not": self.step()}, self.step()]
+        body: Rule = {"steps": steps}
+        if by:
+            body["by"] = "properties.cart_id"
+        if rng.random() < 0.3:
+            body["within"] = rng.choice(WINDOWS[2:])
+        if rng.random() < 0.15:
+            body["grace"] = rng.choice(SHORT)
+        return body
+
+    def step(self) -> Rule:
+        step: Rule = {"event": self.rng.choice(EVENT_NAMES)}
+        if self.rng.random() < 0.2:
+            step["where"] = self.where()
+        return step
+
+    def score(self) -> Rule:
+        rng = self.rng
+        lines = []
+        for _ in range(rng.choice((1, 2))):
+            line: Rule = {"event": self.rng.choice(EVENT_NAMES), "weight": rng.choice((1, 2, 10, -3, 0.5))}
+            if rng.random() < 0.2:
+                line["where"] = self.where()
+            lines.append(line)
+        body: Rule = {"events": lines, "half_life": rng.choice(WINDOWS[2:])}
+        if rng.random() < 0.5:
+            body["within"] = rng.choice(WINDOWS[2:])
+        body[rng.choice(("at_least", "at_least", "at_most", "less_than", "more_than"))] = rng.choice((0, 0.5, 1, 3, 10))
+        return body
+
+    def computed_trait(self, name: str) -> Rule:
+        rng = self.rng
+        function = rng.choice(
+            (
+                "count sum average min max distinct first last first_time last_time most_frequent unique "
+                "preferred_hour preferred_channel"
+            ).split()
+        )
+        body: Rule = {"function": function, "event": self.names()}
+        self.window(body)
+        if function in ("sum", "average", "min", "max"):
+            body["of"] = "properties.amount"
+        elif function in ("distinct", "first", "last", "most_frequent", "unique"):
+            body["of"] = rng.choice(("properties.amount", "properties.cart_id", "properties.city"))
+        if function == "unique" and rng.random() < 0.5:
+            body["limit"] = rng.choice((1, 2))
+        if function == "preferred_hour":
+            body["time_zone"] = rng.choice(ZONES)
+        if function == "preferred_channel":
+            body["of"] = "properties.path"
+        if rng.random() < 0.2:
+            body["where"] = self.where()
+        return {"computed": name, "compute": body}
+
+    def computed_rule(self) -> Rule:
+        name, function = self.rng.choice(self.computed)
+        if function in ("first_time", "last_time"):
+            return {name: self.moment_comparison()}
+        if function in ("most_frequent", "first", "last", "preferred_channel"):
+            return {name: self.rng.choice(({"exists": True}, {"equals": "c1"}, {"in": ["c2", 5, "Oslo", "/home"]}))}
+        if function == "unique":
+            return {name: self.rng.choice(({"contains": "c1"}, {"contains": 5}, {"exists": False}))}
+        return {name: self.number_comparison()}

@@ -1,0 +1,360 @@
+"""A light engine for one seed: partitions as lists, transactions as buffers, and a scheduler that draws.
+
+It drives the real stages. What it adds to what the stages are promised by the runtime is malice: batches of any
+size, any interleaving of tasks and of a task's inputs, aborts, crashes before and after the commit, restores from the
+changelog or from a stale store, ticks at any moment.
+"""
+
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.identifiers import partition_of
+from pipeline.records import CaughtUp, encode
+from pipeline.runtime.ports import Record, Stage
+
+COMPACTED = {"profiles", "identities", "segment-members", "identity-decisions"}
+SINGLE = {"identity-edges", "identity-changelog", "identity-decisions", "definitions"}
+MOST_ROUNDS = 20_000
+
+
+class Stuck(Exception):
+    """The pipeline did not come to rest."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One record of a topic; `woken` says that a wake-up wrote it rather than a step."""
+
+    key: bytes | None
+    value: bytes | None
+    woken: bool = False
+
+
+class Broker:
+    """Topics as lists of lists. Only committed records are in them."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self._topics: dict[str, list[list[Written]]] = {}
+
+    def topic(self, name: str) -> list[list[Written]]:
+        found = self._topics.get(name)
+        if found is None:
+            found = self._topics[name] = [[] for _ in range(1 if name in SINGLE else self.partitions)]
+        return found
+
+    def append(self, name: str, key: bytes | None, written: Written, partition: int | None) -> None:
+        topic = self.topic(name)
+        if partition is None:
+            partition = 0 if key is None else partition_of(key, len(topic))
+        topic[partition].append(written)
+
+    def records(self, name: str) -> list[Written]:
+        """All records of a topic, partition by partition."""
+        return [written for partition in self.topic(name) for written in partition]
+
+    def compacted(self, name: str) -> dict[bytes, bytes]:
+        """The present value of each key."""
+        present: dict[bytes, bytes] = {}
+        for written in self.records(name):
+            assert written.key is not None
+            if written.value is None:
+                present.pop(written.key, None)
+            else:
+                present[written.key] = written.value
+        return present
+
+
+class OverlayState:
+    """The State of one task: a store of encoded values, an overlay for the running batch, decoded objects above."""
+
+    def __init__(self, stage: Stage, store: dict[bytes, tuple[int, bytes]]) -> None:
+        self.store = store
+        self._stage = stage
+        self._objects: dict[bytes, Any] = {}
+        self._overlay: dict[bytes, tuple[int, Any] | None] = {}
+        self._touched: set[bytes] = set()
+
+    def get(self, key: bytes) -> Any | None:
+        if key in self._overlay:
+            entry = self._overlay[key]
+            return None if entry is None else entry[1]
+        if key in self._objects:
+            self._touched.add(key)
+            return self._objects[key]
+        if key not in self.store:
+            return None
+        self._touched.add(key)
+        value = self._objects[key] = self._stage.decode(key, self.store[key][1])
+        return value
+
+    def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
+        assert isinstance(key, bytes) and isinstance(wake_at, int) and wake_at >= 0
+        self._overlay[key] = (wake_at, value)
+
+    def delete(self, key: bytes) -> None:
+        self._overlay[key] = None
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
+        keys = {key for key in self.store if key.startswith(prefix)}
+        keys |= {key for key in self._overlay if key.startswith(prefix)}
+        for key in sorted(keys):
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        found = sorted((wake_at, key) for key, wake_at in self._wakes() if wake_at <= until_ms)
+        return found[:limit]
+
+    def first_wake(self) -> int | None:
+        return min((wake_at for _, wake_at in self._wakes()), default=None)
+
+    def _wakes(self) -> Iterator[tuple[bytes, int]]:
+        for key, (wake_at, _) in self.store.items():
+            if wake_at and key not in self._overlay:
+                yield key, wake_at
+        for key, entry in self._overlay.items():
+            if entry is not None and entry[0]:
+                yield key, entry[0]
+
+    def encoded(self) -> dict[bytes, tuple[int, bytes] | None]:
+        """What the batch changed, encoded. Also sees to it that nothing was changed without being put."""
+        for key in self._touched - self._overlay.keys():
+            if self._stage.encode(key, self._objects[key]) != self.store[key][1]:
+                raise AssertionError(f"the state under {key!r} was changed in place and not put")
+        return {
+            key: None if entry is None else (entry[0], self._stage.encode(key, entry[1]))
+            for key, entry in self._overlay.items()
+        }
+
+    def applied(self, encoded: dict[bytes, tuple[int, bytes] | None]) -> None:
+        """The batch was committed: the overlay becomes the store."""
+        for key, entry in encoded.items():
+            if entry is None:
+                self.store.pop(key, None)
+                self._objects.pop(key, None)
+            else:
+                self.store[key] = entry
+                self._objects[key] = self._overlay[key][1]  # type: ignore[index]
+        self._clear()
+
+    def dropped(self) -> None:
+        """The batch was aborted: every object it touched is decoded anew."""
+        for key in self._touched | self._overlay.keys():
+            self._objects.pop(key, None)
+        self._clear()
+
+    def forget_objects(self) -> None:
+        self._objects.clear()
+
+    def _clear(self) -> None:
+        self._overlay.clear()
+        self._touched.clear()
+
+
+@dataclass
+class Buffer:
+    """The Outputs of one transaction."""
+
+    logged: list[tuple[str, bytes | None, bytes, int | None]] = field(default_factory=list)
+    upserts: dict[tuple[str, bytes], bytes | None] = field(default_factory=dict)
+
+    def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
+        assert topic not in COMPACTED, topic
+        assert isinstance(value, bytes)
+        self.logged.append((topic, key, value, partition))
+
+    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
+        assert topic in COMPACTED, topic
+        self.upserts.pop((topic, key), None)
+        self.upserts[(topic, key)] = value
+
+
+@dataclass
+class Task:
+    """One partition of a stage."""
+
+    role: str
+    partition: int
+    inputs: tuple[tuple[str, int], ...]
+    make_stage: Callable[[int], Stage]
+    broker: Broker
+    stage: Stage = field(init=False)
+    state: OverlayState = field(init=False)
+    positions: dict[tuple[str, int], int] = field(init=False)
+    consumed: list[tuple[str, int]] = field(default_factory=list)
+    produced: list[tuple[str, bytes | None, bytes, int | None]] = field(default_factory=list)
+    stale: tuple[int, dict[bytes, tuple[int, bytes]]] = field(default_factory=lambda: (0, {}))
+
+    def __post_init__(self) -> None:
+        self.positions = dict.fromkeys(self.inputs, 0)
+        self.stage = self.make_stage(self.partition)
+        self.state = OverlayState(self.stage, {})
+
+    @property
+    def changelog(self) -> list[Written]:
+        return self.broker.topic(f"{self.role}-changelog")[self.partition]
+
+    def waiting(self) -> int:
+        return sum(len(self.broker.topic(name)[at]) - self.positions[name, at] for name, at in self.inputs)
+
+    def restore(self, stale: bool) -> None:
+        """A new process: nothing but the changelog, or an old store and the rest of the changelog."""
+        start, store = self.stale if stale else (0, {})
+        store = dict(store)
+        for written in self.changelog[start:]:
+            assert written.key is not None
+            if written.value is None:
+                store.pop(written.key, None)
+            else:
+                store[written.key] = (int.from_bytes(written.value[:8], "big"), written.value[8:])
+        self.stage = self.make_stage(self.partition)
+        self.state = OverlayState(self.stage, store)
+
+
+class Simulation:
+    """Drives all tasks of one deployment."""
+
+    def __init__(
+        self,
+        partitions: int,
+        rng: random.Random,
+        make_identity: Callable[[int], Stage],
+        make_unify: Callable[[int], Stage],
+        crash_rate: float = 0.06,
+    ) -> None:
+        self.rng = rng
+        self.broker = Broker(partitions)
+        self.crash_rate = crash_rate
+        self.largest_batch = rng.choice((1, 2, 5, 20))
+        self.now = 0
+        self.crashes = 0
+        self.tasks = [Task("identity", 0, (("identity-edges", 0),), make_identity, self.broker)]
+        for partition in range(partitions):
+            inputs = (("events", partition), ("links", partition))
+            self.tasks.append(Task("unify", partition, inputs, make_unify, self.broker))
+        self.weights = [rng.choice((0.1, 1.0, 1.0, 5.0)) for _ in self.tasks]
+
+    # ------------------------------------------------------------------------------------------------- the outside
+
+    def write(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
+        self.broker.append(topic, key, Written(key, value), partition)
+
+    def caught_up(self, now: int) -> None:
+        self.now = max(self.now, now)
+        for partition in range(self.broker.partitions):
+            self.write("events", None, encode(CaughtUp(now)), partition)
+
+    # --------------------------------------------------------------------------------------------------- the inside
+
+    def some_steps(self) -> None:
+        """A few batches of whichever tasks are drawn, now and then a wake-up."""
+        for _ in range(self.rng.choice((0, 1, 1, 2, 6))):
+            task = self.rng.choices(self.tasks, self.weights)[0]
+            if self.rng.random() < 0.2:
+                self.wake(task)
+            elif task.waiting():
+                self.batch(task)
+
+    def come_to_rest(self) -> None:
+        """Read everything to its end, wake everyone, until nothing is left to do. Crashes go on meanwhile."""
+        for _ in range(MOST_ROUNDS):
+            busy = [task for task in self.tasks if task.waiting()]
+            if busy:
+                self.batch(self.rng.choice(busy))
+            elif not any([self.wake(task) for task in self.tasks]):
+                return
+        raise Stuck(f"not at rest after {MOST_ROUNDS} batches")
+
+    def batch(self, task: Task) -> bool:
+        """Consume some of what waits."""
+        positions = dict(task.positions)
+        records: list[Record] = []
+        for _ in range(self.rng.randint(1, self.largest_batch)):
+            ready = [one for one in task.inputs if positions[one] < len(self.broker.topic(one[0])[one[1]])]
+            if not ready:
+                break
+            name, partition = self.rng.choice(ready)
+            offset = positions[name, partition]
+            written = self.broker.topic(name)[partition][offset]
+            records.append(Record(name, partition, offset, written.key, written.value))
+            positions[name, partition] = offset + 1
+        return self._transaction(task, records, positions)
+
+    def wake(self, task: Task) -> bool:
+        """A wake-up between batches. True if it had something to say or could not say it."""
+        return self._transaction(task, None, task.positions)
+
+    def _transaction(self, task: Task, records: list[Record] | None, positions: dict[tuple[str, int], int]) -> bool:
+        out = Buffer()
+        fate = self.rng.random() / self.crash_rate if self.crash_rate else 9.0
+        last = len(records) if records and fate >= 0.3 else self.rng.randint(0, len(records or ()))
+        if records is None:
+            task.stage.wake(task.state, out, self.now)
+        else:
+            for record in records[:last]:
+                task.stage.step(record, task.state, out)
+            if last == len(records):
+                task.stage.finish(task.state, out)
+        if fate < 0.3:
+            self.crashes += 1
+            task.state.dropped()
+            task.stage.forget()
+            return True
+        if fate < 0.6:
+            self.crashes += 1
+            task.restore(stale=self.rng.random() < 0.5)
+            return True
+        encoded = task.state.encoded()
+        self._commit(task, out, encoded, woken=records is None)
+        for record in records or ():
+            task.consumed.append((record.topic, record.offset))
+        task.positions = dict(positions)
+        if fate < 1.0:
+            self.crashes += 1
+            task.restore(stale=self.rng.random() < 0.5)
+        else:
+            task.state.applied(encoded)
+            if self.rng.random() < 0.1:
+                task.stale = (len(task.changelog), dict(task.state.store))
+            if self.rng.random() < 0.05:
+                task.state.forget_objects()
+        return bool(out.logged or out.upserts)
+
+    def _commit(
+        self, task: Task, out: Buffer, encoded: dict[bytes, tuple[int, bytes] | None], woken: bool
+    ) -> None:
+        for name, key, value, partition in out.logged:
+            self.broker.append(name, key, Written(key, value, woken), partition)
+            if not woken:
+                task.produced.append((name, key, value, partition))
+        for (name, key), upserted in out.upserts.items():
+            self.broker.append(name, key, Written(key, upserted, woken), None)
+        for key, entry in encoded.items():
+            data = None if entry is None else entry[0].to_bytes(8, "big") + entry[1]
+            task.changelog.append(Written(key, data, woken))
+
+
+def replayed(task: Task, rng: random.Random) -> list[tuple[str, bytes | None, bytes, int | None]]:
+    """What a task says that consumes the same records in the same order in other batches: never crashed, not woken."""
+    state_stage = task.make_stage(task.partition)
+    state = OverlayState(state_stage, {})
+    said: list[tuple[str, bytes | None, bytes, int | None]] = []
+    place, cuts = 0, sorted(rng.sample(range(len(task.consumed) + 1), min(len(task.consumed), rng.randint(0, 9))))
+    while place < len(task.consumed):
+        following = bisect_right(cuts, place)
+        end = cuts[following] if following < len(cuts) else len(task.consumed)
+        out = Buffer()
+        for name, offset in task.consumed[place:end]:
+            partition = dict(task.inputs)[name]
+            written = task.broker.topic(name)[partition][offset]
+            state_stage.step(Record(name, partition, offset, written.key, written.value), state, out)
+        state_stage.finish(state, out)
+        state.applied(state.encoded())
+        said += out.logged
+        place = end
+    return said

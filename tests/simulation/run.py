@@ -1,0 +1,148 @@
+"""Run seeds: `python -m tests.simulation.run --seeds N --first M`. A failing seed prints how to see it again."""
+
+import argparse
+import random
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.identifiers import Keys, partition_of
+from pipeline.records import encode
+from tests.oracle.segments import truth_at
+from tests.simulation import checks
+from tests.simulation.definitions import make_segments
+from tests.simulation.driver import Simulation, replayed
+from tests.simulation.wiring import identity_stage, unify_stage
+from tests.simulation.world import Operate, Rest, Send, World, make_world
+
+SECRET = b"the secret of a small world"
+KEYS = Keys(SECRET)
+KNOWN_SEEDS = Path(__file__).with_name("failing_seeds.txt")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A seed at which something was not true."""
+
+    seed: int
+    rule: str
+    detail: str
+    trace: str
+
+    def command(self) -> str:
+        return f"make simulate SEEDS=1 FIRST={self.seed}"
+
+
+def run_world(world: World, schedule_seed: str = "schedule") -> Simulation:
+    """Run one world to its end and check it whenever it rests. Raises Violation, or whatever a stage raises."""
+    rng = random.Random(f"{schedule_seed} {world.seed}")
+    unify = unify_stage(world, KEYS)
+    identity = identity_stage(world, KEYS)
+    crash_rate = 0.0 if world.calm else rng.choice((0.0, 0.03, 0.15))
+    simulation = Simulation(world.partitions, rng, identity, unify, crash_rate)
+    truth = checks.Truth(world.rules, KEYS)
+    for arrival in world.arrivals:
+        if isinstance(arrival, Send):
+            key = KEYS.actor(arrival.event.identifiers[0])
+            simulation.write("events", key, encode(arrival.event))
+            truth.send(partition_of(key, world.partitions), arrival.event)
+            simulation.now = max(simulation.now, arrival.event.received)
+            if rng.random() < 0.05:
+                simulation.caught_up(simulation.now)
+        elif isinstance(arrival, Operate):
+            simulation.write("identity-edges", None, encode(arrival.record), 0)
+            truth.operate(arrival.record)
+        else:
+            rest(simulation, truth, world, arrival)
+            continue
+        simulation.some_steps()
+    for task in simulation.tasks:
+        said = replayed(task, rng)
+        checks.same_said(task, said)
+    return simulation
+
+
+def rest(simulation: Simulation, truth: checks.Truth, world: World, arrival: Rest) -> None:
+    """Bring everything to rest at the arrival's time and check what must be true then."""
+    simulation.caught_up(arrival.now)
+    simulation.come_to_rest()
+    truth.settle()
+    broker = simulation.broker
+    checks.check_evidence(truth, broker)
+    checks.check_profiles(truth, broker)
+    checks.check_limits(truth, broker)
+    checks.check_pointers(truth, broker)
+    checks.check_accounting(truth, broker)
+    checks.check_folds(truth, broker)
+    expected = {
+        segment["segment"]: {
+            profile_id
+            for profile_id, profile in truth.expected.items()
+            if truth_at(segment, world.segments, profile, profile_id, arrival.now)
+        }
+        for segment in world.segments
+    }
+    checks.check_members(truth, broker, expected, arrival.now)
+    checks.check_store(simulation.tasks)
+
+
+def try_seed(seed: int, fault: str = "") -> Failure | None:
+    """Run one seed; what went wrong, or None."""
+    try:
+        run_world(make_world(seed, make_segments))
+    except checks.Violation as violation:
+        return Failure(seed, violation.rule, str(violation), traceback.format_exc())
+    except Exception as error:  # a stage that raises is a failure of the seed, whatever it raises
+        return Failure(seed, type(error).__name__, str(error), traceback.format_exc())
+    return None
+
+
+def known_seeds() -> list[int]:
+    """Seeds that failed once; the suite runs them always."""
+    if not KNOWN_SEEDS.exists():
+        return []
+    lines = (line.partition("#")[0].strip() for line in KNOWN_SEEDS.read_text().splitlines())
+    return [int(line) for line in lines if line]
+
+
+def run_seeds(seeds: Iterable[int], most_failures: int = 10, progress: bool = False) -> list[Failure]:
+    """Run seeds until enough have failed."""
+    failures: list[Failure] = []
+    started, done = time.monotonic(), 0
+    for seed in seeds:
+        failure = try_seed(seed)
+        done += 1
+        if failure is not None:
+            failures.append(failure)
+            if len(failures) >= most_failures:
+                break
+        if progress and done % 200 == 0:
+            rate = done / (time.monotonic() - started)
+            print(f"{done} seeds, {rate:.0f} a second, {len(failures)} failed", flush=True)
+    return failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--most-failures", type=int, default=10)
+    parser.add_argument("--trace", action="store_true", help="show where it was raised")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    failures = run_seeds(seeds, arguments.most_failures, progress=arguments.seeds > 200)
+    for failure in failures:
+        print(f"seed {failure.seed}: {failure.detail}\n    {failure.command()}")
+        if arguments.trace or arguments.seeds == 1:
+            print(failure.trace)
+    took = time.monotonic() - started
+    print(f"{arguments.seeds} seeds from {arguments.first}: {len(failures)} failed, {took:.1f} s")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
