@@ -161,7 +161,8 @@ class Tick(Struct, tag_field="kind", tag="tick"):
 
 
 class Forward(Struct, tag_field="kind", tag="forward", omit_defaults=True):
-    """An event on its one hop from its route to the holder `to`, for the part named `fragment`."""
+    """An event on its one hop from its route to the holder `to`, for the part named `fragment`, which belongs there
+    since `epoch`."""
 
     to: str
     fragment: str
@@ -170,20 +171,26 @@ class Forward(Struct, tag_field="kind", tag="forward", omit_defaults=True):
     generation: int
     clock: int
     birth: int = 0
+    epoch: int = -1
 
 
 class Assign(Struct, tag_field="kind", tag="assign", omit_defaults=True):
-    """The fragment of `identifier` belongs to the profile named `name` since `epoch`."""
+    """The fragment of `identifier` belongs to the profile named `name` since `epoch`.
+
+    `name_erased` is the erase epoch of `name` (0: never), which its profile_id depends on.
+    """
 
     identifier: str
     name: str
     epoch: int
     reason: str
     clock: int
+    name_erased: int = 0
 
 
 class Recall(Struct, tag_field="kind", tag="recall", omit_defaults=True):
-    """`holder` shall give `fragment` to `to`."""
+    """`holder` shall give `fragment` to `to`, whose erase epoch is `to_erased`; if `to` is empty, drop it: it was
+    erased."""
 
     holder: str
     fragment: str
@@ -192,13 +199,15 @@ class Recall(Struct, tag_field="kind", tag="recall", omit_defaults=True):
     reason: str
     clock: int
     birth: int = 0
+    to_erased: int = 0
 
 
 class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     """A fragment, or a disjoint piece of one, on its way to the holder `to`.
 
     `state` is the encoded fragment (None: empty); `origin` the identifier that named the profile it leaves, `alive`
-    whether that profile lives on, `memberships` the segments it was a member of.
+    whether anything is left there, `origin_id` its profile_id if it was published, `memberships` the segments it was a
+    member of. `last` says that with this message the fragment is complete, but for what goes by other ways.
     """
 
     to: str
@@ -212,6 +221,7 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     alive: bool = False
     memberships: list[str] = []
     last: bool = True
+    origin_id: str = ""
 
 
 class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):
