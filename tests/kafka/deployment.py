@@ -1,0 +1,183 @@
+"""A whole Headwater on a real broker, each role a process of its own, as a user would run it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.runtime.kafka.doors import TopicReader, current_values, group_positions, produce_all
+from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
+
+WAIT_S = 60.0
+GROUPS = {"ingest": ("raw",), "identity": ("identity-edges",), "unify": ("events", "links")}
+
+
+class Role:
+    """One role process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of it runs on."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait for it to end in order; its exit code."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+class Deployment:
+    """Roles of one workspace. Leaving the context ends every process that was started."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self._started: list[Role] = []
+
+    def __enter__(self) -> "Deployment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for role in self._started:
+            if role.process.poll() is None:
+                role.process.send_signal(signal.SIGCONT)
+                role.process.terminate()
+        for role in self._started:
+            try:
+                role.process.wait(15)
+            except subprocess.TimeoutExpired:
+                role.kill()
+
+    def environment(self, slot: str = "0", **more: str) -> dict[str, str]:
+        """The environment variables that make a process part of this workspace."""
+        settings = self.settings
+        return {
+            **os.environ,
+            "HEADWATER_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
+            "HEADWATER_PREFIX": settings.prefix,
+            "HEADWATER_PARTITIONS": str(settings.partitions),
+            "HEADWATER_STATE_DIR": str(settings.state_dir),
+            "HEADWATER_SECRET": settings.secret_bytes().decode(),
+            "HEADWATER_SLOT": slot,
+            **more,
+        }
+
+    def command(self, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        """Run a `headwater` command to its end; an exit code other than 0 fails the test, with what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *words],
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"headwater {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *words: str, slot: str = "0", **more: str) -> Role:
+        """Start `headwater run WORDS` under a slot."""
+        log = self.folder / f"{'-'.join(words)}-{slot}-{len(self._started)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.cli", "run", *words],
+                env=self.environment(slot, **more),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        role = Role(process, log)
+        self._started.append(role)
+        return role
+
+    def apply(self, text: str) -> None:
+        """Write a definitions file and apply it."""
+        path = self.folder / "definitions.yaml"
+        path.write_text(text)
+        self.command("apply", str(path))
+
+    def produce(self, events: Iterable[dict[str, Any] | bytes], topic: str = "raw") -> int:
+        """Produce raw events; a mapping is keyed by its userId or anonymousId."""
+
+        def records() -> Iterator[tuple[bytes | None, bytes]]:
+            for event in events:
+                if isinstance(event, bytes):
+                    yield None, event
+                else:
+                    key = str(event.get("userId") or event.get("anonymousId") or "")
+                    yield key.encode() or None, msgspec.json.encode(event)
+
+        return produce_all(self.settings, topic, records())
+
+    def read(self, topic: str) -> list[Record]:
+        """Every committed record of a topic, in the order of its partitions."""
+        with TopicReader(self.settings, [topic]) as reader:
+            return sorted(reader.read_to_end(), key=lambda record: (record.partition, record.offset))
+
+    def values(self, topic: str) -> list[Any]:
+        """Every committed record's value of a log topic, decoded."""
+        return [msgspec.json.decode(record.value) for record in self.read(topic) if record.value is not None]
+
+    def table(self, topic: str) -> dict[str, Any]:
+        """The present content of a compacted topic, decoded."""
+        current = current_values(self.settings, topic)
+        return {key.decode(): msgspec.json.decode(value) for key, value in current.items()}
+
+    def members(self, segment: str) -> set[str]:
+        """The profile_ids of a segment's present members."""
+        return {row["profile_id"] for row in self.table("segment-members").values() if row["segment"] == segment}
+
+    def wait_until(self, true: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
+        """Wait for a condition; a role that ended by itself, or the time-out, fails the test with the logs' ends."""
+        deadline = time.monotonic() + timeout_s
+        while not true():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout_s} s: {what}\n{self._logs()}")
+            time.sleep(0.1)
+
+    def wait_until_idle(self, timeout_s: float = WAIT_S) -> None:
+        """Wait until every group has read all that was there, and nothing more comes from it.
+
+        A group's committed position does not pass the control records at the end of a partition, so the condition is
+        that neither the ends of the internal topics (but for ingest's once-a-second records) nor the lag moves.
+        """
+        steady_since, before = time.monotonic(), None
+        deadline = time.monotonic() + timeout_s
+        while True:
+            positions = group_positions(self.settings, {**GROUPS, "unify": ("links",)})
+            lag = sum(end - committed for committed, end in positions.values())
+            events = group_positions(self.settings, {"unify": ("events",)})["unify"]
+            partitions = self.settings.partitions
+            now = (positions, lag)
+            behind = events[1] - events[0] > 4 * partitions or lag > 4 * partitions
+            if now != before or behind:
+                steady_since, before = time.monotonic(), now
+            elif time.monotonic() - steady_since > 1.5:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not idle within {timeout_s} s: {positions}, events {events}\n{self._logs()}")
+            time.sleep(0.15)
+
+    def _logs(self) -> str:
+        shown = []
+        for role in self._started:
+            end = role.log.read_text(errors="replace").splitlines()[-12:]
+            shown.append(f"--- {role.log.name} (exit {role.process.poll()})\n" + "\n".join(end))
+        return "\n".join(shown)
