@@ -116,7 +116,7 @@ class IdentityRules:
         """The rules of a namespace, declared or not."""
         found = self.namespaces.get(name) or self._undeclared.get(name)
         if found is None:
-            found = Namespace(name, _undeclared_priority(name))
+            found = Namespace(name, undeclared_priority(name))
             # Names come from events: an attacker may invent any number of them.
             if len(self._undeclared) < 10_000:
                 self._undeclared[name] = found
@@ -173,7 +173,7 @@ def _check(name: str, namespace: Namespace) -> tuple[Any, ...]:
     if namespace.normaliser not in normalise.FUNCTIONS:
         known = ", ".join(normalise.NORMALISERS)
         raise ValueError(f"namespace {name}: unknown normaliser {namespace.normaliser!r}; there are {known}")
-    if not 1 <= namespace.priority <= MAX_DECLARED_PRIORITY:
+    if not 1 <= namespace.priority <= MAX_DECLARED_PRIORITY and namespace.priority != undeclared_priority(name):
         raise ValueError(f"namespace {name}: priority {namespace.priority} is not within 1 to {MAX_DECLARED_PRIORITY}")
     if namespace.limit is not None and namespace.limit < 1:
         raise ValueError(f"namespace {name}: limit {namespace.limit} is less than 1")
@@ -207,7 +207,8 @@ def _clean(namespace: Namespace, patterns: tuple[Any, ...] | None, region: str |
     return value
 
 
-def _undeclared_priority(name: str) -> int:
+def undeclared_priority(name: str) -> int:
+    """The priority of a namespace for which none was declared: behind every declared one, by name; below 2**58."""
     # The first seven bytes as a number order names alphabetically and stay within 64 bits; the hash decides the rest.
     return 2**57 + int.from_bytes(name.encode("utf-8", "replace")[:7].ljust(7, b"\0"), "big")
 

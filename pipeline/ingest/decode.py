@@ -118,8 +118,7 @@ def _not_json(text: bytes, error: msgspec.DecodeError) -> Refusal:
         return _not_utf8(unicode_error)
     place = re.search(r"\(byte (\d+)\)", str(error))
     rest = text[int(place[1]) :] if place else b""
-    # The parser stops behind what could still have been `null` or a number: N and I, and -I.
-    if rest.lstrip(b"-").lower().startswith((b"nan", b"inf")):
+    if rest.startswith((b"NaN", b"Infinity")):
         return Refusal("not_json", f"NaN and Infinity are no JSON (byte {place[1] if place else 0}); send null.")
     if text.count(b"[") + text.count(b"{") > 1000:
         return Refusal("not_json", f"The value is not JSON, and nested very deep: {error}.")

@@ -1,0 +1,229 @@
+"""JSON lines and CSV files, plain or gzipped, as raw records.
+
+A row without a messageId gets one: the hash of the file's content and the number of its line. So producing the same
+file twice adds nothing within the time in which duplicates are told.
+
+A line of JSON is passed on byte by byte, even if it is none: ingest says what is wrong with it. A column of a CSV file
+whose head is a path of the tracking spec (`userId`, `timestamp`, `properties.total`) goes there; any other becomes a
+property (for an identify call, a trait). A cell that is a plain number or true or false becomes one, except in ids
+and times; one with leading zeros stays a text, and an empty one is absent.
+"""
+
+import csv
+import gzip
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import msgspec
+
+from pipeline.errors import InputError
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+
+_SPEC_FIELDS = frozenset(
+    {
+        "type", "event", "messageId", "userId", "anonymousId", "previousId", "groupId", "timestamp",
+        "originalTimestamp", "sentAt", "receivedAt", "name", "category",
+    }
+)  # fmt: skip
+_SPEC_OBJECTS = ("properties.", "traits.", "context.", "identifiers.")
+# No exponent: an order number like 12e345 is no number.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Row(NamedTuple):
+    """One raw record of a file: its line (from 1), a key (the person, where one is named) and the value."""
+
+    line: int
+    key: bytes | None
+    value: bytes
+
+
+class FileFacts(NamedTuple):
+    """What a first reading found: the hash of the content (32 hex characters) and the number of rows."""
+
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CsvMapping:
+    """How columns become fields. `type` and `event` hold for rows that name none; `fields` maps a column's head to a
+    path of the tracking spec, "" to leave it out."""
+
+    type: str = "track"
+    event: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str = ","
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is read as CSV, by its name; everything else is read as JSON lines."""
+    return path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
+def inspect_file(path: Path, mapping: CsvMapping | None = None) -> FileFacts:
+    """Read a file once, before anything is sent.
+
+    Raises:
+        InputError: it cannot be read, or it is a CSV file whose form is broken: says the line.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    rows = 0
+    with _open(path) as file:
+        for line in _lines(file, path):
+            digest.update(line)
+            rows += bool(line.strip())
+    if is_csv(path):
+        rows = sum(1 for _ in _cells(path, mapping or CsvMapping()))
+    return FileFacts(digest.hexdigest(), rows)
+
+
+def read_rows(path: Path, facts: FileFacts, mapping: CsvMapping | None = None) -> Iterator[Row]:
+    """The rows of a file that was inspected, in order.
+
+    Raises:
+        InputError: as `inspect_file`.
+    """
+    return _csv_rows(path, facts, mapping or CsvMapping()) if is_csv(path) else _json_rows(path, facts)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return cast(BinaryIO, gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))
+    except OSError as error:
+        raise InputError(f"The file cannot be read: {error.strerror}", str(path)) from error
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    number = 0
+    try:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                what_to_do = "Is it JSON lines, with one object per line?"
+                raise InputError(f"Line {number} is longer than {MAX_LINE_BYTES:,} bytes", str(path), what_to_do)
+            yield line
+    except (OSError, EOFError) as error:
+        raise InputError(f"The file breaks off after line {number}: {error}", str(path)) from error
+
+
+def _json_rows(path: Path, facts: FileFacts) -> Iterator[Row]:
+    with _open(path) as file:
+        for number, line in enumerate(_lines(file, path), start=1):
+            value = line.strip()
+            if not value:
+                continue
+            try:
+                event = _decode(value)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                event = None
+            if not isinstance(event, dict):
+                yield Row(number, None, value)
+                continue
+            if event.get("messageId") is None:
+                # In front: of two equal keys the last one counts, so a null that stands there must go.
+                if "messageId" in event:
+                    value = _encode({**event, "messageId": f"{facts.digest}/{number}"})
+                else:
+                    comma = b"," if event else b""
+                    value = b'{"messageId":"%s/%d"%s%s' % (facts.digest.encode(), number, comma, value[1:])
+            yield Row(number, _key(event), value)
+
+
+def _csv_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[Row]:
+    for number, cells in _cells(path, mapping):
+        event: dict[str, Any] = {"type": mapping.type, "messageId": f"{facts.digest}/{number}"}
+        if mapping.event is not None:
+            event["event"] = mapping.event
+        rest = "traits." if (cells.get("type") or mapping.type) == "identify" else "properties."
+        for head, cell in cells.items():
+            target = _target(head, mapping, rest)
+            if target and cell:
+                _place(event, target, cell)
+        yield Row(number, _key(event), _encode(event))
+
+
+def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str]]]:
+    with _open(path) as file:
+        texts = _texts(file, path)
+        reader = csv.reader(texts, delimiter="\t" if ".tsv" in path.name.lower() else mapping.delimiter, strict=True)
+        try:
+            heads = [head.strip() for head in next(reader, [])]
+            _check_heads(heads, mapping, path)
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(heads):
+                    what = f"Line {reader.line_num} has {len(row)} columns, the head has {len(heads)}"
+                    raise InputError(what, str(path), "Is the delimiter right, and are texts with it in quotes?")
+                yield reader.line_num, dict(zip(heads, row, strict=True))
+        except csv.Error as error:
+            raise InputError(f"Line {reader.line_num} is not CSV: {error}", str(path)) from error
+
+
+def _texts(file: BinaryIO, path: Path) -> Iterator[str]:
+    for number, line in enumerate(_lines(file, path), start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"Line {number} is not UTF-8", str(path), "Save the file as UTF-8.") from error
+
+
+def _check_heads(heads: list[str], mapping: CsvMapping, path: Path) -> None:
+    if not heads:
+        raise InputError("The file is empty", str(path), "The first line of a CSV file names its columns.")
+    for head in heads:
+        if not head or heads.count(head) > 1:
+            what = f"The head names {head!r} twice" if head else "A column has no name"
+            raise InputError(what, str(path), "The first line of a CSV file names each column, each differently.")
+    for head, target in mapping.fields.items():
+        if head not in heads:
+            raise InputError(f"There is no column {head!r}", str(path), f"Columns are {', '.join(heads)}.")
+        if target and target not in _SPEC_FIELDS and not target.startswith(_SPEC_OBJECTS):
+            what_to_do = "Paths are like userId, timestamp, properties.total or identifiers.loyalty_card."
+            raise InputError(f"{target!r} is no path of the tracking spec", str(path), what_to_do)
+    targets = sorted(target for head in heads if (target := _target(head, mapping, "properties.")))
+    for target, following in pairwise(targets):
+        if following == target or following.startswith(target + "."):
+            what = f"Two columns lead to the same place: {target} and {following}"
+            raise InputError(what, str(path), "Map one of them elsewhere.")
+
+
+def _target(head: str, mapping: CsvMapping, rest: str) -> str:
+    """Where a column leads: a path of the tracking spec, "" for nowhere."""
+    mapped = mapping.fields.get(head)
+    if mapped is not None:
+        return mapped
+    return head if head in _SPEC_FIELDS or head.startswith(_SPEC_OBJECTS) else rest + head
+
+
+def _place(event: dict[str, Any], target: str, cell: str) -> None:
+    *path, last = target.split(".")
+    place = event
+    for part in path:
+        place = place.setdefault(part, {})
+    typed = path and path[0] != "identifiers"
+    place[last] = _typed(cell) if typed else cell
+
+
+def _typed(cell: str) -> Any:
+    if cell in ("true", "false"):
+        return cell == "true"
+    if _NUMBER.fullmatch(cell):
+        return float(cell) if "." in cell else int(cell)
+    return cell
+
+
+def _key(event: dict[str, Any]) -> bytes | None:
+    for name in ("userId", "anonymousId"):
+        if isinstance(event.get(name), str | int):
+            return str(event[name]).encode("utf-8", "replace")
+    return None
