@@ -46,7 +46,7 @@ def build(names: list[str] | None = None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line of this process. Errors people can act on end it with their exit code, without a traceback."""
+    """Run the command line of this process. An error people can act on ends it with its exit code, no traceback."""
     # Only the module of the command that is asked for is loaded; `--help` needs them all.
     known = command_names()
     first = next((argument for argument in sys.argv[1:] if argument in known), None)

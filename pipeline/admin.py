@@ -1,0 +1,220 @@
+"""The topics of a workspace: what they must be, what they are, and making those that are missing.
+
+Nothing that exists is ever changed here. Partition counts decide where a person's state is, and a cleanup policy
+whether it survives: a difference is told, with what to do about it.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from pipeline.errors import BrokerError, TopicsError
+from pipeline.settings import Settings
+from pipeline.topology import DAY_MS, DELIVERIES, TOPICS, Topic
+
+# The largest record of ours: a fragment on its way, a dead letter with the original of one megabyte in it. The
+# producers' message.max.bytes must be the same.
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+# A worker may be away for this long and still find every tombstone of its changelog; older stores are wiped.
+DELETE_RETENTION_MS = 7 * DAY_MS
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTopic:
+    """A topic as the pipeline needs it, under its real name."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+    ours: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A topic that is not as it must be (`fatal`), or not as it would be made today."""
+
+    topic: str
+    what: str
+    what_to_do: str
+    fatal: bool
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """An admin client of the workspace's Kafka. It connects when it is used."""
+    return AdminClient({**settings.client_properties(), "client.id": "headwater-admin"})
+
+
+def wanted_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[WantedTopic]:
+    """The topics the workspace needs, with the delivery topic of each destination."""
+    topics = [topic for topic in TOPICS if topic.name != "raw"]
+    topics += [DELIVERIES._replace(name=DELIVERIES.name + name) for name in destinations]
+    raw = next(topic for topic in TOPICS if topic.name == "raw")
+    # A source outside of the workspace belongs to somebody else: it must be there, and nothing more.
+    wanted = [
+        _wanted(settings, raw._replace(name=source), ours=not source.startswith("/")) for source in settings.sources
+    ]
+    return wanted + [_wanted(settings, topic) for topic in topics]
+
+
+def _wanted(settings: Settings, topic: Topic, ours: bool = True) -> WantedTopic:
+    config = {"cleanup.policy": topic.cleanup, "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    if topic.cleanup == "delete":
+        config["retention.ms"] = str(topic.retention_ms)
+        config["retention.bytes"] = "-1"
+    else:
+        config["delete.retention.ms"] = str(DELETE_RETENTION_MS)
+        # A changelog is read whole when a store is lost: small segments, so that the cleaner reaches most of it.
+        config["segment.bytes"] = str(64 * 1024 * 1024)
+        config["min.cleanable.dirty.ratio"] = "0.3"
+    return WantedTopic(settings.topic(topic.name), topic.partitions or settings.partitions, config, ours)
+
+
+def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[str]:
+    """Create what is missing of the workspace's topics; the names created. What exists is left as it is.
+
+    Several processes may do this at once. BrokerError if Kafka does not answer, TopicsError if it refuses.
+    """
+    client = admin_client(settings)
+    brokers, existing = _metadata(client, settings)
+    missing = [topic for topic in wanted_topics(settings, destinations) if topic.name not in existing]
+    foreign = [topic.name for topic in missing if not topic.ours]
+    if foreign:
+        raise TopicsError(
+            f"These source topics do not exist: {', '.join(foreign)}.",
+            "sources",
+            "create them, or correct `sources`; topics outside of the workspace are not created for you",
+        )
+    if not missing:
+        return []
+    copies = settings.replication_factor or min(3, brokers)
+    futures = client.create_topics(
+        [_new_topic(topic, copies) for topic in missing], operation_timeout=_TIMEOUT_S, request_timeout=_TIMEOUT_S
+    )
+    created = [name for name, future in futures.items() if _was_created(name, future)]
+    return sorted(created)
+
+
+def _new_topic(topic: WantedTopic, copies: int) -> NewTopic:
+    config = dict(topic.config)
+    if copies >= 3:
+        # An acknowledged record is on two machines; one may fail without losing it, or stopping the writers.
+        config["min.insync.replicas"] = "2"
+    return NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=copies, config=config)
+
+
+def _was_created(name: str, future: "Future[None]") -> bool:
+    try:
+        future.result()
+    except KafkaException as error:
+        reason: KafkaError = error.args[0]
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False  # another process was quicker
+        advice = "see what the broker says; HEADWATER_REPLICATION_FACTOR sets the copies of each partition"
+        if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            advice = "give this user the right to create topics, or have somebody create them: `headwater topics`"
+        raise TopicsError(f"The topic could not be created: {reason.str()}.", name, advice) from None
+    return True
+
+
+def check_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[Difference]:
+    """How the workspace's topics differ from what the pipeline needs; an empty list if they do not."""
+    client = admin_client(settings)
+    _, existing = _metadata(client, settings)
+    wanted = wanted_topics(settings, destinations)
+    present = [topic for topic in wanted if topic.name in existing and topic.ours]
+    configs = _configs(client, [topic.name for topic in present])
+    differences: list[Difference] = []
+    for topic in wanted:
+        if topic.name not in existing:
+            advice = "run `headwater topics --create`" if topic.ours else "create it, or correct `sources`"
+            differences.append(Difference(topic.name, "does not exist", advice, True))
+        elif topic.ours:
+            differences += _compared(settings, topic, existing[topic.name], configs[topic.name])
+    return differences
+
+
+def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: Mapping[str, str]) -> list[Difference]:
+    found = []
+    is_source = topic.name in {settings.topic(source) for source in settings.sources}
+    if partitions != topic.partitions and not is_source:
+        found.append(
+            Difference(
+                topic.name,
+                f"has {partitions} partitions, not {topic.partitions}",
+                f"set HEADWATER_PARTITIONS={partitions} if all topics agree on it; else a person's events and state"
+                " would part: changing the count is a replay into a new workspace",
+                True,
+            )
+        )
+    for name, wanted in topic.config.items():
+        actual = config.get(name)
+        if actual is None or actual == wanted or (is_source and name != "cleanup.policy"):
+            continue
+        change = (
+            f"kafka-configs.sh --alter --entity-type topics --entity-name {topic.name} --add-config {name}={wanted}"
+        )
+        if name == "cleanup.policy":
+            harm = "people's state would be deleted with age" if wanted == "compact" else "events would be lost by key"
+            found.append(Difference(topic.name, f"has {name}={actual}: {harm}", change, not is_source))
+        elif name == "max.message.bytes" and int(actual) < int(wanted):
+            found.append(Difference(topic.name, f"takes records of {actual} bytes only", change, True))
+        elif name in ("retention.ms", "delete.retention.ms"):
+            found.append(Difference(topic.name, f"has {name}={actual}, would be made with {wanted}", change, False))
+    return found
+
+
+def _metadata(client: AdminClient, settings: Settings) -> tuple[int, dict[str, int]]:
+    """The number of brokers, and the partitions of each topic."""
+    try:
+        metadata = client.list_topics(timeout=_TIMEOUT_S)
+    except KafkaException as error:
+        raise unreachable(settings, error.args[0]) from None
+    return len(metadata.brokers), {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def unreachable(settings: Settings, reason: KafkaError) -> BrokerError:
+    """The error of a Kafka that does not answer."""
+    return BrokerError(
+        f"Kafka does not answer: {reason.str()}.",
+        settings.bootstrap_servers or "",
+        "see that it runs and that the address is right as seen from here; security settings go under `kafka:`",
+    )
+
+
+def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    futures: dict[Any, Future[Any]] = client.describe_configs(resources, request_timeout=_TIMEOUT_S)
+    by_future = {future: resource.name for resource, future in futures.items()}
+    found: dict[str, dict[str, str]] = {}
+    for future in as_completed(by_future, timeout=_TIMEOUT_S):
+        try:
+            entries = future.result()
+        except KafkaException as error:
+            raise TopicsError(
+                f"The topic's settings could not be read: {error.args[0].str()}.",
+                by_future[future],
+                "give this user the right to describe topics",
+            ) from None
+        found[by_future[future]] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+    return found
+
+
+def delete_topics(settings: Settings, names: Iterable[str]) -> None:
+    """Delete topics by their real names, and wait until they are gone. For tests and replays into a new workspace."""
+    client = admin_client(settings)
+    for name, future in client.delete_topics(list(names), operation_timeout=_TIMEOUT_S).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicsError(
+                    f"The topic could not be deleted: {reason.str()}.", name, "see what it says"
+                ) from None

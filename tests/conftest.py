@@ -1,0 +1,62 @@
+"""Shared by all tests: one real broker for the whole session, and a workspace of its own for each test on it.
+
+A test that uses `kafka` or `workspace` is marked `kafka` by itself. Run side by side (-n), each worker process starts
+its own broker when it first needs one, so that no test waits for, or is disturbed by, another worker's; with
+HEADWATER_BOOTSTRAP_SERVERS set, all use that one, told apart by their prefixes.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from pipeline.broker import Kafka, running_kafka
+from pipeline.settings import Settings, load
+
+# One machine may be a hundred times slower than another: examples are judged by what they show, not by their time.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"kafka", "workspace", "new_workspace"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """The broker of this session, real. Do it no fault: others use it too (start a `LocalKafka` for that)."""
+    with running_kafka(load(), temporary=True) as found:
+        yield found
+
+
+@pytest.fixture
+def new_workspace(kafka: Kafka, tmp_path: Path) -> Callable[..., Settings]:
+    """Makes workspaces on the session's broker, each with a prefix, a state folder and a secret of its own.
+
+    Arguments are settings: `new_workspace(partitions=3)`.
+    """
+
+    def make(**given: object) -> Settings:
+        name = f"t{secrets.token_hex(4)}"
+        values = {
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "prefix": f"{name}.",
+            "state_dir": tmp_path / name,
+            "secret": "the secret of a test",
+            "partitions": 2,
+        }
+        return Settings.model_validate(values | given)
+
+    return make
+
+
+@pytest.fixture
+def workspace(new_workspace: Callable[..., Settings]) -> Settings:
+    """A workspace of two partitions. Its topics do not exist yet: `pipeline.admin.create_topics` makes them."""
+    return new_workspace()

@@ -1,0 +1,112 @@
+"""Creating and checking the topics of a workspace, on a real broker."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from confluent_kafka.admin import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from pipeline.admin import admin_client, check_topics, create_topics, delete_topics, wanted_topics
+from pipeline.errors import BrokerError, TopicsError
+from pipeline.settings import Settings
+from pipeline.topology import TOPICS
+
+
+@pytest.fixture
+def created(workspace: Settings) -> Iterator[Settings]:
+    create_topics(workspace)
+    yield workspace
+    delete_topics(workspace, [topic.name for topic in wanted_topics(workspace)])
+
+
+def _alter(settings: Settings, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic(topic), incremental_configs=[entry])
+    client = admin_client(settings)  # kept until the answer is there: it ends with its last reference
+    for future in client.incremental_alter_configs([resource]).values():
+        future.result()
+
+
+def test_creates_every_topic_as_the_topology_says(workspace: Settings) -> None:
+    names = create_topics(workspace, destinations=["crm"])
+    expected = {workspace.topic(topic.name) for topic in TOPICS} | {workspace.topic("deliveries.crm")}
+    assert set(names) == expected
+    found = admin_client(workspace).list_topics().topics
+    for topic in TOPICS:
+        assert len(found[workspace.topic(topic.name)].partitions) == (topic.partitions or workspace.partitions), topic
+    assert check_topics(workspace, ["crm"]) == []
+    assert create_topics(workspace, ["crm"]) == [], "a second time there is nothing to do"
+    delete_topics(workspace, names)
+
+
+def test_several_processes_create_at_once(new_workspace: Callable[..., Settings]) -> None:
+    workspace = new_workspace()
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: create_topics(workspace), range(4)))
+    assert sorted(name for names in made for name in names) == sorted(topic.name for topic in wanted_topics(workspace))
+    assert check_topics(workspace) == []
+    delete_topics(workspace, [topic.name for topic in wanted_topics(workspace)])
+
+
+def test_missing_topics_are_told(workspace: Settings) -> None:
+    differences = check_topics(workspace)
+    assert {each.topic for each in differences} == {topic.name for topic in wanted_topics(workspace)}
+    assert all(each.fatal and "headwater topics --create" in each.what_to_do for each in differences)
+
+
+def test_a_partition_more_is_told_and_not_repaired(created: Settings) -> None:
+    client = admin_client(created)
+    for future in client.create_partitions([NewPartitions(created.topic("events"), 3)]).values():
+        future.result()
+    (difference,) = check_topics(created)
+    assert difference.fatal
+    assert difference.topic == created.topic("events")
+    assert difference.what == "has 3 partitions, not 2"
+    assert create_topics(created) == []
+    assert len(check_topics(created)) == 1
+
+
+def test_a_changelog_that_would_be_deleted_with_age_is_fatal(created: Settings) -> None:
+    _alter(created, "unify-changelog", "cleanup.policy", "delete")
+    (difference,) = check_topics(created)
+    assert difference.fatal
+    assert "would be deleted" in difference.what
+
+
+def test_another_retention_is_told_but_is_the_owners_choice(created: Settings) -> None:
+    _alter(created, "segment-changes", "retention.ms", "86400000")
+    (difference,) = check_topics(created)
+    assert not difference.fatal
+    assert "retention.ms=86400000" in difference.what
+
+
+def test_sources_may_have_their_own_partitions_and_owners(new_workspace: Callable[..., Settings]) -> None:
+    workspace = new_workspace()
+    foreign = f"shop-{workspace.prefix}orders"
+    workspace = workspace.model_copy(update={"sources": ("raw", f"/{foreign}")})
+    with pytest.raises(TopicsError, match=foreign):
+        create_topics(workspace)
+    client = admin_client(workspace)
+    for future in client.create_topics([NewTopic(foreign, 7, 1)]).values():
+        future.result()
+    names = create_topics(workspace)
+    assert foreign not in names
+    assert workspace.topic("raw") in names
+    assert check_topics(workspace) == []
+    delete_topics(workspace, [*names, foreign])
+
+
+def test_a_kafka_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.admin._TIMEOUT_S", 0.5)
+    nowhere = Settings(bootstrap_servers="127.0.0.1:1", kafka={"log_level": 0})
+    with pytest.raises(BrokerError, match="does not answer") as caught:
+        create_topics(nowhere)
+    assert caught.value.where == "127.0.0.1:1"
+    assert caught.value.what_to_do
