@@ -36,13 +36,19 @@ DELIVERIES = Topic("deliveries.", "profile_id", "delete", None, 7 * DAY_MS)
 
 
 class Role(NamedTuple):
-    """A stage as the runtime runs it: its input topics (co-partitioned when stateful) and its changelog."""
+    """A stage as the runtime runs it: its input topics (co-partitioned when stateful) and its changelog.
+
+    A record of a `tolerant` input that makes the stage raise becomes a dead letter; of any other it stops the worker,
+    because we wrote it ourselves. Records of a `trimmed` input are deleted once they are committed.
+    """
 
     name: str
     inputs: tuple[str, ...]
     changelog: str | None
+    tolerant: tuple[str, ...] = ()
+    trimmed: tuple[str, ...] = ()
 
 
-INGEST = Role("ingest", ("raw",), None)
+INGEST = Role("ingest", ("raw",), None, tolerant=("raw",))
 IDENTITY = Role("identity", ("identity-edges",), "identity-changelog")
-UNIFY = Role("unify", ("events", "links"), "unify-changelog")
+UNIFY = Role("unify", ("events", "links"), "unify-changelog", tolerant=("events",), trimmed=("links",))

@@ -17,7 +17,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
+from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec  # type: ignore[attr-defined]
 
 from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of

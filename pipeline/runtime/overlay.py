@@ -1,0 +1,275 @@
+"""A task's state: committed values under the overlay of the running batch, and the outputs of the batch.
+
+A stored value is its wake-up time (8 bytes, big-endian, 0 for none) and the stage's own encoding. The time index is
+derived from that header. A row of it can be stale where a value was replaced unread (a blind `put`, a restore):
+every row is therefore compared with the header before anyone is told of it, and dropped with the next commit if stale.
+
+Decoded values live in two dictionaries: what was used lately, and what was used before that. When the first is full
+it becomes the second, and what the second held is forgotten: the least recently used go, at no cost per use.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipeline.runtime.adapters import CHOOSE_BY_KEY, Outgoing, Store
+from pipeline.runtime.errors import WorkerStopped
+
+HEADER = 8
+RESERVED = b"\x00"
+"""State keys that begin with this byte are the runtime's own."""
+
+_UNKNOWN = -1
+_Row = tuple[int, bytes]
+
+
+class _Entry:
+    """A decoded value (None: deleted), its wake-up time, the one in the store (-1: not looked up), its stored size."""
+
+    __slots__ = ("size", "stored_wake", "value", "wake")
+
+    def __init__(self, value: Any, wake: int, stored_wake: int, size: int) -> None:
+        self.value = value
+        self.wake = wake
+        self.stored_wake = stored_wake
+        self.size = size
+
+
+class Changes:
+    """What a batch changes in the store: encoded values, and rows of the time index that go and come."""
+
+    __slots__ = ("timers_gone", "timers_new", "values")
+
+    def __init__(
+        self, values: list[tuple[bytes, bytes | None]], timers_gone: list[_Row], timers_new: list[_Row]
+    ) -> None:
+        self.values = values
+        self.timers_gone = timers_gone
+        self.timers_new = timers_new
+
+
+class TaskState:
+    """`State` of one task over its store. `cache_objects` and `cache_bytes` bound the decoded values kept."""
+
+    def __init__(
+        self,
+        store: Store,
+        encode: Callable[[bytes, Any], bytes],
+        decode: Callable[[bytes, bytes], Any],
+        cache_objects: int,
+        cache_bytes: int,
+    ) -> None:
+        self.loads = 0
+        self._store = store
+        self._encode = encode
+        self._decode = decode
+        self._half_objects = max(1, cache_objects // 2)
+        self._half_bytes = max(1, cache_bytes // 2)
+        self._recent: dict[bytes, _Entry] = {}
+        self._older: dict[bytes, _Entry] = {}
+        self._recent_bytes = 0
+        self._dirty: dict[bytes, _Entry] = {}
+        self._stale: set[_Row] = set()
+
+    # -------------------------------------------------------------------------------------- what a stage calls
+
+    def get(self, key: bytes) -> Any | None:
+        entry = self._recent.get(key)
+        if entry is None:
+            entry = self._find(key)
+            if entry is None:
+                return None
+        return entry.value
+
+    def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
+        entry = self._dirty.get(key)
+        if entry is None:
+            entry = self._recent.get(key) or self._promote(key)
+            if entry is None:
+                entry = self._recent[key] = _Entry(value, wake_at, _UNKNOWN, 0)
+            self._dirty[key] = entry
+        entry.value = value
+        entry.wake = wake_at
+
+    def delete(self, key: bytes) -> None:
+        self.put(key, None, 0)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
+        changed = sorted(key for key in self._dirty if key.startswith(prefix))
+        index = 0
+        for key, data in self._store.scan(prefix):
+            while index < len(changed) and changed[index] < key:
+                yield from self._changed(changed[index])
+                index += 1
+            if index < len(changed) and changed[index] == key:
+                yield from self._changed(key)
+                index += 1
+            elif key not in self._dirty:
+                known = self._recent.get(key) or self._older.get(key)
+                yield key, known.value if known is not None else self._decode(key, data[HEADER:])
+        for key in changed[index:]:
+            yield from self._changed(key)
+
+    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        found = [
+            (entry.wake, key)
+            for key, entry in self._dirty.items()
+            if entry.value is not None and 0 < entry.wake <= until_ms
+        ]
+        stored = 0
+        for row in self._stored_rows():
+            if row[0] > until_ms or stored == limit:
+                break
+            found.append(row)
+            stored += 1
+        found.sort()
+        return found[:limit]
+
+    def first_wake(self) -> int | None:
+        changed = [entry.wake for entry in self._dirty.values() if entry.value is not None and entry.wake > 0]
+        stored = next(self._stored_rows(), None)
+        if stored is not None:
+            changed.append(stored[0])
+        return min(changed, default=None)
+
+    # ------------------------------------------------------------------------------------- what the task calls
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the running batch has changed anything."""
+        return bool(self._dirty)
+
+    def changes(self) -> Changes:
+        """Encode everything the batch has changed, each key once."""
+        encode = self._encode
+        values: list[tuple[bytes, bytes | None]] = []
+        gone = list(self._stale)
+        new: list[_Row] = []
+        for key, entry in self._dirty.items():
+            if entry.value is None:
+                values.append((key, None))
+            else:
+                data = entry.wake.to_bytes(HEADER, "big") + encode(key, entry.value)
+                values.append((key, data))
+                self._recent_bytes += len(data) - entry.size
+                entry.size = len(data)
+            if entry.wake != entry.stored_wake:
+                if entry.stored_wake > 0:
+                    gone.append((entry.stored_wake, key))
+                if entry.wake > 0:
+                    new.append((entry.wake, key))
+        return Changes(values, gone, new)
+
+    def committed(self) -> None:
+        """The batch is in the store: its values are the committed ones."""
+        for key, entry in self._dirty.items():
+            entry.stored_wake = entry.wake
+            if entry.value is None:
+                self._recent.pop(key, None)
+                self._older.pop(key, None)
+        self._dirty.clear()
+        self._stale.clear()
+        if len(self._recent) > self._half_objects or self._recent_bytes > self._half_bytes:
+            self._older = self._recent
+            self._recent = {}
+            self._recent_bytes = 0
+
+    def drop(self) -> None:
+        """The batch was aborted. Everything decoded goes: whatever was only read may have been changed in place."""
+        self._dirty.clear()
+        self._stale.clear()
+        self._recent.clear()
+        self._older.clear()
+        self._recent_bytes = 0
+
+    @property
+    def cached(self) -> int:
+        """How many decoded values are kept."""
+        return len(self._recent) + len(self._older)
+
+    # ------------------------------------------------------------------------------------------------- inside
+
+    def _promote(self, key: bytes) -> _Entry | None:
+        entry = self._older.pop(key, None)
+        if entry is not None:
+            self._recent[key] = entry
+            self._recent_bytes += entry.size
+        return entry
+
+    def _find(self, key: bytes) -> _Entry | None:
+        entry = self._promote(key)
+        if entry is not None:
+            return entry
+        data = self._store.get(key)
+        if data is None:
+            return None
+        self.loads += 1
+        wake = int.from_bytes(data[:HEADER], "big")
+        entry = self._recent[key] = _Entry(self._decode(key, data[HEADER:]), wake, wake, len(data))
+        self._recent_bytes += len(data)
+        return entry
+
+    def _changed(self, key: bytes) -> Iterator[tuple[bytes, Any]]:
+        entry = self._dirty.get(key)
+        if entry is not None and entry.value is not None:
+            yield key, entry.value
+
+    def _stored_rows(self) -> Iterator[_Row]:
+        """The rows of the store that hold, without those of keys the batch has changed."""
+        for row in self._store.timers():
+            key = row[1]
+            if key in self._dirty or row in self._stale:
+                continue
+            entry = self._recent.get(key) or self._find(key)
+            if entry is None or entry.wake != row[0]:
+                self._stale.add(row)
+            else:
+                yield row
+
+
+class NoState:
+    """The state of a role that keeps none. Any use is a programmer's error."""
+
+    def get(self, key: bytes) -> Any | None:
+        raise WorkerStopped("this role has no state; give it a changelog to let it keep some")
+
+    def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
+        self.get(key)
+
+    def delete(self, key: bytes) -> None:
+        self.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
+        self.get(prefix)
+        return iter(())
+
+    def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        return []
+
+    def first_wake(self) -> int | None:
+        return None
+
+
+class Outbox:
+    """`Outputs` of the running batch."""
+
+    def __init__(self) -> None:
+        self.records: list[Outgoing] = []
+        self.upserts: dict[tuple[str, bytes], bytes | None] = {}
+
+    def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
+        self.records.append((topic, value, key, CHOOSE_BY_KEY if partition is None else partition))
+
+    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
+        self.upserts[(topic, key)] = value
+
+    def take_upserts(self) -> list[Outgoing]:
+        """The last value of each key, as records."""
+        return [(topic, value, key, CHOOSE_BY_KEY) for (topic, key), value in self.upserts.items()]
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.upserts)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self.records = []
+        self.upserts = {}

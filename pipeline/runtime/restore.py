@@ -1,0 +1,228 @@
+"""Bringing a task to the committed state, in the one order that a zombie's late commit cannot break.
+
+    1  init transactions: the worker has done so before it joined the group
+    2  `committed(partitions)` has answered: no foreign transaction can change the positions any more
+    3  only now the target: the changelog's high watermark as an uncommitted reader sees it
+    4  read committed records from the store's position until the position has reached the target
+    5  no progress for `give_up_ms`: stop loudly (someone's transaction is open on the changelog)
+
+It goes in slices between batches, so that partitions which are ready do not wait for those which are not.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.runtime.adapters import Adapters, LogReader, Partition, Store, StoreMeta, Stores
+from pipeline.runtime.errors import Fatal, Retriable, WorkerStopped
+from pipeline.runtime.failpoints import Failpoints
+from pipeline.runtime.overlay import HEADER
+from pipeline.runtime.ports import Record
+from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.task import POSITIONS_KEY, Task, decode_positions
+
+_ANSWER_TIMEOUT_S = 0.5
+
+
+@dataclass(slots=True)
+class Restoration:
+    """How far one task has come. `target` is None until step 3; `restored` counts records read back."""
+
+    task: Task
+    began_ms: int
+    progress_ms: int
+    committed: dict[Partition, int | None] | None = None
+    start: int = 0
+    target: int | None = None
+    position: int = 0
+    restored: int = 0
+
+
+class Restorer:
+    """Restores the tasks of one worker, slice by slice."""
+
+    def __init__(
+        self, changelog: str | None, adapters: Adapters, settings: WorkerSettings, failpoints: Failpoints
+    ) -> None:
+        self.waiting: dict[int, Restoration] = {}
+        self._changelog = changelog
+        self._adapters = adapters
+        self._settings = settings
+        self._failpoints = failpoints
+
+    def add(self, task: Task) -> None:
+        """Begin with a task whose store is open."""
+        now = self._adapters.clock()
+        self.waiting[task.number] = Restoration(task, now, now)
+
+    def clear(self) -> None:
+        """Give up everything under way: the partitions went elsewhere."""
+        reader = self._adapters.reader
+        for number in self.waiting:
+            if reader is not None:
+                reader.close_partition((self._changelog_name, number))
+        self.waiting.clear()
+
+    @property
+    def records_left(self) -> int:
+        """Changelog offsets still to be read back, as far as the targets are known."""
+        return sum(max(0, r.target - r.position) for r in self.waiting.values() if r.target is not None)
+
+    def advance(self) -> list[Task]:
+        """One slice; gives the tasks that are ready now, their positions set."""
+        now = self._adapters.clock()
+        for restoration in self.waiting.values():
+            if restoration.target is None:
+                self._prepare(restoration, now)
+        self._read(now)
+        ready = [r for r in self.waiting.values() if r.target is not None and r.position >= r.target]
+        for restoration in self.waiting.values():
+            if now - restoration.progress_ms > self._settings.give_up_ms:
+                raise WorkerStopped(
+                    f"restoring partition {restoration.task.number} of {self._changelog or 'the inputs'} made no "
+                    f"progress for {self._settings.give_up_ms} ms (position {restoration.position}, target "
+                    f"{restoration.target}); someone's transaction is open, wait for its timeout and start again"
+                )
+        for restoration in ready:
+            self._finish(restoration)
+        return [restoration.task for restoration in ready]
+
+    def _prepare(self, restoration: Restoration, now: int) -> None:
+        task = restoration.task
+        try:
+            if restoration.committed is None:
+                restoration.committed = self._adapters.consumer.committed(task.partitions, _ANSWER_TIMEOUT_S)
+            if task.store is None:
+                restoration.target = 0
+                return
+            low, high = self._reader.bounds((self._changelog_name, task.number), _ANSWER_TIMEOUT_S)
+        except Retriable:
+            return
+        meta = task.store.meta() or StoreMeta(written_ms=restoration.began_ms)
+        _refuse_outside(self._changelog_name, task.number, meta.changelog, low, high)
+        task.meta = meta
+        restoration.start = restoration.position = meta.changelog
+        if meta.changelog < high:
+            self._reader.open((self._changelog_name, task.number), meta.changelog)
+        restoration.target = high
+        restoration.progress_ms = now
+
+    def _read(self, now: int) -> None:
+        reading = {r.task.number: r for r in self.waiting.values() if r.target is not None and r.position < r.target}
+        if not reading:
+            return
+        by_partition: dict[int, list[Record]] = {}
+        for record in self._reader.read(self._settings.restore_records, self._settings.idle_timeout_s):
+            by_partition.setdefault(record.partition, []).append(record)
+        for number, restoration in reading.items():
+            records = by_partition.get(number, [])
+            position = self._reader.position((self._changelog_name, number))
+            if position > restoration.position:
+                restoration.position = position
+                restoration.restored += len(records)
+                restoration.progress_ms = now
+                complete = restoration.target is not None and position >= restoration.target
+                _apply(restoration.task, records, position, restoration.began_ms if complete else None)
+                self._failpoints("mid_restore")
+
+    def _finish(self, restoration: Restoration) -> None:
+        task = restoration.task
+        del self.waiting[task.number]
+        if restoration.target is not None and restoration.start < restoration.target:
+            self._reader.close_partition((self._changelog_name, task.number))
+        task.begin_at(self._agreed(restoration))
+        task.open_state(self._settings.cache_objects, self._settings.cache_bytes)
+
+    def _agreed(self, restoration: Restoration) -> dict[Partition, int]:
+        """The positions to begin at: the state's and the group's, which must agree or be explained."""
+        task = restoration.task
+        committed = restoration.committed or {}
+        has_state = task.store is not None and bool(task.meta.inputs)
+        positions: dict[Partition, int] = {}
+        for partition in task.partitions:
+            of_group = committed.get(partition)
+            of_state = task.meta.inputs.get(partition[0])
+            if task.store is None:
+                of_state = of_group
+            if of_state is None and of_group is None:
+                # Neither has ever read this topic: its beginning is the first start.
+                positions[partition] = self._beginning(partition)
+            elif of_group is None and of_state is not None:
+                # Group offsets expire, state does not.
+                positions[partition] = of_state
+            elif of_state == of_group and of_state is not None:
+                positions[partition] = of_state
+            else:
+                known = f"is at {of_state}" if has_state else "is empty"
+                raise WorkerStopped(
+                    f"{partition[0]}/{partition[1]}: the group's position is {of_group}, but the state {known}; the "
+                    f"changelog or the group offsets were changed from outside: restore them, or replay anew"
+                )
+        return positions
+
+    def _beginning(self, partition: Partition) -> int:
+        for _ in range(100):
+            try:
+                return self._adapters.consumer.bounds(partition, self._settings.call_timeout_s)[0]
+            except Retriable:
+                continue
+        raise WorkerStopped(f"the broker does not tell where {partition[0]}/{partition[1]} begins")
+
+    @property
+    def _reader(self) -> LogReader:
+        if self._adapters.reader is None:
+            raise WorkerStopped("a role with a changelog needs a log reader and stores")
+        return self._adapters.reader
+
+    @property
+    def _changelog_name(self) -> str:
+        return self._changelog or ""
+
+
+def _apply(task: Task, records: Iterable[Record], position: int, complete_ms: int | None) -> None:
+    """Write a slice of the changelog into the store, with where it ends.
+
+    Only a complete restore makes the store younger: an unfinished one may still miss tombstones as old as it was.
+    """
+    if task.store is None:
+        raise Fatal(f"partition {task.number} has no store to restore")
+    values: dict[bytes, bytes | None] = {}
+    for record in records:
+        if record.key == POSITIONS_KEY:
+            if record.value is not None:
+                task.meta.inputs = decode_positions(record.value)
+        elif record.key is not None:
+            values[record.key] = record.value
+    timers = [
+        (int.from_bytes(data[:HEADER], "big"), key)
+        for key, data in values.items()
+        if data is not None and data[:HEADER] != bytes(HEADER)
+    ]
+    task.meta.changelog = position
+    if complete_ms is not None:
+        task.meta.written_ms = complete_ms
+    task.store.write(values.items(), (), timers, task.meta)
+
+
+def _refuse_outside(changelog: str, number: int, position: int, low: int, high: int) -> None:
+    if low > 0 and position < low:
+        raise WorkerStopped(
+            f"{changelog}/{number} begins at {low}, the store is at {position}: the records between are gone and with "
+            f"them state; restore the topic, or replay into a new deployment"
+        )
+    if position > high:
+        raise WorkerStopped(
+            f"{changelog}/{number} ends at {high}, but the store is at {position}: the topic was truncated or "
+            f"recreated; restore it, or replay into a new deployment"
+        )
+
+
+def open_store(stores: Stores, partition: int, now_ms: int, tombstone_retention_ms: int) -> Store:
+    """Open a partition's store. One so old that tombstones after its position may have been compacted away unseen is
+    wiped first."""
+    store = stores.open(partition)
+    meta = store.meta()
+    if meta is not None and now_ms - meta.written_ms > tombstone_retention_ms // 2:
+        store.close()
+        stores.wipe(partition)
+        store = stores.open(partition)
+    return store

@@ -1,0 +1,26 @@
+"""What can be tuned about a worker. The defaults are those the measurements of the engine were made with."""
+
+from dataclasses import dataclass
+
+from pipeline.topology import DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Bounds and paces of one worker.
+
+    `tombstone_retention_ms` is `delete.retention.ms` of the changelog: a store older than half of it is wiped.
+    `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
+    `stuck_s` bounds a single call; a process that passes it ends itself.
+    """
+
+    batch_records: int = 1_500
+    idle_timeout_s: float = 0.05
+    cache_objects: int = 200_000
+    cache_bytes: int = 128 * 1024 * 1024
+    call_timeout_s: float = 5.0
+    give_up_ms: int = 60_000
+    restore_records: int = 2_000
+    tombstone_retention_ms: int = DAY_MS
+    trim_interval_ms: int = 10_000
+    stuck_s: float = 120.0

@@ -1,0 +1,98 @@
+"""A task: one stage on one partition, its state, and how far it has read. A role without state has a single task
+over everything assigned to its worker."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from pipeline.runtime.adapters import Partition, Store, StoreMeta
+from pipeline.runtime.overlay import RESERVED, Changes, NoState, TaskState
+from pipeline.runtime.ports import Stage
+
+POSITIONS_KEY = RESERVED + b"positions"
+"""The changelog key under which each transaction records the task's input positions."""
+
+_encode_positions = msgspec.json.encode
+_positions_decoder = msgspec.json.Decoder(dict[str, int])
+
+
+def decode_positions(value: bytes) -> dict[str, int]:
+    """Read the record under `POSITIONS_KEY`: input topic to position."""
+    return _positions_decoder.decode(value)
+
+
+class Task:
+    """Stage, state and store of one partition.
+
+    `positions` are those of the last commit, `reached` those of the running batch. A task without a store keeps
+    positions only.
+    """
+
+    def __init__(self, number: int, stage: Stage, partitions: Sequence[Partition], store: Store | None) -> None:
+        self.number = number
+        self.stage = stage
+        self.store = store
+        self.partitions = tuple(partitions)
+        self.positions: dict[Partition, int] = {}
+        self.reached: dict[Partition, int] = {}
+        self.meta = StoreMeta()
+        self.changes: Changes | None = None
+        self.changelog_records: list[tuple[bytes, bytes | None]] = []
+        self.state: Any = NoState()
+        self.task_state: TaskState | None = None
+
+    def open_state(self, cache_objects: int, cache_bytes: int) -> None:
+        """Put an overlay over the restored store."""
+        if self.store is not None:
+            self.state = self.task_state = TaskState(
+                self.store, self.stage.encode, self.stage.decode, cache_objects, cache_bytes
+            )
+
+    def begin_at(self, positions: dict[Partition, int]) -> None:
+        """Take the positions agreed at the start."""
+        self.positions = dict(positions)
+        self.reached = dict(positions)
+
+    def is_dirty(self) -> bool:
+        """Whether the running batch has changed the state."""
+        return self.task_state is not None and self.task_state.is_dirty
+
+    def encode_changes(self, has_changelog: bool) -> None:
+        """Encode what the batch changed: each dirty key once, the input positions last."""
+        if self.task_state is None or not has_changelog:
+            return
+        self.changes = self.task_state.changes()
+        inputs = {topic: position for (topic, _), position in self.reached.items()}
+        self.changelog_records = [*self.changes.values, (POSITIONS_KEY, _encode_positions(inputs))]
+
+    def write(self, changelog_offset: int | None, now_ms: int) -> None:
+        """The transaction is committed: bring the store to it, in one write.
+
+        Without an offset (the broker did not tell) the store keeps its former changelog position: a restore then
+        reads again what is in it already, which changes nothing.
+        """
+        self.positions = dict(self.reached)
+        if self.store is None or self.changes is None or self.task_state is None:
+            return
+        if changelog_offset is not None:
+            self.meta.changelog = changelog_offset + 1
+        self.meta.inputs = {topic: position for (topic, _), position in self.reached.items()}
+        self.meta.written_ms = now_ms
+        changes, self.changes = self.changes, None
+        self.changelog_records = []
+        self.store.write(changes.values, changes.timers_gone, changes.timers_new, self.meta)
+        self.task_state.committed()
+
+    def drop(self) -> None:
+        """The batch was aborted."""
+        self.reached = dict(self.positions)
+        self.changes = None
+        if self.task_state is not None:
+            self.task_state.drop()
+        self.stage.forget()
+
+    def close(self) -> None:
+        """Free the store for the next owner."""
+        if self.store is not None:
+            self.store.close()

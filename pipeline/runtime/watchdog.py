@@ -1,0 +1,38 @@
+"""Ends the process when a call hangs: a worker that does not come back holds its partitions for ever."""
+
+import faulthandler
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+EXIT_CODE = 70
+
+
+class Watchdog:
+    """Watches a counter that its owner raises; ends the process if it stands still for `stuck_s`."""
+
+    def __init__(self, beats: Callable[[], int], stuck_s: float, what: str) -> None:
+        self._beats = beats
+        self._stuck_s = stuck_s
+        self._what = what
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        seen = self._beats()
+        while not self._over.wait(self._stuck_s):
+            now = self._beats()
+            if now == seen:
+                sys.stderr.write(f"{self._what}: a call has not come back for {self._stuck_s:g} s; ending\n")
+                faulthandler.dump_traceback(file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(EXIT_CODE)
+            seen = now

@@ -1,0 +1,420 @@
+"""The worker: consumes micro-batches, runs the stages, commits exactly once.
+
+The commit order. Every number is a line below and a failpoint of that name.
+
+     1  consume what is waiting                                                       after_consume
+     2  drop what is not of an open task of one's own
+     3  take the group membership; refuse one without a generation
+     4  step every record into the overlays, then finish the stages                   after_step
+     5  begin; hand over the outputs, then the changelog, each dirty key once         after_begin, after_produce
+     6  flush: nothing of this transaction may still be on its way when the offsets   before_offsets
+        are sent, because from then on even a zombie's commit succeeds
+     7  send the offsets                                                              after_offsets
+     8  commit: retriable → the same call again; abortable → abort, drop, rewind;     commit_in_flight, after_commit
+        anything else → stop
+     9  one write per store: values, time index, changelog position, input positions  after_write
+    10  on: wake the stages
+
+The stores are touched in step 9 only, so until then dropping the overlays undoes the batch.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from pipeline.runtime import dead_letters
+from pipeline.runtime.adapters import Adapters, Membership, Partition, Store
+from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
+from pipeline.runtime.failpoints import Failpoints, no_failpoints
+from pipeline.runtime.metrics import WorkerMetrics
+from pipeline.runtime.overlay import Outbox
+from pipeline.runtime.ports import Record, Stage
+from pipeline.runtime.restore import Restorer, open_store
+from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.task import Task
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.topology import Role
+
+_ATTEMPTS = 10_000
+_WHOLE_ROLE = 0
+_Answer = TypeVar("_Answer")
+
+
+class _StageRaised(Exception):
+    """A stage raised; `index` is the batch's record it was at, or None where no single record can be blamed."""
+
+    def __init__(self, cause: Exception, index: int | None) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.index = index
+
+
+class Worker:
+    """One slot of a role: `start`, then `run_once` again and again, or `run`.
+
+    `make_stage` gives the stage of a partition (of 0 for a role without state, whose single stage sees every
+    assigned partition). After WorkerStopped the process must end; nothing of the worker may be used again.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        make_stage: Callable[[int], Stage],
+        adapters: Adapters,
+        settings: WorkerSettings | None = None,
+        failpoints: Failpoints = no_failpoints,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
+        if role.changelog is not None and (adapters.reader is None or adapters.stores is None):
+            raise WorkerStopped(f"{role.name} has a changelog and needs a log reader and stores")
+        self.role = role
+        self.settings = settings or WorkerSettings()
+        self.tasks: dict[int, Task] = {}
+        self.beats = 0
+        self._make_stage = make_stage
+        self._adapters = adapters
+        self._consumer = adapters.consumer
+        self._producer = adapters.producer
+        self._reach = failpoints
+        self._metrics = metrics
+        self._tolerant = frozenset(role.tolerant)
+        self._restorer = Restorer(role.changelog, adapters, self.settings, failpoints)
+        self._owners: dict[Partition, Task] = {}
+        self._outbox = Outbox()
+        self._woken: set[int] = set()
+        self._one_by_one = 0
+        self._trimmed_ms = 0
+        self._trimmed: dict[Partition, int] = {}
+        self._stopped: str | None = None
+
+    # ---------------------------------------------------------------------------------------------- life cycle
+
+    def start(self) -> None:
+        """Fence former selves, check the topics, join the group."""
+        self._patiently("init transactions", lambda: self._producer.init(self.settings.call_timeout_s))
+        self._check_topics()
+        self._consumer.subscribe(self.role.inputs, self)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Work until `until()`; then give everything back. WorkerStopped leaves at once."""
+        with Watchdog(lambda: self.beats, self.settings.stuck_s, f"worker {self.role.name}"):
+            self.start()
+            while not until():
+                self.run_once()
+            self.close()
+
+    def close(self) -> None:
+        """Leave in good order. What the running batch had not committed is as if it had never been."""
+        self._release()
+        self._consumer.close()
+        self._producer.close()
+        if self._adapters.reader is not None:
+            self._adapters.reader.close()
+
+    def run_once(self) -> int:
+        """A slice of restoring, one batch, one look at the clock. Gives the number of input records committed."""
+        if self._stopped is not None:
+            raise WorkerStopped(f"the worker has stopped: {self._stopped}")
+        self.beats += 1
+        try:
+            return self._turn()
+        except WorkerStopped as stopped:
+            self._stopped = str(stopped)
+            raise
+        except RuntimeFault as fault:
+            self._stopped = str(fault)
+            raise WorkerStopped(f"{self.role.name}: {fault}") from fault
+
+    def _turn(self) -> int:
+        if self._restorer.waiting:
+            self._restore()
+        limit = 1 if self._one_by_one else self.settings.batch_records
+        busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken)
+        try:
+            records = self._consumer.consume(limit, 0.0 if busy else self.settings.idle_timeout_s)
+        except Retriable:
+            records = []
+        if records:
+            self._reach("after_consume")
+        done = self._batch(records) if records or self._woken else 0
+        self._wake()
+        return done
+
+    # ------------------------------------------------------------------------------------------- the ten steps
+
+    def _batch(self, records: list[Record]) -> int:
+        began = time.perf_counter()
+        membership = self._consumer.membership()
+        if membership.generation < 0:
+            self._drop("the membership has no generation", records)
+            return 0
+        involved = self._step_all(records)
+        if not involved:
+            return 0
+        self._reach("after_step")
+        try:
+            self._commit(involved, membership)
+        except Abortable as abortable:
+            self._abort(str(abortable), records)
+            return 0
+        for record in records[-1:]:
+            self._observe(len(records), record.timestamp_ms, time.perf_counter() - began)
+        self._one_by_one = max(0, self._one_by_one - len(records))
+        self._trim()
+        return len(records)
+
+    def _step_all(self, records: list[Record]) -> list[Task] | None:
+        """Step 4; None if the batch was dropped to be done again, record by record."""
+        put_aside: dict[int, str] = {}
+        woken = sorted(self._woken)
+        while True:
+            involved = {number: self.tasks[number] for number in woken}
+            try:
+                self._step(records, put_aside, involved)
+                return list(involved.values())
+            except _StageRaised as raised:
+                index = raised.index
+                if index is None and len(records) == 1:
+                    index = 0
+                if index is None and records:
+                    self._one_by_one = len(records)
+                    self._drop(f"a stage raised at the end of the batch: {raised.cause}", records)
+                    return None
+                if index is None or records[index].topic not in self._tolerant:
+                    where = "between batches" if index is None else "at {0[0]}/{0[1]}@{0[2]}".format(records[index])
+                    raise WorkerStopped(
+                        f"{self.role.name} raised {where}: {dead_letters.detail_of(raised.cause)}"
+                    ) from raised.cause
+                put_aside[index] = dead_letters.detail_of(raised.cause)
+                self._forget_batch()
+                woken = []
+
+    def _step(self, records: list[Record], put_aside: dict[int, str], involved: dict[int, Task]) -> None:
+        owners, outbox = self._owners, self._outbox
+        has_changelog = self.role.changelog is not None
+        index = -1
+        try:
+            for index, record in enumerate(records):
+                partition = (record[0], record[1])
+                task = owners.get(partition)
+                if task is None:
+                    continue
+                if put_aside and index in put_aside:
+                    letter = dead_letters.dead_letter(record, self.role.name, put_aside[index])
+                    outbox.log(dead_letters.TOPIC, record.key, letter)
+                else:
+                    task.stage.step(record, task.state, outbox)
+                task.reached[partition] = record[2] + 1
+                involved[task.number] = task
+        except RuntimeFault:
+            raise
+        except Exception as error:
+            raise _StageRaised(error, index) from error
+        try:
+            for task in involved.values():
+                task.stage.finish(task.state, outbox)
+                task.encode_changes(has_changelog)
+        except RuntimeFault:
+            raise
+        except Exception as error:
+            raise _StageRaised(error, None) from error
+        if put_aside and self._metrics is not None:
+            self._metrics.dead_letters.labels(self.role.name, dead_letters.REASON).inc(len(put_aside))
+
+    def _commit(self, involved: Sequence[Task], membership: Membership) -> None:
+        producer, reach, timeout_s = self._producer, self._reach, self.settings.call_timeout_s
+        began = time.perf_counter()
+        producer.begin()
+        reach("after_begin")
+        producer.send(self._outbox.records)
+        producer.send(self._outbox.take_upserts())
+        changelog = self.role.changelog
+        if changelog is not None:
+            for task in involved:
+                producer.send_changelog(changelog, task.number, task.changelog_records)
+        reach("after_produce")
+        highest = self._patiently("flush", lambda: producer.flush(timeout_s))
+        reach("before_offsets")
+        positions = {p: position for task in involved for p, position in task.reached.items()}
+        self._patiently("send offsets", lambda: producer.send_offsets(positions, membership, timeout_s))
+        reach("after_offsets")
+        reach("commit_in_flight")
+        self._patiently("commit", lambda: producer.commit(timeout_s))
+        reach("after_commit")
+        now = self._adapters.clock()
+        for task in involved:
+            task.write(highest.get((changelog or "", task.number)), now)
+        reach("after_write")
+        if self._metrics is not None:
+            self._metrics.commits.inc()
+            self._metrics.outputs.inc(len(self._outbox))
+            self._metrics.transaction_seconds.observe(time.perf_counter() - began)
+        self._outbox.clear()
+        self._woken.clear()
+
+    def _wake(self) -> None:
+        """Step 10: what a stage does here goes with the next transaction."""
+        now = self._adapters.clock()
+        outbox = self._outbox
+        for number, task in self._ready_tasks():
+            before = len(outbox)
+            try:
+                task.stage.wake(task.state, outbox, now)
+            except RuntimeFault:
+                raise
+            except Exception as error:
+                raise WorkerStopped(f"{self.role.name} raised when woken: {dead_letters.detail_of(error)}") from error
+            if len(outbox) != before or task.is_dirty():
+                self._woken.add(number)
+
+    # --------------------------------------------------------------------------------------------- undoing
+
+    def _abort(self, why: str, records: Iterable[Record]) -> None:
+        self._patiently("abort", lambda: self._producer.abort(self.settings.call_timeout_s))
+        self._drop(why, records)
+
+    def _drop(self, why: str, records: Iterable[Record]) -> None:
+        """Undo the batch and read its records again."""
+        self._forget_batch()
+        again: dict[Partition, int] = {}
+        for record in records:
+            partition = (record.topic, record.partition)
+            task = self._owners.get(partition)
+            if task is not None and partition not in again:
+                again[partition] = task.positions[partition]
+        self._consumer.start(again)
+
+    def _forget_batch(self) -> None:
+        self._outbox.clear()
+        self._woken.clear()
+        for task in self.tasks.values():
+            task.drop()
+        if self._metrics is not None:
+            self._metrics.aborts.inc()
+
+    def _patiently(self, what: str, call: Callable[[], _Answer]) -> _Answer:
+        """Repeat a call that was not answered, until it is, or until a minute has passed."""
+        until = self._adapters.clock() + self.settings.give_up_ms
+        for _ in range(_ATTEMPTS):
+            try:
+                return call()
+            except Retriable as unanswered:
+                self.beats += 1
+                if self._adapters.clock() > until:
+                    raise WorkerStopped(f"{self.role.name}: {what} was not answered: {unanswered}") from unanswered
+        raise WorkerStopped(f"{self.role.name}: {what} was not answered in {_ATTEMPTS} attempts")
+
+    # ------------------------------------------------------------------------------------------ rebalances
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        """Open a task for every partition; a stateful role refuses inputs that are not co-partitioned."""
+        self._release()
+        if self._metrics is not None:
+            self._metrics.rebalances.inc()
+        if self.role.changelog is None:
+            if partitions:
+                self._open(_WHOLE_ROLE, partitions, None)
+            return
+        numbers = {number for _, number in partitions}
+        for topic in self.role.inputs:
+            missing = numbers - {number for name, number in partitions if name == topic}
+            if missing:
+                raise WorkerStopped(
+                    f"{self.role.name}: partitions {sorted(missing)} came without those of {topic}; the inputs must "
+                    f"have the same partition count and the group the range assignor"
+                )
+        stores = self._adapters.stores
+        assert stores is not None
+        now = self._adapters.clock()
+        for number in sorted(numbers):
+            store = open_store(stores, number, now, self.settings.tombstone_retention_ms)
+            self._open(number, [(topic, number) for topic in self.role.inputs], store)
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Close the tasks: nothing of them is under way, a rebalance is served between batches only."""
+        self._release()
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Close the tasks; what they had not committed is the new owner's to do."""
+        self._release()
+
+    def _open(self, number: int, partitions: Sequence[Partition], store: Store | None) -> None:
+        self.tasks[number] = task = Task(number, self._make_stage(number), partitions, store)
+        self._restorer.add(task)
+
+    def _release(self) -> None:
+        self._restorer.clear()
+        self._outbox.clear()
+        self._woken.clear()
+        self._owners.clear()
+        self._trimmed.clear()
+        for task in self.tasks.values():
+            task.close()
+        self.tasks.clear()
+
+    def _restore(self) -> None:
+        ready = self._restorer.advance()
+        for task in ready:
+            self._owners.update((partition, task) for partition in task.partitions)
+            self._consumer.start(task.positions)
+        if self._metrics is not None:
+            self._metrics.partitions_ready.set(len(self._owners) // max(1, len(self.role.inputs)))
+            self._metrics.partitions_restoring.set(len(self._restorer.waiting))
+            self._metrics.restore_records_left.set(self._restorer.records_left)
+
+    def _ready_tasks(self) -> list[tuple[int, Task]]:
+        waiting = self._restorer.waiting
+        return [(number, task) for number, task in self.tasks.items() if number not in waiting]
+
+    # ------------------------------------------------------------------------------------- beside the loop
+
+    def input_lag(self) -> int | None:
+        """Records (offsets) that wait in the inputs of this worker, as last seen; None while that is not known."""
+        if self._restorer.waiting or not self._owners:
+            return None
+        lag = 0
+        for partition, task in self._owners.items():
+            end = self._consumer.end(partition)
+            if end is None:
+                return None
+            lag += max(0, end - task.positions[partition])
+        return lag
+
+    def restoring(self) -> dict[int, tuple[int, int | None]]:
+        """Partition to (changelog position, target) of what is being restored; target None: not known yet."""
+        return {number: (r.position, r.target) for number, r in self._restorer.waiting.items()}
+
+    def _observe(self, records: int, timestamp_ms: int, seconds: float) -> None:
+        metrics = self._metrics
+        if metrics is None:
+            return
+        metrics.records.inc(records)
+        metrics.batch_records.observe(records)
+        metrics.batch_seconds.observe(seconds)
+        metrics.lag_ms.set(max(0, self._adapters.clock() - timestamp_ms))
+
+    def _trim(self) -> None:
+        """Now and then delete what the role's own loop-back topics hold below the committed positions."""
+        now = self._adapters.clock()
+        if not self.role.trimmed or now - self._trimmed_ms < self.settings.trim_interval_ms:
+            return
+        self._trimmed_ms = now
+        below = {
+            partition: task.positions[partition]
+            for partition, task in self._owners.items()
+            if partition[0] in self.role.trimmed and task.positions[partition] > self._trimmed.get(partition, 0)
+        }
+        if below:
+            self._trimmed.update(below)
+            self._adapters.admin.delete_records(below)
+
+    def _check_topics(self) -> None:
+        wanted = [*self.role.inputs, *([self.role.changelog] if self.role.changelog else [])]
+        counts = self._patiently(
+            "topics", lambda: self._adapters.admin.partition_counts(wanted, self.settings.call_timeout_s)
+        )
+        missing = [topic for topic in wanted if topic not in counts]
+        if missing:
+            raise WorkerStopped(f"{self.role.name}: there is no topic {', '.join(missing)}; create the topics first")
+        if self.role.changelog and len({counts[topic] for topic in wanted}) > 1:
+            raise WorkerStopped(f"{self.role.name}: the partition counts differ: {counts}; they must be the same")
