@@ -11,6 +11,7 @@ from pipeline.identity.state import (
     NEVER,
     QUARANTINED,
     VERSION,
+    Decided,
     Edge,
     Group,
     Member,
@@ -48,7 +49,7 @@ class Graph:
     # ------------------------------------------------------------------------------------------------- identifiers
 
     def node(self, text: str) -> Node:
-        """The identifier, as a fresh one if nobody knew it: it is kept only if `touch` says so."""
+        """The identifier; a new one if nobody knew it."""
         node = self._nodes.get(text)
         if node is None:
             node = self._state.get(node_key(text))
@@ -59,6 +60,20 @@ class Graph:
             self._nodes[text] = node
             self.before[text] = node.name or text
         return node
+
+    def stale(self, text: str) -> bool:
+        """Whether an identifier was last resolved under other rules than those in force."""
+        return self.node(text).generation != self.meta.generation
+
+    def forget_all(self, text: str, erased_at: int, epoch: int) -> None:
+        """Leave nothing of an identifier but that it was erased; its edges are gone already."""
+        old = self.node(text).decided
+        decided = Decided(erased_at=erased_at if old is None else max(erased_at, old.erased_at), erase_epoch=epoch)
+        node = Node(generation=self.meta.generation, decided=decided)
+        node.flag = self._judge(text, node)
+        self._nodes[text] = node
+        self._dirty[text] = None
+        self.before[text] = text
 
     def touch(self, text: str) -> None:
         """Keep what was changed of an identifier."""
@@ -74,8 +89,14 @@ class Graph:
             self._state.put(node_key(text), self._nodes[text])
         self._state.put(META_KEY, self.meta)
 
-    def crowd(self, text: str, node: Node) -> bool:
+    def flag(self, text: str) -> int:
+        """Whether an identifier is followed under the rules in force, and if not, why (`state.FLAGS`)."""
+        node = self.node(text)
+        return node.flag if node.generation == self.meta.generation else self._judge(text, node)
+
+    def crowd(self, text: str) -> bool:
         """Follow an identifier no more if it has touched too much; say whether that is new."""
+        node = self.node(text)
         if node.flag != FREE:
             return False
         crowding = self.ruling.crowding(node.touched)
@@ -84,6 +105,28 @@ class Graph:
         node.flag = QUARANTINED if crowding[0] == "quarantined" else CROWDED
         self._dirty[text] = None
         return True
+
+    def release(self, text: str) -> None:
+        """Count anew what an identifier touches."""
+        node = self.node(text)
+        node.touched = {}
+        node.flag = self._judge(text, node)
+        self._dirty[text] = None
+
+    def renew(self, text: str) -> None:
+        """Judge an identifier by the rules in force."""
+        node = self.node(text)
+        node.flag = self.flag(text)
+        node.generation = self.meta.generation
+        self._dirty[text] = None
+
+    def _judge(self, text: str, node: Node) -> int:
+        if self.ruling.blocked(text):
+            return BLOCKED
+        crowding = self.ruling.crowding(node.touched)
+        if crowding is None:
+            return FREE
+        return QUARANTINED if crowding[0] == "quarantined" else CROWDED
 
     # ------------------------------------------------------------------------------------------------------- edges
 
@@ -132,13 +175,12 @@ class Graph:
 
     def followable(self, text: str) -> Iterator[tuple[str, Edge]]:
         """The edges of an identifier that count and that no quarantine drops: (neighbour, edge)."""
-        node = self.node(text)
-        if node.flag != FREE:
+        if self.flag(text) != FREE:
             return
         for other in self.neighbours(text):
             a, b = (text, other) if text < other else (other, text)
             edge = self.edge(a, b)
-            if edge is not None and self.counts(a, b, edge) and self.node(other).flag == FREE:
+            if edge is not None and self.counts(a, b, edge) and self.flag(other) == FREE:
                 yield other, edge
 
     def first_seen(self, text: str) -> int:

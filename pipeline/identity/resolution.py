@@ -38,6 +38,9 @@ class Bounds:
     members: int = 50_000
 
 
+BOUNDS = Bounds()
+
+
 class Link(NamedTuple):
     """Two identifiers that stood together, since the event time `first` (ms); a < b as texts."""
 
@@ -69,13 +72,12 @@ class Ruling:
         self.rules = rules
         self.bounds = bounds
         self.order = rules.order
-        self._namespace = rules.namespace
         self.capacities: dict[str, int] = {}
         for name, namespace in rules.namespaces.items():
             if namespace.capacity is not None:
                 self.capacities[name] = namespace.capacity
-        self.unique = frozenset(name for name, namespace in rules.namespaces.items() if namespace.capacity == 1)
-        self.latest = frozenset(name for name, namespace in rules.namespaces.items() if namespace.on_conflict == "latest")
+        self.unique = frozenset(name for name, capacity in self.capacities.items() if capacity == 1)
+        self.latest = frozenset(name for name, each in rules.namespaces.items() if each.on_conflict == "latest")
 
     def edge_order(self, a: str, b: str, first: int) -> EdgeOrder:
         """The place of an edge in the order in which edges are taken."""
@@ -185,7 +187,7 @@ class Forest:
 def resolve(
     links: Iterable[Link],
     rules: IdentityRules,
-    bounds: Bounds = Bounds(),
+    bounds: Bounds = BOUNDS,
     touched: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Resolution:
     """Resolve all links at once: the definition that everything incremental must agree with.

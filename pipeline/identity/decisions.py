@@ -1,0 +1,182 @@
+"""What people decide about identity: to unlink, to take that back, to release from quarantine, to erase.
+
+An edge that was unlinked at R counts only if it was last received after R, and keeps its first seen. Unlinks of one
+pair, and of all edges of one identifier, stand beside each other: each is taken back by its own relink.
+"""
+
+from collections.abc import Callable
+
+from pipeline.identity.state import NEVER, Decided, Edge
+from pipeline.identity.turn import Turn, routes_of
+from pipeline.records import Erase, EraseRequest, Release, Relink, Unlink, encode
+
+Pair = tuple[str, str]
+
+
+def unlink(turn: Turn, message: Unlink) -> None:
+    """Take back an edge, or every edge of an identifier."""
+    turn.reason = "unlink"
+    graph = turn.graph
+    pairs = _pairs(turn, message.a, message.b)
+    if pairs is None:
+        return
+    cut = NEVER if message.forever else message.received
+
+    def cut_off() -> None:
+        if message.b:
+            a, b = pairs[0]
+            known = graph.edge(a, b)
+            edge = known or Edge()
+            edge.cut = max(edge.cut, cut)
+            if known is None:
+                graph.put_edge(a, b, edge)
+            else:
+                graph.change_edge(a, b, edge)
+        else:
+            decided = _decided(turn, message.a)
+            decided.cut = max(decided.cut, cut)
+
+    _decide(turn, pairs, cut_off)
+    for a, b in pairs:
+        edge = graph.edge(a, b)
+        if edge is None or message.forever or graph.counts(a, b, edge):
+            continue
+        for route in routes_of(a, b, edge):
+            turn.forget(route, a, b, message.received)
+        edge.routes = []
+        graph.change_edge(a, b, edge)
+    turn.out.upsert("identity-decisions", _key("unlink", message.a, message.b), encode(message))
+
+
+def relink(turn: Turn, message: Relink) -> None:
+    """Take back an unlink."""
+    turn.reason = "relink"
+    graph = turn.graph
+    pairs = _pairs(turn, message.a, message.b)
+    if pairs is None:
+        return
+
+    def restore() -> None:
+        if message.b:
+            a, b = pairs[0]
+            edge = graph.edge(a, b)
+            if edge is None:
+                return
+            edge.cut = -1
+            if edge.last < 0:
+                graph.remove_edge(a, b)
+            else:
+                graph.change_edge(a, b, edge)
+        else:
+            _decided(turn, message.a).cut = -1
+
+    _decide(turn, pairs, restore)
+    turn.out.upsert("identity-decisions", _key("unlink", message.a, message.b), encode(message))
+
+
+def release(turn: Turn, message: Release) -> None:
+    """Follow an identifier's edges again; what it touches is counted anew from here."""
+    turn.reason = "release"
+    graph, text = turn.graph, message.identifier
+    turn.renew(text)
+    for other in graph.neighbours(text):
+        turn.renew(other)
+    graph.release(text)
+    turn.resolve([graph.name(text)])
+    turn.out.upsert("identity-decisions", _key("release", text), encode(message))
+
+
+def erase(turn: Turn, message: EraseRequest) -> None:
+    """Forget a person: the edges of everybody in the group, and that they were one. Each of them is told."""
+    graph = turn.graph
+    turn.renew(message.identifier)
+    name = graph.name(message.identifier)
+    members = graph.members(name)
+    erased = frozenset(members)
+    later: dict[str, None] = {}
+    for text in members:
+        for other in graph.neighbours(text):
+            a, b = (text, other) if text < other else (other, text)
+            edge = graph.edge(a, b)
+            assert edge is not None
+            if edge.cut >= 0:
+                turn.out.upsert("identity-decisions", _key("unlink", a, b), None)
+            if other not in erased:
+                for route in routes_of(a, b, edge):
+                    if route not in erased:
+                        turn.forget(route, a, b, message.received)
+                if edge.last >= 0:
+                    _untouch(turn, other, text)
+                if edge.first == graph.node(other).first:
+                    later[other] = None
+            graph.remove_edge(a, b)
+    graph.drop_group(name, graph.group(name), members)
+    for text in members:
+        graph.forget_all(text, message.received, turn.epoch)
+        erasure = Erase(text, turn.epoch, graph.meta.clock, name, message.request_id)
+        turn.send(text, encode(erasure))
+        turn.counters.erases += 1
+        decision = EraseRequest(text, message.received, message.request_id)
+        turn.out.upsert("identity-decisions", _key("erase", text), encode(decision))
+    for text in later:
+        graph.node(text).first = graph.first_seen(text)
+        graph.touch(text)
+    turn.reason = "erase"
+    turn.resolve(dict.fromkeys(graph.name(text) for text in later))
+
+
+def _pairs(turn: Turn, a: str, b: str) -> list[Pair] | None:
+    """The edges a decision is about, each end resolved under the rules in force; None if it is about nothing."""
+    if a == b:
+        return None
+    others = [b] if b else turn.graph.neighbours(a)
+    for text in (a, *others):
+        turn.renew(text)
+    return [(a, other) if a < other else (other, a) for other in others]
+
+
+def _decide(turn: Turn, pairs: list[Pair], change: Callable[[], None]) -> None:
+    """Make a change to whether edges count, and resolve what it touched."""
+    graph = turn.graph
+    before = [_counts(turn, pair) for pair in pairs]
+    change()
+    ends: dict[str, None] = {}
+    for pair, counted in zip(pairs, before, strict=True):
+        if _counts(turn, pair) != counted:
+            ends.update(dict.fromkeys(pair))
+    for text in ends:
+        graph.node(text).first = graph.first_seen(text)
+        graph.touch(text)
+    if ends:
+        turn.resolve(dict.fromkeys(graph.name(text) for text in ends))
+
+
+def _counts(turn: Turn, pair: Pair) -> bool:
+    edge = turn.graph.edge(*pair)
+    return edge is not None and turn.graph.counts(*pair, edge)
+
+
+def _decided(turn: Turn, text: str) -> Decided:
+    node = turn.graph.node(text)
+    if node.decided is None:
+        node.decided = Decided()
+    turn.graph.touch(text)
+    return node.decided
+
+
+def _untouch(turn: Turn, text: str, other: str) -> None:
+    node = turn.graph.node(text)
+    namespace = other.partition(":")[0]
+    left = node.touched.get(namespace, 0) - 1
+    if left > 0:
+        node.touched[namespace] = left
+    else:
+        node.touched.pop(namespace, None)
+    turn.graph.touch(text)
+
+
+def _key(what: str, *identifiers: str) -> bytes:
+    """The key of a decision: what was decided, about whom, in whichever order they were named.
+
+    The separator is a control character, which no identifier holds."""
+    return "\t".join([what, *sorted(filter(None, identifiers))]).encode()

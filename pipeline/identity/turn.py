@@ -1,0 +1,126 @@
+"""One record's turn at the identity stage: what it may change, say and count."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.identifiers import Keys
+from pipeline.identity.graph import Graph
+from pipeline.identity.repair import Repair, resolve, upgrade
+from pipeline.identity.resolution import EdgeOrder
+from pipeline.identity.state import FLAGS, FREE, Edge
+from pipeline.records import Assign, Forget, IdentityConflict, encode
+from pipeline.runtime.ports import Outputs
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the stage has done since it was made; the runtime shows it as metrics."""
+
+    evidence: int = 0
+    edges: int = 0
+    self_edges: int = 0
+    unlinked: int = 0
+    erased: int = 0
+    joined: int = 0
+    inside: int = 0
+    refused_plainly: int = 0
+    resolved: int = 0
+    resolved_identifiers: int = 0
+    resolved_rounds: int = 0
+    renamed: int = 0
+    quarantined: int = 0
+    conflicts: int = 0
+    assigns: int = 0
+    forgets: int = 0
+    erases: int = 0
+    upgraded: int = 0
+    swept: int = 0
+
+
+class Turn:
+    """What one record of the log does. `epoch` is its offset plus one; `reason` goes with every Assign it causes."""
+
+    __slots__ = ("_keys", "counters", "epoch", "graph", "out", "reason")
+
+    def __init__(self, graph: Graph, out: Outputs, keys: Keys, epoch: int, counters: Counters) -> None:
+        self.graph = graph
+        self.out = out
+        self.epoch = epoch
+        self.counters = counters
+        self.reason = "evidence"
+        self._keys = keys
+
+    def advance(self, received: int) -> None:
+        """Time has come to `received` (ms)."""
+        if received > self.graph.meta.clock:
+            self.graph.meta.clock = received
+
+    def renew(self, text: str) -> None:
+        """Make sure that an identifier is resolved under the rules in force."""
+        if self.graph.stale(text):
+            self.counters.upgraded += 1
+            self.resolve(upgrade(self.graph, text))
+
+    def resolve(self, groups: Iterable[str], since: EdgeOrder | None = None) -> None:
+        """Resolve these groups again, and tell which evidence is followed no more."""
+        done: Repair = resolve(self.graph, groups, since)
+        self.counters.resolved += 1
+        self.counters.resolved_identifiers += done.identifiers
+        self.counters.resolved_rounds += done.rounds
+        for split in done.splits:
+            self.conflict(split.a, split.b, split.first, *self.graph.ruling.reason(split.clash))
+
+    def quarantine(self, text: str) -> None:
+        """Take an identifier, flagged just now, out of its group, and tell which evidence is followed no more."""
+        graph = self.graph
+        self.counters.quarantined += 1
+        name = graph.name(text)
+        if graph.group(name).size == 1:
+            return
+        for other in graph.neighbours(text):
+            if graph.name(other) == name:
+                a, b = (text, other) if text < other else (other, text)
+                edge = graph.edge(a, b)
+                if edge is not None and graph.counts(a, b, edge):
+                    self.conflict(a, b, edge.first, FLAGS[graph.flag(text)], text)
+        self.resolve([name])
+
+    def flagged(self, a: str, b: str) -> tuple[str, str] | None:
+        """Why no edge between two identifiers is followed: (reason, which of them), or None."""
+        for text in (a, b):
+            flag = self.graph.flag(text)
+            if flag != FREE:
+                return FLAGS[flag], text
+        return None
+
+    def conflict(self, a: str, b: str, first: int, reason: str, detail: str) -> None:
+        """Say that the evidence a-b is not followed, and why."""
+        self.counters.conflicts += 1
+        record = IdentityConflict(a, b, first, reason, detail, self.epoch)
+        self.out.log("identity-conflicts", a.encode(), encode(record))
+
+    def forget(self, route: str, a: str, b: str, received: int) -> None:
+        """Let a route send a-b again if it has seen it after `received`."""
+        self.counters.forgets += 1
+        record = Forget(route, a, b, received, self.graph.meta.clock)
+        self.out.log("links", self._keys.actor(route), encode(record))
+
+    def send(self, text: str, value: bytes) -> None:
+        """Send a message to an identifier's actor."""
+        self.out.log("links", self._keys.actor(text), value)
+
+    def end(self) -> None:
+        """Tell every identifier whose name has changed, and keep what was changed."""
+        graph = self.graph
+        clock = graph.meta.clock
+        for text, before in graph.before.items():
+            name = graph.name(text)
+            if name != before:
+                self.counters.assigns += 1
+                self.send(text, encode(Assign(text, name, self.epoch, self.reason, clock)))
+        graph.save()
+
+
+def routes_of(a: str, b: str, edge: Edge) -> list[str]:
+    """The texts of the routes that have sent an edge."""
+    return [route if isinstance(route, str) else (a, b)[route] for route in edge.routes]
