@@ -20,12 +20,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import httpcore
 import msgspec
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from connectors.base import Connector, Options, Outcome, SecretReference, delivered, rejected, retry
 from connectors.outbound import AddressRefusedError, Answer, Client
@@ -40,6 +40,10 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _encode = msgspec.json.encode
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 class WebhookOptions(Options):
     """`url` is called for each delivery. `secret` signs; a list of two, while it is being changed, signs twice.
 
@@ -48,7 +52,7 @@ class WebhookOptions(Options):
     """
 
     url: str
-    secret: SecretReference | list[SecretReference] | None = None
+    secret: Annotated[list[SecretReference], BeforeValidator(_as_list)] = []
     unsigned: bool = False
     headers: dict[str, str | SecretReference] = {}
     allow_private: bool = False
@@ -171,9 +175,8 @@ class WebhookConnector(Connector):
 
     def __init__(self, destination: str, options: WebhookOptions) -> None:
         super().__init__(destination, options)
-        references = options.secret if isinstance(options.secret, list) else [options.secret] if options.secret else []
         self._url = options.url
-        self._keys = [signing_key(reference.read()) for reference in references]
+        self._keys = [signing_key(reference.read()) for reference in options.secret]
         self._headers = {"content-type": "application/json", "user-agent": "headwater"} | {
             name.lower(): value if isinstance(value, str) else value.read() for name, value in options.headers.items()
         }

@@ -5,9 +5,17 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
-_PART = re.compile(r"(\d+)(ms|s|m|h|d|w)")
-_WHOLE = re.compile(r"(?:\d+(?:ms|s|m|h|d|w))+")
+_UNITS_MS = {
+    "ms": 1,
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+    "w": 7 * 86_400_000,
+    "y": 365 * 86_400_000,
+}
+_PART = re.compile(r"([0-9]+)(ms|s|m|h|d|w|y)")
+_WHOLE = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d|w|y))+")
 
 
 def duration_ms(value: Any) -> int:

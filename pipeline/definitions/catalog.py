@@ -1,0 +1,125 @@
+"""The topic `definitions`, folded: every version that was ever applied, every generation, and the plan of each."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from pipeline.activation import ActivationPlan
+from pipeline.definitions.kinds import THE_IDENTITY_RULES
+from pipeline.errors import DefinitionError
+from pipeline.identity import IdentityRules
+from pipeline.records import Definition, Generation
+
+_decode_definition = msgspec.json.Decoder(Definition).decode
+_decode_generation = msgspec.json.Decoder(Generation).decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+NOTHING = Generation(number=0, members={})
+"""Generation 0, built in: the built-in identity rules, no segments, no destinations."""
+
+
+def definition_key(definition: Definition) -> bytes:
+    """The record key of a definition."""
+    return f"{definition.kind}/{definition.name}/{definition.version}".encode()
+
+
+def generation_key(generation: Generation) -> bytes:
+    """The record key of a generation."""
+    return f"generation/{generation.number}".encode()
+
+
+def records(definitions: Iterable[Definition], generation: Generation | None) -> list[tuple[bytes, bytes]]:
+    """The (key, value) records of `definitions`: a generation after all it names."""
+    found = [(definition_key(each), _encode(each)) for each in definitions]
+    if generation is not None:
+        found.append((generation_key(generation), _encode(generation)))
+    return found
+
+
+class Catalog:
+    """Everything in `definitions`. A catalogue grows by `add`, record by record."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[tuple[str, int], Definition] = {}
+        self._highest: dict[str, int] = {}
+        self._generations: dict[int, Generation] = {0: NOTHING}
+
+    def add(self, key: bytes, value: bytes | None) -> None:
+        """Take in one record. A tombstone is ignored: what was once in force may be replayed."""
+        if value is None:
+            return
+        if key.startswith(b"generation/"):
+            generation = _decode_generation(value)
+            self._generations[generation.number] = generation
+        else:
+            self._put(_decode_definition(value))
+
+    def _put(self, definition: Definition) -> None:
+        name = f"{definition.kind}/{definition.name}"
+        self._definitions[name, definition.version] = definition
+        self._highest[name] = max(self._highest.get(name, 0), definition.version)
+
+    def with_definitions(self, definitions: Iterable[Definition]) -> "Catalog":
+        """A copy that also knows these."""
+        copy = Catalog()
+        copy._definitions, copy._highest = dict(self._definitions), dict(self._highest)
+        copy._generations = dict(self._generations)
+        for definition in definitions:
+            copy._put(definition)
+        return copy
+
+    @property
+    def latest(self) -> Generation:
+        """The generation with the highest number; `NOTHING` before the first apply."""
+        return self._generations[max(self._generations)]
+
+    def generation(self, number: int) -> Generation | None:
+        """A generation by number, or None if it is not known (yet)."""
+        return self._generations.get(number)
+
+    def highest_version(self, kind: str, name: str) -> int:
+        """The highest version a definition ever had, in force or not; 0 for none."""
+        return self._highest.get(f"{kind}/{name}", 0)
+
+    def in_force(self, generation: Generation, key: str) -> Definition | None:
+        """The definition "kind/name" as it is in a generation, or None."""
+        version = generation.members.get(key)
+        return None if version is None else self._required(key, version, generation.number)
+
+    def of_kind(self, generation: Generation, kind: str) -> list[Definition]:
+        """The definitions of a kind in a generation, by name."""
+        keys = sorted(key for key in generation.members if key.startswith(f"{kind}/"))
+        return [self._required(key, generation.members[key], generation.number) for key in keys]
+
+    def paused(self, generation: Generation, kind: str) -> frozenset[str]:
+        """The names of the paused definitions of a kind."""
+        return frozenset(key.partition("/")[2] for key in generation.paused if key.startswith(f"{kind}/"))
+
+    def _required(self, key: str, version: int, generation: int) -> Definition:
+        found = self._definitions.get((key, version))
+        if found is None:
+            raise DefinitionError(
+                f"Generation {generation} names version {version} of {key}, which is not there.",
+                "topic definitions",
+                "the topic has lost a record: check that its cleanup.policy is compact, and apply again",
+            )
+        return found
+
+
+def activation_plan(catalog: Catalog, generation: Generation) -> ActivationPlan:
+    """The destinations of a generation, compiled."""
+    from pipeline.definitions.destinations import compile_destinations
+
+    bodies: dict[str, dict[str, Any]] = {each.name: each.body for each in catalog.of_kind(generation, "destination")}
+    return ActivationPlan(compile_destinations(bodies, catalog.paused(generation, "destination")))
+
+
+def identity_rules(catalog: Catalog, generation: Generation) -> IdentityRules:
+    """The identity rules of a generation; the built-in ones where none were applied, or while they are paused."""
+    from pipeline.definitions import identity
+
+    written = catalog.of_kind(generation, "identity")
+    if not written or THE_IDENTITY_RULES in catalog.paused(generation, "identity"):
+        return identity.identity_rules({})
+    return identity.identity_rules(written[0].body)

@@ -1,0 +1,152 @@
+"""Destinations as people write them:
+
+    destination: trial_mails
+    kind: webhook
+    segments: [trial_started]        # names, or "*" for all; if nothing at all is chosen: all
+    changes: [entered]               # default: both
+    traits: [email, plan]            # sent along; also limits profile changes
+    profiles: true                   # profile changes too, or the list of sections
+    events: [Order Completed]        # events passed on, or "*"
+    url: https://example.com/hooks   # and the other options of the kind
+    secret: {env: TRIAL_MAILS_SECRET}
+
+`mode` is `trigger` (acts on a moment) or `audience` (mirrors a membership); the kind has a default.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from connectors import Connector, Options, UnknownKindError, connector_kind
+from pipeline.activation import HOUR_MS, PROFILE_SECTIONS, Destination
+from pipeline.definitions.durations import DurationMs
+
+_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
+_MAX_ATTEMPTS = 1_000
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError("a name begins with a small letter and has small letters, digits, _ . and -, at most 100")
+    return value
+
+
+class DeliveryDefinition(BaseModel):
+    """How a destination is served. What is left out is the kind's, or the usual.
+
+    `attempts`: then the delivery goes to the dead letters. `first_retry` doubles up to `longest_retry`.
+    `per_second` limits the rate of requests.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    concurrency: int | None = Field(default=None, ge=1, le=256)
+    batch: int | None = Field(default=None, ge=1, le=10_000)
+    per_second: float | None = Field(default=None, gt=0)
+    attempts: int = Field(default=12, ge=1, le=_MAX_ATTEMPTS)
+    first_retry: DurationMs = Field(default=1_000, ge=1)
+    longest_retry: DurationMs = Field(default=900_000, ge=1)
+
+
+class DestinationDefinition(BaseModel):
+    """One destination. Keys that are not of this model are options of the kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    destination: Annotated[str, BeforeValidator(_name)]
+    kind: str
+    description: str = Field(default="", max_length=2_000)
+    mode: Literal["audience", "trigger"] | None = None
+    entity: Literal["person", "account"] | None = None
+    segments: Literal["*"] | list[str] | None = None
+    changes: list[Literal["entered", "exited"]] = Field(default=["entered", "exited"], min_length=1)
+    traits: list[str] | None = None
+    profiles: bool | list[str] = False
+    events: Literal["*"] | list[str] = []
+    max_age: DurationMs = HOUR_MS
+    purposes: list[str] = []
+    delivery: DeliveryDefinition = DeliveryDefinition()
+    _options: Options = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.profiles, list):
+            unknown = sorted({*self.profiles} - PROFILE_SECTIONS)
+            if unknown or not self.profiles:
+                raise _at("profiles", f"name sections among {', '.join(sorted(PROFILE_SECTIONS))}, or write true")
+        try:
+            kind = connector_kind(self.kind)
+        except UnknownKindError as error:
+            raise _at("kind", str(error)) from None
+        object.__setattr__(self, "_options", _options(kind, self.__pydantic_extra__ or {}))
+        return self
+
+    @property
+    def options(self) -> Options:
+        """The options of the kind, validated."""
+        return self._options
+
+    @property
+    def connector(self) -> type[Connector]:
+        """The connector class of the kind."""
+        return connector_kind(self.kind)
+
+    def compiled(self, paused: bool = False) -> Destination:
+        """The frozen plan of this destination."""
+        chosen = self.segments
+        if chosen is None and not self.profiles and not self.events:
+            chosen = "*"
+        sections: frozenset[str] | None = None
+        if self.profiles:
+            sections = PROFILE_SECTIONS if self.profiles is True else frozenset(self.profiles)
+        return Destination(
+            name=self.destination,
+            kind=self.kind,
+            mode=self.mode or self.connector.mode,
+            entity=self.entity,
+            segments=None if chosen == "*" else frozenset(chosen or ()),
+            changes=frozenset(self.changes),
+            traits=None if self.traits is None else tuple(self.traits),
+            profile_sections=sections,
+            events=("*",) if self.events == "*" else tuple(self.events),
+            max_age_ms=self.max_age,
+            paused=paused,
+            purposes=tuple(self.purposes),
+        )
+
+
+def _at(field: str, what: str) -> ValidationError:
+    return _errors([((field,), what)])
+
+
+def _errors(found: list[tuple[tuple[int | str, ...], str]]) -> ValidationError:
+    # The text of an error is data, not a template: braces in it (`{env: NAME}`) must come through as they are.
+    details = [
+        InitErrorDetails(type=PydanticCustomError("definition", "{what}", {"what": what}), loc=location, input=None)
+        for location, what in found
+    ]
+    return ValidationError.from_exception_data("destination", details)
+
+
+def _options(kind: type[Connector], extra: dict[str, Any]) -> Options:
+    try:
+        return kind.options_model.model_validate(extra)
+    except ValidationError as error:
+        found = []
+        for detail in error.errors(include_url=False, include_input=False, include_context=False):
+            what = detail["msg"].removeprefix("Value error, ")
+            if detail["type"] == "extra_forbidden":
+                what = f"there is no key `{detail['loc'][-1]}` for the kind {kind.kind}"
+            elif detail["type"] == "missing":
+                what = f"the kind {kind.kind} needs the key `{detail['loc'][-1]}`"
+            found.append((detail["loc"], what))
+        raise _errors(found) from None
+
+
+def compile_destinations(bodies: dict[str, dict[str, Any]], paused: frozenset[str]) -> tuple[Destination, ...]:
+    """The plans of destinations by name. `paused` holds the names of those that are."""
+    return tuple(
+        DestinationDefinition.model_validate(body).compiled(name in paused) for name, body in sorted(bodies.items())
+    )

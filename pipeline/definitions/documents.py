@@ -1,0 +1,154 @@
+"""YAML and JSON into plain values, with the line of every part.
+
+What is read is JSON written comfortably: `yes`, `on` and `12:30` are texts, dates are texts, keys are texts and stand
+once, nothing is ever constructed from a tag. JSON is read by the same code.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+Mark = tuple[int, int]
+
+MAX_BYTES = 5_000_000
+_MAX_DEPTH = 100
+_MAX_VALUES = 500_000
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_PLAIN = {"": None, "~": None, "null": None, "true": True, "false": False}
+_TWO_ESCAPES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class DocumentError(Exception):
+    """A text that cannot be read: what, and the line and column, both from 1."""
+
+    def __init__(self, what: str, mark: Mark = (1, 1)) -> None:
+        super().__init__(what)
+        self.what = what
+        self.mark = mark
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a file: its value, and where (line, column) each part of it stands."""
+
+    value: Any
+    marks: dict[Path, Mark]
+
+    def mark_of(self, path: tuple[Any, ...]) -> Mark:
+        """Where the part at `path` stands, or the nearest part around it.
+
+        Steps that are not in the document are passed over: validators put the names of alternatives between.
+        """
+        found: Path = ()
+        for step in path:
+            if (*found, step) in self.marks:
+                found = (*found, step)
+        return self.marks[found]
+
+
+def json_as_yaml(text: str) -> str:
+    """JSON in the form that a YAML reader takes: it may be indented by tabs, and writes characters beyond the first
+    65,536 as two escapes."""
+    return _TWO_ESCAPES.sub(_one_character, text.replace("\t", " "))
+
+
+def _one_character(found: re.Match[str]) -> str:
+    high, low = int(found[2], 16), int(found[3], 16)
+    return found[1] + chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
+
+def read_documents(text: str) -> list[Document]:
+    """The documents of a text, empty ones left out; a list at the top is several documents. Raises DocumentError."""
+    try:
+        nodes = list(yaml.compose_all(text, Loader=_Loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise DocumentError(
+            f"this is not YAML: {error.problem or error.context}", (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        ) from None
+    except yaml.YAMLError as error:
+        raise DocumentError(f"this is not YAML: {error}") from None
+    except RecursionError:
+        raise DocumentError("this is nested too deeply") from None
+    documents = []
+    for node in nodes:
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for part in parts:
+            marks: dict[Path, Mark] = {(): _mark(part)}
+            value = _Builder(marks).build(part, ())
+            if value is not None:
+                documents.append(Document(value, marks))
+    return documents
+
+
+def _mark(node: Any) -> Mark:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+class _Builder:
+    def __init__(self, marks: dict[Path, Mark]) -> None:
+        self._marks = marks
+
+    def build(self, node: Any, path: Path) -> Any:
+        # Aliases let a short text stand for an endless one.
+        if len(self._marks) > _MAX_VALUES or len(path) > _MAX_DEPTH:
+            raise DocumentError("this is too large, or nested too deeply", _mark(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            values = []
+            for number, item in enumerate(node.value):
+                self._marks[(*path, number)] = _mark(item)
+                values.append(self.build(item, (*path, number)))
+            return values
+        return _scalar(node)
+
+    def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise DocumentError("a key must be a text", _mark(key_node))
+            key = key_node.value
+            if key in values:
+                raise DocumentError(f"the key `{key}` stands twice", _mark(key_node))
+            if key == "<<":
+                raise DocumentError("merge keys (<<) are not known here; write the keys out", _mark(key_node))
+            self._marks[(*path, key)] = _mark(key_node)
+            values[key] = self.build(value_node, (*path, key))
+        return values
+
+
+def _scalar(node: Any) -> Any:
+    text: str = node.value
+    if node.tag not in _OWN_TAGS:
+        raise DocumentError(f"the tag {node.tag} is not known here", _mark(node))
+    if node.style:  # quoted or a block: a text, whatever it looks like
+        return text
+    if text in _PLAIN:
+        return _PLAIN[text]
+    if _INTEGER.fullmatch(text):
+        number = int(text) if len(text) < 30 else 1 << 64
+        if not -(1 << 63) <= number < 1 << 63:
+            raise DocumentError("this number is too large; put it in quotes if it is a text", _mark(node))
+        return number
+    if _NUMBER.fullmatch(text):
+        value = float(text)
+        if value in (float("inf"), float("-inf")):
+            raise DocumentError("this number is too large", _mark(node))
+        return value
+    return text
+
+
+def is_plainly_text(text: str) -> bool:
+    """Whether an unquoted scalar reads as a text: nothing empty, no number, no null or boolean."""
+    return text not in _PLAIN and not _NUMBER.fullmatch(text)
+
+
+_OWN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "null", "bool", "int", "float", "timestamp", "merge", "value")
+)

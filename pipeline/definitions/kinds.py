@@ -1,0 +1,76 @@
+"""The kinds of definitions, the key each is known by in a file, and the model that validates it."""
+
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+Kind = Literal["segment", "identity", "contract", "destination", "trait"]
+
+KINDS_BY_KEY: dict[str, Kind] = {
+    "segment": "segment",
+    "computed": "trait",
+    "identity": "identity",
+    "destination": "destination",
+}
+THE_IDENTITY_RULES = "rules"
+"""There is one set of identity rules; this is its name."""
+
+# Modules are imported when a definition of the kind is met: a command that needs one kind starts without the others.
+_MODELS: dict[Kind, str] = {
+    "segment": "pipeline.definitions.segments:SegmentDefinition",
+    "trait": "pipeline.definitions.traits:TraitDefinition",
+    "identity": "pipeline.definitions.identity:IdentityDefinition",
+    "destination": "pipeline.definitions.destinations:DestinationDefinition",
+}
+
+
+class Mistake(NamedTuple):
+    """What is wrong with a document, and where: steps into it, among them some that only the validator knows."""
+
+    location: tuple[int | str, ...]
+    what: str
+
+
+@cache
+def _model(kind: Kind) -> type[BaseModel]:
+    module, _, name = _MODELS[kind].partition(":")
+    model: Any = getattr(import_module(module), name)
+    assert isinstance(model, type) and issubclass(model, BaseModel)
+    return model
+
+
+def name_in(kind: Kind, document: dict[str, Any]) -> str:
+    """The name a valid document gives to what it defines."""
+    if kind == "identity":
+        return THE_IDENTITY_RULES
+    [name] = (document[key] for key, known in KINDS_BY_KEY.items() if known == kind)
+    return str(name)
+
+
+def mistakes_in(kind: Kind, document: dict[str, Any]) -> list[Mistake]:
+    """Everything that is wrong with a document of a kind."""
+    value: Any = document
+    prefix: tuple[int | str, ...] = ()
+    if kind == "identity":
+        # The rules stand below the key, for they have no name.
+        others = [key for key in document if key != "identity"]
+        if others:
+            return [Mistake((key,), f"there is no key `{key}` here; rules stand below `identity:`") for key in others]
+        value, prefix = document["identity"] or {}, ("identity",)
+    try:
+        _model(kind).model_validate(value)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        return [Mistake((*prefix, *detail["loc"]), _spoken(detail)) for detail in details]
+    return []
+
+
+def _spoken(detail: Any) -> str:
+    what: str = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"there is no key `{detail['loc'][-1]}` here"
+    if detail["type"] == "missing":
+        return f"the key `{detail['loc'][-1]}` is missing"
+    return what

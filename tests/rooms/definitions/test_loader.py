@@ -1,0 +1,166 @@
+"""Files of definitions: what is read, and what is said, with the line, about what is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.definitions.documents import DocumentError, read_documents
+from pipeline.definitions.durations import duration_ms
+from pipeline.definitions.export import as_yaml
+from pipeline.definitions.loader import InvalidDefinitionsError, load, load_text
+
+FILE = "destination: {name}\nkind: file\npath: /tmp/x\n"
+
+SCALARS: list[tuple[str, Any]] = [
+    ("yes", "yes"),
+    ("on", "on"),
+    ("12:30", "12:30"),
+    ("2026-03-01", "2026-03-01"),
+    ("0x1f", "0x1f"),
+    ("1_000", "1_000"),
+    ("010", "010"),
+    (".inf", ".inf"),
+    ("true", True),
+    ("null", None),
+    ("~", None),
+    ("", None),
+    ("3", 3),
+    ("-3", -3),
+    ("3.50", 3.5),
+    ("1e3", 1000.0),
+    ("'3'", "3"),
+    ('"true"', "true"),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), SCALARS)
+def test_scalars(text: str, value: Any) -> None:
+    [document] = read_documents(f"a: {text}\n")
+    assert document.value == {"a": value} and type(document.value["a"]) is type(value)
+
+
+UNREADABLE = [
+    ("a: [1", "not YAML", 2),
+    ("a: 1\nb: 2\na: 3\n", "stands twice", 3),
+    ("a: !!python/object:os.system x\n", "tag", 1),
+    ("a: &x 1\nb:\n  <<: {c: 1}\n", "merge keys", 3),
+    ("a: &x [*x]\n", "nested too deeply", 1),
+    ("a: " + "[" * 3000 + "]" * 3000, "nested too deeply", 1),
+    ("a: 99999999999999999999\n", "too large", 1),
+    ("a: 1e999\n", "too large", 1),
+    ("? [a]\n: 1\n", "key must be a text", 1),
+]
+
+
+@pytest.mark.parametrize(("text", "what", "line"), UNREADABLE, ids=[case[1] for case in UNREADABLE])
+def test_unreadable(text: str, what: str, line: int) -> None:
+    with pytest.raises(DocumentError, match=what) as caught:
+        read_documents(text)
+    assert caught.value.mark[0] == line
+
+
+def test_a_bomb_of_aliases_is_refused() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(DocumentError, match="too large"):
+        read_documents("\n".join(lines))
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 63) - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"])).filter(lambda key: key != "<<"), inner, max_size=4
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(values)
+def test_what_is_exported_reads_back(value: Any) -> None:
+    as_yaml({"segment": "x", "value": value})
+
+
+def test_files_folders_and_json(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "a.yaml").write_text(FILE.format(name="a") + "---\n" + FILE.format(name="b") + "---\n")
+    (tmp_path / "deep" / "c.json").write_text(
+        '[\n\t{"destination": "c", "kind": "file", "path": "\\ud83e\\udd8a\\\\ud83e"}\n]'
+    )
+    (tmp_path / ".hidden" / "d.yaml").write_text("nonsense: [")
+    (tmp_path / "headwater.yaml").write_text("partitions: 4\n")
+    (tmp_path / "notes.txt").write_text("nonsense: [")
+    found = load([tmp_path, tmp_path / "a.yaml"])
+    assert [each.key for each in found] == ["destination/a", "destination/b", "destination/c"]
+    assert [each.line for each in found] == [1, 5, 2]
+    assert found[2].body["path"] == "🦊\\ud83e"
+
+
+WRONG = [
+    ("kind: file\n", 1, "one of the keys"),
+    ("- 3\n", 1, "one of the keys"),
+    ("segment: a\ndestination: b\n", 1, "one of the keys"),
+    ("destination: a\nkind: carrier_pigeon\n", 2, "no destination kind 'carrier_pigeon'; known: file, webhook"),
+    ("destination: a\nkind: file\n", 1, "needs the key `path`"),
+    ("destination: a\nkind: file\npath: x\nurl: y\n", 4, "no key `url` for the kind file"),
+    ("destination: A b\nkind: file\npath: x\n", 1, "a name begins with a small letter"),
+    ("destination: a\nkind: file\npath: x\nmax_age: soon\n", 4, "not a length of time"),
+    ("destination: a\nkind: file\npath: x\ndelivery:\n  attempts: 0\n", 5, "greater than or equal to 1"),
+    ("destination: a\nkind: file\npath: x\nchanges: [enter]\n", 4, "entered"),
+    ("destination: a\nkind: file\npath: x\nprofiles: [totals]\n", 4, "name sections"),
+    ("destination: a\nkind: webhook\nurl: https://x.io\nsecret: whsec_hunter2\n", 4, "never stands in a definition"),
+    ("destination: a\nkind: webhook\nurl: http://x.io\nunsigned: true\n", 1, "in the clear"),
+    ("identity:\n  quarantine_after: 0\n", 2, "greater than or equal to 1"),
+    ("identity: {}\nnamespaces: {}\n", 2, "below `identity:`"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "what"), WRONG, ids=[case[2] for case in WRONG])
+def test_what_is_wrong_is_said_with_its_line(text: str, line: int, what: str) -> None:
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text(text, "x.yaml")
+    [problem] = caught.value.problems
+    assert problem.line == line and what in problem.what
+    assert "hunter2" not in str(caught.value)
+    assert f"x.yaml:{line}:" in str(caught.value)
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("destination: a\nkind: nope\n---\ndestination: b\nkind: file\n")
+    (tmp_path / "b.yaml").write_bytes(b"ok: 1\n\xff\n")
+    (tmp_path / "c.yaml").write_text(FILE.format(name="c"))
+    (tmp_path / "d.yaml").write_text("# again\n" + FILE.format(name="c"))
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load([tmp_path, tmp_path / "absent"])
+    told = [(Path(problem.file).name, problem.line) for problem in caught.value.problems]
+    assert told == [("absent", 1), ("a.yaml", 2), ("a.yaml", 4), ("b.yaml", 2), ("d.yaml", 2)]
+    assert f"{tmp_path}/c.yaml:1" in str(caught.value)
+
+
+def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDefinitionsError, match="no definitions here"):
+        load([tmp_path])
+
+
+DURATIONS = [("500ms", 500), ("90s", 90_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("1y", 31_536_000_000)]
+
+
+@pytest.mark.parametrize(("text", "expected"), DURATIONS)
+def test_durations(text: str, expected: int) -> None:
+    assert duration_ms(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "7 d", "-7d", "1.5h", 7, None, "٣d"])
+def test_no_durations(text: Any) -> None:
+    with pytest.raises(ValueError, match="like 30s"):
+        duration_ms(text)
