@@ -1,0 +1,57 @@
+"""`headwater produce`: a file into a source topic."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline import settings as settings_module
+from pipeline.errors import InputError
+from pipeline.runtime.kafka.doors import produce_all
+from pipeline.sources.files import CsvMapping, inspect_file, is_csv, read_rows
+
+_TAB = "\\t"
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="JSON lines or CSV; .gz as well.")],
+    topic: Annotated[str | None, typer.Option(help="A source topic; the first of `sources` by default.")] = None,
+    event: Annotated[str | None, typer.Option(help="CSV: the event of rows that name none.")] = None,
+    kind: Annotated[str, typer.Option("--type", help="CSV: the type of rows that name none.")] = "track",
+    column: Annotated[
+        list[str] | None, typer.Option(help="CSV: COLUMN=FIELD, for example customer=userId; COLUMN= leaves it out.")
+    ] = None,
+    delimiter: Annotated[str, typer.Option(help="CSV: between the cells; \\t for a tabulator.")] = ",",
+) -> None:
+    """Produce the rows of a file as raw events. Producing the same file again within a day adds nothing.
+
+    Example: headwater produce orders.csv --event "Order Completed" --column customer=userId --column day=timestamp
+    """
+    settings = settings_module.load()
+    target = topic or settings.sources[0]
+    if not is_csv(file) and (event or column):
+        raise InputError("--event and --column are for CSV files.", str(file), "name the file *.csv, or leave them out")
+    mapping = CsvMapping(kind, event, dict(map(_column, column or [])), "\t" if delimiter == _TAB else delimiter)
+    facts = inspect_file(file, mapping)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with progress:
+        bar = progress.add_task(file.name, total=facts.rows)
+        records = ((row.key, row.value) for row in read_rows(file, facts, mapping))
+        count = produce_all(settings, target, records, lambda done: progress.update(bar, completed=done))
+    typer.echo(f"{count:,} records are in {settings.topic(target)}.")
+    typer.echo("Next: headwater watch, or headwater profile NAMESPACE:VALUE")
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, equals, field = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--column {text} is not COLUMN=FIELD.", "", "write for example --column customer=userId")
+    return name, field
