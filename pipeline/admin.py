@@ -4,6 +4,7 @@ Nothing that exists is ever changed here. Partition counts decide where a person
 whether it survives: a difference is told, with what to do about it.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
@@ -96,7 +97,19 @@ def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[
         [_new_topic(topic, copies) for topic in missing], operation_timeout=_TIMEOUT_S, request_timeout=_TIMEOUT_S
     )
     created = [name for name, future in futures.items() if _was_created(name, future)]
+    _wait_until_known(client, settings, {topic.name for topic in missing})
     return sorted(created)
+
+
+def _wait_until_known(client: AdminClient, settings: Settings, names: set[str]) -> None:
+    """A topic that the controller has made is unknown to a broker until it has heard of it."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not names <= set(_metadata(client, settings)[1]):
+        if time.monotonic() > deadline:
+            raise TopicsError(
+                "Topics were created but do not appear.", ", ".join(sorted(names)), "see that all brokers are up"
+            )
+        time.sleep(0.05)
 
 
 def _new_topic(topic: WantedTopic, copies: int) -> NewTopic:

@@ -1,5 +1,6 @@
 """Creating and checking the topics of a workspace, on a real broker."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from pipeline.admin import admin_client, check_topics, create_topics, delete_topics, wanted_topics
+from pipeline.admin import Difference, admin_client, check_topics, create_topics, delete_topics, wanted_topics
 from pipeline.errors import BrokerError, TopicsError
 from pipeline.settings import Settings
 from pipeline.topology import TOPICS
@@ -32,6 +33,16 @@ def _alter(settings: Settings, topic: str, name: str, value: str) -> None:
     client = admin_client(settings)  # kept until the answer is there: it ends with its last reference
     for future in client.incremental_alter_configs([resource]).values():
         future.result()
+
+
+def _one_difference(settings: Settings) -> Difference:
+    """The only difference, once the broker has heard of it from the controller."""
+    deadline = time.monotonic() + 10
+    while not (differences := check_topics(settings)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (difference,) = differences
+    return difference
 
 
 def test_creates_every_topic_as_the_topology_says(workspace: Settings) -> None:
@@ -65,7 +76,7 @@ def test_a_partition_more_is_told_and_not_repaired(created: Settings) -> None:
     client = admin_client(created)
     for future in client.create_partitions([NewPartitions(created.topic("events"), 3)]).values():
         future.result()
-    (difference,) = check_topics(created)
+    difference = _one_difference(created)
     assert difference.fatal
     assert difference.topic == created.topic("events")
     assert difference.what == "has 3 partitions, not 2"
@@ -75,14 +86,14 @@ def test_a_partition_more_is_told_and_not_repaired(created: Settings) -> None:
 
 def test_a_changelog_that_would_be_deleted_with_age_is_fatal(created: Settings) -> None:
     _alter(created, "unify-changelog", "cleanup.policy", "delete")
-    (difference,) = check_topics(created)
+    difference = _one_difference(created)
     assert difference.fatal
     assert "would be deleted" in difference.what
 
 
 def test_another_retention_is_told_but_is_the_owners_choice(created: Settings) -> None:
     _alter(created, "segment-changes", "retention.ms", "86400000")
-    (difference,) = check_topics(created)
+    difference = _one_difference(created)
     assert not difference.fatal
     assert "retention.ms=86400000" in difference.what
 
