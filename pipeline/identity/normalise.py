@@ -12,7 +12,7 @@ Every normaliser is idempotent: what it gave, it gives again.
 
 import unicodedata
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import phonenumbers
 
@@ -26,8 +26,9 @@ _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb\\"
 _BRACKETS = "(){}<>"
 _WRAPPERS = frozenset(_QUOTES + _BRACKETS)
-_MAX_WRAPPINGS = 4
 _ZEROS = "0-+.: "
+# The shortest subscriber numbers in the world, with their country code; emergency and service numbers are shorter.
+_LEAST_E164_DIGITS = 7
 
 _JUNK_WORDS = frozenset(
     {"", "null", "undefined", "none", "nan", "[object object]", "anonymous", "guest", "unknown", "-1"}
@@ -109,12 +110,17 @@ def is_junk(text: str) -> bool:
         return True
     if text[0] not in _WRAPPERS and text[-1] not in _WRAPPERS:
         return False
-    bare = text
-    for _ in range(_MAX_WRAPPINGS):
-        bare = bare.strip(_QUOTES).strip(_BRACKETS).strip()
-        if bare.lower() in _JUNK_WORDS or _all_zero(bare):
+    # Ends soon: a trimmed text is short, and each turn takes something away.
+    bare, inner = text, _unwrap(text)
+    while inner != bare:
+        if not inner or inner.lower() in _JUNK_WORDS or _all_zero(inner):
             return True
+        bare, inner = inner, _unwrap(inner)
     return False
+
+
+def _unwrap(text: str) -> str:
+    return _strip(text.strip(_QUOTES).strip(_BRACKETS))
 
 
 def _all_zero(text: str) -> bool:
@@ -159,15 +165,28 @@ def without_plus_tag(address: str) -> str:
 
 def phone(text: str, region: str | None) -> str | Junk:
     """A phone number in E.164, an extension behind it as ";ext=12"."""
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return NOT_PHONE
+    number = _parse_phone(text, region)
+    # An international number often loses its plus, in a spreadsheet or as a JSON number.
+    if text.isdecimal():
+        own_code = str(phonenumbers.country_code_for_region(region)) if region else ""
+        if number is None or not phonenumbers.is_valid_number(number) or text.startswith(own_code):
+            international = _parse_phone("+" + text, None)
+            if international and phonenumbers.is_valid_number(international):
+                number = international
     # Possible, not valid: numbering plans grow faster than any library's copy of them.
-    if not phonenumbers.is_possible_number(number):
+    if number is None or not phonenumbers.is_possible_number(number):
         return NOT_PHONE
     formatted: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if len(formatted) <= _LEAST_E164_DIGITS:
+        return NOT_PHONE
     return f"{formatted};ext={number.extension}" if number.extension else formatted
+
+
+def _parse_phone(text: str, region: str | None) -> Any:
+    try:
+        return phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def digits(text: str, region: str | None) -> str | Junk:

@@ -190,7 +190,8 @@ def _check_heads(heads: list[str], mapping: CsvMapping, path: Path) -> None:
         if target and target not in _SPEC_FIELDS and not target.startswith(_SPEC_OBJECTS):
             what_to_do = "Paths are like userId, timestamp, properties.total or identifiers.loyalty_card."
             raise InputError(f"{target!r} is no path of the tracking spec", str(path), what_to_do)
-    targets = sorted(target for head in heads if (target := _target(head, mapping, "properties.")))
+    found = (_target(head, mapping, "properties.") for head in heads)
+    targets = sorted((target for target in found if target), key=lambda target: target.split("."))
     for target, following in pairwise(targets):
         if following == target or following.startswith(target + "."):
             what = f"Two columns lead to the same place: {target} and {following}"
