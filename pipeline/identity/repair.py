@@ -117,8 +117,8 @@ def _held_before(graph: Graph, text: str, order: EdgeOrder) -> dict[str, str]:
 def resolve(graph: Graph, groups: Iterable[str], since: EdgeOrder | None = None) -> Repair:
     """Resolve the groups of these names again, and whatever follows from that.
 
-    Edges changed since they were resolved must have an end inside. Nothing ordered before `since` has changed: refused
-    edges up to there need no second look.
+    Edges changed since they were resolved must have an end inside. Nothing ordered before `since` has changed: edges
+    refused before it need no second look.
     """
     changed = dict.fromkeys(groups)
     incident: dict[str, list[tuple[EdgeOrder, str, Edge]]] = {}
@@ -149,7 +149,7 @@ def _resolve_with_ring(
             if other in inside:
                 if text < other:
                     edges.append((order, text, other))
-            elif since is None or order > since:
+            elif since is None or order >= since:
                 edges.append((order, text, other))
                 ring[graph.name(other)] = []
     forest = Forest(graph.ruling)
