@@ -1,0 +1,12 @@
+"""Segments and computed traits: rules over the events, traits and consents of one profile, exact to the millisecond.
+
+`compile_plan` makes a `SegmentsPlan` of rules (`pipeline.segments.rules`); the language is described in docs/segments.md.
+"""
+
+from pipeline.segments.compile import RuleError, compile_plan
+from pipeline.segments.plan import Flip, Rule, SegmentsPlan, Standing
+
+NO_SEGMENTS = compile_plan(())
+"""The plan of generation 0: nothing is defined."""
+
+__all__ = ["NO_SEGMENTS", "Flip", "Rule", "RuleError", "SegmentsPlan", "Standing", "compile_plan"]

@@ -1,0 +1,327 @@
+"""Atoms: the tests at the bottom of a rule. Each judges facts at a clock and says until when its answer holds.
+
+`judge(facts, now)` gives (truth, next): with no new event the truth is the same at every instant of [now, next); next 0 means
+for ever. `next` may be earlier than the true change, never later.
+"""
+
+import hashlib
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.segments import rules
+from pipeline.segments.leaves import PathEntries
+from pipeline.segments.measures import Value, in_window, sooner
+from pipeline.segments.values import (
+    PredicateWithTraits,
+    compile_comparison,
+    compile_judge,
+    trait_at,
+)
+from pipeline.segments.windows import NEVER, RollingWindow, Window
+
+JudgeFacts = Callable[[Any, int], tuple[bool, int]]
+_LOWER = frozenset(("at_least", "more_than", "greater_than"))
+
+
+def count_at_least(leaf_id: str, threshold: int, window: Window) -> JudgeFacts:
+    """Over NewestTimes, in a window that reaches to the clock."""
+    if isinstance(window, RollingWindow):
+        window_ms = window.span_ms
+
+        def judge_rolling(facts: Any, now_ms: int) -> tuple[bool, int]:
+            state = facts.leaves.get(leaf_id)
+            if state is None or len(state) < threshold:
+                return False, 0
+            if state[-1] > now_ms:
+                return _count_with_future(state, threshold, window, now_ms)
+            leaves_ms = state[-threshold] + window_ms
+            return (True, leaves_ms) if leaves_ms > now_ms else (False, 0)
+
+        return judge_rolling
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = facts.leaves.get(leaf_id)
+        if state is None or len(state) < threshold:
+            return False, 0
+        if state[-1] > now_ms:
+            return _count_with_future(state, threshold, window, now_ms)
+        if state[-threshold] < window.bounds(now_ms)[0]:
+            return False, 0
+        leaves_ms = window.leaves(state[-threshold])
+        return True, leaves_ms if leaves_ms < NEVER else 0
+
+    return judge
+
+
+def _count_with_future(times: list[int], threshold: int, window: Window, now_ms: int) -> tuple[bool, int]:
+    start, end = window.bounds(now_ms)
+    low, high = bisect_left(times, start), bisect_left(times, end)
+    next_ms = window.enters(times[high]) if high < len(times) else 0
+    if low < high:
+        next_ms = sooner(next_ms, min(window.leaves(times[low]), NEVER))
+    return high - low >= threshold, next_ms
+
+
+def counter_at_least(leaf_id: str, threshold: int) -> JudgeFacts:
+    """Over a Counter."""
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        return facts.leaves.get(leaf_id, 0) >= threshold, 0
+
+    return judge
+
+
+def compare(leaf_id: str, value_of: Value, comparison: rules.Comparison, falls: bool) -> JudgeFacts:
+    """A measure against a comparison. `falls`: with no event, and no number below 0, the value can only become less;
+    then what is too little stays so, and nobody need be woken for it."""
+    judge_value = compile_judge(comparison)
+    may_stay_false = falls and all(test.operator in _LOWER for test in comparison.tests)
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = facts.leaves.get(leaf_id)
+        value, next_ms = value_of(state, now_ms)
+        truth, flips_ms = judge_value(value, facts.traits, now_ms)
+        if next_ms and may_stay_false and not truth and _only_falls(state, now_ms):
+            next_ms = 0
+        return truth, sooner(next_ms, flips_ms)
+
+    return judge
+
+
+def _only_falls(state: Any, now_ms: int) -> bool:
+    entries, _, tiles = state
+    return (
+        (not entries or entries[-1][0] <= now_ms)
+        and all(entry[1] >= 0 for entry in entries)
+        and all(tile[2] >= 0 for tile in tiles.values())
+    )
+
+
+def compare_against_trait(
+    leaf_id: str, leaf: PathEntries, passes: PredicateWithTraits, comparison: rules.Comparison, window: Window
+) -> JudgeFacts:
+    """How many entries pass a condition on the profile's present traits, compared."""
+    judge_value = compile_comparison(comparison)
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = facts.leaves.get(leaf_id)
+        if state is None:
+            return judge_value(0), 0
+        low, high, next_ms = in_window(state[0], window, now_ms)
+        count = sum(passes(leaf.values(entry[1]), facts.traits) for entry in state[0][low:high])
+        return judge_value(count), next_ms
+
+    return judge
+
+
+def trait_is(rule: rules.TraitIs) -> JudgeFacts:
+    """A trait against a comparison."""
+    judge_value, path = compile_judge(rule.comparison), rule.path
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        return judge_value(trait_at(facts.traits, path), facts.traits, now_ms)
+
+    return judge
+
+
+def consent_is(rule: rules.ConsentIs) -> JudgeFacts:
+    """A consent."""
+    purpose, wanted = rule.purpose, {"granted": True, "denied": False}.get(rule.state)
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        held = facts.consents.get(purpose)
+        return (held is None if wanted is None else held is not None and bool(held[1]) is wanted), 0
+
+    return judge
+
+
+def bucket_of(salt: str, profile_id: str) -> float:
+    """The bucket of a profile, a percentage in [0, 100)."""
+    digest = hashlib.blake2b(f"{salt}:{profile_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % 1_000_000 / 10_000
+
+
+def in_bucket(rule: rules.Bucket) -> JudgeFacts:
+    """The profile's bucket."""
+    salt, start, end = rule.salt, rule.start, rule.end
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        return start <= bucket_of(salt, facts.profile_id) < end, 0
+
+    return judge
+
+
+def in_period(rule: rules.Period) -> JudgeFacts:
+    """The clock itself."""
+    start, end = rule.start, rule.end
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        if start is not None and now_ms < start:
+            return False, start
+        if end is None:
+            return True, 0
+        return (True, end) if now_ms < end else (False, 0)
+
+    return judge
+
+
+# ------------------------------------------------------------------------------------------------------------ score
+
+
+def score_at(entries: list[Any], half_life_ms: int, now_ms: int) -> float:
+    """The decayed sum of the entries, before rounding."""
+    return math.fsum(weight * 2.0 ** ((time_ms - now_ms) / half_life_ms) for time_ms, weight in entries)
+
+
+def score_passes(leaf_id: str, rule: rules.Score) -> JudgeFacts:
+    """A score against a comparison: between two exits it only decays, so each test has at most one crossing to find."""
+    window = RollingWindow(rule.within_ms)
+    half_life_ms = rule.half_life_ms
+    tests = []
+    for test in rule.comparison.tests:
+        operators = ("at_least", "at_most") if test.operator == "exactly" else (test.operator,)
+        tests += [compile_comparison(rules.Comparison((rules.Test(one, test.operand),))) for one in operators]
+    positive = all(one.weight >= 0 for one in rule.weights)
+    stays_false = positive and all(test.operator in _LOWER for test in rule.comparison.tests)
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = facts.leaves.get(leaf_id)
+        entries = state[0] if state is not None else []
+        low, high, next_ms = in_window(entries, window, now_ms)
+        held = entries[low:high]
+        raw = score_at(held, half_life_ms, now_ms)
+        truth = all(test(round(raw, 9)) for test in tests)
+        if not held or (stays_false and not truth and high == len(entries)):
+            return truth, next_ms if not held else 0
+        for test in tests:
+            next_ms = _crossing(test, held, half_life_ms, raw, now_ms, next_ms)
+        return truth, next_ms
+
+    return judge
+
+
+def _crossing(
+    test: Callable[[Any], bool], held: list[Any], half_life_ms: int, raw: float, now_ms: int, until_ms: int
+) -> int:
+    """The first instant in (now_ms, until_ms) at which a test of the decaying score changes, else until_ms."""
+
+    def decayed(at_ms: int) -> bool:
+        return test(round(raw * 2.0 ** ((now_ms - at_ms) / half_life_ms), 9))
+
+    def exact(at_ms: int) -> bool:
+        return test(round(score_at(held, half_life_ms, at_ms), 9))
+
+    before = exact(now_ms)
+    if decayed(until_ms - 1) == before and exact(until_ms - 1) == before:
+        return until_ms
+    low, high = now_ms, until_ms - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if decayed(middle) == before:
+            low = middle
+        else:
+            high = middle
+    # The scaled sum may differ from the exact one in its last bit: settle the millisecond on the exact one.
+    while high > now_ms + 1 and exact(high - 1) != before:
+        high -= 1
+    while high < until_ms and exact(high) == before:
+        high += 1
+    return high
+
+
+# --------------------------------------------------------------------------------------------------------- sequence
+
+
+def sequence_matches(leaf_id: str, rule: rules.Sequence) -> JudgeFacts:
+    """A sequence over StepEntries: for every correlation, the chain with the newest first event that goes through."""
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = facts.leaves.get(leaf_id)
+        if state is None:
+            return False, 0
+        newest, next_ms = None, 0
+        for chain in state[0].values():
+            start_ms, change_ms = _walk(rule, chain, now_ms)
+            next_ms = sooner(next_ms, change_ms)
+            if start_ms is not None and (newest is None or start_ms > newest):
+                newest = start_ms
+        if newest is None:
+            return False, next_ms
+        if not rule.within_ms:
+            return True, _future(state, now_ms)
+        return True, sooner(newest + rule.within_ms, _future(state, now_ms))
+
+    return judge
+
+
+def _future(state: Any, now_ms: int) -> int:
+    """The first time after the clock, 0 for none: entries that do not exist yet may break what holds now."""
+    return min(
+        (entry[0] for chain in state[0].values() if chain[-1][0] > now_ms for entry in chain if entry[0] > now_ms),
+        default=0,
+    )
+
+
+def _walk(rule: rules.Sequence, chain: list[Any], now_ms: int) -> tuple[int | None, int]:
+    """(the newest first event of a match, or None; the next instant at which time may complete one).
+
+    Through the steps go pairs (anchor, start), ascending in both: the newest start with which each anchor is reached. The
+    newest anchor before an event is always the best one to come from, for its limit and for an absence between alike.
+    """
+    next_ms = 0
+    if chain[-1][0] > now_ms:
+        cut = bisect_left(chain, [now_ms + 1])
+        next_ms = chain[cut][0]
+        chain = chain[:cut]
+    after_ms = now_ms - rule.within_ms if rule.within_ms else -NEVER
+    reached: list[tuple[int, int]] = []
+    between: list[int] | None = None
+    for number, step in enumerate(rule.steps):
+        bit = 1 << number
+        times = [entry[0] for entry in chain if entry[1] & bit]
+        if number == 0:
+            reached = [(time_ms, time_ms) for time_ms in times if time_ms > after_ms]
+        elif not step.absent:
+            reached = _advance(reached, times, step.within_ms, between)
+            between = None
+        elif not step.within_ms:
+            between = times
+        else:
+            confirmed = []
+            for anchor_ms, start_ms in reached:
+                position = bisect_right(times, anchor_ms)
+                end_ms = anchor_ms + step.within_ms
+                if position < len(times) and times[position] <= end_ms:
+                    continue
+                if end_ms + rule.grace_ms <= now_ms:
+                    confirmed.append((end_ms, start_ms))
+                else:
+                    next_ms = sooner(next_ms, end_ms + rule.grace_ms)
+            reached = confirmed
+        if not reached:
+            return None, next_ms
+    return reached[-1][1], next_ms
+
+
+def _advance(
+    reached: list[tuple[int, int]], times: list[int], within_ms: int, between: list[int] | None
+) -> list[tuple[int, int]]:
+    """The pairs after an event step: each of its times with the newest anchor strictly before it."""
+    advanced: list[tuple[int, int]] = []
+    anchors = [anchor_ms for anchor_ms, _ in reached]
+    for time_ms in times:
+        position = bisect_left(anchors, time_ms) - 1
+        if position < 0:
+            continue
+        anchor_ms, start_ms = reached[position]
+        if within_ms and time_ms > anchor_ms + within_ms:
+            continue
+        if between is not None:
+            broken = bisect_right(between, anchor_ms)
+            if broken < len(between) and between[broken] < time_ms:
+                continue
+        if not advanced or advanced[-1][0] != time_ms:
+            advanced.append((time_ms, start_ms))
+    return advanced

@@ -1,0 +1,408 @@
+"""The plan of one generation of segments: folding events into leaves, and judging the rules above them.
+
+Rules are a graph of nodes, each there once however many rules use it: atoms judge facts, gates count how many of their
+children are true. A node knows its truth for an empty profile; a `Standing` holds only what differs from that. So an event
+costs what it touches: the leaves of its name, the atoms on them, the gates above those that flipped.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from pipeline.segments.atoms import JudgeFacts
+from pipeline.segments.leaves import Leaf
+from pipeline.segments.measures import Value, sooner
+from pipeline.segments.values import Getter, Predicate, scalar_key
+from pipeline.segments.windows import Window
+
+
+class Flip(NamedTuple):
+    """A segment was entered or left; `approximate` if a leaf below it was past its cap."""
+
+    segment: str
+    entered: bool
+    approximate: bool = False
+
+
+class Rule(NamedTuple):
+    """A segment of the plan. `node` is its root, `leaves` what it rests on, `refers` the segments it asks for."""
+
+    name: str
+    version: int
+    entity: str
+    node: int
+    leaves: tuple[str, ...]
+    refers: tuple[str, ...]
+
+
+class Gate(NamedTuple):
+    """True if between `low` and `high` of its children are: all (n, n), any (1, n), not (0, 0)."""
+
+    children: tuple[int, ...]
+    low: int
+    high: int
+
+
+class Atom(NamedTuple):
+    """A test of facts, and what it depends on: at most one leaf, traits, a consent; `always` if on nothing but the clock
+    or the profile's id."""
+
+    judge: JudgeFacts
+    leaf: str = ""
+    traits: tuple[str, ...] = ()
+    purpose: str = ""
+    always: bool = False
+
+
+class LeafSpec(NamedTuple):
+    """A leaf in the plan: its state's kind, which events it takes, since which generation it has been there.
+
+    `selected` are (event names, key test, remaining predicate): `key` is a path and the keys of values that pass.
+    """
+
+    leaf: Leaf
+    events: tuple[str, ...]
+    predicate: Predicate | None
+    predicate_key: bytes
+    table: tuple[tuple[str, ...], Getter, tuple[Any, ...]] | None
+    window: Window
+    birth: int
+    canonical: str
+
+
+class Computed(NamedTuple):
+    """A computed trait: the value of a leaf's state at a clock."""
+
+    name: str
+    version: int
+    leaf: str
+    value: Value
+
+
+_Group = tuple[Predicate | None, tuple[tuple[str, Callable[[Any, int, Any], Any]], ...]]
+
+
+class _EventIndex(NamedTuple):
+    groups: tuple[_Group, ...]
+    tables: tuple[tuple[Getter, dict[Any, tuple[_Group, ...]]], ...]
+
+
+class Standing:
+    """Where one profile stands: a cache in memory, made by `SegmentsPlan.begin` and moved on by `update` and `settle`.
+
+    `members` are the segments true at `now`.
+    """
+
+    __slots__ = ("_counts", "_deadlines", "_flipped", "_heap", "members", "now")
+
+    def __init__(self, members: set[str], now_ms: int) -> None:
+        self.members = members
+        self.now = now_ms
+        self._flipped: set[int] = set()
+        self._counts: dict[int, int] = {}
+        self._deadlines: dict[int, int] = {}
+        self._heap: list[tuple[int, int]] = []
+
+    @property
+    def deadline(self) -> int:
+        """The earliest instant (ms) at which time alone can change a leaf's answer; 0 for never."""
+        heap, deadlines = self._heap, self._deadlines
+        while heap:
+            top = heap[0]
+            if deadlines.get(top[1]) == top[0]:
+                return top[0]
+            heapq.heappop(heap)
+        return 0
+
+    def _set_deadline(self, atom: int, at_ms: int) -> None:
+        deadlines = self._deadlines
+        if deadlines.get(atom, 0) == at_ms:
+            return
+        if not at_ms:
+            del deadlines[atom]
+            return
+        deadlines[atom] = at_ms
+        heap = self._heap
+        if len(heap) > 32 and len(heap) > 4 * len(deadlines):
+            heap[:] = [(held_ms, one) for one, held_ms in deadlines.items()]
+            heapq.heapify(heap)
+        else:
+            heapq.heappush(heap, (at_ms, atom))
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsPlan:
+    """One generation of segments and computed traits, compiled. Made by `pipeline.segments.compile_plan`.
+
+    `facts` everywhere is anything with `.leaves`, `.traits` {name: (time, value)}, `.consents` {purpose: (time, granted)}
+    and `.profile_id` (a text; only read where a rule has a bucket).
+    """
+
+    generation: int
+    segments: Mapping[str, Rule]
+    default_members: frozenset[str]
+    leaves: Mapping[str, LeafSpec]
+    computed_traits: Mapping[str, Computed]
+    nodes: tuple[Atom | Gate, ...]
+    node_of: Mapping[bytes, int]
+    sources: Mapping[str, Any]
+    _defaults: tuple[bool, ...] = ()
+    _default_counts: tuple[int, ...] = ()
+    _parents: tuple[tuple[int, ...], ...] = ()
+    _roots: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    _by_leaf: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    _by_trait: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    _by_purpose: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    _always: tuple[int, ...] = ()
+    _index: Mapping[str, _EventIndex] = field(default_factory=dict)
+
+    @property
+    def births(self) -> dict[str, int]:
+        """Since which generation each leaf has been there, by the hash in its id: what the next `compile_plan` is given."""
+        return {leaf_id.rpartition(".")[0]: spec.birth for leaf_id, spec in self.leaves.items()}
+
+    # ------------------------------------------------------------------------------------------------------ folding
+
+    def fold(self, leaves: dict[str, Any], event: Any) -> tuple[str, ...]:
+        """Fold an event into leaf states in place; returns the ids of the leaves that changed. Once per event."""
+        index = self._index.get(event.event) or self._index.get("*")
+        if index is None:
+            return ()
+        time_ms = event.time if event.time <= event.received else event.received
+        touched: list[str] = []
+        for passes, group in index.groups:
+            if passes is None or passes(event):
+                for leaf_id, add in group:
+                    state = add(leaves.get(leaf_id), time_ms, event)
+                    if state is not None:
+                        leaves[leaf_id] = state
+                        touched.append(leaf_id)
+        for get, table in index.tables:
+            key = scalar_key(get(event))
+            if key is None:
+                continue
+            for passes, group in table.get(key, ()):
+                if passes is None or passes(event):
+                    for leaf_id, add in group:
+                        state = add(leaves.get(leaf_id), time_ms, event)
+                        if state is not None:
+                            leaves[leaf_id] = state
+                            touched.append(leaf_id)
+        return tuple(touched)
+
+    def join(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+        """The leaf states of two disjoint histories together. Changes and shares neither; drops leaves of no rule."""
+        joined: dict[str, Any] = {}
+        specs = self.leaves
+        for leaf_id, state in a.items():
+            spec = specs.get(leaf_id)
+            if spec is not None:
+                other = b.get(leaf_id)
+                joined[leaf_id] = spec.leaf.copy(state) if other is None else spec.leaf.join(state, other)
+        for leaf_id, state in b.items():
+            if leaf_id not in a:
+                spec = specs.get(leaf_id)
+                if spec is not None:
+                    joined[leaf_id] = spec.leaf.copy(state)
+        return joined
+
+    def with_leaves_of(self, other: "SegmentsPlan", only: Iterable[str] | None = None) -> "SegmentsPlan":
+        """This plan, folding and joining the leaves of `other` too (of those, only the ones in `only`): for the time
+        between a marker and its ready. Rules are judged as here; a leaf both have is folded once."""
+        wanted = other.leaves if only is None else {one: other.leaves[one] for one in only}
+        return self._folding({**wanted, **self.leaves})
+
+    def restricted(self, leaf_ids: Iterable[str]) -> "SegmentsPlan":
+        """This plan folding and joining only the leaves given: for a backfill of what is new."""
+        return self._folding({one: self.leaves[one] for one in leaf_ids})
+
+    def _folding(self, leaves: Mapping[str, LeafSpec]) -> "SegmentsPlan":
+        return replace(self, leaves=leaves, _index=index_leaves(leaves))
+
+    # ------------------------------------------------------------------------------------------------------ judging
+
+    def begin(self, facts: Any, now_ms: int) -> Standing:
+        """Judge a profile from scratch; the cost follows its leaves that are not empty."""
+        standing = Standing(set(self.default_members), now_ms)
+        atoms = set(self._always)
+        for leaf_id in facts.leaves:
+            atoms.update(self._by_leaf.get(leaf_id, ()))
+        names, by_trait = facts.traits, self._by_trait
+        for name in names if len(names) < len(by_trait) else by_trait:
+            if name in names and name in by_trait:
+                atoms.update(by_trait[name])
+        for purpose in facts.consents:
+            atoms.update(self._by_purpose.get(purpose, ()))
+        self._move(standing, facts, now_ms, sorted(atoms))
+        return standing
+
+    def update(
+        self,
+        standing: Standing,
+        facts: Any,
+        now_ms: int,
+        leaf_ids: Iterable[str],
+        trait_names: Iterable[str] = (),
+        purposes: Iterable[str] = (),
+    ) -> list[Flip]:
+        """Judge again what rests on the leaves, traits and consents that changed. The standing must have been settled
+        up to `now_ms`. Returns the flips in an order that depends on the plan alone."""
+        by_leaf = self._by_leaf
+        atoms: list[int] = []
+        for leaf_id in leaf_ids:
+            atoms += by_leaf.get(leaf_id, ())
+        for name in trait_names:
+            atoms += self._by_trait.get(name, ())
+        for purpose in purposes:
+            atoms += self._by_purpose.get(purpose, ())
+        standing.now = now_ms
+        return self._move(standing, facts, now_ms, atoms) if atoms else []
+
+    def settle(self, standing: Standing, facts: Any, until_ms: int) -> list[tuple[int, list[Flip]]]:
+        """Let time pass up to `until_ms`: the flips by time alone, in order, each with its exact instant."""
+        passed: list[tuple[int, list[Flip]]] = []
+        while True:
+            at_ms = standing.deadline
+            if not at_ms or at_ms > until_ms:
+                break
+            if at_ms < standing.now:
+                raise AssertionError(f"a deadline at {at_ms} lies behind the clock {standing.now}")
+            heap, deadlines = standing._heap, standing._deadlines
+            due: set[int] = set()
+            while heap and heap[0][0] == at_ms:
+                atom = heapq.heappop(heap)[1]
+                if deadlines.get(atom) == at_ms:
+                    due.add(atom)
+            for atom in due:
+                del deadlines[atom]
+            standing.now = at_ms
+            flips = self._move(standing, facts, at_ms, sorted(due))
+            if flips:
+                passed.append((at_ms, flips))
+            if standing.deadline == at_ms:
+                raise AssertionError(f"a leaf asks again for the instant {at_ms} at which it was judged")
+        standing.now = max(standing.now, until_ms)
+        return passed
+
+    def _move(self, standing: Standing, facts: Any, now_ms: int, atoms: Iterable[int]) -> list[Flip]:
+        flipped, defaults, nodes = standing._flipped, self._defaults, self.nodes
+        toggled: list[int] | None = None
+        for atom in atoms:
+            truth, next_ms = nodes[atom].judge(facts, now_ms)  # type: ignore[union-attr]
+            standing._set_deadline(atom, next_ms)
+            if truth is not (defaults[atom] is not (atom in flipped)):
+                if atom in flipped:
+                    flipped.discard(atom)
+                else:
+                    flipped.add(atom)
+                if toggled is None:
+                    toggled = [atom]
+                else:
+                    toggled.append(atom)
+        return self._rise(standing, facts, now_ms, toggled) if toggled else []
+
+    def _rise(self, standing: Standing, facts: Any, now_ms: int, toggled: list[int]) -> list[Flip]:
+        """Carry flipped nodes upwards. Children have lower numbers than their parents, so taking the lowest first judges
+        every gate once, after all of its children."""
+        flipped, counts, defaults = standing._flipped, standing._counts, self._defaults
+        flips: list[Flip] = []
+        changed = sorted(toggled)
+        waiting: list[int] = []
+        pending: set[int] = set()
+        position = 0
+        while position < len(changed) or waiting:
+            if position < len(changed) and (not waiting or changed[position] < waiting[0]):
+                node = changed[position]
+                position += 1
+            else:
+                node = heapq.heappop(waiting)
+                gate = self.nodes[node]
+                assert isinstance(gate, Gate)
+                truth = gate.low <= counts.get(node, self._default_counts[node]) <= gate.high
+                if truth is (defaults[node] is not (node in flipped)):
+                    continue
+                if node in flipped:
+                    flipped.discard(node)
+                else:
+                    flipped.add(node)
+            truth = defaults[node] is not (node in flipped)
+            for parent in self._parents[node]:
+                count = counts.get(parent, self._default_counts[parent]) + (1 if truth else -1)
+                if count == self._default_counts[parent]:
+                    del counts[parent]
+                else:
+                    counts[parent] = count
+                if parent not in pending:
+                    pending.add(parent)
+                    heapq.heappush(waiting, parent)
+            for name in self._roots.get(node, ()):
+                if truth:
+                    standing.members.add(name)
+                else:
+                    standing.members.discard(name)
+                flips.append(Flip(name, truth, self.approximate(name, facts, now_ms)))
+        return flips
+
+    def approximate(self, segment: str, facts: Any, now_ms: int) -> bool:
+        """Whether a leaf below a segment is past its cap, so that its answer may be slightly off."""
+        for leaf_id in self.segments[segment].leaves:
+            state = facts.leaves.get(leaf_id)
+            if state is not None:
+                spec = self.leaves.get(leaf_id)
+                if spec is not None and spec.leaf.approximate(state, spec.window.bounds(now_ms)[0]):
+                    return True
+        return False
+
+    def truth(self, standing: Standing, node: int) -> bool:
+        """The truth of a node of the graph at the standing's clock."""
+        return self._defaults[node] is not (node in standing._flipped)
+
+    # ------------------------------------------------------------------------------------------------ computed traits
+
+    def computed(self, facts: Any, now_ms: int) -> dict[str, Any]:
+        """The values of the computed traits at a clock; those that are missing are left out."""
+        values: dict[str, Any] = {}
+        for name, one in self.computed_traits.items():
+            value = one.value(facts.leaves.get(one.leaf), now_ms)[0]
+            if value is not None:
+                values[name] = value
+        return values
+
+    def computed_deadline(self, facts: Any, now_ms: int) -> int:
+        """The earliest instant at which time alone may change a computed trait; 0 for never."""
+        next_ms = 0
+        for one in self.computed_traits.values():
+            state = facts.leaves.get(one.leaf)
+            if state is not None:
+                next_ms = sooner(next_ms, one.value(state, now_ms)[1])
+        return next_ms
+
+
+def index_leaves(leaves: Mapping[str, LeafSpec]) -> dict[str, _EventIndex]:
+    """From an event's name, and the values of properties that rules ask for by equality, to the leaves it can touch."""
+    names = {name for spec in leaves.values() for name in spec.events}
+    index: dict[str, _EventIndex] = {}
+    for name in names:
+        groups: dict[bytes, tuple[Predicate | None, list[Any]]] = {}
+        tables: dict[tuple[str, ...], tuple[Getter, dict[Any, dict[bytes, tuple[Predicate | None, list[Any]]]]]] = {}
+        for leaf_id in sorted(leaves):
+            spec = leaves[leaf_id]
+            if name not in spec.events and "*" not in spec.events:
+                continue
+            entry = (leaf_id, spec.leaf.add)
+            if spec.table is None:
+                groups.setdefault(spec.predicate_key, (spec.predicate, []))[1].append(entry)
+                continue
+            path, get, keys = spec.table
+            by_value = tables.setdefault(path, (get, {}))[1]
+            for key in keys:
+                by_value.setdefault(key, {}).setdefault(spec.predicate_key, (spec.predicate, []))[1].append(entry)
+        index[name] = _EventIndex(
+            tuple((passes, tuple(entries)) for passes, entries in groups.values()),
+            tuple(
+                (get, {key: tuple((p, tuple(es)) for p, es in found.values()) for key, found in by_value.items()})
+                for get, by_value in tables.values()
+            ),
+        )
+    return index
