@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from pipeline.records import Event
 from tests.oracle.identity import Evidence, Resolution
 
@@ -98,6 +100,6 @@ def _later(one: tuple[int, Any], other: tuple[int, Any]) -> bool:
     return tie_order(one[1]) > tie_order(other[1])
 
 
-def tie_order(value: Any) -> Any:
-    """The order of values written at the same instant: the greater wins. Worlds use texts only where times tie."""
-    return str(value)
+def tie_order(value: Any) -> bytes:
+    """The order of values written at the same instant, the greater wins: that of their JSON, keys in order."""
+    return msgspec.json.encode(value, order="deterministic")

@@ -1,8 +1,8 @@
 """What must be true when nothing is in flight (DESIGN section 9), checked from the topics as a reader sees them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,7 +23,7 @@ from pipeline.records import (
 )
 from tests.oracle.identity import Evidence, Resolution, Rules, resolve
 from tests.oracle.profiles import Accepted, ExpectedProfile, accept, gather_evidence, profiles
-from tests.simulation.driver import Broker, Task
+from tests.simulation.driver import Task, Written
 
 _document = msgspec.json.Decoder(ProfileDocument).decode
 _pointer = msgspec.json.Decoder(IdentityPointer).decode
@@ -31,8 +31,16 @@ _profile_change = msgspec.json.Decoder(ProfileChange).decode
 _segment_change = msgspec.json.Decoder(SegmentChange).decode
 _segment_member = msgspec.json.Decoder(SegmentMember).decode
 
-Members = Callable[[ExpectedProfile, str, int], Mapping[str, set[str]]]
-"""All expected profiles at an instant: (profiles by id, now) to segment -> profile ids."""
+class Topics(Protocol):
+    """The topics as a reader of committed records sees them."""
+
+    def records(self, name: str) -> list[Written]:
+        """All records of a topic, partition by partition."""
+        ...
+
+    def compacted(self, name: str) -> dict[bytes, bytes]:
+        """The present value of each key."""
+        ...
 
 
 class Violation(AssertionError):
@@ -91,7 +99,7 @@ class Truth:
         return self.__dict__.setdefault("known_at", {})
 
 
-def check_profiles(truth: Truth, broker: Broker) -> None:
+def check_profiles(truth: Truth, broker: Topics) -> None:
     """1: the final profiles are those of a batch resolution of all evidence."""
     published = {key.decode(): _document(value) for key, value in broker.compacted("profiles").items()}
     if published.keys() != truth.expected.keys():
@@ -112,7 +120,7 @@ def check_profiles(truth: Truth, broker: Broker) -> None:
         _same("1 profile_id", profile.name, document.profile_id, profile_id)
 
 
-def check_limits(truth: Truth, broker: Broker) -> None:
+def check_limits(truth: Truth, broker: Topics) -> None:
     """2: no profile breaks a limit; nothing quarantined is with anybody else."""
     for value in broker.compacted("profiles").values():
         document = _document(value)
@@ -125,7 +133,7 @@ def check_limits(truth: Truth, broker: Broker) -> None:
             raise Violation("2 quarantine", f"{texts & truth.who.quarantined} stand in {texts}")
 
 
-def check_pointers(truth: Truth, broker: Broker) -> None:
+def check_pointers(truth: Truth, broker: Topics) -> None:
     """Look-ups by identifier end at the profile that holds it, and retired profiles lead to a living one."""
     pointers = {key.decode(): _pointer(value) for key, value in broker.compacted("identities").items()}
     routes = {event.identifiers[0] for event in truth.accepted.events}
@@ -146,7 +154,7 @@ def check_pointers(truth: Truth, broker: Broker) -> None:
             here, steps = pointer.profile_id, steps + 1
 
 
-def check_folds(truth: Truth, broker: Broker) -> None:
+def check_folds(truth: Truth, broker: Topics) -> None:
     """6: alternation, continuous sequences; the logs fold to the compacted topics."""
     members: dict[tuple[str, str], SegmentChange] = {}
     last: dict[tuple[str, str], SegmentChange] = {}
@@ -220,7 +228,7 @@ def _fold_profile_change(folded: dict[str, dict[str, Any]], change: ProfileChang
         there[section] = {name: value for name, value in there.get(section, {}).items() if name not in names}
 
 
-def check_members(truth: Truth, broker: Broker, expected: Mapping[str, set[str]], now: int) -> None:
+def check_members(truth: Truth, broker: Topics, expected: Mapping[str, set[str]], now: int) -> None:
     """4: memberships are those of a naive evaluator that sees every event so far."""
     published: dict[str, set[str]] = {segment: set() for segment in expected}
     for value in broker.compacted("segment-members").values():
@@ -239,20 +247,20 @@ def check_members(truth: Truth, broker: Broker, expected: Mapping[str, set[str]]
         _same("4 segments of the document", names.get(key.decode(), key.decode()), shown, due)
 
 
-def check_store(tasks: list[Task]) -> None:
+def check_store(stores: Mapping[str, tuple[Any, Any]]) -> None:
     """9: the local store is what the changelog gives."""
-    for task in tasks:
-        rebuilt: dict[bytes, tuple[int, bytes]] = {}
-        for written in task.changelog:
-            assert written.key is not None
-            if written.value is None:
-                rebuilt.pop(written.key, None)
-            else:
-                rebuilt[written.key] = (int.from_bytes(written.value[:8], "big"), written.value[8:])
-        _same("9 store", f"{task.role} {task.partition}", task.state.store, rebuilt)
+    for task, (local, rebuilt) in stores.items():
+        _same("9 store", task, local, rebuilt)
 
 
-def check_accounting(truth: Truth, broker: Broker) -> None:
+def check_nothing_refused(broker: Topics) -> None:
+    """No record of ours made a stage raise."""
+    letters = broker.records("dead-letters")
+    if letters:
+        raise Violation("dead letters", f"{len(letters)}, the first: {letters[0].value!r}")
+
+
+def check_accounting(truth: Truth, broker: Topics) -> None:
     """8: every input event is in a profile or is a duplicate (nothing here expires or is erased)."""
     counted = sum(
         one.count for value in broker.compacted("profiles").values() for one in _document(value).totals.values()
@@ -260,7 +268,7 @@ def check_accounting(truth: Truth, broker: Broker) -> None:
     _same("8 accounting", "events", counted + truth.accepted.duplicates, truth.sent)
 
 
-def check_evidence(truth: Truth, broker: Broker) -> None:
+def check_evidence(truth: Truth, broker: Topics) -> None:
     """The evidence that reached identity-edges says what the events said, no more and no less."""
     told: dict[tuple[str, str], int] = {}
     for written in broker.records("identity-edges"):
@@ -273,11 +281,11 @@ def check_evidence(truth: Truth, broker: Broker) -> None:
     _same("evidence", "edges and their first seen", told, due)
 
 
-def _segment_changes(broker: Broker) -> list[SegmentChange]:
+def _segment_changes(broker: Topics) -> list[SegmentChange]:
     return [_segment_change(written.value) for written in broker.records("segment-changes") if written.value]
 
 
-def _profile_changes(broker: Broker) -> list[ProfileChange]:
+def _profile_changes(broker: Topics) -> list[ProfileChange]:
     return [_profile_change(written.value) for written in broker.records("profile-changes") if written.value]
 
 

@@ -26,11 +26,10 @@ class Stuck(Exception):
 
 @dataclass(frozen=True)
 class Written:
-    """One record of a topic; `woken` says that a wake-up wrote it rather than a step."""
+    """One record of a topic."""
 
     key: bytes | None
     value: bytes | None
-    woken: bool = False
 
 
 class Broker:
@@ -204,7 +203,12 @@ class Task:
 
     def restore(self, stale: bool) -> None:
         """A new process: nothing but the changelog, or an old store and the rest of the changelog."""
-        start, store = self.stale if stale else (0, {})
+        store = self.rebuilt(*self.stale) if stale else self.rebuilt(0, {})
+        self.stage = self.make_stage(self.partition)
+        self.state = OverlayState(self.stage, store)
+
+    def rebuilt(self, start: int, store: dict[bytes, tuple[int, bytes]]) -> dict[bytes, tuple[int, bytes]]:
+        """A store brought up to the end of the changelog."""
         store = dict(store)
         for written in self.changelog[start:]:
             assert written.key is not None
@@ -212,8 +216,7 @@ class Task:
                 store.pop(written.key, None)
             else:
                 store[written.key] = (int.from_bytes(written.value[:8], "big"), written.value[8:])
-        self.stage = self.make_stage(self.partition)
-        self.state = OverlayState(self.stage, store)
+        return store
 
 
 class Simulation:
@@ -255,10 +258,7 @@ class Simulation:
         """A few batches of whichever tasks are drawn, now and then a wake-up."""
         for _ in range(self.rng.choice((0, 1, 1, 2, 6))):
             task = self.rng.choices(self.tasks, self.weights)[0]
-            if self.rng.random() < 0.2:
-                self.wake(task)
-            elif task.waiting():
-                self.batch(task)
+            self.batch(task, woken=self.rng.random() < 0.3)
 
     def come_to_rest(self) -> None:
         """Read everything to its end, wake everyone, until nothing is left to do. Crashes go on meanwhile."""
@@ -266,15 +266,16 @@ class Simulation:
             busy = [task for task in self.tasks if task.waiting()]
             if busy:
                 self.batch(self.rng.choice(busy))
-            elif not any([self.wake(task) for task in self.tasks]):
+            elif not any([self.batch(task, woken=True) for task in self.tasks]):
                 return
         raise Stuck(f"not at rest after {MOST_ROUNDS} batches")
 
-    def batch(self, task: Task) -> bool:
-        """Consume some of what waits."""
+    def batch(self, task: Task, woken: bool = False) -> bool:
+        """One transaction: a wake-up if asked for, then some of what waits. True if there was anything in it, or if it
+        came to grief and must be looked at again."""
         positions = dict(task.positions)
         records: list[Record] = []
-        for _ in range(self.rng.randint(1, self.largest_batch)):
+        for _ in range(self.rng.randint(0 if woken else 1, self.largest_batch)):
             ready = [one for one in task.inputs if positions[one] < len(self.broker.topic(one[0])[one[1]])]
             if not ready:
                 break
@@ -283,23 +284,21 @@ class Simulation:
             written = self.broker.topic(name)[partition][offset]
             records.append(Record(name, partition, offset, written.key, written.value))
             positions[name, partition] = offset + 1
-        return self._transaction(task, records, positions)
+        return self._transaction(task, woken, records, positions)
 
-    def wake(self, task: Task) -> bool:
-        """A wake-up between batches. True if it had something to say or could not say it."""
-        return self._transaction(task, None, task.positions)
-
-    def _transaction(self, task: Task, records: list[Record] | None, positions: dict[tuple[str, int], int]) -> bool:
+    def _transaction(
+        self, task: Task, woken: bool, records: list[Record], positions: dict[tuple[str, int], int]
+    ) -> bool:
         out = Buffer()
         fate = self.rng.random() / self.crash_rate if self.crash_rate else 9.0
-        last = len(records) if records and fate >= 0.3 else self.rng.randint(0, len(records or ()))
-        if records is None:
+        last = self.rng.randint(0, len(records)) if fate < 0.2 else len(records)
+        if woken:
             task.stage.wake(task.state, out, self.now)
-        else:
-            for record in records[:last]:
-                task.stage.step(record, task.state, out)
-            if last == len(records):
-                task.stage.finish(task.state, out)
+        by_waking = len(out.logged)
+        for record in records[:last]:
+            task.stage.step(record, task.state, out)
+        if fate >= 0.2:
+            task.stage.finish(task.state, out)
         if fate < 0.3:
             self.crashes += 1
             task.state.dropped()
@@ -310,33 +309,37 @@ class Simulation:
             task.restore(stale=self.rng.random() < 0.5)
             return True
         encoded = task.state.encoded()
-        self._commit(task, out, encoded, woken=records is None)
-        for record in records or ():
+        self._commit(task, out, encoded, by_waking)
+        for record in records:
             task.consumed.append((record.topic, record.offset))
         task.positions = dict(positions)
         if fate < 1.0:
             self.crashes += 1
             task.restore(stale=self.rng.random() < 0.5)
-        else:
-            task.state.applied(encoded)
-            if self.rng.random() < 0.1:
-                task.stale = (len(task.changelog), dict(task.state.store))
-            if self.rng.random() < 0.05:
-                task.state.forget_objects()
-        return bool(out.logged or out.upserts)
+            return True
+        task.state.applied(encoded)
+        if self.rng.random() < 0.1:
+            task.stale = (len(task.changelog), dict(task.state.store))
+        if self.rng.random() < 0.05:
+            task.state.forget_objects()
+        return bool(records or out.logged or out.upserts)
 
     def _commit(
-        self, task: Task, out: Buffer, encoded: dict[bytes, tuple[int, bytes] | None], woken: bool
+        self, task: Task, out: Buffer, encoded: dict[bytes, tuple[int, bytes] | None], by_waking: int
     ) -> None:
         for name, key, value, partition in out.logged:
-            self.broker.append(name, key, Written(key, value, woken), partition)
-            if not woken:
-                task.produced.append((name, key, value, partition))
+            self.broker.append(name, key, Written(key, value), partition)
+        task.produced += out.logged[by_waking:]
         for (name, key), upserted in out.upserts.items():
-            self.broker.append(name, key, Written(key, upserted, woken), None)
+            self.broker.append(name, key, Written(key, upserted), None)
         for key, entry in encoded.items():
             data = None if entry is None else entry[0].to_bytes(8, "big") + entry[1]
-            task.changelog.append(Written(key, data, woken))
+            task.changelog.append(Written(key, data))
+
+
+    def stores(self) -> dict[str, tuple[Any, Any]]:
+        """By task: (what its store holds, what its changelog gives)."""
+        return {f"{task.role} {task.partition}": (task.state.store, task.rebuilt(0, {})) for task in self.tasks}
 
 
 def replayed(task: Task, rng: random.Random) -> list[tuple[str, bytes | None, bytes, int | None]]:

@@ -14,7 +14,7 @@ import traceback
 from typing import Any
 
 from pipeline.records import Event
-from tests.oracle.profiles import ExpectedProfile, newest
+from tests.oracle.profiles import ExpectedProfile, newest, tie_order
 from tests.oracle.segments import truth_at
 from tests.simulation.checks import Violation
 from tests.simulation.definitions import make_segments
@@ -40,7 +40,7 @@ class Facts:
     def learn(self, event: Event) -> tuple[str, ...]:
         for name, value in newest([event]).items():
             there = self.traits.get(name)
-            if there is None or (event.time, str(value)) >= (there[0], str(there[1])):
+            if there is None or (event.time, tie_order(value)) >= (there[0], tie_order(there[1])):
                 self.traits[name] = (event.time, value)
         total = self.totals.setdefault(event.event, [0, event.time, event.time])
         total[:] = total[0] + 1, min(total[1], event.time), max(total[2], event.time)

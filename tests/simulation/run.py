@@ -8,11 +8,13 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.identifiers import Keys, partition_of
 from pipeline.records import encode
 from tests.oracle.segments import truth_at
 from tests.simulation import checks
+from tests.simulation.cluster import Cluster
 from tests.simulation.definitions import make_segments
 from tests.simulation.driver import Simulation, replayed
 from tests.simulation.wiring import identity_stage, unify_stage
@@ -20,6 +22,8 @@ from tests.simulation.world import Operate, Rest, Send, World, make_world
 
 SECRET = b"the secret of a small world"
 KEYS = Keys(SECRET)
+Engine = Literal["light", "real"]
+ENGINES: tuple[Engine, ...] = ("light", "real")
 KNOWN_SEEDS = Path(__file__).with_name("failing_seeds.txt")
 
 
@@ -36,13 +40,20 @@ class Failure:
         return f"make simulate SEEDS=1 FIRST={self.seed}"
 
 
-def run_world(world: World, schedule_seed: str = "schedule") -> Simulation:
-    """Run one world to its end and check it whenever it rests. Raises Violation, or whatever a stage raises."""
-    rng = random.Random(f"{schedule_seed} {world.seed}")
+def run_world(world: World, engine: Engine) -> None:
+    """Run one world to its end and check it whenever it rests. Raises Violation, or whatever a stage raises.
+
+    `engine` "light" drives the stages alone, and can say again what a task said; "real" drives the real worker.
+    """
+    rng = random.Random(f"{engine} {world.seed}")
     unify = unify_stage(world, KEYS)
     identity = identity_stage(world, KEYS)
     crash_rate = 0.0 if world.calm else rng.choice((0.0, 0.03, 0.15))
-    simulation = Simulation(world.partitions, rng, identity, unify, crash_rate)
+    simulation: Simulation | Cluster
+    if engine == "light":
+        simulation = Simulation(world.partitions, rng, identity, unify, crash_rate)
+    else:
+        simulation = Cluster(world.partitions, rng, identity, unify, crash_rate)
     truth = checks.Truth(world.rules, KEYS)
     for arrival in world.arrivals:
         if isinstance(arrival, Send):
@@ -59,18 +70,18 @@ def run_world(world: World, schedule_seed: str = "schedule") -> Simulation:
             rest(simulation, truth, world, arrival)
             continue
         simulation.some_steps()
-    for task in simulation.tasks:
-        said = replayed(task, rng)
-        checks.same_said(task, said)
-    return simulation
+    if isinstance(simulation, Simulation):
+        for task in simulation.tasks:
+            checks.same_said(task, replayed(task, rng))
 
 
-def rest(simulation: Simulation, truth: checks.Truth, world: World, arrival: Rest) -> None:
+def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, arrival: Rest) -> None:
     """Bring everything to rest at the arrival's time and check what must be true then."""
     simulation.caught_up(arrival.now)
     simulation.come_to_rest()
     truth.settle()
-    broker = simulation.broker
+    broker: checks.Topics = simulation.broker
+    checks.check_nothing_refused(broker)
     checks.check_evidence(truth, broker)
     checks.check_profiles(truth, broker)
     checks.check_limits(truth, broker)
@@ -86,13 +97,13 @@ def rest(simulation: Simulation, truth: checks.Truth, world: World, arrival: Res
         for segment in world.segments
     }
     checks.check_members(truth, broker, expected, arrival.now)
-    checks.check_store(simulation.tasks)
+    checks.check_store(simulation.stores())
 
 
-def try_seed(seed: int, fault: str = "") -> Failure | None:
-    """Run one seed; what went wrong, or None."""
+def try_seed(seed: int, engine: Engine | None = None) -> Failure | None:
+    """Run one seed, on the engine it chooses if none is named; what went wrong, or None."""
     try:
-        run_world(make_world(seed, make_segments))
+        run_world(make_world(seed, make_segments), engine or ENGINES[seed % len(ENGINES)])
     except checks.Violation as violation:
         return Failure(seed, violation.rule, str(violation), traceback.format_exc())
     except Exception as error:  # a stage that raises is a failure of the seed, whatever it raises
@@ -108,12 +119,14 @@ def known_seeds() -> list[int]:
     return [int(line) for line in lines if line]
 
 
-def run_seeds(seeds: Iterable[int], most_failures: int = 10, progress: bool = False) -> list[Failure]:
+def run_seeds(
+    seeds: Iterable[int], most_failures: int = 10, progress: bool = False, engine: Engine | None = None
+) -> list[Failure]:
     """Run seeds until enough have failed."""
     failures: list[Failure] = []
     started, done = time.monotonic(), 0
     for seed in seeds:
-        failure = try_seed(seed)
+        failure = try_seed(seed, engine)
         done += 1
         if failure is not None:
             failures.append(failure)
@@ -130,11 +143,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--most-failures", type=int, default=10)
+    parser.add_argument("--engine", choices=ENGINES, help="otherwise each seed chooses")
     parser.add_argument("--trace", action="store_true", help="show where it was raised")
     arguments = parser.parse_args()
     started = time.monotonic()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    failures = run_seeds(seeds, arguments.most_failures, progress=arguments.seeds > 200)
+    failures = run_seeds(seeds, arguments.most_failures, arguments.seeds > 200, arguments.engine)
     for failure in failures:
         print(f"seed {failure.seed}: {failure.detail}\n    {failure.command()}")
         if arguments.trace or arguments.seeds == 1:

@@ -1,0 +1,208 @@
+"""The real worker on the memory adapters: a broker, worker slots with a disk each, and a scheduler that draws.
+
+Whatever may happen to a process happens here between two steps of the commit order: it dies at a failpoint, with or
+without its last local writes; its slot stays empty until the session expires; a commit's answer is lost; somebody
+starts a rebalance; a second process takes over the slot while the first still believes it owns it.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.records import CaughtUp, encode
+from pipeline.runtime.errors import Abortable, Retriable, WorkerStopped
+from pipeline.runtime.failpoints import POINTS
+from pipeline.runtime.memory import MemoryBroker, MemoryStores, memory_adapters
+from pipeline.runtime.ports import Record, Stage
+from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.task import POSITIONS_KEY
+from pipeline.runtime.worker import Worker
+from pipeline.topology import IDENTITY, TOPICS, UNIFY, Role
+from tests.simulation.driver import Stuck, Written
+
+MOST_ROUNDS = 20_000
+
+
+class Killed(BaseException):
+    """The process of a worker ended here. No handler of the worker may catch it."""
+
+
+@dataclass
+class Slot:
+    """A place where a worker runs: it keeps its disk whoever works there."""
+
+    role: Role
+    number: int
+    make_stage: Callable[[int], Stage]
+    stores: MemoryStores = field(default_factory=MemoryStores)
+    worker: Worker | None = None
+
+    @property
+    def instance(self) -> str:
+        return f"{self.role.name}-{self.number}"
+
+
+class Topics:
+    """The broker as a reader with `read_committed` sees it."""
+
+    def __init__(self, broker: MemoryBroker, partitions: int) -> None:
+        self.broker = broker
+        self.partitions = partitions
+
+    def records(self, name: str) -> list[Written]:
+        return [Written(record.key, record.value) for record in self.broker.read(name)]
+
+    def compacted(self, name: str) -> dict[bytes, bytes]:
+        return compacted(self.broker.read(name))
+
+
+def compacted(records: list[Record]) -> dict[bytes, bytes]:
+    """The present value of each key."""
+    present: dict[bytes, bytes] = {}
+    for record in records:
+        assert record.key is not None
+        if record.value is None:
+            present.pop(record.key, None)
+        else:
+            present[record.key] = record.value
+    return present
+
+
+class Cluster:
+    """One deployment: a worker for identity, one to three for unify."""
+
+    def __init__(
+        self,
+        partitions: int,
+        rng: random.Random,
+        make_identity: Callable[[int], Stage],
+        make_unify: Callable[[int], Stage],
+        crash_rate: float = 0.02,
+    ) -> None:
+        self.rng = rng
+        self.now = 0
+        self.crashes = 0
+        self.crash_rate = crash_rate
+        self.partitions = partitions
+        self.memory = MemoryBroker()
+        self.memory.interleave = rng
+        for topic in TOPICS:
+            self.memory.create_topic(topic.name, topic.partitions or partitions)
+        self.broker = Topics(self.memory, partitions)
+        self.slots = [Slot(IDENTITY, 0, make_identity)]
+        self.slots += [Slot(UNIFY, number, make_unify) for number in range(rng.choice((1, 2, 3)))]
+        self.weights = [rng.choice((0.2, 1.0, 3.0)) for _ in self.slots]
+        self.batch_records = rng.choice((1, 3, 10, 100))
+
+    # ------------------------------------------------------------------------------------------------- the outside
+
+    def write(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
+        if partition is None:
+            self.memory.produce(topic, key, value)
+        else:
+            self.memory.produce(topic, key, value, partition)
+
+    def caught_up(self, now: int) -> None:
+        self.now = max(self.now, now)
+        self.memory.now_ms = self.now
+        for partition in range(self.partitions):
+            self.memory.produce("events", None, encode(CaughtUp(now)), partition)
+
+    # --------------------------------------------------------------------------------------------------- the inside
+
+    def some_steps(self) -> None:
+        for _ in range(self.rng.choice((0, 1, 3, 8))):
+            self.turn(self.rng.choices(self.slots, self.weights)[0])
+
+    def come_to_rest(self) -> None:
+        """Turn every worker until nothing is written and nothing waits any more."""
+        quiet, size = 0, -1
+        for _ in range(MOST_ROUNDS):
+            for slot in self.rng.sample(self.slots, len(self.slots)):
+                self.turn(slot)
+            now_size = self._size()
+            settled = now_size == size and all(self._is_idle(slot) for slot in self.slots)
+            quiet = quiet + 1 if settled else 0
+            size = now_size
+            if quiet >= 3:
+                return
+        raise Stuck(f"not at rest after {MOST_ROUNDS} rounds")
+
+    def turn(self, slot: Slot) -> None:
+        """One turn of a slot's worker; a slot without one starts one."""
+        rng, chaos = self.rng, self.rng.random() < self.crash_rate
+        if chaos:
+            self.crashes += 1
+            self._mischief(slot)
+        try:
+            if slot.worker is None:
+                slot.worker = self._start(slot)
+            slot.worker.run_once()
+        except (Killed, WorkerStopped) as ended:
+            if isinstance(ended, WorkerStopped) and "raised" in str(ended):
+                raise
+            slot.worker = None
+            slot.stores.crash(rng.choice((0, 1, 3)))
+
+    def _start(self, slot: Slot) -> Worker:
+        adapters = memory_adapters(self.memory, slot.role.name, slot.number, lambda: self.now, slot.stores)
+        settings = WorkerSettings(
+            batch_records=self.batch_records, trim_interval_ms=86_400_000, cache_objects=self.rng.choice((2, 1_000))
+        )
+        worker = Worker(slot.role, slot.make_stage, adapters, settings, self._reach)
+        slot.worker = worker
+        worker.start()
+        return worker
+
+    def _reach(self, point: str) -> None:
+        if self.rng.random() < self.crash_rate / len(POINTS):
+            self.crashes += 1
+            raise Killed(point)
+
+    def _mischief(self, slot: Slot) -> None:
+        rng, memory = self.rng, self.memory
+        match rng.choice(("killed", "expired", "rebalance", "commit_lost", "commit_unanswered", "abort", "lost_disk")):
+            case "killed":
+                self._kill(slot)
+            case "expired":
+                self._kill(slot)
+                memory.expire_transaction(slot.instance)
+                memory.expire_member(slot.role.name, slot.instance)
+            case "rebalance":
+                memory.rebalance(slot.role.name)
+            case "commit_lost":
+                memory.fail_next("commit", Retriable("no answer"))
+            case "commit_unanswered":
+                memory.fail_next("commit", Retriable("no answer"), applied=True)
+            case "abort":
+                memory.fail_next(rng.choice(("flush", "send_offsets", "commit")), Abortable("the broker says no"))
+            case "lost_disk":
+                self._kill(slot)
+                slot.stores.stores.clear()
+
+    def _kill(self, slot: Slot) -> None:
+        if slot.worker is not None:
+            slot.worker = None
+            slot.stores.crash(self.rng.choice((0, 1, 3)))
+
+    def _size(self) -> int:
+        return sum(log.end for logs in self.memory.topics.values() for log in logs)
+
+    def _is_idle(self, slot: Slot) -> bool:
+        if slot.worker is None:
+            return False
+        if not slot.worker.tasks:
+            return True
+        return slot.worker.input_lag() == 0
+
+    def stores(self) -> dict[str, tuple[dict[bytes, bytes], dict[bytes, bytes]]]:
+        """By task: (what its open store holds, what its changelog gives)."""
+        found = {}
+        for slot in self.slots:
+            if slot.worker is None or slot.role.changelog is None:
+                continue
+            for number in slot.worker.tasks:
+                rebuilt = compacted(self.memory.read(slot.role.changelog, number))
+                rebuilt.pop(POSITIONS_KEY, None)
+                found[f"{slot.role.name} {number}"] = (dict(slot.stores.stores[number].values), rebuilt)
+        return found
