@@ -65,8 +65,8 @@ def decode(value: bytes | None) -> RawEvent | Refusal:
         return Refusal("too_large", f"The value has {len(value):,} bytes; an event may have {MAX_RAW_BYTES:,}.")
     try:
         event = _decode_event(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        lenient = _decode_leniently(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        lenient = _decode_leniently(value, error)
         if isinstance(lenient, Refusal):
             return lenient
         event = lenient
@@ -81,7 +81,7 @@ def decode(value: bytes | None) -> RawEvent | Refusal:
     return event
 
 
-def _decode_leniently(value: bytes) -> RawEvent | Refusal:
+def _decode_leniently(value: bytes, strict: Exception) -> RawEvent | Refusal:
     text = value.removeprefix(b"\xef\xbb\xbf")
     if not text.strip():
         return Refusal("empty", "The value is empty.")
@@ -92,7 +92,8 @@ def _decode_leniently(value: bytes) -> RawEvent | Refusal:
     except RecursionError:
         return Refusal("too_deep", f"Objects and lists are nested deeper than {MAX_DEPTH} levels.")
     except msgspec.ValidationError as error:
-        return _explain(error)
+        # A number that no parser here can hold; the strict attempt knew in which field.
+        return _explain(strict if isinstance(strict, msgspec.ValidationError) else error)
     except msgspec.DecodeError as error:
         return _not_json(text, error)
     if not isinstance(anything, dict):
@@ -125,19 +126,21 @@ def _not_json(text: bytes, error: msgspec.DecodeError) -> Refusal:
     return Refusal("not_json", f"The value is not JSON: {str(error).removeprefix('JSON is malformed: ')}.")
 
 
-_SPOKEN = {"str": "text", "int": "whole number", "float": "number", "bool": "true/false", "array": "list"}
+_SPOKEN = {"str": "text", "int": "number", "float": "number", "bool": "true/false", "array": "list", "object": "object"}
 
 
 def _explain(error: msgspec.ValidationError) -> Refusal:
     what, _, where = str(error).partition(" - at `")
-    pointer = where.rstrip("`").removeprefix("$").replace(".", "/")
+    # "$.properties[...]": inside a free-form object the parser does not know the way.
+    pointer = where.rstrip("`").partition("[")[0].removeprefix("$").replace(".", "/")
+    name = pointer.removeprefix("/") or "the value"
     if "out of range" in what:
-        return Refusal("number_out_of_range", "The number does not fit into 64 bits.", pointer)
+        return Refusal("number_out_of_range", f"A number in {name} does not fit into 64 bits.", pointer)
     expected = re.findall(r"`([^`]*)`", what)
     if len(expected) != 2:
-        return Refusal("wrong_type", f"{what}.", pointer)
-    wanted, got = (" or ".join(_SPOKEN.get(word, word) for word in side.split(" | ")) for side in expected)
-    return Refusal("wrong_type", f"{pointer.lstrip('/') or 'The value'} must be {wanted}, not {got}.", pointer)
+        return Refusal("wrong_type", f"{name}: {what}.", pointer)
+    wanted = " or ".join(sorted({_SPOKEN[word] for word in expected[0].split(" | ") if word in _SPOKEN}))
+    return Refusal("wrong_type", f"{name} must be {wanted}, not {_SPOKEN.get(expected[1], expected[1])}.", pointer)
 
 
 def _kind(value: Any) -> str:
