@@ -70,8 +70,8 @@ class Consumer(Protocol):
         """The present membership; to be taken before the records of a batch are processed."""
         ...
 
-    def end(self, partition: Partition) -> int | None:
-        """The position after the last committed record as last seen while reading, or None; costs no request."""
+    def lag(self, partition: Partition) -> int | None:
+        """Offsets that wait in a started partition, as last seen while reading (up to 100 ms ago); None if unknown."""
         ...
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
@@ -171,8 +171,8 @@ class Store(Protocol):
         """All (key, value) whose key starts with `prefix`, in byte order."""
         ...
 
-    def timers(self) -> Iterator[tuple[int, bytes]]:
-        """All rows (wake_at, key) of the time index in order."""
+    def timers(self, start: tuple[int, bytes] = (0, b"")) -> Iterator[tuple[int, bytes]]:
+        """The rows (wake_at, key) of the time index from `start` on, in order."""
         ...
 
     def write(

@@ -9,6 +9,7 @@ it becomes the second, and what the second held is forgotten: the least recently
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from pipeline.runtime.adapters import CHOOSE_BY_KEY, Outgoing, Store
@@ -69,6 +70,8 @@ class TaskState:
         self._recent_bytes = 0
         self._dirty: dict[bytes, _Entry] = {}
         self._stale: set[_Row] = set()
+        # No stored row is before this one: rows deleted at the head of the index are not walked over again.
+        self._floor: _Row = (0, b"")
 
     # -------------------------------------------------------------------------------------- what a stage calls
 
@@ -110,17 +113,15 @@ class TaskState:
             yield from self._changed(key)
 
     def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        found = [
+        found: list[_Row] = [
             (entry.wake, key)
             for key, entry in self._dirty.items()
             if entry.value is not None and 0 < entry.wake <= until_ms
         ]
-        stored = 0
-        for row in self._stored_rows():
-            if row[0] > until_ms or stored == limit:
+        for row in islice(self._stored_rows(), limit):
+            if row[0] > until_ms:
                 break
             found.append(row)
-            stored += 1
         found.sort()
         return found[:limit]
 
@@ -157,6 +158,8 @@ class TaskState:
                     gone.append((entry.stored_wake, key))
                 if entry.wake > 0:
                     new.append((entry.wake, key))
+        if new:
+            self._floor = min(self._floor, *new)
         return Changes(values, gone, new)
 
     def committed(self) -> None:
@@ -215,8 +218,12 @@ class TaskState:
 
     def _stored_rows(self) -> Iterator[_Row]:
         """The rows of the store that hold, without those of keys the batch has changed."""
-        for row in self._store.timers():
+        first = True
+        for row in self._store.timers(self._floor):
             key = row[1]
+            if first:
+                first = False
+                self._floor = row
             if key in self._dirty or row in self._stale:
                 continue
             entry = self._recent.get(key) or self._find(key)

@@ -67,13 +67,13 @@ class Restorer:
         """Changelog offsets still to be read back, as far as the targets are known."""
         return sum(max(0, r.target - r.position) for r in self.waiting.values() if r.target is not None)
 
-    def advance(self) -> list[Task]:
-        """One slice; gives the tasks that are ready now, their positions set."""
+    def advance(self, timeout_s: float) -> list[Task]:
+        """One slice, waiting at most `timeout_s` for it; gives the tasks that are ready now, their positions set."""
         now = self._adapters.clock()
         for restoration in self.waiting.values():
             if restoration.target is None:
                 self._prepare(restoration, now)
-        self._read(now)
+        self._read(now, timeout_s)
         ready = [r for r in self.waiting.values() if r.target is not None and r.position >= r.target]
         for restoration in self.waiting.values():
             if now - restoration.progress_ms > self._settings.give_up_ms:
@@ -106,12 +106,12 @@ class Restorer:
         restoration.target = high
         restoration.progress_ms = now
 
-    def _read(self, now: int) -> None:
+    def _read(self, now: int, timeout_s: float) -> None:
         reading = {r.task.number: r for r in self.waiting.values() if r.target is not None and r.position < r.target}
         if not reading:
             return
         by_partition: dict[int, list[Record]] = {}
-        for record in self._reader.read(self._settings.restore_records, self._settings.idle_timeout_s):
+        for record in self._reader.read(self._settings.restore_records, timeout_s):
             by_partition.setdefault(record.partition, []).append(record)
         for number, restoration in reading.items():
             records = by_partition.get(number, [])

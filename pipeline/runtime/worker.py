@@ -353,7 +353,7 @@ class Worker:
         self.tasks.clear()
 
     def _restore(self) -> None:
-        ready = self._restorer.advance()
+        ready = self._restorer.advance(0.0 if self._owners else self.settings.idle_timeout_s)
         for task in ready:
             self._owners.update((partition, task) for partition in task.partitions)
             self._consumer.start(task.positions)
@@ -372,13 +372,8 @@ class Worker:
         """Records (offsets) that wait in the inputs of this worker, as last seen; None while that is not known."""
         if self._restorer.waiting or not self._owners:
             return None
-        lag = 0
-        for partition, task in self._owners.items():
-            end = self._consumer.end(partition)
-            if end is None:
-                return None
-            lag += max(0, end - task.positions[partition])
-        return lag
+        lags = [self._consumer.lag(partition) for partition in self._owners]
+        return None if None in lags else sum(lag for lag in lags if lag is not None)
 
     def restoring(self) -> dict[int, tuple[int, int | None]]:
         """Partition to (changelog position, target) of what is being restored; target None: not known yet."""

@@ -125,8 +125,9 @@ class MemoryConsumer:
             return Membership(None, -1)
         return Membership(member, member.generation)
 
-    def end(self, partition: Partition) -> int | None:
-        return self._broker.log(partition).stable_end
+    def lag(self, partition: Partition) -> int | None:
+        position = self._positions.get(partition)
+        return None if position is None else max(0, self._broker.log(partition).stable_end - position)
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         log = self._broker.log(partition)

@@ -38,9 +38,9 @@ class MemoryStore:
                 return
             yield keys[index], self.values[keys[index]]
 
-    def timers(self) -> Iterator[tuple[int, bytes]]:
+    def timers(self, start: tuple[int, bytes] = (0, b"")) -> Iterator[tuple[int, bytes]]:
         self._check()
-        yield from self.rows
+        yield from self.rows[bisect_left(self.rows, start) :]
 
     def write(
         self,

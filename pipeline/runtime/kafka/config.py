@@ -1,0 +1,85 @@
+"""How the engine's Kafka clients are set up: the settings the measurements of the engine were made with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+TopicName = Callable[[str], str]
+"""Gives the real name of a logical topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """Where a worker's clients connect, and as whom.
+
+    `properties` are librdkafka's, for all clients: addresses, security. `prefix` is the workspace's: it begins the
+    group, the instance and the transactional id. `slot` is stable over restarts: it is what fences a worker's former
+    self. `session_timeout_ms` bounds how long another slot waits for the partitions of one that died.
+    """
+
+    properties: Mapping[str, Any]
+    prefix: str
+    slot: str = "0"
+    session_timeout_ms: int = 15_000
+    transaction_timeout_ms: int = 10_000
+    max_message_bytes: int = 10_000_000
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def topic_name(self, name: str) -> str:
+        """The real name of a topic; one that begins with a slash stands outside of the workspace."""
+        return name[1:] if name.startswith("/") else self.prefix + name
+
+    def consumer(self, role: str) -> dict[str, Any]:
+        """A static member of the role's group."""
+        return {
+            **self.properties,
+            "fetch.wait.max.ms": 100,
+            "queued.min.messages": 100_000,
+            "queued.max.messages.kbytes": 65_536,
+            "fetch.message.max.bytes": self.max_message_bytes,
+            **self.extra,
+            "group.id": f"{self.prefix}{role}",
+            "group.instance.id": f"{self.prefix}{role}-{self.slot}",
+            "group.protocol": "classic",
+            # The only assignor that gives partition p of every input to the same member.
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": self.session_timeout_ms,
+            "heartbeat.interval.ms": 1_000,
+            "max.poll.interval.ms": max(60_000, self.session_timeout_ms),
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+        }
+
+    def producer(self, role: str) -> dict[str, Any]:
+        """The transactional producer of the role's slot."""
+        return {
+            **self.properties,
+            "linger.ms": 0,
+            "retry.backoff.ms": 5,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 1_000_000,
+            "message.max.bytes": self.max_message_bytes,
+            **self.extra,
+            "transactional.id": f"{self.prefix}{role}-{self.slot}",
+            "transaction.timeout.ms": self.transaction_timeout_ms,
+            # The default is not Java's: other clients would find keys in other partitions.
+            "partitioner": "murmur2_random",
+        }
+
+    def reader(self, role: str, committed: bool) -> dict[str, Any]:
+        """A consumer outside of any group, for reading changelogs back."""
+        return {
+            **self.properties,
+            "fetch.wait.max.ms": 50,
+            "queued.min.messages": 100_000,
+            "fetch.message.max.bytes": self.max_message_bytes,
+            **self.extra,
+            "group.id": f"{self.prefix}{role}-reader",
+            "isolation.level": "read_committed" if committed else "read_uncommitted",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": committed,
+            "auto.offset.reset": "error",
+        }

@@ -1,0 +1,249 @@
+"""The consumers: a static member of the group, and the reader that brings changelogs back."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pipeline.runtime.adapters import Listener, Membership, Partition
+from pipeline.runtime.errors import Fatal
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
+from pipeline.runtime.ports import Record
+
+_METADATA_FORMAT = b"CGMDv2:"
+_SEEK_ATTEMPTS = 200
+_SEEK_PAUSE_S = 0.01
+
+
+def generation_of(metadata: bytes) -> int:
+    """The generation in librdkafka's opaque group metadata: bytes 7 to 11, little-endian. Fatal if its format moved."""
+    if metadata[:7] != _METADATA_FORMAT:
+        raise Fatal(
+            f"librdkafka's group metadata begins with {metadata[:7]!r} and not with {_METADATA_FORMAT!r}: this version "
+            f"of confluent-kafka is not supported"
+        )
+    return int.from_bytes(metadata[7:11], "little", signed=True)
+
+
+def _records(messages: list[Message], names: Mapping[str, str]) -> list[Record]:
+    return [
+        Record(
+            names[m.topic()],  # type: ignore[index]
+            m.partition(),  # type: ignore[arg-type]
+            m.offset(),  # type: ignore[arg-type]
+            m.key(),
+            m.value(),
+            m.timestamp()[1],
+            tuple(headers) if (headers := m.headers()) else (),  # type: ignore[arg-type]
+        )
+        for m in messages
+        if m.error() is None
+    ]
+
+
+class KafkaConsumer:
+    """A static member of a role's group."""
+
+    def __init__(self, config: KafkaConfig, role: str) -> None:
+        self._config = config
+        self._consumer = Consumer(config.consumer(role))
+        self._names: dict[str, str] = {}
+        self._listener: Listener | None = None
+        self._held: set[Partition] = set()
+        self._flowing: set[Partition] = set()
+        if generation_of(self._consumer.consumer_group_metadata()) != -1:
+            raise Fatal("librdkafka's group metadata shows a generation before the group was joined")
+
+    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+        self._listener = listener
+        self._names = {self._config.topic_name(topic): topic for topic in topics}
+        self._consumer.subscribe(
+            list(self._names), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def consume(self, limit: int, timeout_s: float) -> list[Record]:
+        try:
+            messages = self._consumer.consume(limit, 0)
+            if not messages and timeout_s > 0:
+                messages = self._consumer.consume(1, timeout_s)
+                if messages and limit > 1:
+                    messages += self._consumer.consume(limit - 1, 0)
+        except KafkaException as error:
+            raise passing_or_fatal(error, "consuming") from error
+        records = _records(messages, self._names)
+        if len(records) != len(messages):
+            for message in messages:
+                self._check(message)
+        return records
+
+    def _check(self, message: Message) -> None:
+        error = message.error()
+        if error is None or (error.code() in PASSING and not error.fatal()):
+            return
+        partition = self._logical(message.topic(), message.partition())
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._held:
+            return
+        where = f" of {partition[0]}/{partition[1]}" if partition[0] else ""
+        raise Fatal(f"consuming{where}: {error.str()} ({error.name()})")
+
+    def _logical(self, topic: str | None, partition: int | None) -> Partition:
+        return self._names.get(topic or "", topic or ""), partition if partition is not None else -1
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        assert self._listener is not None
+        wanted = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+        consumer.assign(wanted)
+        if wanted:
+            consumer.pause(wanted)
+        logical = [self._logical(p.topic, p.partition) for p in partitions]
+        self._held = set(logical)
+        self._flowing = set()
+        self._listener.assigned(sorted(logical))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        assert self._listener is not None
+        self._held, self._flowing = set(), set()
+        self._listener.revoked([self._logical(p.topic, p.partition) for p in partitions])
+        consumer.unassign()
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        assert self._listener is not None
+        self._held, self._flowing = set(), set()
+        self._listener.lost([self._logical(p.topic, p.partition) for p in partitions])
+        consumer.unassign()
+
+    def start(self, positions: Mapping[Partition, int]) -> None:
+        mine = {p: position for p, position in positions.items() if p in self._held or p in self._flowing}
+        if not mine:
+            return
+        # Resume first: a seek while paused may be undone by the resume.
+        self._consumer.resume([self._real(p) for p in mine if p in self._held])
+        for partition, position in mine.items():
+            self._seek(partition, position)
+        self._held -= set(mine)
+        self._flowing |= set(mine)
+
+    def _seek(self, partition: Partition, position: int) -> None:
+        for _ in range(_SEEK_ATTEMPTS):
+            try:
+                self._consumer.seek(self._real(partition, position))
+                return
+            except KafkaException as error:
+                # Right after an assignment the fetcher may not have started yet.
+                last = error
+                time.sleep(_SEEK_PAUSE_S)
+        raise passing_or_fatal(last, f"seeking {partition[0]}/{partition[1]} to {position}")
+
+    def hold(self, partitions: Iterable[Partition]) -> None:
+        mine = [p for p in partitions if p in self._flowing]
+        self._consumer.pause([self._real(p) for p in mine])
+        self._held |= set(mine)
+        self._flowing -= set(mine)
+
+    def _real(self, partition: Partition, position: int = OFFSET_INVALID) -> TopicPartition:
+        return TopicPartition(self._config.topic_name(partition[0]), partition[1], position)
+
+    def committed(self, partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, int | None]:
+        try:
+            answer = self._consumer.committed([self._real(p) for p in partitions], timeout_s)
+        except KafkaException as error:
+            raise passing_or_fatal(error, "asking for the committed positions") from error
+        found: dict[Partition, int | None] = {}
+        for partition, told in zip(partitions, answer, strict=True):
+            if told.error is not None:
+                raise passing_or_fatal(told.error, "asking for the committed positions")
+            found[partition] = told.offset if told.offset >= 0 else None
+        return found
+
+    def membership(self) -> Membership:
+        token = self._consumer.consumer_group_metadata()
+        return Membership(token, generation_of(token))
+
+    def lag(self, partition: Partition) -> int | None:
+        try:
+            _, end = self._consumer.get_watermark_offsets(self._real(partition), cached=True)
+            (at,) = self._consumer.position([self._real(partition)])
+        except KafkaException:
+            return None
+        if end < 0 or at.offset < 0:
+            return None
+        return max(0, end - at.offset)
+
+    def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
+        return _bounds(self._consumer, self._real(partition), timeout_s)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class KafkaLogReader:
+    """Reads changelog partitions back, outside of any group."""
+
+    def __init__(self, config: KafkaConfig, role: str) -> None:
+        self._config = config
+        self._replay = Consumer(config.reader(role, committed=True))
+        # Only an uncommitted view shows the true end: under read_committed it is the last stable offset.
+        self._watermarks = Consumer(config.reader(role, committed=False))
+        self._names: dict[str, str] = {}
+        self._positions: dict[Partition, int] = {}
+
+    def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
+        return _bounds(self._watermarks, self._real(partition), timeout_s)
+
+    def open(self, partition: Partition, position: int) -> None:
+        self._positions[partition] = position
+        self._names[self._config.topic_name(partition[0])] = partition[0]
+        self._replay.incremental_assign([self._real(partition, position)])
+
+    def read(self, limit: int, timeout_s: float) -> list[Record]:
+        try:
+            messages = self._replay.consume(limit, 0)
+            if not messages and timeout_s > 0:
+                messages = self._replay.consume(1, timeout_s)
+                if messages and limit > 1:
+                    messages += self._replay.consume(limit - 1, 0)
+        except KafkaException as error:
+            raise passing_or_fatal(error, "reading a changelog") from error
+        records = _records(messages, self._names)
+        for record in records:
+            self._positions[(record.topic, record.partition)] = record.offset + 1
+        if len(records) != len(messages):
+            for message in messages:
+                self._check(message)
+        return records
+
+    def _check(self, message: Message) -> None:
+        error = message.error()
+        if error is None or (error.code() in PASSING and not error.fatal()):
+            return
+        partition = (self._names.get(message.topic() or "", ""), message.partition() or 0)
+        if error.code() == KafkaError._PARTITION_EOF:
+            # The only thing that passes trailing control and aborted records.
+            self._positions[partition] = max(self._positions[partition], message.offset() or 0)
+            return
+        raise Fatal(f"reading {partition[0]}/{partition[1]}: {error.str()} ({error.name()})")
+
+    def position(self, partition: Partition) -> int:
+        return self._positions[partition]
+
+    def close_partition(self, partition: Partition) -> None:
+        if self._positions.pop(partition, None) is not None:
+            self._replay.incremental_unassign([self._real(partition)])
+
+    def _real(self, partition: Partition, position: int = OFFSET_INVALID) -> TopicPartition:
+        return TopicPartition(self._config.topic_name(partition[0]), partition[1], position)
+
+    def close(self) -> None:
+        self._replay.close()
+        self._watermarks.close()
+
+
+def _bounds(consumer: Any, partition: TopicPartition, timeout_s: float) -> tuple[int, int]:
+    try:
+        bounds = consumer.get_watermark_offsets(partition, timeout_s, cached=False)
+    except KafkaException as error:
+        raise passing_or_fatal(error, f"asking for the ends of {partition.topic}") from error
+    low, high = bounds
+    return low, high

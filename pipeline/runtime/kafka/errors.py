@@ -1,0 +1,48 @@
+"""From librdkafka's errors to the runtime's four."""
+
+from confluent_kafka import KafkaError, KafkaException
+
+from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
+
+# What passes by itself; librdkafka goes on trying and tells it only for information.
+PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._WAIT_COORD,
+        KafkaError._RESOLVE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    }
+)
+
+
+def fault_of(error: KafkaException, what: str) -> RuntimeFault:
+    """Which of the runtime's errors a call of the transactional producer met."""
+    told: KafkaError = error.args[0]
+    text = f"{what}: {told.str()} ({told.name()})"
+    if told.fatal():
+        return Fatal(text)
+    if told.txn_requires_abort():
+        return Abortable(text)
+    if told.retriable():
+        return Retriable(text)
+    return Fatal(text)
+
+
+def passing_or_fatal(error: KafkaException | KafkaError, what: str) -> RuntimeFault:
+    """Which of them a request outside of a transaction met: Retriable if it passes, else Fatal."""
+    told: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
+    text = f"{what}: {told.str()} ({told.name()})"
+    return Retriable(text) if not told.fatal() and (told.code() in PASSING or told.retriable()) else Fatal(text)

@@ -1,0 +1,149 @@
+"""The transactional producer of a slot, and the admin requests beside the loop."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipeline.runtime.adapters import Membership, Outgoing, Partition
+from pipeline.runtime.errors import Retriable
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
+
+log = logging.getLogger(__name__)
+_FULL_PAUSE_S = 0.01
+
+
+class _Names(dict[str, str]):
+    """Logical to real topic names, filled as they are asked for."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def __missing__(self, topic: str) -> str:
+        name = self[topic] = self._config.topic_name(topic)
+        return name
+
+
+class KafkaProducer:
+    """The transactional producer of a slot."""
+
+    def __init__(self, config: KafkaConfig, role: str) -> None:
+        self._names = _Names(config)
+        self._producer = Producer(config.producer(role))
+        self._highest: dict[Partition, int] = {}
+
+    def init(self, timeout_s: float) -> None:
+        try:
+            self._producer.init_transactions(timeout_s)
+        except KafkaException as error:
+            raise fault_of(error, "init transactions") from error
+
+    def begin(self) -> None:
+        self._highest = {}
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            raise fault_of(error, "begin") from error
+
+    def send(self, records: Iterable[Outgoing]) -> None:
+        produce, names = self._producer.produce, self._names
+        for topic, value, key, partition in records:
+            try:
+                produce(names[topic], value, key, partition)
+            except BufferError:
+                self._wait_and_produce(topic, value, key, partition)
+            except KafkaException as error:
+                raise fault_of(error, f"producing to {topic}") from error
+
+    def send_changelog(self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        if not records:
+            return
+        self.send((topic, value, key, partition) for key, value in records[:-1])
+        highest = self._highest
+
+        # Of an idempotent producer, the last record of a partition has the highest offset: one report is enough.
+        def delivered(error: Any, message: Message) -> None:
+            offset = message.offset()
+            if error is None and offset is not None and offset >= 0:
+                highest[(topic, partition)] = offset
+
+        key, value = records[-1]
+        while True:
+            try:
+                self._producer.produce(self._names[topic], value, key, partition, on_delivery=delivered)
+                return
+            except BufferError:
+                self._producer.poll(_FULL_PAUSE_S)
+            except KafkaException as error:
+                raise fault_of(error, f"producing to {topic}") from error
+
+    def _wait_and_produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int) -> None:
+        while True:
+            self._producer.poll(_FULL_PAUSE_S)
+            try:
+                self._producer.produce(self._names[topic], value, key, partition)
+                return
+            except BufferError:
+                continue
+
+    def flush(self, timeout_s: float) -> dict[Partition, int]:
+        left = self._producer.flush(timeout_s)
+        if left:
+            raise Retriable(f"{left} records are not in the log yet")
+        return self._highest
+
+    def send_offsets(self, positions: Mapping[Partition, int], membership: Membership, timeout_s: float) -> None:
+        offsets = [TopicPartition(self._names[topic], number, at) for (topic, number), at in positions.items()]
+        try:
+            self._producer.send_offsets_to_transaction(offsets, membership.token, timeout_s)
+        except KafkaException as error:
+            raise fault_of(error, "sending the offsets") from error
+
+    def commit(self, timeout_s: float) -> None:
+        try:
+            self._producer.commit_transaction(timeout_s)
+        except KafkaException as error:
+            raise fault_of(error, "commit") from error
+
+    def abort(self, timeout_s: float) -> None:
+        try:
+            self._producer.abort_transaction(timeout_s)
+        except KafkaException as error:
+            raise fault_of(error, "abort") from error
+
+    def close(self) -> None:
+        self._producer.purge()
+        self._producer.flush(0)
+
+
+class KafkaAdmin:
+    """Requests beside the loop."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._admin = AdminClient(dict(config.properties))
+
+    def partition_counts(self, topics: Sequence[str], timeout_s: float) -> dict[str, int]:
+        try:
+            known = self._admin.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise passing_or_fatal(error, "asking for the topics") from error
+        real = {topic: known.get(self._config.topic_name(topic)) for topic in topics}
+        return {topic: len(found.partitions) for topic, found in real.items() if found is not None and not found.error}
+
+    def delete_records(self, positions: Mapping[Partition, int]) -> None:
+        wanted = [TopicPartition(self._config.topic_name(topic), n, at) for (topic, n), at in positions.items()]
+        for partition, future in self._admin.delete_records(wanted).items():
+            future.add_done_callback(lambda done, partition=partition: _note(done, partition))  # type: ignore[misc]
+
+
+def _note(done: "Future[Any]", partition: TopicPartition) -> None:
+    error = done.exception()
+    if error is not None:
+        # The next trim asks again; records that stay cost only space.
+        log.warning("records below %s of %s were not deleted: %s", partition.offset, partition.topic, error)

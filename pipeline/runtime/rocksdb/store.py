@@ -1,0 +1,178 @@
+"""One RocksDB per task: column families for values, the time index and the position; no write-ahead log.
+
+The changelog is the log. Without a log of its own a store that was killed is at an earlier position; with atomic
+flushes all of its column families are at the same one (without them, not one of twelve killed stores was).
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+    WriteOptions,
+)
+
+from pipeline.runtime.adapters import StoreMeta
+from pipeline.runtime.errors import Fatal, WorkerStopped
+
+FORMAT = 1
+_MB = 1024 * 1024
+_META_KEY = b"meta"
+_WAKE = 8
+_FAMILIES = ("values", "timers", "meta")
+_encode_meta = msgspec.json.encode
+_meta_decoder = msgspec.json.Decoder(StoreMeta)
+
+
+class RocksStores:
+    """The stores of a role on this machine, in `folder`/<partition>.
+
+    The folder is of the role, not of the slot: whichever worker of the machine gets a partition finds its store.
+    All share one block cache and one budget for write buffers.
+    """
+
+    def __init__(self, folder: Path, cache_bytes: int = 64 * _MB, write_buffer_bytes: int = 64 * _MB) -> None:
+        self._folder = folder
+        self._cache = Cache(cache_bytes)
+        self._buffers = WriteBufferManager(write_buffer_bytes, False)
+
+    def open(self, partition: int) -> "RocksStore":
+        """Open, or create, the store of a partition. WorkerStopped if another process has it open."""
+        path = self._folder / str(partition)
+        path.mkdir(parents=True, exist_ok=True)
+        return RocksStore(path, self._options())
+
+    def wipe(self, partition: int) -> None:
+        """Delete a closed store."""
+        shutil.rmtree(self._folder / str(partition), ignore_errors=True)
+
+    def _options(self) -> Options:
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(self._cache)
+        blocks.set_bloom_filter(10, False)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.create_missing_column_families(True)
+        options.set_atomic_flush(True)
+        options.set_write_buffer_size(8 * _MB)
+        options.set_write_buffer_manager(self._buffers)
+        options.set_block_based_table_factory(blocks)
+        options.set_compression_type(DBCompressionType.lz4())
+        options.set_max_background_jobs(2)
+        options.set_max_open_files(256)
+        options.set_keep_log_file_num(2)
+        return options
+
+
+class RocksStore:
+    """The store of one task, open. Every failure of the library is Fatal: the process must start again."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.path = path
+        try:
+            self._db = Rdict(str(path), options, dict.fromkeys(_FAMILIES, options))
+        except Exception as error:
+            raise WorkerStopped(f"the store in {path} cannot be opened: {error}") from error
+        self._write_options = WriteOptions()
+        self._write_options.disable_wal = True  # type: ignore[method-assign, assignment]  # the stubs are wrong
+        self._values = self._db.get_column_family("values")
+        self._timers = self._db.get_column_family("timers")
+        self._meta = self._db.get_column_family("meta")
+        self._handles = [self._db.get_column_family_handle(name) for name in _FAMILIES]
+        self._is_open = True
+
+    def meta(self) -> StoreMeta | None:
+        data = self._meta.get(_META_KEY)
+        if data is None:
+            return None
+        meta = _meta_decoder.decode(data)
+        if meta.format != FORMAT:
+            raise WorkerStopped(
+                f"the store in {self.path} has format {meta.format}, this release reads {FORMAT}; delete the folder "
+                f"(the state is restored from the changelog) or run the release that wrote it"
+            )
+        return meta
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            return self._values.get(key)
+        except Exception as error:
+            raise self._failed("reading", error) from error
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        iterator = self._values.iter()
+        iterator.seek(prefix)
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(prefix):
+                break
+            yield key, iterator.value()
+            iterator.next()
+        iterator.status()
+
+    def timers(self, start: tuple[int, bytes] = (0, b"")) -> Iterator[tuple[int, bytes]]:
+        iterator = self._timers.iter()
+        iterator.seek(_row(start))
+        while iterator.valid():
+            row = iterator.key()
+            yield int.from_bytes(row[:_WAKE], "big"), row[_WAKE:]
+            iterator.next()
+        iterator.status()
+
+    def write(
+        self,
+        values: Iterable[tuple[bytes, bytes | None]],
+        timers_gone: Iterable[tuple[int, bytes]],
+        timers_new: Iterable[tuple[int, bytes]],
+        meta: StoreMeta,
+    ) -> None:
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        of_values, of_timers, of_meta = self._handles
+        for key, value in values:
+            if value is None:
+                delete(key, of_values)
+            else:
+                put(key, value, of_values)
+        for row in timers_gone:
+            delete(_row(row), of_timers)
+        for row in timers_new:
+            put(_row(row), b"", of_timers)
+        put(_META_KEY, _encode_meta(meta), of_meta)
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as error:
+            raise self._failed("writing", error) from error
+
+    def close(self) -> None:
+        """Make everything lasting and free the lock, which takes every handle being gone."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            self._values.flush()
+        except Exception as error:
+            raise self._failed("flushing", error) from error
+        finally:
+            self._handles.clear()
+            for family in (self._values, self._timers, self._meta):
+                family.close()
+            self._db.close()
+
+    def _failed(self, what: str, error: Exception) -> Fatal:
+        return Fatal(f"{what} the store in {self.path} failed: {error}")
+
+
+def _row(row: tuple[int, bytes]) -> bytes:
+    return row[0].to_bytes(_WAKE, "big") + row[1]
+

@@ -1,0 +1,104 @@
+"""What every store does, in memory and on RocksDB."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.adapters import StoreMeta, Stores
+from pipeline.runtime.errors import RuntimeFault
+from pipeline.runtime.memory import MemoryStores
+from pipeline.runtime.rocksdb import RocksStores
+
+
+@pytest.fixture(params=["memory", "rocksdb"])
+def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Stores]:
+    """Gives the same stores again, as a new process would see them."""
+    if request.param == "rocksdb":
+        return lambda: RocksStores(tmp_path)
+    stores = MemoryStores()
+    return lambda: stores
+
+
+META = StoreMeta(changelog=7, inputs={"events": 3, "links": 4}, written_ms=5)
+
+
+def test_a_new_store_is_empty(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(0)
+    assert store.meta() is None
+    assert store.get(b"k") is None
+    assert list(store.scan(b"")) == []
+    assert list(store.timers()) == []
+    store.close()
+
+
+def test_values_rows_and_position_come_back_after_closing(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(3)
+    store.write([(b"a1", b"x"), (b"a2", b"y"), (b"b", b"")], [], [(9, b"a1"), (5, b"b")], META)
+    store.close()
+    store = reopened().open(3)
+    assert store.meta() == META
+    assert list(store.scan(b"a")) == [(b"a1", b"x"), (b"a2", b"y")]
+    assert store.get(b"b") == b""
+    assert list(store.timers()) == [(5, b"b"), (9, b"a1")]
+    store.close()
+    other = reopened().open(4)
+    assert other.meta() is None
+    other.close()
+
+
+def test_a_batch_is_applied_in_order_and_rows_go_before_they_come(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(0)
+    store.write([(b"k", b"1"), (b"k", b"2"), (b"d", b"x"), (b"d", None)], [(1, b"k")], [(1, b"k")], META)
+    assert store.get(b"k") == b"2" and store.get(b"d") is None
+    assert list(store.timers()) == [(1, b"k")]
+    store.write([(b"k", None), (b"never", None)], [(1, b"k"), (8, b"never")], [], META)
+    assert list(store.scan(b"")) == [] and list(store.timers()) == []
+    store.close()
+
+
+def test_rows_are_in_order_of_time_then_key_from_any_start(reopened: Callable[[], Stores]) -> None:
+    rows = [(255, b"b"), (256, b"a"), (256, b"b"), (1 << 40, b"")]
+    store = reopened().open(0)
+    store.write([], [], reversed(rows), META)
+    assert list(store.timers()) == rows
+    assert list(store.timers((256, b"aa"))) == rows[2:]
+    store.close()
+
+
+def test_keys_are_in_byte_order_and_a_prefix_ends(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(0)
+    keys = [b"", b"\x00", b"a", b"a\x00", b"a\xff", b"a\xff\xff", b"b", b"\xff"]
+    store.write([(key, b"v") for key in reversed(keys)], [], [], META)
+    assert [key for key, _ in store.scan(b"")] == keys
+    assert [key for key, _ in store.scan(b"a\xff")] == [b"a\xff", b"a\xff\xff"]
+    assert [key for key, _ in store.scan(b"\xff")] == [b"\xff"]
+    store.close()
+
+
+def test_a_store_is_open_only_once(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(0)
+    with pytest.raises(RuntimeFault):
+        reopened().open(0)
+    store.close()
+    reopened().open(0).close()
+
+
+def test_a_wiped_store_is_a_new_one(reopened: Callable[[], Stores]) -> None:
+    stores = reopened()
+    store = stores.open(0)
+    store.write([(b"k", b"v")], [], [(1, b"k")], META)
+    store.close()
+    stores.wipe(0)
+    store = reopened().open(0)
+    assert store.meta() is None and list(store.scan(b"")) == [] and list(store.timers()) == []
+    store.close()
+
+
+def test_an_iterator_that_was_not_ended_does_not_keep_the_store_open(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(0)
+    store.write([(b"a", b"v"), (b"b", b"v")], [], [(1, b"a"), (2, b"b")], META)
+    assert next(store.timers()) == (1, b"a")
+    assert next(iter(store.scan(b""))) == (b"a", b"v")
+    store.close()
+    reopened().open(0).close()
