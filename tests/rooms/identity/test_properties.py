@@ -139,3 +139,56 @@ def test_what_was_linked_and_unlinked_was_never_linked(
     undone.say(*kept[:half], *wrong, *kept[half:], *(Unlink(a, 1_000, b) for a, b in sorted(pairs)))
     texts = {text for record in records + wrong for text in (record.a, record.b)}
     assert {text: undone.name(text) for text in texts} == {text: never.name(text) for text in texts}
+
+
+def random_log(chance: random.Random, length: int, decided: float) -> list[Any]:
+    """A dense log: few identifiers, much evidence, late and repeated, and decisions in between."""
+    size = chance.choice((2, 4, 8))
+    spans = chance.choice((3, 30, 1_000))
+
+    def identifier() -> str:
+        return value(chance.choices(NAMESPACES, (3, 3, 2, 4))[0], chance.randrange(size))
+
+    log: list[Any] = []
+    for now in range(length):
+        first = chance.choice((now, chance.randrange(spans), chance.randrange(now + 1)))
+        if chance.random() >= decided:
+            last = max(first, chance.choice((now, now, now // 2)))
+            log.append(saw(identifier(), identifier(), first, last, identifier()))
+            continue
+        other = chance.choice((identifier(), ""))
+        log.append(
+            chance.choice(
+                (
+                    Unlink(identifier(), chance.choice((now, 2 * now)), other, chance.random() < 0.2),
+                    Unlink(identifier(), now, other),
+                    Relink(identifier(), now, other),
+                    Release(identifier(), now),
+                    EraseRequest(identifier(), now),
+                    RulesChanged(chance.randrange(len(RULES)), now),
+                )
+            )
+        )
+    return log
+
+
+LIMITS = (Bounds(), Bounds(), Bounds(neighbours=5), Bounds(members=4), Bounds(neighbours=4, members=5))
+
+
+def fuzz(seed: int) -> World:
+    """One random log under random rules, checked after every record."""
+    chance = random.Random(seed)
+    records = random_log(chance, chance.choice((20, 60, 150)), chance.choice((0, 0.02, 0.15)))
+    return run(records, chance.randrange(len(RULES)), chance.choice(LIMITS), chance.choice(SIZES), check_each=True)
+
+
+def test_dense_random_logs_give_what_the_definition_says_and_take_every_path() -> None:
+    taken: dict[str, int] = {}
+    for seed in range(150):
+        try:
+            counters = fuzz(seed).stage.counters
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        for name in counters.__slots__:
+            taken[name] = taken.get(name, 0) + getattr(counters, name)
+    assert all(taken.values()), taken
