@@ -45,6 +45,14 @@ class Difference:
     fatal: bool
 
 
+def alike(differences: Iterable[Difference]) -> dict[tuple[str, str, bool], list[str]]:
+    """The topics that differ in the same way: (what, what_to_do, fatal) → names."""
+    found: dict[tuple[str, str, bool], list[str]] = {}
+    for each in differences:
+        found.setdefault((each.what, each.what_to_do, each.fatal), []).append(each.topic)
+    return found
+
+
 def admin_client(settings: Settings) -> AdminClient:
     """An admin client of the workspace's Kafka. It connects when it is used."""
     return AdminClient({**settings.client_properties(), "client.id": "headwater-admin"})

@@ -127,7 +127,9 @@ class Settings(BaseSettings):
                 "bootstrap_servers",
                 f"set {ENV_PREFIX}BOOTSTRAP_SERVERS=host:9092 (or it in {DEFAULT_FILE}), or run `headwater up`",
             )
-        return {"bootstrap.servers": self.bootstrap_servers, "client.id": "headwater", **self.kafka}
+        # log_level 5: librdkafka's warnings and worse.
+        own: dict[str, KafkaProperty] = {"client.id": "headwater", "log_level": 5}
+        return {**own, **self.kafka, "bootstrap.servers": self.bootstrap_servers}
 
     def with_kafka(self, bootstrap_servers: str) -> "Settings":
         """The same settings at another Kafka."""

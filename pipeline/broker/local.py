@@ -181,10 +181,11 @@ class LocalKafka(Kafka):
         self._temporary = folder is None
         if folder is None:
             _remove_abandoned_folders()
-            folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
-        self.folder = folder.absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_folder(self.folder, _STOP_WITHIN_S + 5)
+            self.folder, self._lock = _temporary_folder()
+        else:
+            self.folder = folder.absolute()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_folder(self.folder, _STOP_WITHIN_S + 5)
         self._nodes = [_Node(n, self.folder / f"node-{n}", self._temporary) for n in range(1, nodes + 1)]
         self.behind: dict[int, int] = {}
         try:
@@ -355,6 +356,13 @@ def free_port() -> int:
         if _is_free(port):
             return port
     raise BrokerError("No free port was found.", f"{HOST}:{_PORTS.start}–{_PORTS.stop}")
+
+
+def _temporary_folder() -> tuple[Path, int]:
+    """A new folder and its lock. It gets its name when it is locked, so that nobody takes it for an abandoned one."""
+    fresh = Path(tempfile.mkdtemp(prefix=f"new-{_TEMPORARY}"))
+    lock = lock_folder(fresh, 1)
+    return fresh.rename(fresh.with_name(fresh.name.removeprefix("new-"))), lock
 
 
 def _remove_abandoned_folders() -> None:
