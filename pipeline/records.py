@@ -207,7 +207,8 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
 
     `state` is the encoded fragment (None: empty); `origin` the identifier that named the profile it leaves, `alive`
     whether anything is left there, `origin_id` its profile_id if it was published, `memberships` the segments it was a
-    member of. `last` says that with this message the fragment is complete, but for what goes by other ways.
+    member of. `last` says that with this message the fragment is complete, but for what goes by other ways;
+    `generation` is the newest whose leaves may be in it.
     """
 
     to: str
@@ -222,6 +223,7 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     memberships: list[str] = []
     last: bool = True
     origin_id: str = ""
+    generation: int = 0
 
 
 class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):

@@ -1,0 +1,33 @@
+"""What is known of a person: fragments, their join, and the document the world sees."""
+
+from pipeline.profile.document import SHOWN_IDENTIFIERS, apply_change, build, contents, difference
+from pipeline.profile.fragment import (
+    RECENT_EVENTS,
+    Fragment,
+    decode_fragment,
+    encode_fragment,
+    events_in,
+    fold,
+    is_empty,
+    join,
+    join_all,
+    pieces,
+)
+
+__all__ = [
+    "RECENT_EVENTS",
+    "SHOWN_IDENTIFIERS",
+    "Fragment",
+    "apply_change",
+    "build",
+    "contents",
+    "decode_fragment",
+    "difference",
+    "encode_fragment",
+    "events_in",
+    "fold",
+    "is_empty",
+    "join",
+    "join_all",
+    "pieces",
+]

@@ -1,0 +1,101 @@
+"""The profile as the world sees it, the difference of two of them, and the fold that makes one of its changes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from pipeline.profile.fragment import Fragment
+from pipeline.records import IdentifierPair, Membership, ProfileChange, ProfileDocument, Total
+
+SHOWN_IDENTIFIERS = 100
+_MAPPINGS = ("traits", "computed", "consents", "totals", "segments")
+_WHOLE = ("identifiers", "identifiers_total", "accounts", "first_seen", "last_seen")
+_BEGINS = ("created", "split")
+_ENDS = ("merged", "expired", "erased")
+
+
+def build(
+    profile_id: str,
+    entity: str,
+    identifiers: list[IdentifierPair],
+    identifiers_total: int,
+    joined: Fragment,
+    memberships: Mapping[str, Membership],
+    computed: Mapping[str, Any] | None = None,
+    accounts: Iterable[str] = (),
+) -> ProfileDocument:
+    """The document of a profile. `identifiers` are the strongest, strongest first."""
+    return ProfileDocument(
+        profile_id=profile_id,
+        entity=entity,
+        identifiers=identifiers,
+        identifiers_total=identifiers_total,
+        traits={name: value for name, (_, value) in joined.traits.items() if value is not None},
+        computed=dict(computed) if computed else {},
+        consents={purpose: granted for purpose, (_, granted) in joined.consents.items()},
+        totals={name: Total(count, first, last) for name, (count, first, last) in joined.totals.items()},
+        segments=dict(memberships),
+        accounts=sorted(accounts),
+        first_seen=joined.first_seen,
+        last_seen=joined.last_seen,
+    )
+
+
+def contents(document: ProfileDocument) -> dict[str, Any]:
+    """Everything of a document that a change which begins a profile sets."""
+    found: dict[str, Any] = {}
+    for section in (*_WHOLE, *_MAPPINGS):
+        value = getattr(document, section)
+        if value:
+            found[section] = value
+    return found
+
+
+def difference(before: ProfileDocument, after: ProfileDocument) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """(set, unset) of the change that leads from one document to the other."""
+    added: dict[str, Any] = {}
+    removed: dict[str, list[str]] = {}
+    for section in _WHOLE:
+        value = getattr(after, section)
+        if value != getattr(before, section):
+            added[section] = value
+    for section in _MAPPINGS:
+        old, new = getattr(before, section), getattr(after, section)
+        if old is new:
+            continue
+        changed = {name: value for name, value in new.items() if name not in old or not _same(old[name], value)}
+        if changed:
+            added[section] = changed
+        gone = [name for name in old if name not in new]
+        if gone:
+            removed[section] = sorted(gone)
+    return added, removed
+
+
+def apply_change(document: ProfileDocument | None, change: ProfileChange) -> ProfileDocument | None:
+    """The document after a change: the fold whose result is `profiles`.
+
+    Raises ValueError for a change that cannot follow: a beginning of what lives, anything else of what doesn't.
+    """
+    if (document is None) is not (change.change in _BEGINS):
+        raise ValueError(f"{change.change} of a profile that {'is not' if document is None else 'is already'} there")
+    if change.change in _ENDS:
+        return None
+    there: dict[str, Any] = (
+        {"profile_id": change.profile_id, "entity": change.entity, "identifiers": [], "identifiers_total": 0}
+        if document is None
+        else msgspec.to_builtins(document)
+    )
+    for section, value in change.set.items():
+        if section in _MAPPINGS:
+            there[section] = {**there.get(section, {}), **msgspec.to_builtins(value)}
+        else:
+            there[section] = msgspec.to_builtins(value)
+    for section, names in change.unset.items():
+        there[section] = {name: value for name, value in there.get(section, {}).items() if name not in names}
+    return msgspec.convert(there, ProfileDocument)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other and type(one) is type(other)

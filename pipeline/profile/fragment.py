@@ -1,0 +1,233 @@
+"""What was observed under one identifier, and the join that makes a profile of several.
+
+    field           joins by
+    traits          last writer by event time; at the same instant the greater canonical value
+    consents        last writer by event time; at the same instant a denial
+    totals          counts add, first is the minimum, last the maximum
+    leaves          as the segments plan says
+    recent          the newest `RECENT_EVENTS`
+    first_seen      minimum; last_seen and last_received: maximum
+
+Every line is associative and commutative, and a fragment with nothing in it changes nothing. So the order of arrival
+and of merges cannot be told from the result, and taking a fragment out is joining the others again.
+"""
+
+from bisect import insort
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pipeline.records import Event
+
+RECENT_EVENTS = 10
+# A ring is written with every event of its profile: one large event must not be written ten times over.
+MAX_RECENT_BYTES = 1_024
+
+Leaves = dict[str, Any]
+JoinLeaves = Callable[[Leaves, Leaves], Leaves]
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+_encode_event = msgspec.json.Encoder().encode
+_CONSENTS: dict[bool | str, bool] = {True: True, False: False, "granted": True, "denied": False}
+
+
+class Fragment(Struct, array_like=True):
+    """One fragment, or the join of several. Times are milliseconds; `first_seen` 0 means nothing was seen.
+
+    `traits`: name → (event time, value), where None is a trait taken back. `consents`: purpose → (event time, granted).
+    `totals`: event name → [count, first, last]. `recent`: (event time, hash of the message id, encoded event), oldest
+    first.
+    """
+
+    version: int = 1
+    traits: dict[str, tuple[int, Any]] = {}
+    consents: dict[str, tuple[int, bool]] = {}
+    totals: dict[str, list[int]] = {}
+    leaves: Leaves = {}
+    recent: list[tuple[int, bytes, bytes]] = []
+    first_seen: int = 0
+    last_seen: int = 0
+    last_received: int = 0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Fragment)
+
+
+def encode_fragment(fragment: Fragment) -> bytes:
+    """The stored form of a fragment."""
+    return _encoder.encode(fragment)
+
+
+def decode_fragment(data: bytes) -> Fragment:
+    """A fragment from its stored form."""
+    return _decoder.decode(data)
+
+
+def fold(fragment: Fragment, event: Event, message_hash: bytes, encoded: bytes) -> tuple[list[str], list[str]] | None:
+    """Fold an event into everything but the leaves. Gives the names of the traits and of the consents whose value
+    changed, or None where none did. `encoded` is the event as it goes into the ring."""
+    time = event.time
+    total = fragment.totals.get(event.event)
+    if total is None:
+        fragment.totals[event.event] = [1, time, time]
+    else:
+        total[0] += 1
+        if time > total[2]:
+            total[2] = time
+        elif time < total[1]:
+            total[1] = time
+    if time > fragment.last_seen:
+        fragment.last_seen = time
+    if time < fragment.first_seen or not fragment.first_seen:
+        fragment.first_seen = time
+    if event.received > fragment.last_received:
+        fragment.last_received = event.received
+
+    recent = fragment.recent
+    entry = (time, message_hash, encoded if len(encoded) <= MAX_RECENT_BYTES else _shortened(event))
+    if not recent or entry > recent[-1]:
+        recent.append(entry)
+    elif len(recent) < RECENT_EVENTS or entry > recent[0]:
+        insort(recent, entry)
+    if len(recent) > RECENT_EVENTS:
+        del recent[0]
+
+    consent = event.context.get("consent") if event.context else None
+    if not event.traits and consent is None:
+        return None
+    traits = [name for name, value in event.traits.items() if _write(fragment.traits, name, time, value)]
+    consents = [
+        purpose for purpose, granted in _consents(consent) if _consent(fragment.consents, purpose, time, granted)
+    ]
+    return (traits, consents) if traits or consents else None
+
+
+def join(one: Fragment, other: Fragment, join_leaves: JoinLeaves) -> Fragment:
+    """The join of two fragments; shares nothing that `fold` changes with either."""
+    traits = dict(one.traits)
+    for name, (time, value) in other.traits.items():
+        _write(traits, name, time, value)
+    consents = dict(one.consents)
+    for purpose, (time, granted) in other.consents.items():
+        _consent(consents, purpose, time, granted)
+    totals = {name: list(total) for name, total in one.totals.items()}
+    for name, (count, first, last) in other.totals.items():
+        total = totals.get(name)
+        if total is None:
+            totals[name] = [count, first, last]
+        else:
+            total[0] += count
+            total[1] = min(total[1], first)
+            total[2] = max(total[2], last)
+    return Fragment(
+        traits=traits,
+        consents=consents,
+        totals=totals,
+        leaves=join_leaves(one.leaves, other.leaves),
+        recent=sorted(one.recent + other.recent)[-RECENT_EVENTS:],
+        first_seen=min(one.first_seen or other.first_seen, other.first_seen or one.first_seen),
+        last_seen=max(one.last_seen, other.last_seen),
+        last_received=max(one.last_received, other.last_received),
+    )
+
+
+def join_all(fragments: Iterable[Fragment], join_leaves: JoinLeaves) -> Fragment:
+    """The join of any number of fragments; shares nothing with them."""
+    joined = Fragment()
+    for fragment in fragments:
+        joined = join(joined, fragment, join_leaves)
+    return joined
+
+
+def is_empty(fragment: Fragment | None) -> bool:
+    """Whether nothing was ever folded into it."""
+    return fragment is None or not fragment.last_received
+
+
+def events_in(fragment: Fragment | None) -> int:
+    """How many events were folded into it."""
+    return sum(total[0] for total in fragment.totals.values()) if fragment is not None else 0
+
+
+def pieces(fragment: Fragment, most_bytes: int) -> list[bytes]:
+    """The stored form of a fragment as one piece, or as several disjoint ones of about `most_bytes` whose join it is.
+
+    A single leaf, trait or total stays whole, however large.
+    """
+    whole = encode_fragment(fragment)
+    if len(whole) <= most_bytes:
+        return [whole]
+    rest = Fragment(
+        recent=fragment.recent,
+        first_seen=fragment.first_seen,
+        last_seen=fragment.last_seen,
+        last_received=fragment.last_received,
+    )
+    done: list[bytes] = []
+    size = len(encode_fragment(rest))
+    for section in ("traits", "consents", "totals", "leaves"):
+        for name, value in getattr(fragment, section).items():
+            entry_size = len(_encoder.encode((name, value)))
+            if size + entry_size > most_bytes and size > 64:
+                done.append(encode_fragment(rest))
+                rest, size = Fragment(), 32
+            getattr(rest, section)[name] = value
+            size += entry_size
+    done.append(encode_fragment(rest))
+    return done
+
+
+def _write(traits: dict[str, tuple[int, Any]], name: str, time: int, value: Any) -> bool:
+    """Write a trait if it is newer; whether its value changed by it."""
+    there = traits.get(name)
+    if there is not None:
+        if time < there[0]:
+            return False
+        if time == there[0] and _canonical(value) <= _canonical(there[1]):
+            return False
+    traits[name] = (time, value)
+    if there is None:
+        return value is not None
+    # 1, 1.0 and True are equal to Python, and different values here.
+    return there[1] != value or type(there[1]) is not type(value)
+
+
+def _consent(consents: dict[str, tuple[int, bool]], purpose: str, time: int, granted: bool) -> bool:
+    there = consents.get(purpose)
+    if there is not None and (time < there[0] or (time == there[0] and granted >= there[1])):
+        return False
+    consents[purpose] = (time, granted)
+    return there is None or there[1] is not granted
+
+
+def _consents(stated: Any) -> list[tuple[str, bool]]:
+    """The (purpose, granted) of an event's `context.consent`: `categoryPreferences`, or the purposes themselves, each
+    true or false, `granted` or `denied`. What is neither says nothing."""
+    if type(stated) is not dict:
+        return []
+    preferences = stated.get("categoryPreferences", stated)
+    if type(preferences) is not dict:
+        return []
+    return [
+        (purpose, _CONSENTS[state])
+        for purpose, state in preferences.items()
+        if isinstance(state, bool | str) and state in _CONSENTS
+    ]
+
+
+def _shortened(event: Event) -> bytes:
+    """An event too large for the ring, without what may be large."""
+    kept = Event(
+        message_id=event.message_id[:128],
+        type=event.type,
+        event=event.event,
+        identifiers=event.identifiers[:1],
+        time=event.time,
+        received=event.received,
+        source=event.source,
+        flags=["shortened"],
+    )
+    return _encode_event(kept)

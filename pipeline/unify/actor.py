@@ -1,0 +1,151 @@
+"""What a unify task keeps, and where.
+
+    key                                        value
+    "g"                                        Meta: clock, generation, the outstanding tick, counts
+    "a" actor                                  Actor: both parts of an identifier's actor, and its own fragment
+    "h" actor                                  Group, when it has outgrown the Actor
+    "f" actor, fragment's actor                Fragment of another identifier, held here
+    "d" actor, page                            Page of message hashes, when they have outgrown the Actor
+    "e" actor, hash of the pair                SentEdge, when the sent evidence has outgrown the Actor
+
+An actor's key is the 32 hexadecimal bytes of `Keys.actor`. Whoever has one identifier and nothing unusual is one
+record.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from pipeline.profile import Fragment
+
+VERSION = 1
+META_KEY = b"g"
+
+NEVER = -1
+"""The epoch of what was never assigned. Epochs are offsets, so 0 is one."""
+
+FOREVER = 2**62
+"""A deadline that does not come."""
+
+GROUP_INLINE = 8
+
+
+class Pair(Struct, array_like=True):
+    """One profile and segment: whether it is a member, since when it is or is not, and how often that has changed."""
+
+    member: bool
+    at: int
+    sequence: int
+    version: int
+
+
+class Group(Struct, array_like=True):
+    """The fragments a holder has to do with.
+
+    `present`: fragment → (complete, epoch since which it belongs here); incomplete while more of it is on its way.
+    `given`: fragment → (to whom, epoch): what comes late is passed on; to "" means it was erased. `births`: fragment →
+    its erase epoch, where it has one.
+    """
+
+    version: int = VERSION
+    present: dict[str, tuple[bool, int]] = {}
+    given: dict[str, tuple[str, int]] = {}
+    births: dict[str, int] = {}
+
+
+class Actor(Struct, array_like=True):
+    """The actor of an identifier: a route (first part) and a holder (second part).
+
+    `name`: who holds its fragment ("" itself), since `epoch`; `name_erased`: that one's erase epoch. `seen`: hash of a
+    message id → received; `pages`: the first page and the one after the last. `sent`: evidence a → b → [first,
+    last received]. `group` None: only its own fragment is here, complete. `inherited`: segment → (clock, profile_ids
+    that were members). `settled`: the clock up to which the holder is evaluated. `wake`: its entry in the time index.
+    `held`: a change waits until `hold_until` passes or what is on its way has come (`hold_for`: from where). `left`: of
+    what a profile that ended was a member, for the fragments that still have to leave.
+    """
+
+    version: int
+    identifier: str
+    erased: int = 0
+    name: str = ""
+    epoch: int = NEVER
+    name_erased: int = 0
+    seen: dict[int, int] = {}
+    pages: tuple[int, int] = (0, 0)
+    sent: dict[str, dict[str, list[int]]] = {}
+    sent_count: int = 0
+    announced: bool = False
+
+    own: Fragment | None = None
+    group: Group | None = None
+    spilled: bool = False
+    pairs: dict[str, Pair] = {}
+    published: bool = False
+    retired: bool = False
+    generation: int = 0
+    settled: int = 0
+    wake: int = 0
+    held: bool = False
+    hold_until: int = 0
+    hold_for: str = ""
+    inherited: dict[str, tuple[int, list[str]]] = {}
+    left: list[str] = []
+
+
+class Page(Struct, array_like=True):
+    """Hashes of message ids with their received; `newest` is the largest of these."""
+
+    version: int = VERSION
+    newest: int = 0
+    seen: dict[int, int] = {}
+
+
+class SentEdge(Struct, array_like=True):
+    """Evidence sent: the first time as sent, and the last received."""
+
+    version: int
+    a: str
+    b: str
+    first: int
+    last: int
+
+
+class Meta(Struct, array_like=True):
+    """A task as a whole.
+
+    `generation` is the one evaluated, since `switched`; `marked` that of the last marker, `newest` the newest whose
+    leaves may have come from anywhere; `received` the latest of `events`, `caught_up` that of the last caught-up
+    record, `tick` the outstanding tick (0: none).
+    """
+
+    version: int = VERSION
+    clock: int = 0
+    received: int = 0
+    caught_up: int = 0
+    generation: int = 0
+    switched: int = 0
+    marked: int = 0
+    newest: int = 0
+    tick: int = 0
+    counts: dict[str, int] = {}
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_DECODERS: dict[int, Any] = {
+    prefix[0]: msgspec.msgpack.Decoder(kind).decode
+    for prefix, kind in ((b"g", Meta), (b"a", Actor), (b"h", Group), (b"f", Fragment), (b"d", Page), (b"e", SentEdge))
+}
+
+
+def encode(key: bytes, value: Any) -> bytes:
+    """The stored form of a value."""
+    return _encode(value)
+
+
+def decode(key: bytes, data: bytes) -> Any:
+    """The value of a stored form. Raises ValueError for a version this release does not read."""
+    value = _DECODERS[key[0]](data)
+    if value.version != VERSION:
+        raise ValueError(f"unify state {key!r} has version {value.version}; this release reads {VERSION}")
+    return value

@@ -1,0 +1,392 @@
+"""The holder: it keeps the profile named after its identifier, and is the only one who says anything about it.
+
+A record first settles what time alone has changed, then changes the facts, then evaluates at the clock. A change of
+membership may have to wait:
+
+    the profile's own fragment is on its way back       nothing changes until it is here
+    its identifier belongs to another profile by now    nothing is entered: the rest will be called away too
+    a part is known to be on its way, or may be         nothing is entered that rests on an absence
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+from pipeline.profile import Fragment, difference, events_in, fold, is_empty
+from pipeline.records import Cause, Event, ProfileDocument, Total
+from pipeline.segments import Flip, SegmentsPlan
+from pipeline.unify import publish
+from pipeline.unify.actor import FOREVER, Actor
+from pipeline.unify.publish import Moment
+from pipeline.unify.task import Profile, Task, live
+
+FREE, NO_ABSENCE, NO_ENTRY, FROZEN = 0, 1, 2, 3
+
+
+def holdback(profile: Profile, clock: int) -> int:
+    """What has to wait at this profile."""
+    actor, group = profile.actor, profile.group
+    if actor.name and actor.name != actor.identifier:
+        return NO_ENTRY
+    if group is not None:
+        own = group.present.get(actor.identifier)
+        if own is None or not own[0]:
+            return FROZEN
+        if profile.awaiting:
+            return NO_ABSENCE
+    return NO_ABSENCE if clock < actor.hold_until else FREE
+
+
+# ----------------------------------------------------------------------------------------------------------- an event
+
+
+def take_event(
+    task: Task,
+    key: bytes,
+    actor: Actor,
+    fragment: str,
+    event: Event,
+    encoded: bytes,
+    message_hash: bytes,
+    position: tuple[int, int],
+    generation: int,
+    epoch: int,
+) -> None:
+    """Fold an event into a fragment held here, and say what it changed. Puts the actor."""
+    profile = task.profile(key, actor)
+    if profile.deadline <= task.clock or actor.generation != task.generation:
+        settle(task, profile)
+    joined = profile.joined
+    if profile.group is None and fragment == actor.identifier:
+        actor.own = part = joined
+    else:
+        part = _part_of_several(task, profile, fragment, epoch)
+        joined = profile.joined
+    first_seen, last_seen = joined.first_seen, joined.last_seen
+    changed = fold(joined, event, message_hash, encoded)
+    leaf_ids = task.fold_leaves(joined.leaves, event, generation)
+    if part is not joined:
+        fold(part, event, message_hash, encoded)
+        task.fold_leaves(part.leaves, event, generation)
+        task.put_part(key, actor, fragment, part)
+
+    moment = Moment("event", event.time, Cause(event.message_id, position[0], position[1]), event.source)
+    if not actor.published:
+        begin(task, profile, moment)
+    else:
+        standing = profile.standing
+        assert standing is not None
+        flips: Sequence[Flip] = ()
+        if changed is not None:
+            flips = profile.plan.segments.update(standing, profile, task.clock, leaf_ids, changed[0], changed[1])
+        elif leaf_ids:
+            flips = profile.plan.segments.update(standing, profile, task.clock, leaf_ids)
+        name = event.event
+        total = joined.totals[name]
+        added: dict[str, Any] = {"totals": {name: Total(total[0], total[1], total[2])}}
+        removed: dict[str, list[str]] = {}
+        if joined.last_seen != last_seen:
+            added["last_seen"] = joined.last_seen
+        if joined.first_seen != first_seen:
+            added["first_seen"] = joined.first_seen
+        if changed is not None:
+            _values_changed(joined, changed, added, removed)
+        if task.computed_leaves and not task.computed_leaves.isdisjoint(leaf_ids):
+            compute(task, profile, task.clock, added, removed)
+        if flips:
+            publish.memberships_changed(profile, flip(task, profile, flips, moment, task.clock), added, removed)
+        publish.profile_change(task, profile, "updated", moment, added, removed)
+        task.dirty[key] = profile
+    activation = profile.plan.activation
+    if actor.published and activation.wants_event(event.event):
+        publish.deliver_event(task, profile, event)
+    actor.settled = task.clock
+    task.set_deadline(profile)
+    task.state.put(key, actor, actor.wake)
+
+
+def _part_of_several(task: Task, profile: Profile, fragment: str, epoch: int) -> Fragment:
+    """The fragment an event goes into, at a holder of several."""
+    key, actor = profile.key, profile.actor
+    group = profile.group
+    there = group.present.get(fragment) if group is not None else None
+    if there is None or there[1] < epoch:
+        # Its route says that it belongs here: what it held before is on its way.
+        before = publish.document(profile) if actor.published else None
+        group = task.group_to_change(key, actor)
+        group.present[fragment] = (there[0] if there is not None else False, epoch)
+        task.put_group(key, actor, group)
+        profile.group = group
+        if there is None or (actor.erased and there[1] < actor.erased):
+            rejoin(task, profile)
+            if before is not None:
+                moment = Moment("merge", task.clock)
+                compare(task, profile, moment)
+                say_difference(task, profile, before, moment)
+    part = task.part(key, actor, fragment)
+    return part if part is not None else Fragment()
+
+
+def _values_changed(
+    joined: Fragment, changed: tuple[list[str], list[str]], added: dict[str, Any], removed: dict[str, list[str]]
+) -> None:
+    traits, consents = changed
+    if traits:
+        values = {name: joined.traits[name][1] for name in traits}
+        written = {name: value for name, value in values.items() if value is not None}
+        if written:
+            added["traits"] = written
+        if len(written) < len(values):
+            removed["traits"] = sorted(name for name, value in values.items() if value is None)
+    if consents:
+        added["consents"] = {purpose: joined.consents[purpose][1] for purpose in consents}
+
+
+def hash_of(message_id: str) -> bytes:
+    """Eight bytes that stand for a message id."""
+    return blake2b(message_id.encode(), digest_size=8).digest()
+
+
+# --------------------------------------------------------------------------------------------------- the profile's life
+
+
+def begin(task: Task, profile: Profile, moment: Moment, change: str = "created", origin: str | None = None) -> bool:
+    """Publish the profile, if it is one: its own identifier names it, is here, and something is known of it."""
+    actor = profile.actor
+    if is_empty(profile.joined) or holdback(profile, task.clock) >= NO_ENTRY:
+        return False
+    actor.published = True
+    actor.left = []
+    actor.generation = task.generation
+    profile.plan = task.plan
+    task.judge(profile, task.clock)
+    compare(task, profile, moment)
+    publish.begin(task, profile, change, moment, origin)
+    if actor.retired:
+        publish.no_pointer(task, profile.profile_id)
+        actor.retired = False
+    return True
+
+
+def end(task: Task, profile: Profile, change: str, moment: Moment, into: str | None = None) -> None:
+    """The profile is no more: it leaves its segments, and only its counters stay."""
+    actor = profile.actor
+    members = sorted(segment for segment, pair in actor.pairs.items() if pair.member)
+    for segment in members:
+        publish.segment_change(task, profile, segment, False, moment, moved_to=into)
+    publish.profile_change(task, profile, change, moment, {}, {}, into=into)
+    publish.unpublish(task, profile)
+    actor.left = members
+    actor.published = actor.held = False
+    profile.standing = None
+    if into is not None:
+        actor.retired = True
+        publish.pointer(task, profile.profile_id, into, actor.epoch, retired=True)
+
+
+def end_if_elsewhere(task: Task, profile: Profile, moment: Moment) -> None:
+    """A published profile whose own identifier has gone to another ends as a part of that one."""
+    actor = profile.actor
+    if actor.published and actor.name and actor.name != actor.identifier and not _own_is_here(profile):
+        end(task, profile, "merged", moment, task.profile_id(actor.name, actor.name_erased))
+
+
+def _own_is_here(profile: Profile) -> bool:
+    return profile.group is None or profile.actor.identifier in profile.group.present
+
+
+def rejoin(task: Task, profile: Profile) -> None:
+    """Fragments came or went: join them anew, and judge them at the clock."""
+    task.rejoin(profile)
+    if profile.actor.published:
+        task.judge(profile, task.clock)
+
+
+def say_difference(
+    task: Task, profile: Profile, before: ProfileDocument, moment: Moment, origin: str = ""
+) -> None:
+    """Say what has changed of a profile since `before`, its memberships included."""
+    added, removed = difference(before, publish.document(profile))
+    if added or removed:
+        publish.profile_change(task, profile, "updated", moment, added, removed, origin=origin or None)
+        publish.publish(task, profile)
+
+
+# ---------------------------------------------------------------------------------------------------------- segments
+
+
+def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, now: int) -> list[str]:
+    """Make these changes of membership, but those that have to wait. Gives the segments that changed."""
+    actor = profile.actor
+    level = holdback(profile, now)
+    if len(flips) > 1:
+        flips = sorted(flips, key=_segment_of)
+    done = []
+    for one in flips:
+        if level and _waits(profile, one.segment, one.entered, level):
+            actor.held = True
+        elif publish.segment_change(task, profile, one.segment, one.entered, moment, one.approximate):
+            done.append(one.segment)
+    return done
+
+
+def compare(task: Task, profile: Profile, moment: Moment, now: int | None = None) -> list[str]:
+    """Enter and leave until the memberships are those of the standing, but for what has to wait at `now` (None: the
+    clock). Gives the segments that changed."""
+    actor = profile.actor
+    level = holdback(profile, task.clock if now is None else now)
+    actor.held = False
+    assert profile.standing is not None
+    standing = profile.standing.members
+    members = {segment for segment, pair in actor.pairs.items() if pair.member}
+    done = []
+    for segment in sorted(standing ^ members):
+        entered = segment in standing
+        if level and _waits(profile, segment, entered, level):
+            actor.held = True
+        elif publish.segment_change(task, profile, segment, entered, moment):
+            done.append(segment)
+    return done
+
+
+def _waits(profile: Profile, segment: str, entered: bool, level: int) -> bool:
+    if level == FROZEN:
+        return True
+    if not entered:
+        return False
+    return level == NO_ENTRY or may_rest_on_absence(profile.plan.segments, segment)
+
+
+def may_rest_on_absence(plan: SegmentsPlan, segment: str) -> bool:
+    """Whether what is on its way might show that an entry was wrong. That is not told by the plan; assume it."""
+    return True
+
+
+def _segment_of(one: Flip) -> str:
+    return one.segment
+
+
+# -------------------------------------------------------------------------------------------------------------- time
+
+
+def settle(task: Task, profile: Profile) -> None:
+    """Bring a profile up to the clock: what time alone has changed, in order. The actor must be put afterwards."""
+    actor = profile.actor
+    if actor.generation != task.generation:
+        _change_generation(task, profile)
+    if not actor.published:
+        actor.settled = task.clock
+        return
+    if profile.deadline > task.clock:
+        return
+    expires = profile.joined.last_received + task.expire_after_ms if profile.pseudonymous else FOREVER
+    held = actor.hold_until if actor.held and actor.hold_until > actor.settled else FOREVER
+    if held <= task.clock and held < expires:
+        _timers(task, profile, held)
+        moment = Moment("merge", held)
+        say_memberships(task, profile, compare(task, profile, moment, held), moment)
+    if expires <= task.clock:
+        _timers(task, profile, expires)
+        _expire(task, profile, expires)
+    else:
+        _timers(task, profile, task.clock)
+    actor.settled = task.clock
+    task.set_deadline(profile)
+
+
+def _timers(task: Task, profile: Profile, until: int) -> None:
+    standing = profile.standing
+    assert standing is not None
+    while True:
+        computed_at = profile.computed_deadline or FOREVER
+        at = min(standing.deadline or FOREVER, computed_at)
+        if at > until:
+            return
+        moment = Moment("timer", at)
+        added: dict[str, Any] = {}
+        removed: dict[str, list[str]] = {}
+        if computed_at == at:
+            compute(task, profile, at, added, removed)
+        for _, flips in profile.plan.segments.settle(standing, profile, at):
+            publish.memberships_changed(profile, flip(task, profile, flips, moment, at), added, removed)
+        if added or removed:
+            publish.profile_change(task, profile, "updated", moment, added, removed)
+            publish.publish(task, profile)
+
+
+def compute(task: Task, profile: Profile, now: int, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
+    """Compute the computed traits as of `now`, and put what changed of them into a profile change."""
+    before = profile.computed
+    task.compute(profile, now)
+    after = profile.computed
+    changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
+    if changed:
+        added["computed"] = changed
+    gone = sorted(name for name in before if name not in after)
+    if gone:
+        removed["computed"] = gone
+
+
+def say_memberships(task: Task, profile: Profile, segments: Sequence[str], moment: Moment) -> None:
+    """Say which memberships have just changed, if any."""
+    if segments:
+        added: dict[str, Any] = {}
+        removed: dict[str, list[str]] = {}
+        publish.memberships_changed(profile, segments, added, removed)
+        publish.profile_change(task, profile, "updated", moment, added, removed)
+        publish.publish(task, profile)
+
+
+def _expire(task: Task, profile: Profile, at: int) -> None:
+    """Nothing was received for long of somebody who is known by pseudonyms only: forget it, but for the counters."""
+    actor = profile.actor
+    end(task, profile, "expired", Moment("expired", at))
+    actor.left = []
+    if not actor.name or actor.name == actor.identifier:
+        publish.no_pointer(task, actor.identifier)
+        actor.announced = False
+    names = live(profile.group, actor) if profile.group is not None else (actor.identifier,)
+    for name in names:
+        task.count("expired", events_in(task.part(profile.key, actor, name)))
+        task.put_part(profile.key, actor, name, None)
+    task.rejoin(profile)
+
+
+def _change_generation(task: Task, profile: Profile) -> None:
+    """The definitions have changed since this profile was evaluated: settle under the old, then take the difference."""
+    actor = profile.actor
+    if actor.published:
+        switched = task.meta.switched
+        if actor.wake and actor.wake <= switched:
+            _timers(task, profile, switched)
+        before = publish.document(profile)
+    actor.generation = task.generation
+    profile.plan = task.plan
+    _drop_old_leaves(task, profile)
+    task.rejoin(profile)
+    if not actor.published:
+        return
+    task.judge(profile, task.clock)
+    known = profile.plan.segments.segments
+    for segment in sorted(segment for segment, pair in actor.pairs.items() if pair.member and segment not in known):
+        publish.segment_change(task, profile, segment, False, Moment("definition", task.clock))
+    moment = Moment("backfill", task.clock)
+    compare(task, profile, moment)
+    say_difference(task, profile, before, moment)
+    actor.settled = task.clock
+    task.set_deadline(profile)
+
+
+def _drop_old_leaves(task: Task, profile: Profile) -> None:
+    """Leaf states that no rule rests on any more go from every fragment."""
+    key, actor = profile.key, profile.actor
+    known = task.folding(task.generation, task.meta.newest).leaves
+    names = list(profile.group.present) if profile.group is not None else [actor.identifier]
+    for name in names:
+        part = task.part(key, actor, name)
+        if part is not None:
+            old = [leaf_id for leaf_id in part.leaves if leaf_id not in known]
+            for leaf_id in old:
+                del part.leaves[leaf_id]
+            if old:
+                task.put_part(key, actor, name, part)

@@ -1,0 +1,209 @@
+"""What the world is told: changes of segments and of profiles, one record per cause, and the documents they fold to."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pipeline.profile import build, contents
+from pipeline.records import (
+    Cause,
+    Delivery,
+    IdentityPointer,
+    Membership,
+    ProfileChange,
+    ProfileDocument,
+    SegmentChange,
+    SegmentMember,
+    encode,
+)
+from pipeline.unify.actor import Actor, Pair
+from pipeline.unify.task import Profile, Task
+
+PERSON = "person"
+NO_CAUSE = Cause()
+# A person who was a member before a merge goes on being one, also if their parts take a moment to arrive.
+CONTINUES_WITHIN_MS = 300_000
+_CAUSES = frozenset(("event", "timer", "merge", "split", "consent", "backfill", "definition", "expired", "erase"))
+
+
+class Moment:
+    """Why and when something changes: `at` in event time (None: the clock), what caused it, and where it stood."""
+
+    __slots__ = ("at", "cause", "evidence", "position")
+
+    def __init__(self, cause: str, at: int, evidence: Cause = NO_CAUSE, position: str = "") -> None:
+        self.cause: Any = cause if cause in _CAUSES else "merge"
+        self.at = at
+        self.evidence = evidence
+        self.position = position
+
+
+def document(profile: Profile) -> ProfileDocument:
+    """The profile as it is shown now."""
+    return build(
+        profile.profile_id,
+        PERSON,
+        profile.identifiers,
+        profile.identifiers_total,
+        profile.joined,
+        {
+            segment: Membership(pair.at, pair.sequence, pair.version)
+            for segment, pair in profile.actor.pairs.items()
+            if pair.member
+        },
+        profile.computed,
+    )
+
+
+def publish(task: Task, profile: Profile) -> None:
+    """The profile's document is to be written when the batch ends."""
+    task.dirty[profile.key] = profile
+
+
+def write_documents(task: Task) -> None:
+    """Write the documents of the batch's changed profiles."""
+    for profile in task.dirty.values():
+        task.out.upsert("profiles", profile.profile_key, encode(document(profile)))
+    task.dirty.clear()
+
+
+def unpublish(task: Task, profile: Profile) -> None:
+    """The profile is no more."""
+    task.dirty.pop(profile.key, None)
+    task.out.upsert("profiles", profile.profile_key, None)
+
+
+def pointer(task: Task, key: str, profile_id: str, epoch: int, retired: bool = False) -> None:
+    """Say where an identifier or a retired profile_id leads."""
+    task.out.upsert("identities", key.encode(), encode(IdentityPointer(profile_id, max(epoch, 0), retired)))
+
+
+def no_pointer(task: Task, key: str) -> None:
+    """An identifier or a retired profile_id leads nowhere any more."""
+    task.out.upsert("identities", key.encode(), None)
+
+
+def segment_change(
+    task: Task,
+    profile: Profile,
+    segment: str,
+    entered: bool,
+    moment: Moment,
+    approximate: bool = False,
+    moved_to: str | None = None,
+) -> bool:
+    """Enter or leave a segment, unless that is how it is already. Gives whether anything changed."""
+    actor = profile.actor
+    pair = actor.pairs.get(segment)
+    if pair is None:
+        pair = actor.pairs[segment] = Pair(False, 0, 0, 0)
+    if pair.member is entered:
+        return False
+    rule = profile.plan.segments.segments.get(segment)
+    late = moment.cause == "event" and moment.at < pair.at
+    pair.member = entered
+    pair.at = max(moment.at, pair.at)
+    pair.sequence += 1
+    if rule is not None:
+        pair.version = rule.version
+    change = SegmentChange(
+        profile_id=profile.profile_id,
+        entity=PERSON,
+        segment=segment,
+        version=pair.version,
+        change="entered" if entered else "exited",
+        at=pair.at,
+        decided_at=task.clock,
+        sequence=pair.sequence,
+        cause=moment.cause,
+        evidence=moment.evidence,
+        late=late,
+        identifiers=profile.identifiers,
+        continues=_continued(actor, segment, task.clock) if entered and actor.inherited else [],
+        approximate=approximate,
+        moved_to=moved_to,
+    )
+    task.out.log("segment-changes", profile.profile_key, encode(change))
+    member = SegmentMember(segment, profile.profile_id, PERSON, pair.version, pair.at, pair.sequence)
+    member_key = f"{segment}/{profile.profile_id}".encode()
+    task.out.upsert("segment-members", member_key, encode(member) if entered else None)
+    _deliver(task, profile.plan.activation.for_segment_change(change, _shown(profile)))
+    return True
+
+
+def profile_change(
+    task: Task,
+    profile: Profile,
+    change: Any,
+    moment: Moment,
+    added: dict[str, Any],
+    removed: dict[str, list[str]],
+    into: str | None = None,
+    origin: str | None = None,
+) -> None:
+    """Say what changed of a profile."""
+    record = ProfileChange(
+        profile_id=profile.profile_id,
+        entity=PERSON,
+        change=change,
+        at=moment.at,
+        decided_at=task.clock,
+        cause=moment.cause,
+        evidence=moment.evidence,
+        set=added,
+        unset=removed,
+        into=into,
+        origin=origin,
+    )
+    task.out.log("profile-changes", profile.profile_key, encode(record))
+    activation = profile.plan.activation
+    if activation.wants_profile_changes:
+        _deliver(task, activation.for_profile_change(record, _shown(profile), moment.position))
+
+
+def memberships_changed(
+    profile: Profile, segments: Sequence[str], added: dict[str, Any], removed: dict[str, list[str]]
+) -> None:
+    """Put the present state of these memberships into a profile change."""
+    entered: dict[str, Membership] = {}
+    left: list[str] = []
+    for segment in segments:
+        pair = profile.actor.pairs[segment]
+        if pair.member:
+            entered[segment] = Membership(pair.at, pair.sequence, pair.version)
+        else:
+            left.append(segment)
+    if entered:
+        added["segments"] = entered
+    if left:
+        removed["segments"] = left
+
+
+def begin(task: Task, profile: Profile, change: str, moment: Moment, origin: str | None) -> None:
+    """A profile begins, with everything that is known of it by now."""
+    profile_change(task, profile, change, moment, contents(document(profile)), {}, origin=origin)
+    publish(task, profile)
+
+
+def deliver_event(task: Task, profile: Profile, event: Any) -> None:
+    """Hand an event to the destinations that take events."""
+    activation = profile.plan.activation
+    _deliver(
+        task,
+        activation.for_event(event, profile.profile_id, profile.identifiers, task.clock, _shown(profile)),
+    )
+
+
+def _continued(actor: Actor, segment: str, clock: int) -> list[str]:
+    inherited = actor.inherited.pop(segment, None)
+    if inherited is None or clock - inherited[0] > CONTINUES_WITHIN_MS:
+        return []
+    return sorted(inherited[1])
+
+
+def _shown(profile: Profile) -> Callable[[], ProfileDocument | None]:
+    return lambda: document(profile)
+
+
+def _deliver(task: Task, deliveries: Iterable[Delivery]) -> None:
+    for delivery in deliveries:
+        task.out.log(f"deliveries.{delivery.destination}", delivery.profile_id.encode(), encode(delivery))

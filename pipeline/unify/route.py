@@ -1,0 +1,155 @@
+"""The route: it decides what is a duplicate, tells new evidence, and sends each event to whoever holds its fragment."""
+
+from pipeline.profile import events_in
+from pipeline.records import Assign, Erase, Event, Forward, Recall, encode
+from pipeline.runtime.ports import Record
+from pipeline.unify import dedup, evidence, holder, publish
+from pipeline.unify.actor import VERSION, Actor, Group
+from pipeline.unify.publish import Moment
+from pipeline.unify.task import Task
+
+
+def on_event(task: Task, record: Record, event: Event) -> None:
+    """An event at the actor of its strongest identifier."""
+    task.see(event.received)
+    if event.time > event.received:
+        event.time = event.received
+    state = task.state
+    identifier = event.identifiers[0]
+    key = b"a" + record.key if record.key is not None else task.actor_key(identifier)
+    actor: Actor | None = state.get(key)
+    if actor is None:
+        actor = Actor(VERSION, identifier, generation=task.generation)
+    message_hash = holder.hash_of(event.message_id)
+    number = int.from_bytes(message_hash, "big")
+    if dedup.is_duplicate(state, task.message_index, key, actor, number, event.received):
+        task.count("duplicates")
+        return
+    if len(event.identifiers) > 1:
+        evidence.send(task, key, actor, event)
+    if not actor.announced:
+        actor.announced = True
+        _point(task, actor)
+    generation = task.meta.marked
+    position = (record.partition, record.offset)
+    if actor.name and actor.name != identifier:
+        task.put(key, actor)
+        forward = Forward(
+            to=actor.name,
+            fragment=identifier,
+            event=event,
+            position=position,
+            generation=generation,
+            clock=task.clock,
+            birth=actor.erased,
+            epoch=actor.epoch,
+        )
+        task.out.log("links", task.keys.actor(actor.name), encode(forward))
+    else:
+        assert record.value is not None
+        holder.take_event(
+            task, key, actor, identifier, event, record.value, message_hash, position, generation, actor.epoch
+        )
+
+
+def on_assign(task: Task, message: Assign) -> None:
+    """The identity stage has decided whose this identifier is."""
+    identifier = message.identifier
+    key = task.actor_key(identifier)
+    actor = task.actor(key, identifier)
+    if message.epoch <= actor.epoch:
+        task.count("stale_assigns")
+        return
+    former = actor.name or identifier
+    profile = task.profile(key, actor)
+    holder.settle(task, profile)
+    actor.name, actor.epoch, actor.name_erased = message.name, message.epoch, message.name_erased
+    actor.announced = True
+    _point(task, actor)
+    if former != message.name:
+        _recall(task, actor, former, message.name, message.reason)
+    moment = Moment(message.reason, task.clock)
+    own_id = profile.profile_id
+    if message.name == identifier:
+        if actor.retired:
+            publish.no_pointer(task, own_id)
+            actor.retired = False
+        if actor.published:
+            holder.say_memberships(task, profile, holder.compare(task, profile, moment), moment)
+        else:
+            holder.begin(task, profile, moment)
+    else:
+        if actor.retired:
+            publish.pointer(task, own_id, task.profile_id(actor.name, actor.name_erased), actor.epoch, retired=True)
+        holder.end_if_elsewhere(task, profile, moment)
+    task.set_deadline(profile)
+    task.put(key, actor)
+
+
+def on_erase(task: Task, message: Erase) -> None:
+    """Whatever this actor knew before is gone, as a route and as a holder."""
+    identifier = message.identifier
+    key = task.actor_key(identifier)
+    actor = task.actor(key, identifier)
+    if message.epoch <= actor.erased:
+        task.count("stale_erasures")
+        return
+    profile = task.profile(key, actor)
+    holder.settle(task, profile)
+    moment = Moment("erase", task.clock)
+    if actor.published:
+        holder.end(task, profile, "erased", moment)
+    if actor.retired:
+        publish.no_pointer(task, profile.profile_id)
+    publish.no_pointer(task, identifier)
+    former = actor.name or identifier
+    group = task.group(key, actor)
+    lost = events_in(actor.own)
+    if lost:
+        task.count("erased", lost)
+    dedup.forget_all(task.state, task.message_index, key, actor)
+    evidence.forget_all(task, key, actor)
+    fresh = Actor(
+        VERSION,
+        identifier,
+        erased=message.epoch,
+        epoch=message.epoch,
+        generation=task.generation,
+        settled=task.clock,
+        wake=actor.wake,
+    )
+    if group is not None:
+        # What is still here of others either was erased too or has been given to another: its route will say which.
+        kept = Group(present=dict(group.present), given=dict(group.given), births=group.births)
+        kept.present[identifier] = (True, message.epoch)
+        kept.given.pop(identifier, None)
+        fresh.spilled = actor.spilled
+        if not fresh.spilled:
+            fresh.group = kept
+        task.put_group(key, fresh, kept)
+    if former != identifier:
+        _recall(task, fresh, former, "", "erase")
+    task.drop(key)
+    task.put(key, fresh)
+
+
+def _recall(task: Task, actor: Actor, holder_name: str, to: str, reason: str) -> None:
+    recall = Recall(
+        holder=holder_name,
+        fragment=actor.identifier,
+        to=to,
+        epoch=actor.epoch,
+        reason=reason,
+        clock=task.clock,
+        birth=actor.erased,
+        to_erased=actor.name_erased,
+    )
+    task.out.log("links", task.keys.actor(holder_name), encode(recall))
+
+
+def _point(task: Task, actor: Actor) -> None:
+    if actor.name and actor.name != actor.identifier:
+        profile_id = task.profile_id(actor.name, actor.name_erased)
+    else:
+        profile_id = task.profile_id(actor.identifier, actor.erased)
+    publish.pointer(task, actor.identifier, profile_id, actor.epoch)

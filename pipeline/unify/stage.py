@@ -1,0 +1,160 @@
+"""The unify stage: from a record to the actor it is for.
+
+    record              from     does
+    Event               events   route: deduplicate, tell evidence, fold here or forward
+    Forward             links    holder: fold
+    Assign              links    route: point to another holder, recall the fragment from the former
+    Recall, Absorb      links    holder: give a fragment away, take one in or pass it on
+    Forget              links    route: evidence that was unlinked
+    Erase               links    both parts
+    Tick                links    time alone
+    Marker, Ready       events   another generation of the definitions; Sweep (links) takes every profile along
+    CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
+"""
+
+from typing import Any
+
+from pipeline.identifiers import Keys
+from pipeline.plans import Plans
+from pipeline.records import (
+    Absorb,
+    Assign,
+    CaughtUp,
+    Erase,
+    Event,
+    Forget,
+    Forward,
+    Marker,
+    Ready,
+    Recall,
+    Sweep,
+    Tick,
+    decode_events_record,
+    decode_links_record,
+    encode,
+)
+from pipeline.runtime.ports import Outputs, Record, State
+from pipeline.unify import actor as kept
+from pipeline.unify import evidence, generations, holder, publish, route, transfer
+from pipeline.unify.task import Task
+
+DAY_MS = 86_400_000
+PROFILES_PER_TICK = 1_000
+CAUGHT_UP_FOR_MS = 5_000
+
+
+class UnifyStage:
+    """`events` and `links` of one partition in; profiles, segment changes and deliveries out.
+
+    `plans` gives the plan of a generation and waits until its definitions are there. `expire_after_days`: profiles that
+    are known by pseudonyms only end so long after they last received anything.
+    """
+
+    def __init__(self, partition: int, keys: Keys, plans: Plans, expire_after_days: int = 90) -> None:
+        self._task = Task(partition, keys, plans, expire_after_days * DAY_MS)
+
+    def step(self, record: Record, state: State, out: Outputs) -> None:
+        """Consume one record."""
+        task = self._task
+        task.enter(state, out)
+        if record.value is None:
+            raise ValueError(f"{record.topic}/{record.partition}/{record.offset} has no value")
+        if record.topic == "events":
+            message = decode_events_record(record.value)
+            if type(message) is Event:
+                received = message.received
+                if received > task.meta.received:
+                    task.change_meta().received = received
+                route.on_event(task, record, message)
+            else:
+                self._mark(message)
+        else:
+            self._link(decode_links_record(record.value))
+
+    def _mark(self, message: Any) -> None:
+        task = self._task
+        meta = task.change_meta()
+        meta.received = max(meta.received, message.received)
+        if type(message) is CaughtUp:
+            task.see(message.received)
+            meta.caught_up = message.received
+        elif type(message) is Marker:
+            generations.on_marker(task, message)
+        elif type(message) is Ready:
+            generations.on_ready(task, message)
+
+    def _link(self, message: Any) -> None:
+        task = self._task
+        task.see(message.clock)
+        kind = type(message)
+        if kind is Forward:
+            transfer.on_forward(task, message)
+        elif kind is Assign:
+            route.on_assign(task, message)
+        elif kind is Recall:
+            transfer.on_recall(task, message)
+        elif kind is Absorb:
+            transfer.on_absorb(task, message)
+        elif kind is Tick:
+            self._tick(message)
+        elif kind is Forget:
+            evidence.forget(task, message, task.actor_key(message.route))
+        elif kind is Erase:
+            route.on_erase(task, message)
+        elif kind is Sweep:
+            generations.on_sweep(task, message)
+
+    def _tick(self, message: Tick) -> None:
+        """Settle what is due, a bounded number of profiles at a time, so that live records come between."""
+        task = self._task
+        state = task.state
+        for _, key in state.due(task.clock, PROFILES_PER_TICK):
+            actor = state.get(key)
+            assert isinstance(actor, kept.Actor)
+            profile = task.profile(key, actor)
+            holder.settle(task, profile)
+            task.set_deadline(profile)
+            task.put(key, actor)
+        first = state.first_wake()
+        if first is not None and first <= task.clock:
+            task.out.log("links", None, encode(Tick(clock=task.clock)), task.partition)
+        elif task.meta.tick:
+            task.change_meta().tick = 0
+
+    def finish(self, state: State, out: Outputs) -> None:
+        """End a micro-batch: write the documents of what changed, and keep the clock."""
+        self._task.enter(state, out)
+        publish.write_documents(self._task)
+        self._task.put_meta()
+
+    def wake(self, state: State, out: Outputs, now_ms: int) -> None:
+        """Write a tick if a deadline is due: by the wall clock only while ingest says that nothing older is still on
+        its way, else by what has been received."""
+        task = self._task
+        task.enter(state, out)
+        if task.meta.tick:
+            return
+        first = state.first_wake()
+        if first is None:
+            return
+        meta = task.meta
+        clock = meta.received
+        if meta.caught_up and now_ms - meta.caught_up <= CAUGHT_UP_FOR_MS:
+            clock = max(clock, now_ms)
+        if first > clock:
+            return
+        task.change_meta().tick = clock
+        out.log("links", None, encode(Tick(clock=clock)), task.partition)
+        task.put_meta()
+
+    def forget(self) -> None:
+        """Drop every cache."""
+        self._task.forget()
+
+    def encode(self, key: bytes, value: Any) -> bytes:
+        """The stored form of a value."""
+        return kept.encode(key, value)
+
+    def decode(self, key: bytes, data: bytes) -> Any:
+        """The value of a stored form."""
+        return kept.decode(key, data)

@@ -1,0 +1,323 @@
+"""One task's memory while it works: the batch's state and outputs, its clock, and the profiles it has at hand.
+
+Nothing here outlives a crash but what is in the state. The profiles at hand are a cache: each can be made again from
+the state, and is then equal to what it was.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from pipeline.identifiers import Keys, split_identifier
+from pipeline.plans import GenerationPlan, Plans
+from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join_all
+from pipeline.records import Event, IdentifierPair
+from pipeline.runtime.ports import Outputs, State
+from pipeline.segments import SegmentsPlan, Standing
+from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Meta
+
+PSEUDONYMOUS = ("device_id", "anonymous_id")
+_CACHED_PROFILES = 50_000
+
+
+class Profile:
+    """A holder's profile at hand. It is also the `facts` that rules are judged on.
+
+    `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
+    is None until the profile is published. `deadline`: nothing changes before it without a message.
+    """
+
+    __slots__ = (
+        "actor",
+        "awaiting",
+        "computed",
+        "computed_deadline",
+        "consents",
+        "deadline",
+        "group",
+        "identifiers",
+        "identifiers_total",
+        "joined",
+        "key",
+        "leaves",
+        "plan",
+        "profile_id",
+        "profile_key",
+        "pseudonymous",
+        "standing",
+        "totals",
+        "traits",
+    )
+
+    def __init__(self, key: bytes, actor: Actor, group: Group | None, plan: GenerationPlan, profile_id: str) -> None:
+        self.key = key
+        self.actor = actor
+        self.group = group
+        self.plan = plan
+        self.profile_id = profile_id
+        self.profile_key = profile_id.encode()
+        self.standing: Standing | None = None
+        self.computed: dict[str, Any] = {}
+        self.computed_deadline = 0
+        self.deadline = 0
+        self.identifiers: list[IdentifierPair] = []
+        self.identifiers_total = 0
+        self.pseudonymous = False
+        self.awaiting = 0
+
+    def holds(self, joined: Fragment) -> None:
+        """Show the rules this join."""
+        self.joined = joined
+        self.leaves = joined.leaves
+        self.traits = joined.traits
+        self.consents = joined.consents
+        self.totals = joined.totals
+
+
+class Task:
+    """What the functions of this room share. `state` and `out` are those of the step at hand."""
+
+    def __init__(self, partition: int, keys: Keys, plans: Plans, expire_after_ms: int) -> None:
+        self.partition = partition
+        self.keys = keys
+        self.plans = plans
+        self.expire_after_ms = expire_after_ms
+        self.state: State
+        self.out: Outputs
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop everything that is not in the state."""
+        self._meta: Meta | None = None
+        self._meta_changed = False
+        self.clock = 0
+        self.generation = 0
+        self.plan: GenerationPlan
+        self.profiles: dict[bytes, Profile] = {}
+        self.dirty: dict[bytes, Profile] = {}
+        self.message_index: dict[bytes, dict[int, int]] = {}
+        self._folding: dict[tuple[int, int], SegmentsPlan] = {}
+
+    def enter(self, state: State, out: Outputs) -> None:
+        """Begin a step."""
+        self.state = state
+        self.out = out
+        if self._meta is None:
+            stored = state.get(META_KEY)
+            # A copy: the stored object may be changed only in a step that also puts it.
+            self._meta = msgspec.structs.replace(stored, counts=dict(stored.counts)) if stored is not None else Meta()
+            self.clock = self._meta.clock
+            self.use_generation(self._meta.generation)
+
+    @property
+    def meta(self) -> Meta:
+        """The task as a whole; to be read only. Its clock is brought up to date when a batch ends."""
+        assert self._meta is not None
+        return self._meta
+
+    def change_meta(self) -> Meta:
+        """The task as a whole, to be changed."""
+        assert self._meta is not None
+        self._meta_changed = True
+        return self._meta
+
+    def use_generation(self, generation: int) -> None:
+        """Evaluate under this generation from now on."""
+        self.generation = generation
+        self.plan = self.plans(generation)
+        self.computed_leaves = frozenset(one.leaf for one in self.plan.segments.computed_traits.values())
+
+    def folding(self, generation: int, newest: int) -> SegmentsPlan:
+        """The segments of `generation`, folding and joining also the leaves of all later ones up to `newest`."""
+        if newest <= generation:
+            return self.plan.segments if generation == self.generation else self.plans(generation).segments
+        found = self._folding.get((generation, newest))
+        if found is None:
+            found = self.plans(generation).segments
+            for later in range(generation + 1, newest + 1):
+                found = found.with_leaves_of(self.plans(later).segments)
+            self._folding[generation, newest] = found
+        return found
+
+    def see_generation(self, generation: int) -> None:
+        """Leaves of this generation may be among those that have come here."""
+        if generation > self.meta.newest:
+            self.change_meta().newest = generation
+
+    def fold_leaves(self, leaves: dict[str, Any], event: Event, generation: int) -> tuple[str, ...]:
+        """Fold an event into leaf states: those evaluated now and those of the generation it belongs to. What was
+        there before the marker of a later one is that one's history, and is folded by its backfill."""
+        if generation == self.generation:
+            return self.plan.segments.fold(leaves, event)
+        return self.folding(min(generation, self.generation), generation).fold(leaves, event)
+
+    def see(self, clock: int) -> None:
+        """Time has come to `clock` at least."""
+        if clock > self.clock:
+            self.clock = clock
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count what is neither in a profile nor an error."""
+        counts = self.change_meta().counts
+        counts[what] = counts.get(what, 0) + number
+
+    def put_meta(self) -> None:
+        """Keep the task as a whole, if it has changed."""
+        meta = self.meta
+        if self._meta_changed or meta.clock != self.clock:
+            meta.clock = self.clock
+            self.state.put(META_KEY, msgspec.structs.replace(meta, counts=dict(meta.counts)))
+            self._meta_changed = False
+
+    # -------------------------------------------------------------------------------------------------------- actors
+
+    def actor_key(self, identifier: str) -> bytes:
+        """Where the actor of an identifier is kept."""
+        return b"a" + self.keys.actor(identifier)
+
+    def actor(self, key: bytes, identifier: str) -> Actor:
+        """The actor kept under `key`; a new one if there is none."""
+        found: Actor | None = self.state.get(key)
+        return found if found is not None else Actor(VERSION, identifier, generation=self.generation)
+
+    def put(self, key: bytes, actor: Actor) -> None:
+        """Keep an actor."""
+        self.state.put(key, actor, actor.wake)
+
+    def group(self, key: bytes, actor: Actor) -> Group | None:
+        """The actor's group, to be read only."""
+        if actor.spilled:
+            found: Group | None = self.state.get(b"h" + key[1:])
+            return found
+        return actor.group
+
+    def group_to_change(self, key: bytes, actor: Actor) -> Group:
+        """The actor's group, made if there is none. Both must be put with `put_group` afterwards."""
+        found = self.group(key, actor)
+        if found is None:
+            found = actor.group = Group(present={actor.identifier: (True, actor.epoch if actor.erased else -1)})
+        return found
+
+    def put_group(self, key: bytes, actor: Actor, group: Group) -> None:
+        """Keep a changed group, beside its actor once it has outgrown it."""
+        if not actor.spilled and len(group.present) + len(group.given) + len(group.births) > GROUP_INLINE:
+            actor.spilled, actor.group = True, None
+        if actor.spilled:
+            self.state.put(b"h" + key[1:], group)
+        self.put(key, actor)
+
+    def part_key(self, key: bytes, fragment: str) -> bytes:
+        """Where a holder keeps another identifier's fragment."""
+        return b"f" + key[1:] + self.keys.actor(fragment)
+
+    def part(self, key: bytes, actor: Actor, fragment: str) -> Fragment | None:
+        """What a holder has of a fragment."""
+        if fragment == actor.identifier:
+            return actor.own
+        found: Fragment | None = self.state.get(self.part_key(key, fragment))
+        return found
+
+    def put_part(self, key: bytes, actor: Actor, fragment: str, part: Fragment | None) -> None:
+        """Keep a fragment (None: nothing) at its holder; the actor itself must be put too."""
+        if fragment == actor.identifier:
+            actor.own = part
+        elif part is None:
+            self.state.delete(self.part_key(key, fragment))
+        else:
+            self.state.put(self.part_key(key, fragment), part)
+
+    # ------------------------------------------------------------------------------------------------------ profiles
+
+    def profile_id(self, identifier: str, erased: int) -> str:
+        """The profile_id of the profile an identifier names."""
+        return self.keys.profile_id(identifier, erased)
+
+    def profile(self, key: bytes, actor: Actor) -> Profile:
+        """The profile of a holder, from the cache or made anew, standing as it stood when last settled."""
+        found = self.profiles.get(key)
+        if found is not None and found.actor is actor:
+            return found
+        plan = self.plan if actor.generation == self.generation else self.plans(actor.generation)
+        profile = Profile(key, actor, self.group(key, actor), plan, self.profile_id(actor.identifier, actor.erased))
+        self.rejoin(profile)
+        if actor.published:
+            self.judge(profile, actor.settled)
+            self.set_deadline(profile)
+        else:
+            profile.deadline = FOREVER
+        if len(self.profiles) >= _CACHED_PROFILES:
+            del self.profiles[next(iter(self.profiles))]
+        self.profiles[key] = profile
+        return profile
+
+    def rejoin(self, profile: Profile) -> None:
+        """Join what is here now, and list whose it is."""
+        actor, group = profile.actor, profile.group
+        self.list_identifiers(profile)
+        if group is None:
+            profile.holds(actor.own if actor.own is not None else Fragment())
+        else:
+            parts = (self.part(profile.key, actor, name) for name in live(group, actor))
+            join_leaves = self.folding(actor.generation, self.meta.newest).join
+            profile.holds(join_all((part for part in parts if part is not None), join_leaves))
+
+    def judge(self, profile: Profile, now_ms: int) -> Standing:
+        """Judge a profile from scratch, as of `now_ms`."""
+        plan = profile.plan.segments
+        profile.standing = plan.begin(profile, now_ms)
+        self.compute(profile, now_ms)
+        return profile.standing
+
+    def compute(self, profile: Profile, now_ms: int) -> None:
+        """Compute the profile's computed traits as of `now_ms`."""
+        plan = profile.plan.segments
+        if plan.computed_traits:
+            profile.computed = plan.computed(profile, now_ms)
+            profile.computed_deadline = plan.computed_deadline(profile, now_ms)
+        elif profile.computed:
+            profile.computed, profile.computed_deadline = {}, 0
+
+    def list_identifiers(self, profile: Profile) -> None:
+        """List the identifiers of the profile, strongest first, and how much of them is on its way."""
+        actor, group = profile.actor, profile.group
+        if group is None:
+            names = [actor.identifier]
+            profile.awaiting = 0
+        else:
+            names = sorted(live(group, actor), key=profile.plan.identity.order)
+            profile.awaiting = sum(1 for name in names if not group.present[name][0])
+        profile.identifiers = [IdentifierPair(*split_identifier(name)) for name in names[:SHOWN_IDENTIFIERS]]
+        profile.identifiers_total = len(names)
+        profile.pseudonymous = all(name.startswith(PSEUDONYMOUS_PREFIXES) for name in names)
+
+    def set_deadline(self, profile: Profile) -> None:
+        """After an evaluation: when the profile is to be looked at again, in the time index too. The index may be
+        early, never late, so that it need not move with every event. The actor must be put afterwards."""
+        actor = profile.actor
+        deadline = FOREVER
+        if profile.standing is not None:
+            deadline = profile.standing.deadline or FOREVER
+            if profile.computed_deadline:
+                deadline = min(deadline, profile.computed_deadline)
+            if profile.pseudonymous:
+                deadline = min(deadline, profile.joined.last_received + self.expire_after_ms)
+            if actor.held and actor.hold_until > self.clock:
+                deadline = min(deadline, actor.hold_until)
+        profile.deadline = deadline
+        if deadline < actor.wake or actor.wake <= self.clock:
+            actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
+
+    def drop(self, key: bytes) -> None:
+        """What is at hand of this profile is no longer so."""
+        self.profiles.pop(key, None)
+
+
+PSEUDONYMOUS_PREFIXES = tuple(f"{namespace}:" for namespace in PSEUDONYMOUS)
+
+
+def live(group: Group, actor: Actor) -> Iterable[str]:
+    """The fragments that make the profile: what came before the person was erased only waits to be called back."""
+    if not actor.erased:
+        return list(group.present)
+    return [name for name, (_, epoch) in group.present.items() if epoch >= actor.erased]

@@ -1,0 +1,198 @@
+"""Fragments that move from one holder to another, and events on their one hop.
+
+Every message about a fragment carries the epoch of the decision behind it; a holder that gave the fragment away under
+a later one passes on what still comes. So a fragment ends where the last decision says, in whatever order messages of
+different senders arrive.
+"""
+
+from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, join, pieces
+from pipeline.records import Absorb, Forward, Recall, encode
+from pipeline.unify import holder, publish
+from pipeline.unify.actor import Actor, Group
+from pipeline.unify.publish import Moment
+from pipeline.unify.task import Profile, Task
+
+# Bytes are base64 in JSON: this is about 500 kB of it.
+PIECE_BYTES = 370_000
+# Fragments of a profile that is being merged come one by one. What rests on an absence waits for the last of them, or
+# for so long.
+HOLD_MS = 2_000
+
+
+def on_forward(task: Task, message: Forward) -> None:
+    """An event for a fragment that is, or will be, here."""
+    key = task.actor_key(message.to)
+    actor = task.actor(key, message.to)
+    if message.birth < _birth(task, key, actor, message.fragment):
+        task.count("erased")
+        return
+    task.see_generation(message.generation)
+    event = message.event
+    if event.time > event.received:
+        event.time = event.received
+    holder.take_event(
+        task,
+        key,
+        actor,
+        message.fragment,
+        event,
+        encode(event),
+        holder.hash_of(event.message_id),
+        message.position,
+        message.generation,
+        message.epoch,
+    )
+
+
+def on_recall(task: Task, message: Recall) -> None:
+    """Give a fragment away: what is here of it, and what still comes."""
+    key = task.actor_key(message.holder)
+    actor = task.actor(key, message.holder)
+    name = message.fragment
+    if message.birth < _birth(task, key, actor, name):
+        task.count("erased_recalls")
+        return
+    profile = task.profile(key, actor)
+    holder.settle(task, profile)
+    before = publish.document(profile) if actor.published else None
+    part = task.part(key, actor, name)
+    group = task.group_to_change(key, actor)
+    profile.group = group
+    complete, _ = group.present.pop(name, (False, 0))
+    group.given[name] = (message.to, message.epoch)
+    if part is not None:
+        task.put_part(key, actor, name, None)
+    if not message.to:
+        group.births[name] = message.birth
+        task.count("erased", events_in(part))
+    else:
+        _send(task, profile, message, part, complete)
+    task.put_group(key, actor, group)
+
+    moment = Moment(message.reason, task.clock)
+    holder.end_if_elsewhere(task, profile, moment)
+    if is_empty(part) and (actor.published or not is_empty(profile.joined)):
+        task.list_identifiers(profile)
+    else:
+        holder.rejoin(task, profile)
+    if actor.published and before is not None:
+        if message.reason == "merge":
+            actor.hold_until = task.clock + HOLD_MS
+        holder.compare(task, profile, moment)
+        holder.say_difference(task, profile, before, moment)
+    actor.settled = task.clock
+    task.set_deadline(profile)
+    task.put(key, actor)
+
+
+def on_absorb(task: Task, message: Absorb) -> None:
+    """Take a fragment in, or a piece of one, or pass it on to where it went from here."""
+    key = task.actor_key(message.to)
+    actor = task.actor(key, message.to)
+    name = message.fragment
+    birth = _birth(task, key, actor, name)
+    given = None
+    group = task.group(key, actor)
+    if group is not None:
+        given = group.given.get(name)
+    gone = given is not None and given[1] > message.epoch
+    if message.birth < birth or (gone and given is not None and not given[0]):
+        task.count("erased", events_in(decode_fragment(message.state)) if message.state is not None else 0)
+        return
+    if gone and given is not None:
+        message.to, message.epoch = given
+        message.clock = task.clock
+        task.out.log("links", task.keys.actor(message.to), encode(message))
+        return
+
+    task.see_generation(message.generation)
+    profile = task.profile(key, actor)
+    holder.settle(task, profile)
+    before = publish.document(profile) if actor.published else None
+    group = task.group_to_change(key, actor)
+    profile.group = group
+    group.given.pop(name, None)
+    if message.birth > birth and name != actor.identifier:
+        group.births[name] = message.birth
+    there = group.present.get(name)
+    group.present[name] = (
+        message.last or (there is not None and there[0]),
+        max(message.epoch, there[1]) if there is not None else message.epoch,
+    )
+    if message.state is not None:
+        piece = decode_fragment(message.state)
+        part = task.part(key, actor, name)
+        join_leaves = task.folding(task.generation, task.meta.newest).join
+        task.put_part(key, actor, name, piece if part is None else join(part, piece, join_leaves))
+    _inherit(task, actor, message)
+    task.put_group(key, actor, group)
+
+    moment = Moment(message.reason, task.clock)
+    if message.state is not None or there is None:
+        holder.rejoin(task, profile)
+    else:
+        task.list_identifiers(profile)
+    if before is not None:
+        holder.compare(task, profile, moment)
+        holder.say_difference(task, profile, before, moment, message.origin_id)
+    elif message.reason == "split" and message.origin_id:
+        holder.begin(task, profile, moment, "split", message.origin_id)
+    else:
+        holder.begin(task, profile, moment, origin=message.origin_id or None)
+    actor.settled = task.clock
+    task.set_deadline(profile)
+    task.put(key, actor)
+
+
+def _inherit(task: Task, actor: Actor, message: Absorb) -> None:
+    """What the arriving part was a member of it goes on being, and what it was parted from may still be coming."""
+    if message.origin_id:
+        for segment in message.memberships:
+            _, origins = actor.inherited.get(segment, (0, []))
+            if message.origin_id not in origins:
+                origins = [*origins, message.origin_id]
+            actor.inherited[segment] = (task.clock, origins)
+    if message.reason == "merge":
+        if message.alive:
+            actor.hold_until = task.clock + HOLD_MS
+            actor.hold_for = message.origin
+        elif actor.hold_for == message.origin:
+            actor.hold_until = 0
+            actor.hold_for = ""
+
+
+def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, complete: bool) -> None:
+    """Send a fragment, in as many disjoint pieces as it takes; an empty one too, for it brings the identifier."""
+    actor = profile.actor
+    published = actor.published or actor.retired
+    members = sorted(segment for segment, pair in actor.pairs.items() if pair.member) if actor.published else actor.left
+    alive = bool(profile.group.present) if profile.group is not None else False
+    states: list[bytes | None] = [None]
+    if part is not None and not is_empty(part):
+        states = list(pieces(part, PIECE_BYTES))
+    for number, state in enumerate(states, start=1):
+        final = number == len(states)
+        absorb = Absorb(
+            to=message.to,
+            fragment=message.fragment,
+            epoch=message.epoch,
+            reason=message.reason,
+            clock=task.clock,
+            state=state,
+            birth=message.birth,
+            origin=actor.identifier,
+            alive=alive or not final,
+            memberships=members,
+            last=complete and final,
+            origin_id=profile.profile_id if published else "",
+            generation=task.meta.newest,
+        )
+        task.out.log("links", task.keys.actor(message.to), encode(absorb))
+
+
+def _birth(task: Task, key: bytes, actor: Actor, fragment: str) -> int:
+    """The erase epoch of a fragment, as far as this actor knows it."""
+    if fragment == actor.identifier:
+        return actor.erased
+    group: Group | None = task.group(key, actor)
+    return group.births.get(fragment, 0) if group is not None else 0
