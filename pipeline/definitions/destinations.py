@@ -45,9 +45,9 @@ class DeliveryDefinition(BaseModel):
     concurrency: int | None = Field(default=None, ge=1, le=256)
     batch: int | None = Field(default=None, ge=1, le=10_000)
     per_second: float | None = Field(default=None, gt=0)
-    attempts: int = Field(default=12, ge=1, le=_MAX_ATTEMPTS)
+    attempts: int = Field(default=16, ge=1, le=_MAX_ATTEMPTS)
     first_retry: DurationMs = Field(default=1_000, ge=1)
-    longest_retry: DurationMs = Field(default=900_000, ge=1)
+    longest_retry: DurationMs = Field(default=6 * HOUR_MS, ge=1)
 
 
 class DestinationDefinition(BaseModel):

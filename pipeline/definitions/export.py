@@ -17,7 +17,7 @@ class _Dumper(yaml.SafeDumper):
 
     def represent(self, data: Any) -> None:
         # The document itself stands in lines, what is small inside of it in one.
-        node = self.represent_data(data)
+        node: Any = self.represent_data(data)
         node.flow_style = False
         self.serialize(node)
 

@@ -1,0 +1,300 @@
+"""What goes out next: the whole of the deliver role's judgement, without a clock, a thread or a broker.
+
+- Deliveries of one profile go out in their order, one after the other's end. Profiles do not wait for each other.
+- A failed delivery stays at the head of its profile and is tried again after a delay that doubles, with jitter.
+- After its last attempt, or when it is rejected, it is given up: it goes to the dead letters, and the profile goes on.
+- While the circuit is open nothing goes out but probes; a probe before a delivery's time does not count as an
+  attempt. When the circuit closes, everything that waited is due at once.
+- Exactly one of these holds for each delivery that was accepted: open, delivered, given up.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+from connectors import Outcome
+from pipeline.deliver.circuit import Circuit, Limits
+from pipeline.deliver.progress import NOTHING_KNOWN, Note, Progress
+from pipeline.records import Delivery
+from pipeline.runtime.ports import Record
+
+ProfileKey = tuple[int, str]
+"""(partition, profile_id): a profile's deliveries all stand in one partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a destination is served: the connector's nature and what its definition says.
+
+    `keeps_order`: a batch may hold several deliveries of a profile. `max_open` bounds what is held in memory.
+    """
+
+    concurrency: int = 8
+    max_batch: int = 1
+    keeps_order: bool = False
+    attempts: int = 16
+    first_retry_ms: int = 1_000
+    longest_retry_ms: int = 6 * 3_600_000
+    max_open: int = 5_000
+    limits: Limits = field(default_factory=Limits)
+
+
+class Item:
+    """One delivery that lies open."""
+
+    __slots__ = ("attempts", "delivery", "due_ms", "record")
+
+    def __init__(self, record: Record, delivery: Delivery) -> None:
+        self.record = record
+        self.delivery = delivery
+        self.attempts = 0
+        self.due_ms = 0
+
+    @property
+    def profile(self) -> ProfileKey:
+        return self.record.partition, self.delivery.profile_id
+
+
+class Batch(NamedTuple):
+    """What goes to the connector in one call. `early`: a probe before the time of its delivery."""
+
+    items: tuple[Item, ...]
+    early: bool
+    epochs: dict[int, int]
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        return [item.delivery for item in self.items]
+
+
+class GivenUp(NamedTuple):
+    """A delivery for the dead letters: `settle` it when the dead letter is safe."""
+
+    item: Item
+    reason: str
+    detail: str
+    epoch: int
+
+
+class Scheduler:
+    """The deliveries of one destination on this worker."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.circuit = Circuit(policy.limits)
+        self.delivered = 0
+        self.given_up = 0
+        self.repeated = 0
+        self.skipped = 0
+        self._progress: dict[int, Progress] = {}
+        self._notes: dict[int, Note] = {}
+        # A partition that was given away and came back is another one: late answers are told by the epoch.
+        self._epochs: dict[int, int] = {}
+        self._queues: dict[ProfileKey, deque[Item]] = {}
+        self._ready: deque[ProfileKey] = deque()
+        self._delayed: list[tuple[int, int, ProfileKey]] = []
+        self._order = 0
+        self._unsettled: dict[ProfileKey, int] = {}
+        self._out = 0
+
+    # ---- partitions
+
+    def assign(self, partition: int, note: Note = NOTHING_KNOWN) -> None:
+        """Begin with a partition; `note` tells what of it is done already."""
+        self._epochs[partition] = self._epochs.get(partition, 0) + 1
+        self._progress[partition] = Progress()
+        self._notes[partition] = note
+
+    def revoke(self, partition: int) -> None:
+        """Let go of a partition: what lies open there is another worker's now."""
+        self._progress.pop(partition, None)
+        self._notes.pop(partition, None)
+        self._epochs[partition] = self._epochs.get(partition, 0) + 1
+        for profile in [key for key in self._queues if key[0] == partition]:
+            del self._queues[profile]
+        self._ready = deque(profile for profile in self._ready if profile[0] != partition)
+        self._delayed = [entry for entry in self._delayed if entry[2][0] != partition]
+        heapq.heapify(self._delayed)
+        self._unsettled = {profile: n for profile, n in self._unsettled.items() if profile[0] != partition}
+
+    def positions(self) -> dict[int, tuple[int, str]]:
+        """What to commit of each partition: the position, and the note beside it."""
+        found = {partition: progress.position() for partition, progress in self._progress.items()}
+        return {partition: position for partition, position in found.items() if position is not None}
+
+    # ---- in
+
+    @property
+    def open(self) -> int:
+        """How many deliveries lie open."""
+        return sum(progress.open for progress in self._progress.values())
+
+    @property
+    def room(self) -> int:
+        """How many more may be accepted."""
+        return self.policy.max_open - self.open
+
+    def accept(self, record: Record, delivery: Delivery) -> None:
+        """Take on a delivery. One that was done before a restart is passed over."""
+        progress = self._progress[record.partition]
+        progress.begin(record.offset)
+        if self._notes[record.partition].is_done(record.offset):
+            progress.finish(record.offset)
+            self.skipped += 1
+            return
+        item = Item(record, delivery)
+        queue = self._queues.get(item.profile)
+        if queue is None:
+            self._queues[item.profile] = deque((item,))
+            self._ready.append(item.profile)
+        else:
+            queue.append(item)
+
+    def refuse(self, record: Record, reason: str, detail: str) -> GivenUp | None:
+        """Take on a record that is no delivery: it goes to the dead letters, unless it did so before a restart."""
+        progress = self._progress[record.partition]
+        progress.begin(record.offset)
+        if self._notes[record.partition].is_done(record.offset):
+            progress.finish(record.offset)
+            self.skipped += 1
+            return None
+        nobody = Delivery("", "", "", "event", 0, 0, [])
+        return GivenUp(Item(record, nobody), reason, detail, self._epochs[record.partition])
+
+    # ---- out
+
+    def take(self, now_ms: int) -> Batch | None:
+        """The next batch to send now, or None. Ask again until there is none."""
+        if self._out >= self.policy.concurrency or self.circuit.opens_at(now_ms) > now_ms:
+            return None
+        probing = self.circuit.state != "closed"
+        if probing and self._out:
+            return None
+        self._wake(now_ms)
+        items: list[Item] = []
+        early = False
+        if not self._ready and probing and self._delayed:
+            _, _, profile = heapq.heappop(self._delayed)
+            self._ready.append(profile)
+            early = True
+        size = 1 if probing else self.policy.max_batch
+        while self._ready and len(items) < size:
+            profile = self._ready.popleft()
+            queue = self._queues[profile]
+            count = min(size - len(items), len(queue)) if self.policy.keeps_order else 1
+            items.extend(queue[n] for n in range(count))
+        if not items:
+            return None
+        self._out += 1
+        self.circuit.sent(now_ms)
+        partitions = {item.record.partition for item in items}
+        return Batch(tuple(items), early, {partition: self._epochs[partition] for partition in partitions})
+
+    def finish(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> list[GivenUp]:
+        """Take in what became of a batch; returns what is given up. `outcomes` has one for each item."""
+        assert len(outcomes) == len(batch.items)
+        self._out -= 1
+        self._judge(outcomes, now_ms)
+        given_up: list[GivenUp] = []
+        left: dict[ProfileKey, list[Item]] = {}
+        for item, outcome in zip(batch.items, outcomes, strict=True):
+            partition = item.record.partition
+            epoch = batch.epochs[partition]
+            if self._epochs.get(partition) != epoch:
+                continue
+            kept = left.setdefault(item.profile, [])
+            self._queues[item.profile].popleft()
+            if kept:
+                kept.append(item)  # behind one that failed: not tried, whatever was said of it
+            elif outcome.status == "delivered":
+                self._progress[partition].finish(item.record.offset)
+                self.delivered += 1
+            elif outcome.status == "rejected":
+                given_up.append(GivenUp(item, "rejected", outcome.detail, epoch))
+            else:
+                self.repeated += 1
+                item.attempts += not batch.early
+                if item.attempts >= self.policy.attempts:
+                    given_up.append(GivenUp(item, "attempts used up", outcome.detail, epoch))
+                else:
+                    if not batch.early:
+                        wait_ms = backoff_ms(item.delivery.delivery_id, item.attempts, self.policy)
+                        item.due_ms = now_ms + max(wait_ms, outcome.retry_after_ms or 0)
+                    kept.append(item)
+        for given in given_up:
+            profile = given.item.profile
+            self._unsettled[profile] = self._unsettled.get(profile, 0) + 1
+        for profile, kept in left.items():
+            self._queues[profile].extendleft(reversed(kept))
+            self._release(profile, now_ms)
+        return given_up
+
+    def settle(self, given: GivenUp, now_ms: int) -> None:
+        """The dead letter of a delivery is safe: its profile goes on."""
+        self.given_up += 1
+        partition = given.item.record.partition
+        if self._epochs.get(partition) != given.epoch:
+            return
+        self._progress[partition].finish(given.item.record.offset)
+        profile = given.item.profile
+        if profile in self._unsettled:
+            self._unsettled[profile] -= 1
+            if not self._unsettled[profile]:
+                del self._unsettled[profile]
+                self._release(profile, now_ms)
+
+    def wakes_at(self, now_ms: int) -> int | None:
+        """The next time at which `take` may give something with no news from outside; None: never."""
+        if self._out >= self.policy.concurrency or not (self._ready or self._delayed):
+            return None
+        if self.circuit.state != "closed":
+            return None if self._out else max(now_ms, self.circuit.opens_at(now_ms))
+        due = now_ms if self._ready else self._delayed[0][0]
+        return max(now_ms, due, self.circuit.opens_at(now_ms))
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches are with the connector."""
+        return self._out
+
+    # ---- inside
+
+    def _judge(self, outcomes: Sequence[Outcome], now_ms: int) -> None:
+        if any(outcome.status != "retry" for outcome in outcomes):
+            if self.circuit.got_through():
+                self._ready.extend(profile for _, _, profile in sorted(self._delayed))
+                self._delayed.clear()
+        else:
+            self.circuit.failed(now_ms)
+        waits = [outcome.retry_after_ms for outcome in outcomes if outcome.retry_after_ms is not None]
+        if waits:
+            self.circuit.hold(now_ms + max(waits))
+
+    def _release(self, profile: ProfileKey, now_ms: int) -> None:
+        if profile in self._unsettled:
+            return
+        queue = self._queues[profile]
+        if not queue:
+            del self._queues[profile]
+        elif queue[0].due_ms > now_ms:
+            self._order += 1
+            heapq.heappush(self._delayed, (queue[0].due_ms, self._order, profile))
+        else:
+            self._ready.append(profile)
+
+    def _wake(self, now_ms: int) -> None:
+        while self._delayed and self._delayed[0][0] <= now_ms:
+            self._ready.append(heapq.heappop(self._delayed)[2])
+
+
+def backoff_ms(delivery_id: str, attempt: int, policy: Policy) -> int:
+    """How long to wait after the attempt of this number, from 1: doubled each time, then 50 to 100 % of it.
+
+    The jitter comes from the delivery itself: it spreads deliveries, and yet every run is the same.
+    """
+    full = min(policy.first_retry_ms << min(attempt - 1, 40), policy.longest_retry_ms)
+    share = int.from_bytes(blake2b(f"{delivery_id}/{attempt}".encode(), digest_size=2).digest(), "big") / 0xFFFF
+    return max(1, int(full * (0.5 + 0.5 * share)))

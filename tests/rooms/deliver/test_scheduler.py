@@ -1,0 +1,323 @@
+"""The deliver role's judgement, on a simulated clock: order, retries, circuits, dead letters, restarts."""
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from connectors import Outcome, delivered, rejected, retry
+from pipeline.deliver.circuit import Limits
+from pipeline.deliver.progress import read_note
+from pipeline.deliver.scheduler import Policy, backoff_ms
+from tests.rooms.deliver.destination import Destination, record
+
+HOUR = 3_600_000
+
+
+def always(outcome: Outcome) -> Any:
+    return lambda delivery, now: outcome
+
+
+def assert_in_order(destination: Destination) -> None:
+    """The first arrivals of each profile's deliveries stand in the order of their offsets."""
+    seen: dict[str, list[int]] = defaultdict(list)
+    known = set()
+    for _, profile, delivery_id in destination.arrived:
+        if delivery_id not in known:
+            known.add(delivery_id)
+            seen[profile].append(int(delivery_id.split("/")[1]))
+    assert all(offsets == sorted(offsets) for offsets in seen.values())
+
+
+def test_each_profile_in_order_and_profiles_beside_each_other() -> None:
+    destination = Destination(Policy(concurrency=4), always(delivered()), latency_ms=100)
+    destination.assign()
+    for offset in range(40):
+        destination.accept(offset, f"p{offset % 4}")
+    destination.run(2_500)
+    assert destination.scheduler.delivered == 40  # one after the other it would take 4 s at least
+    assert_in_order(destination)
+    assert destination.scheduler.positions() == {0: (40, "")}
+
+
+def test_one_profile_that_fails_holds_up_no_other() -> None:
+    def behaviour(delivery: Any, now: int) -> Outcome:
+        return retry("HTTP 500") if delivery.profile_id == "bad" else delivered()
+
+    destination = Destination(Policy(concurrency=2), behaviour)
+    destination.assign()
+    for offset in range(100):
+        destination.accept(offset, "bad" if offset % 10 == 0 else f"p{offset}")
+    destination.run(30_000)
+    assert destination.scheduler.delivered == 90
+    assert destination.scheduler.open == 10
+    position, note = destination.scheduler.positions()[0]
+    assert position == 0
+    known = read_note(position, note)
+    assert [offset for offset in range(100) if not known.is_done(offset)] == list(range(0, 100, 10))
+
+
+def test_delays_double_with_jitter_and_end() -> None:
+    policy = Policy(first_retry_ms=1_000, longest_retry_ms=60_000)
+    waits = [backoff_ms("x", attempt, policy) for attempt in range(1, 12)]
+    for attempt, wait in enumerate(waits, 1):
+        full = min(1_000 << (attempt - 1), 60_000)
+        assert full // 2 <= wait <= full
+    assert len({backoff_ms(str(n), 1, policy) for n in range(100)}) > 50
+    assert backoff_ms("x", 3, policy) == backoff_ms("x", 3, policy)
+    assert backoff_ms("x", 10_000, policy) <= 60_000
+
+
+def test_a_delivery_is_given_up_after_its_last_attempt_and_the_profile_goes_on() -> None:
+    def behaviour(delivery: Any, now: int) -> Outcome:
+        return retry("HTTP 500: no") if delivery.delivery_id == "0/0" else delivered()
+
+    destination = Destination(Policy(attempts=3), behaviour)
+    destination.assign()
+    destination.accept(0, "p")
+    destination.accept(1, "p")
+    destination.run(60_000)
+    assert destination.letters == [("0/0", "attempts used up")]
+    assert [delivery for _, _, delivery in destination.arrived] == ["0/1"]
+    assert destination.scheduler.positions() == {0: (2, "")}
+
+
+def test_what_is_rejected_is_given_up_at_once() -> None:
+    destination = Destination(Policy(), always(rejected("HTTP 422")))
+    destination.assign()
+    for offset in range(20):
+        destination.accept(offset, "p")
+    destination.run(1_000)
+    assert len(destination.letters) == 20 and destination.requests == 20
+    assert destination.scheduler.circuit.state == "closed"
+
+
+def test_a_profile_waits_until_its_dead_letter_is_safe() -> None:
+    destination = Destination(Policy(), always(rejected("no")))
+    destination.assign()
+    destination.accept(0, "p")
+    destination.accept(1, "p")
+    scheduler = destination.scheduler
+    batch = scheduler.take(0)
+    assert batch is not None
+    [given] = scheduler.finish(batch, [rejected("no")], 1)
+    assert scheduler.take(2) is None
+    assert scheduler.positions()[0][0] == 0
+    scheduler.settle(given, 3)
+    following = scheduler.take(4)
+    assert following is not None and following.items[0].record.offset == 1
+    assert scheduler.positions()[0][0] == 1
+
+
+def test_retry_after_is_obeyed_by_the_whole_destination() -> None:
+    begun = 1_000_000
+    answers = iter([retry("HTTP 429", 30_000)])
+    destination = Destination(Policy(concurrency=1), lambda delivery, now: next(answers, delivered()))
+    destination.assign()
+    for offset in range(5):
+        destination.accept(offset, f"p{offset}")
+    destination.run(29_999)
+    assert destination.requests == 1
+    destination.run(10_000)
+    assert destination.scheduler.delivered == 5
+    assert min(when for when, _, _ in destination.arrived) >= begun + 30_000
+
+
+def test_case_57_a_dead_destination_beside_healthy_ones() -> None:
+    """A dead destination is probed, not hammered; it loses nothing; it catches up within a probe of its return."""
+    alive_at = 1_000_000 + 2 * HOUR
+
+    def behaviour(delivery: Any, now: int) -> Outcome:
+        return delivered() if now >= alive_at else retry("no connection")
+
+    destination = Destination(Policy(concurrency=8), behaviour)
+    destination.assign()
+    for offset in range(1_000):
+        destination.accept(offset, f"p{offset % 300}")
+    destination.run(2 * HOUR - 1)
+    assert destination.requests < 200
+    assert destination.scheduler.open == 1_000 and not destination.letters
+    destination.run(61_000 + 3_000)
+    assert destination.scheduler.delivered == 1_000
+    assert_in_order(destination)
+
+
+def test_a_destination_with_a_single_delivery_is_probed_before_its_time() -> None:
+    alive_at = 1_000_000 + 3 * HOUR
+    destination = Destination(Policy(), lambda d, now: delivered() if now >= alive_at else retry("no connection"))
+    destination.assign()
+    destination.accept(0, "p")
+    destination.run(3 * HOUR + 65_000)
+    assert destination.scheduler.delivered == 1 and not destination.letters
+
+
+def test_case_58_a_destination_that_accepts_and_then_times_out() -> None:
+    """Its deliveries arrive again and again, each time under the same id, in order, and never end as lost."""
+    patience: dict[str, int] = defaultdict(int)
+
+    def behaviour(delivery: Any, now: int) -> Outcome | None:
+        patience[delivery.delivery_id] += 1
+        return None if patience[delivery.delivery_id] < 3 else delivered()
+
+    destination = Destination(Policy(concurrency=4), behaviour, latency_ms=5_000)
+    destination.assign()
+    for offset in range(40):
+        destination.accept(offset, f"p{offset % 4}")
+    destination.run(2 * HOUR)
+    assert destination.scheduler.delivered == 40 and not destination.letters
+    assert {delivery for _, _, delivery in destination.arrived} == {f"0/{offset}" for offset in range(40)}
+    assert len(destination.arrived) == 3 * 40
+    assert_in_order(destination)
+
+
+def test_a_flapping_destination_gets_everything() -> None:
+    def behaviour(delivery: Any, now: int) -> Outcome:
+        return delivered() if now // 20_000 % 2 else retry("HTTP 503")
+
+    destination = Destination(Policy(concurrency=4), behaviour)
+    destination.assign()
+    for offset in range(2_000):
+        destination.accept(offset, f"p{offset % 100}")
+    destination.run(HOUR)
+    assert destination.scheduler.delivered == 2_000 and not destination.letters
+    assert_in_order(destination)
+
+
+def test_the_rate_is_limited() -> None:
+    destination = Destination(Policy(concurrency=50, limits=Limits(per_second=10)), always(delivered()), latency_ms=1)
+    destination.assign()
+    for offset in range(1_000):
+        destination.accept(offset, f"p{offset}")
+    destination.run(20_000)
+    assert 190 <= destination.requests <= 215
+    moments = [when for when, _, _ in destination.arrived]
+    assert max(sum(1 for m in moments if start <= m < start + 1_000) for start in moments) <= 21
+
+
+def test_batches_hold_one_delivery_of_a_profile_unless_the_connector_keeps_order() -> None:
+    for keeps_order, expected in ((False, 4), (True, 10)):
+        destination = Destination(Policy(max_batch=10, keeps_order=keeps_order), always(delivered()))
+        destination.assign()
+        for offset in range(20):
+            destination.accept(offset, f"p{offset % 4}")
+        batch = destination.scheduler.take(destination.now)
+        assert batch is not None and len(batch.items) == expected
+
+
+def test_in_a_batch_what_stands_behind_a_failure_was_not_tried() -> None:
+    destination = Destination(Policy(max_batch=10, keeps_order=True, attempts=2), always(delivered()))
+    destination.assign()
+    for offset in range(4):
+        destination.accept(offset, "p")
+    scheduler = destination.scheduler
+    batch = scheduler.take(0)
+    assert batch is not None
+    # A connector that said "delivered" behind a failure would break the order: it is not believed.
+    scheduler.finish(batch, [delivered(), retry("no"), delivered(), retry("no")], 0)
+    assert scheduler.delivered == 1 and scheduler.open == 3
+    again = scheduler.take(2_000)
+    assert again is not None and [item.record.offset for item in again.items] == [1, 2, 3]
+    assert [item.attempts for item in again.items] == [1, 0, 0]
+
+
+def test_a_partition_that_goes_elsewhere_takes_its_deliveries_along() -> None:
+    destination = Destination(Policy(concurrency=10), always(delivered()))
+    destination.assign(0)
+    destination.assign(1)
+    for offset in range(4):
+        destination.accept(offset, "p", partition=0)
+        destination.accept(offset, "q", partition=1)
+    scheduler = destination.scheduler
+    batches = [scheduler.take(0), scheduler.take(0)]
+    scheduler.revoke(0)
+    assert scheduler.open == 4
+    scheduler.assign(0)
+    for offset in range(4):
+        destination.accept(offset, "p", partition=0)
+    for batch in batches:
+        assert batch is not None
+        scheduler.finish(batch, [delivered()], 1)
+    # The late answer for the old holding of partition 0 is not one for the new.
+    assert scheduler.positions()[0][0] == 0 and scheduler.positions()[1][0] == 1
+    destination.run(10_000)
+    assert scheduler.open == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_delivered_and_dead_letters_and_open_are_what_was_decided(seed: int) -> None:
+    """Random failures, batches, kills and hand-overs: nothing is lost, order holds, repetitions carry their ids."""
+    rng = random.Random(seed)
+    policy = Policy(
+        concurrency=rng.choice([1, 3, 8]),
+        max_batch=rng.choice([1, 1, 7]),
+        keeps_order=rng.random() < 0.5,
+        attempts=rng.choice([2, 5, 16]),
+        first_retry_ms=rng.choice([10, 1_000]),
+    )
+    failing = rng.random() * 0.6
+
+    def behaviour(delivery: Any, now: int) -> Outcome | None:
+        if now // 60_000 % 3 == 0 and failing > 0.3:
+            return retry("down", rng.choice([None, 5_000]))
+        drawn = rng.random()
+        if drawn < failing * 0.1:
+            return rejected("bad")
+        if drawn < failing * 0.5:
+            return None
+        return retry("busy") if drawn < failing else delivered()
+
+    destination = Destination(policy, behaviour, latency_ms=rng.choice([5, 200]), seed=seed)
+    log = [(offset, f"p{rng.randrange(20)}") for offset in range(0, 600, 2)]
+    destination.assign()
+    read = 0
+    kills = 0
+    for _ in range(400):
+        while read < len(log) and rng.random() < 0.8 and destination.scheduler.room > 0:
+            destination.accept(*log[read])
+            read += 1
+        destination.run(rng.choice([0, 50, 2_000, 30_000]))
+        scheduler = destination.scheduler
+        assert scheduler.delivered + scheduler.given_up + scheduler.skipped + scheduler.open == (
+            read - getattr(destination, "first", 0)
+        )
+        if rng.random() < 0.05 and kills < 5 and scheduler.positions():
+            kills += 1
+            position = scheduler.positions()[0][0]
+            destination = destination.restarted(policy)
+            read = next((n for n, (offset, _) in enumerate(log) if offset >= position), len(log))
+            destination.first = read  # type: ignore[attr-defined]
+    while read < len(log):
+        destination.accept(*log[read])
+        read += 1
+    destination.run(1_000 * HOUR)
+    assert destination.scheduler.open == 0
+    arrived = {delivery for _, _, delivery in destination.arrived}
+    letters = {delivery for delivery, _ in destination.letters}
+    assert arrived | letters == {f"0/{offset}" for offset, _ in log}
+    assert_in_order(destination)
+    assert destination.scheduler.positions() in ({0: (599, "")}, {})  # nothing, if the last kill came after the end
+
+
+def test_a_restart_repeats_only_what_was_open() -> None:
+    destination = Destination(Policy(concurrency=2), always(delivered()))
+    destination.behaviour = lambda d, now: retry("no") if d.profile_id == "bad" else delivered()
+    destination.assign()
+    destination.accept(0, "bad")
+    for offset in range(1, 2_000):
+        destination.accept(offset, f"p{offset}")
+    destination.run(60_000)
+    restarted = destination.restarted(Policy())
+    for offset in range(2_000):
+        restarted.accept(offset, "bad" if offset == 0 else f"p{offset}")
+    assert restarted.scheduler.skipped == 1_999 and restarted.scheduler.open == 1
+
+
+def test_a_record_that_is_no_delivery_is_refused_once() -> None:
+    destination = Destination(Policy(), always(delivered()))
+    destination.assign()
+    given = destination.scheduler.refuse(record(0, "p")[0], "not a delivery", "Expected `object`")
+    assert given is not None
+    assert destination.scheduler.positions()[0][0] == 0
+    destination.put_aside([given])
+    assert destination.scheduler.positions() == {0: (1, "")}
