@@ -13,6 +13,7 @@ import csv
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -111,7 +112,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
                 what_to_do = "Is it JSON lines, with one object per line?"
                 raise InputError(f"Line {number} is longer than {MAX_LINE_BYTES:,} bytes", str(path), what_to_do)
             yield line
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"The file breaks off after line {number}: {error}", str(path)) from error
 
 
