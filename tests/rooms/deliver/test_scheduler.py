@@ -260,9 +260,9 @@ def test_delivered_and_dead_letters_and_open_are_what_was_decided(seed: int) -> 
     def behaviour(delivery: Any, now: int) -> Outcome | None:
         if now // 60_000 % 3 == 0 and failing > 0.3:
             return retry("down", rng.choice([None, 5_000]))
-        drawn = rng.random()
-        if drawn < failing * 0.1:
+        if delivery.at % 38 == 0:  # once rejected, always rejected
             return rejected("bad")
+        drawn = rng.random()
         if drawn < failing * 0.5:
             return None
         return retry("busy") if drawn < failing else delivered()
