@@ -273,7 +273,8 @@ def distinct_count(state: Any) -> int:
         return 0
     if len(state) < CAP:
         return len(state)
-    return max(CAP, round((CAP - 1) * 2.0**63 / max(state)))
+    greatest: int = max(state)
+    return max(CAP, round((CAP - 1) * 2.0**63 / greatest))
 
 
 class Entries:

@@ -68,7 +68,7 @@ def instant_of(value: Any) -> int | None:
     if kind is int:
         return int(value)
     if kind is float and math.isfinite(value):
-        return math.floor(value)
+        return int(math.floor(value))
     return None
 
 

@@ -1,0 +1,498 @@
+"""Segments as people write them: docs/segments.md has the language, this the models that read it.
+
+Every rule is a mapping with one key. Models say what is wrong and where; `compiled()` gives the frozen rules of
+pipeline.segments.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from pipeline.definitions.catalog import Catalog
+from pipeline.definitions.comparisons import (
+    Comparison,
+    CountComparison,
+    Duration,
+    EventPath,
+    LongDuration,
+    Model,
+    Name,
+    NumberComparison,
+    Selected,
+    TimeComparison,
+    TraitPath,
+    Windowed,
+    instant_ms,
+    without_traits,
+)
+from pipeline.definitions.traits import computed_trait
+from pipeline.errors import DefinitionError
+from pipeline.records import Generation
+from pipeline.segments import RuleError, SegmentsPlan, compile_plan, rules
+
+_MAX_DEPTH = 20
+_MAX_RULES = 500
+_HALF_LIVES = 40
+_KEYS = (
+    "all",
+    "any",
+    "not",
+    "performed",
+    "sequence",
+    "score",
+    "trait",
+    "computed",
+    "consent",
+    "in_segment",
+    "bucket",
+    "members",
+)
+
+
+class AllRule(Model):
+    """Every rule is true; the empty list: everyone."""
+
+    all: "list[Rule]"
+
+    def compiled(self) -> Any:
+        return rules.AllOf(tuple(one.compiled() for one in self.all))
+
+
+class AnyRule(Model):
+    """At least one rule is true; the empty list: no one."""
+
+    any: "list[Rule]"
+
+    def compiled(self) -> Any:
+        return rules.AnyOf(tuple(one.compiled() for one in self.any))
+
+
+class NotRule(Model):
+    """The rule is false."""
+
+    not_: "Rule" = Field(alias="not")
+
+    def compiled(self) -> Any:
+        return rules.NotOf(self.not_.compiled())
+
+
+class Aggregate(NumberComparison):
+    """A property of the events, computed and compared."""
+
+    of: EventPath
+
+
+class Performed(Windowed):
+    """Selected events in a window; their number, or what is computed over them, is compared."""
+
+    count: CountComparison | None = None
+    sum: Aggregate | None = None
+    average: Aggregate | None = None
+    min: Aggregate | None = None
+    max: Aggregate | None = None
+    distinct: Aggregate | None = None
+    first: TimeComparison | None = None
+    last: TimeComparison | None = None
+    grace: Duration | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        results = [name for name in ("count", *_AGGREGATES, "first", "last") if getattr(self, name) is not None]
+        if len(results) > 1:
+            raise ValueError(f"one result at a time: {' and '.join(results)} stand here; use two rules under `all`")
+        if results and results[0] in ("first", "last") and (self.within is not None or self.calendar is not None):
+            raise ValueError(
+                f"{results[0]} looks at all events or those between two dates; say within_last in it instead"
+            )
+        if results and results[0] != "count":
+            without_traits(self.selection().where, results[0])
+        if self.grace is not None and self.within is None:
+            raise ValueError("grace goes with within")
+        return self
+
+    def rule(self) -> rules.Performed:
+        """The rule as the room takes it."""
+        selection, window = self.selection(), self.window(self.grace or 0)
+        for function in _AGGREGATES:
+            aggregate: Aggregate | None = getattr(self, function)
+            if aggregate is not None:
+                measure = rules.Measure(selection, window, function, tuple(aggregate.of.split(".")))
+                return rules.Performed(measure, aggregate.tests())
+        for function, times in (("first_time", self.first), ("last_time", self.last)):
+            if times is not None:
+                return rules.Performed(rules.Measure(selection, window, function), times.compiled())
+        tests = self.count.tests() if self.count is not None else rules.Comparison((rules.Test("at_least", 1),))
+        return rules.Performed(rules.Measure(selection, window), tests)
+
+
+_AGGREGATES = ("sum", "average", "min", "max", "distinct")
+
+
+class PerformedRule(Model):
+    """Events that were, or were not, performed."""
+
+    performed: Performed
+
+    def compiled(self) -> Any:
+        return self.performed.rule()
+
+
+class AbsentEvents(Selected):
+    """Events that must not come."""
+
+    by: EventPath | None = None
+
+
+class EventStep(Selected):
+    """An event, later than what came before."""
+
+    within: Duration | None = None
+    by: EventPath | None = None
+
+
+class AbsenceStep(Model):
+    """No such event."""
+
+    not_: AbsentEvents = Field(alias="not")
+    within: Duration | None = None
+
+
+def _step_kind(value: Any) -> str:
+    return "<absence>" if isinstance(value, AbsenceStep) or (isinstance(value, dict) and "not" in value) else "<event>"
+
+
+Step = Annotated[
+    Annotated[EventStep, Tag("<event>")] | Annotated[AbsenceStep, Tag("<absence>")], Discriminator(_step_kind)
+]
+
+
+class SequenceOfSteps(Model):
+    """Steps in order."""
+
+    steps: list[Step] = Field(min_length=2, max_length=10)
+    by: EventPath | None = None
+    within: LongDuration | None = None
+    grace: Duration | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        steps = self.rule().steps
+        if steps[0].absent or steps[0].within_ms:
+            raise ValueError("a sequence begins with an event, without `within`")
+        for number, step in enumerate(steps):
+            if step.absent and not step.within_ms and (number + 1 == len(steps) or steps[number + 1].absent):
+                raise ValueError(f"step {number + 1}: say for how long (within), unless an event comes directly after")
+            without_traits(step.selection.where, "a sequence")
+        if any(step.by for step in steps) and not all(step.by for step in steps):
+            raise ValueError("if one step has a `by`, all have one; or write it once, beside steps")
+        return self
+
+    def rule(self) -> rules.Sequence:
+        """The rule as the room takes it."""
+        steps = []
+        for step in self.steps:
+            events = step.not_ if isinstance(step, AbsenceStep) else step
+            by = events.by or self.by
+            path = tuple(by.split(".")) if by else ()
+            steps.append(rules.Step(events.selection(), isinstance(step, AbsenceStep), step.within or 0, path))
+        return rules.Sequence(tuple(steps), self.within or 0, self.grace or 0)
+
+
+class SequenceRule(Model):
+    """Events in an order, and absences between and after them."""
+
+    sequence: SequenceOfSteps
+
+    def compiled(self) -> Any:
+        return self.sequence.rule()
+
+
+class WeightedEvents(Selected):
+    """What each of these events adds."""
+
+    weight: StrictInt | StrictFloat
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        without_traits(self.selection().where, "a score")
+        return self
+
+
+class DecayingScore(NumberComparison):
+    """Weights that halve in every half-life."""
+
+    events: list[WeightedEvents] = Field(min_length=1, max_length=100)
+    half_life: LongDuration
+    within: LongDuration | None = None
+
+    def rule(self) -> rules.Score:
+        """The rule as the room takes it."""
+        weights = tuple(rules.Weight(one.selection(), float(one.weight)) for one in self.events)
+        return rules.Score(weights, self.half_life, self.within or _HALF_LIVES * self.half_life, self.tests())
+
+
+class ScoreRule(Model):
+    """A score that decays."""
+
+    score: DecayingScore
+
+    def compiled(self) -> Any:
+        return self.score.rule()
+
+
+class TraitRule(Model):
+    """Traits that pass."""
+
+    trait: dict[TraitPath, Comparison] = Field(min_length=1)
+
+    def compiled(self) -> Any:
+        parts = [rules.TraitIs(tuple(name.split(".")), one.compiled()) for name, one in sorted(self.trait.items())]
+        return parts[0] if len(parts) == 1 else rules.AllOf(tuple(parts))
+
+
+class ComputedRule(Model):
+    """Computed traits that pass."""
+
+    computed: dict[Name, Comparison] = Field(min_length=1)
+
+    def compiled(self) -> Any:
+        parts = [rules.ComputedIs(name, one.compiled()) for name, one in sorted(self.computed.items())]
+        return parts[0] if len(parts) == 1 else rules.AllOf(tuple(parts))
+
+
+Purpose = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Consent(Model):
+    """A consent."""
+
+    purpose: Purpose
+    is_: Literal["granted", "denied", "unknown"] = Field(default="granted", alias="is")
+
+
+class ConsentRule(Model):
+    """A consent is given, refused, or not known."""
+
+    consent: Consent | Purpose
+
+    @field_validator("consent", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"purpose": value} if isinstance(value, str) else value
+
+    def compiled(self) -> Any:
+        if isinstance(self.consent, str):
+            return rules.ConsentIs(self.consent)
+        return rules.ConsentIs(self.consent.purpose, self.consent.is_)
+
+
+class InSegmentRule(Model):
+    """A member of another segment at the same instant."""
+
+    in_segment: Name
+
+    def compiled(self) -> Any:
+        return rules.InSegment(self.in_segment)
+
+
+class Bucket(Model):
+    """A share of all profiles, chosen by a salted hash."""
+
+    salt: Annotated[str, Field(min_length=1, max_length=200)]
+    from_: StrictInt | StrictFloat = Field(alias="from", default=0)
+    to: StrictInt | StrictFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 <= self.from_ < self.to <= 100:
+            raise ValueError("from and to are percentages: 0 <= from < to <= 100")
+        return self
+
+
+class BucketRule(Model):
+    """A share of all profiles."""
+
+    bucket: Bucket
+
+    def compiled(self) -> Any:
+        return rules.Bucket(self.bucket.salt, float(self.bucket.from_), float(self.bucket.to))
+
+
+class MembersRule(Model):
+    """People of an account: not yet."""
+
+    members: Any
+
+    @field_validator("members")
+    @classmethod
+    def _not_yet(cls, value: Any) -> Any:
+        raise ValueError("rules about the members of an account come with accounts; they can't be used yet")
+
+    def compiled(self) -> Any:
+        raise AssertionError("refused when it was read")
+
+
+def _known(value: Any) -> Any:
+    """Refuse what is no rule, in words that name the mistake."""
+    if isinstance(value, Model):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise PydanticCustomError("rule", "a rule is a mapping with one key: {keys}", {"keys": ", ".join(_KEYS)})
+    for key in value:
+        if key not in _KEYS:
+            near = get_close_matches(str(key), _KEYS, 1)
+            advice = f"did you mean `{near[0]}`?" if near else "rules are " + ", ".join(_KEYS)
+            raise PydanticCustomError("rule", "there is no rule `{key}`; {advice}", {"key": str(key), "advice": advice})
+    if len(value) > 1:
+        advice = ", ".join(value)
+        raise PydanticCustomError(
+            "rule", "a rule has one key; here stand {keys}: put them under `all` or `any`", {"keys": advice}
+        )
+    return value
+
+
+def _rule_kind(value: Any) -> str:
+    key = next(iter(type(value).model_fields)).rstrip("_") if isinstance(value, Model) else next(iter(value))
+    return f"<{key}>"
+
+
+Rule = Annotated[
+    Annotated[AllRule, Tag("<all>")]
+    | Annotated[AnyRule, Tag("<any>")]
+    | Annotated[NotRule, Tag("<not>")]
+    | Annotated[PerformedRule, Tag("<performed>")]
+    | Annotated[SequenceRule, Tag("<sequence>")]
+    | Annotated[ScoreRule, Tag("<score>")]
+    | Annotated[TraitRule, Tag("<trait>")]
+    | Annotated[ComputedRule, Tag("<computed>")]
+    | Annotated[ConsentRule, Tag("<consent>")]
+    | Annotated[InSegmentRule, Tag("<in_segment>")]
+    | Annotated[BucketRule, Tag("<bucket>")]
+    | Annotated[MembersRule, Tag("<members>")],
+    Discriminator(_rule_kind),
+    BeforeValidator(_known),
+]
+
+
+class SegmentDefinition(Model):
+    """A segment: a named question about one person, true or false at every instant."""
+
+    segment: Name
+    description: str = Field(default="", max_length=2_000)
+    tags: list[str] = Field(default=[], max_length=100)
+    entity: Literal["person", "account"] = "person"
+    valid_from: str | None = None
+    valid_until: str | None = None
+    when: Rule
+
+    @field_validator("entity")
+    @classmethod
+    def _person(cls, value: str) -> str:
+        if value == "account":
+            raise ValueError("segments of accounts come with accounts; they can't be used yet")
+        return value
+
+    @field_validator("valid_from", "valid_until")
+    @classmethod
+    def _instant(cls, value: str | None) -> str | None:
+        if value is not None:
+            instant_ms(value)
+        return value
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        count, depth = _size(value, 1)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"rules stand {depth} deep in each other; {_MAX_DEPTH} is the limit: use in_segment")
+        if count > _MAX_RULES:
+            raise ValueError(f"there are {count} rules; {_MAX_RULES} is the limit: use in_segment")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        period = self.valid()
+        if period and period.start is not None and period.end is not None and period.start >= period.end:
+            raise ValueError("valid_from must be before valid_until")
+        return self
+
+    def valid(self) -> rules.Period | None:
+        """When anybody can be a member."""
+        if self.valid_from is None and self.valid_until is None:
+            return None
+        start, end = (None if one is None else instant_ms(one) for one in (self.valid_from, self.valid_until))
+        return rules.Period(start, end)
+
+    def compiled(self, version: int = 1) -> rules.Segment:
+        """The definition as the room takes it."""
+        return rules.Segment(self.segment, self.when.compiled(), version, self.entity, self.valid())
+
+
+def _size(value: Any, depth: int) -> tuple[int, int]:
+    if not isinstance(value, dict):
+        return 1, depth
+    inner: list[Any] = []
+    for key in ("all", "any"):
+        inner += value[key] if isinstance(value.get(key), list) else []
+    if "not" in value:
+        inner.append(value["not"])
+    if depth > 50:
+        return 1, depth
+    sizes = [_size(one, depth + 1) for one in inner]
+    return 1 + sum(count for count, _ in sizes), max((deep for _, deep in sizes), default=depth)
+
+
+def segment(body: dict[str, Any], version: int = 1) -> rules.Segment:
+    """A valid definition as the room takes it."""
+    return SegmentDefinition.model_validate(body).compiled(version)
+
+
+def compile_definitions(
+    segments: Iterable[tuple[dict[str, Any], int]],
+    computed: Iterable[tuple[dict[str, Any], int]] = (),
+    generation: int = 0,
+    births: dict[str, int] | None = None,
+) -> SegmentsPlan:
+    """The plan of (body, version) pairs. Raises DefinitionError for references to what isn't there, and for cycles."""
+    try:
+        return compile_plan(
+            [segment(*one) for one in segments], [computed_trait(*one) for one in computed], generation, births
+        )
+    except RuleError as error:
+        raise DefinitionError(
+            f"The segment {error.name} can't be used: {error.problem}.",
+            f"segment {error.name}",
+            "correct it, and apply again",
+        ) from error
+
+
+def segments_plan(catalog: Catalog, generation: Generation) -> SegmentsPlan:
+    """The segments and computed traits of a generation, compiled. Raises DefinitionError."""
+    return compile_definitions(
+        [(each.body, each.version) for each in catalog.of_kind(generation, "segment")],
+        [(each.body, each.version) for each in catalog.of_kind(generation, "trait")],
+        generation.number,
+        generation.leaves,
+    )
+
+
+def leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:
+    """The leaves of a generation, by the hashes that `Generation.leaves` goes by. Raises DefinitionError."""
+    return segments_plan(catalog, generation).births
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a segment's file, for editors."""
+    return SegmentDefinition.model_json_schema(by_alias=True)
