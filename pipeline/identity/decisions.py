@@ -82,6 +82,7 @@ def release(turn: Turn, message: Release) -> None:
     for other in graph.neighbours(text):
         turn.renew(other)
     graph.release(text)
+    _decided(turn, text).released = turn.epoch
     turn.resolve([graph.name(text)])
     turn.out.upsert("identity-decisions", _key("release", text), encode(message))
 
@@ -105,8 +106,8 @@ def erase(turn: Turn, message: EraseRequest) -> None:
                 for route in routes_of(a, b, edge):
                     if route not in erased:
                         turn.forget(route, a, b, message.received)
-                if edge.last >= 0:
-                    _untouch(turn, other, text)
+                if edge.epoch:
+                    _untouch(turn, other, text, edge.epoch)
                 if edge.first == graph.node(other).first:
                     later[other] = None
             graph.remove_edge(a, b)
@@ -164,8 +165,10 @@ def _decided(turn: Turn, text: str) -> Decided:
     return node.decided
 
 
-def _untouch(turn: Turn, text: str, other: str) -> None:
+def _untouch(turn: Turn, text: str, other: str, epoch: int) -> None:
     node = turn.graph.node(text)
+    if node.decided is not None and epoch <= node.decided.released:
+        return
     namespace = other.partition(":")[0]
     left = node.touched.get(namespace, 0) - 1
     if left > 0:

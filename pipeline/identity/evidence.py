@@ -40,6 +40,7 @@ def take(turn: Turn, message: Evidence) -> None:
     if earlier:
         edge.first = message.first
     edge.last = max(edge.last, message.last_received)
+    edge.epoch = edge.epoch or turn.epoch
     counts = graph.counts(a, b, edge)
     _remember_route(turn, message, a, b, edge, counts)
     if was_there:

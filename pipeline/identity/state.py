@@ -32,19 +32,22 @@ class Edge(Struct, array_like=True):
     """All evidence of one pair: earliest event time, latest received, and which routes have sent it.
 
     A route is 0 for the smaller end, 1 for the larger, else its text. The edge counts if it was last received after
-    `cut` (-1: never unlinked). `last` -1: there is an unlink, but no evidence yet.
+    `cut` (-1: never unlinked). `last` -1: there is an unlink, but no evidence yet. `epoch` is that of its first evidence.
     """
 
     first: int = NEVER
     last: int = -1
     routes: list[int | str] = []
     cut: int = -1
+    epoch: int = 0
 
 
 class Decided(Struct, array_like=True):
-    """What was decided about one identifier: its edges count if last received after `cut` and after `erased_at`."""
+    """What was decided about one identifier: its edges count if last received after `cut` and after `erased_at`, and
+    towards quarantine if they are newer than the epoch `released`."""
 
     cut: int = -1
+    released: int = 0
     erased_at: int = -1
     erase_epoch: int = 0
 

@@ -6,7 +6,7 @@ It shares no code with the room but the hash and the priorities of the rules.
 from typing import Any
 
 from pipeline.identity import IdentityRules
-from pipeline.records import EraseRequest, Evidence, Relink, Release, RulesChanged, Unlink
+from pipeline.records import EraseRequest, Evidence, Release, Relink, RulesChanged, Unlink
 
 FOREVER = float("inf")
 
@@ -14,9 +14,7 @@ FOREVER = float("inf")
 class Reference:
     """Folds a log into facts; `groups` resolves them from scratch."""
 
-    def __init__(
-        self, rules: dict[int, IdentityRules], neighbours: int = 10**9, members: int = 10**9
-    ) -> None:
+    def __init__(self, rules: dict[int, IdentityRules], neighbours: int = 10**9, members: int = 10**9) -> None:
         self.rules = rules
         self.current = rules[0]
         self.neighbours = neighbours
@@ -66,6 +64,8 @@ class Reference:
                 for held in (self.edges, self.pair_cuts):
                     for pair in [pair for pair in held if pair[0] in group or pair[1] in group]:
                         del held[pair]
+                        for exempt in self.exempt.values():
+                            exempt.discard(pair)
             case RulesChanged(generation=generation):
                 if self.rules[generation] != self.current:
                     self.current = self.rules[generation]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.identity import Bounds, IdentityRules, Link, Namespace, Sizes, builtin_rules, resolve
-from pipeline.records import EraseRequest, Evidence, Relink, Release, RulesChanged, Unlink
+from pipeline.records import EraseRequest, Evidence, Release, Relink, RulesChanged, Unlink
 from tests.rooms.identity.harness import World, rules_with, saw
 from tests.rooms.identity.reference import Reference
 
@@ -30,7 +30,11 @@ def value(namespace: str, number: int) -> str:
 identifiers = st.builds(value, st.sampled_from(NAMESPACES), st.integers(0, 3))
 times = st.integers(0, 12)
 evidence = st.builds(
-    lambda a, b, first, later, route: saw(a, b, first, first + later, route), identifiers, identifiers, times, times,
+    lambda a, b, first, later, route: saw(a, b, first, first + later, route),
+    identifiers,
+    identifiers,
+    times,
+    times,
     identifiers,
 )
 decisions = st.one_of(

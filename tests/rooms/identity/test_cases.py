@@ -1,0 +1,297 @@
+"""The identity cases of CASES.md at the level of this room. Three people: ann, bob, cid."""
+
+import itertools
+import random
+
+import msgspec
+import pytest
+
+from pipeline.identity import Bounds, Namespace, Sizes, builtin_rules
+from pipeline.records import (
+    Assign,
+    BackfillDone,
+    Erase,
+    EraseRequest,
+    Evidence,
+    Forget,
+    Ready,
+    Release,
+    Relink,
+    RulesChanged,
+    Unlink,
+)
+from tests.rooms.identity.harness import World, rules_with, saw
+
+ANN, BOB, CID = "user_id:ann", "user_id:bob", "user_id:cid"
+ANN_MAIL, BOB_MAIL = "email:ann@x.io", "email:bob@x.io"
+BROWSER, PHONE, LAPTOP = "anonymous_id:browser", "device_id:phone", "device_id:laptop"
+
+
+def test_case_02_two_logins_on_one_browser_leave_it_with_the_first() -> None:
+    for log in itertools.permutations((saw(BROWSER, ANN, 10), saw(BROWSER, BOB, 20))):
+        world = World().say(*log)
+        assert world.together(ANN, BROWSER)
+        assert not world.together(BOB, BROWSER)
+        assert [(each.a, each.b, each.reason, each.detail) for each in world.conflicts][-1] == (
+            (BROWSER, BOB, "unique", "user_id")
+        )
+
+
+def test_case_03_logins_a_b_a_on_one_device() -> None:
+    log = (saw(PHONE, ANN, 10), saw(PHONE, BOB, 20), saw(PHONE, ANN, 30))
+    latest = rules_with(Namespace("user_id", 10, unique=True, on_conflict="latest"))
+    for order in itertools.permutations(log):
+        assert World().say(*order).together(ANN, PHONE)
+        # Newest first by first seen: returning to the earlier login does not switch back.
+        assert World(latest).say(*order).together(BOB, PHONE)
+
+
+def test_case_04_a_family_that_shares_an_address_stays_apart() -> None:
+    family = "email:family@x.io"
+    log = [saw(family, ANN, 10), saw(family, BOB, 20), saw(family, CID, 30), saw(ANN, PHONE, 5), saw(BOB, LAPTOP, 6)]
+    world = World().say(*log)
+    assert world.groups({ANN, BOB, CID, family, PHONE, LAPTOP}) == {
+        frozenset({ANN, family, PHONE}),
+        frozenset({BOB, LAPTOP}),
+        frozenset({CID}),
+    }
+
+
+def test_case_05_a_test_address_on_ten_thousand_users_links_none_of_them() -> None:
+    address = "email:test@test.com"
+    world = World(batch=500)
+    world.say(*(saw(address, f"user_id:u{number}", number) for number in range(10_000)))
+    assert all(world.name(f"user_id:u{number}") == f"user_id:u{number}" for number in range(10_000))
+    assert world.name(address) == address
+    # The first was followed, the quarantine took that back, and nothing after it resolved anything.
+    assert world.stage.counters.resolved == 1
+    assert {each.reason for each in world.conflicts} == {"unique", "quarantined"}
+    # Each edge is written at both its ends, in records of their own.
+    assert world.written_bytes < 10_000 * 400
+
+
+def test_case_07_a_to_b_and_b_to_a_at_the_same_moment() -> None:
+    pairs = ((ANN_MAIL, PHONE), (BOB_MAIL, PHONE), (ANN_MAIL, BROWSER), (BOB_MAIL, BROWSER))
+    results = set()
+    for order in itertools.permutations([saw(a, b, 10) for a, b in pairs]):
+        world = World().say(*order)
+        assert world.together(ANN_MAIL, BOB_MAIL, PHONE, BROWSER)
+        results.add(world.name(PHONE))
+    assert len(results) == 1
+
+
+def test_case_08_an_identifier_linked_to_itself_says_nothing() -> None:
+    world = World().say(Evidence(ANN, ANN, 10, 10, ANN), Unlink(ANN, 20, ANN), Relink(ANN, 20, ANN))
+    assert world.messages == []
+    assert world.conflicts == []
+    assert world.stage.counters.self_edges == 1
+
+
+def test_case_09_a_late_event_that_lowers_a_first_seen_moves_the_browser() -> None:
+    world = World().say(saw(BROWSER, ANN, 10), saw(BROWSER, BOB, 20))
+    assert world.together(ANN, BROWSER)
+    world.say(saw(BROWSER, BOB, 5, 30))
+    assert world.together(BOB, BROWSER)
+    assert not world.together(ANN, BROWSER)
+
+
+def test_case_09_a_late_event_names_the_profile_anew() -> None:
+    world = World().say(saw(ANN_MAIL, PHONE, 10), saw(BOB_MAIL, PHONE, 20))
+    assert world.name(PHONE) == ANN_MAIL
+    world.say(saw(BOB_MAIL, BROWSER, 5, 30))
+    assert {world.name(each) for each in (ANN_MAIL, BOB_MAIL, PHONE, BROWSER)} == {BOB_MAIL}
+
+
+def test_case_10_equal_timestamps_are_decided_by_hash_whatever_the_order() -> None:
+    log = [saw(BROWSER, user, 10) for user in (ANN, BOB, CID)]
+    assert len({World().say(*order).name(BROWSER) for order in itertools.permutations(log)}) == 1
+
+
+def test_case_12_an_identifier_used_again_after_its_profile_was_erased() -> None:
+    world = World().say(saw(ANN, ANN_MAIL, 10), saw(ANN, PHONE, 11), saw(ANN_MAIL, PHONE, 11), saw(BOB, BOB_MAIL, 12))
+    world.say(EraseRequest(ANN_MAIL, 100, "r1"))
+    assert {(each.identifier, each.name, each.request_id) for each in world.of(Erase)} == {
+        (each, ANN, "r1") for each in (ANN, ANN_MAIL, PHONE)
+    }
+    assert set(world.erased.values()) == {5}
+    # What a route had sent before does not bring the person back; it is asked whether it has seen more.
+    world.say(saw(ANN, ANN_MAIL, 10, 90), saw(ANN_MAIL, PHONE, 10, 100, BOB))
+    assert world.groups({ANN, ANN_MAIL, PHONE}) == {frozenset({each}) for each in (ANN, ANN_MAIL, PHONE)}
+    assert [(each.route, each.received) for each in world.of(Forget)] == [(ANN, 100), (BOB, 100)]
+    world.say(saw(BOB, ANN_MAIL, 150))
+    assert world.together(BOB, BOB_MAIL, ANN_MAIL)
+    assert not world.together(ANN, ANN_MAIL)
+    assert set(world.decisions) == {f"erase\t{each}".encode() for each in (ANN, ANN_MAIL, PHONE)}
+
+
+def test_case_12_an_erased_identifier_nobody_knew_is_still_told() -> None:
+    world = World().say(EraseRequest(ANN, 100))
+    assert [each.identifier for each in world.of(Erase)] == [ANN]
+    world.say(saw(ANN, PHONE, 10, 99))
+    assert not world.together(ANN, PHONE)
+
+
+def test_case_13_a_recycled_phone_number_can_be_given_to_its_new_owner() -> None:
+    number = "phone:+3225551234"
+    world = World().say(saw(number, ANN, 10), saw(number, BOB, 1_000))
+    assert world.together(number, ANN)
+    world.say(Unlink(ANN, 2_000, number))
+    assert world.together(number, BOB)
+    latest = rules_with(Namespace("user_id", 10, unique=True, on_conflict="latest"))
+    assert World(latest).say(saw(number, ANN, 10), saw(number, BOB, 1_000)).together(number, BOB)
+
+
+@pytest.mark.parametrize("sizes", [Sizes(), Sizes(inline=2, sweep=3, small=1)])
+def test_case_14_rules_tightened_after_merges_happened_take_them_apart(sizes: Sizes) -> None:
+    world = World(sizes=sizes, batch=7)
+    for number in range(20):
+        user, browser = f"user_id:u{number}", f"anonymous_id:b{number}"
+        world.say(*(saw(f"email:m{number}.{each}@x.io", user, each + 1) for each in range(3)), saw(user, browser, 9))
+    world.rules[1] = rules_with(Namespace("email", 20, limit=1), Namespace("anonymous_id", 50, blocked=("^b7$",)))
+    world.say(RulesChanged(1, 100))
+    for number in range(20):
+        user, mail = f"user_id:u{number}", f"email:m{number}.{{}}@x.io"
+        assert world.together(user, mail.format(0))
+        assert world.name(mail.format(1)) == mail.format(1)
+        assert world.together(user, f"anonymous_id:b{number}") == (number != 7)
+    assert {each.reason for each in world.of(Assign) if each.epoch > 80} == {"rules"}
+    # Back again, while the sweep under way is overtaken by a new one.
+    world.rules[2] = builtin_rules()
+    world.say(RulesChanged(1, 110), RulesChanged(2, 120))
+    assert all(world.together(f"user_id:u{number}", f"email:m{number}.2@x.io") for number in range(20))
+    assert world.together("user_id:u7", "anonymous_id:b7")
+
+
+def test_case_14_rules_that_are_equal_resolve_nothing() -> None:
+    world = World().say(saw(ANN, PHONE, 1))
+    world.rules[1] = builtin_rules()
+    world.say(RulesChanged(1, 100))
+    assert len(world.log) == 2
+
+
+def test_case_18_the_same_value_in_two_namespaces_is_two_identifiers() -> None:
+    world = World().say(saw("device_id:42", "user_id:42", 10), saw("anonymous_id:42", "user_id:7", 20))
+    assert world.groups({"device_id:42", "user_id:42", "anonymous_id:42", "user_id:7"}) == {
+        frozenset({"device_id:42", "user_id:42"}),
+        frozenset({"anonymous_id:42", "user_id:7"}),
+    }
+
+
+def bot_log(count: int, chance: random.Random) -> list[Evidence]:
+    """A bot that shows a new browser with every event, late and in any order, some of them beside another login."""
+    log = [saw("user_id:bot", f"anonymous_id:b{number}", chance.randrange(10**6), 10**6) for number in range(count)]
+    log += [saw(f"user_id:u{number}", f"anonymous_id:b{number}", 2 * 10**6 + number) for number in range(0, count, 50)]
+    return log
+
+
+def test_case_20_a_bot_costs_the_same_with_every_browser() -> None:
+    log = bot_log(10_000, random.Random(1))
+    world = World(batch=1_000).say(*log)
+    assert all(world.name(f"anonymous_id:b{number}") == "user_id:bot" for number in range(10_000))
+    assert world.name("user_id:u50") == "user_id:u50"
+    # Not one edge made the stage look at the group again.
+    assert world.stage.counters.resolved == 0
+    assert world.stage.counters.refused_plainly == 200
+    assert world.written_bytes < len(log) * 400
+
+
+def test_case_20_past_the_bound_a_bot_is_followed_no_more_and_the_conflict_says_so() -> None:
+    log = bot_log(300, random.Random(2))
+    for seed in range(3):
+        random.Random(seed).shuffle(log)
+        world = World(bounds=Bounds(neighbours=200), batch=50).say(*log)
+        assert world.name("anonymous_id:b1") == "anonymous_id:b1"
+        assert world.together("anonymous_id:b50", "user_id:u50")
+        assert "crowded" in {each.reason for each in world.conflicts}
+        assert world.stage.counters.quarantined == 1
+        world.say(Release("user_id:bot", 10**7))
+        assert world.together("anonymous_id:b1", "user_id:bot")
+
+
+def test_case_20_a_group_is_bounded_too() -> None:
+    chain = [saw(f"device_id:d{number}", f"device_id:d{number + 1}", number) for number in range(30)]
+    first = World(bounds=Bounds(members=10)).say(*chain)
+    texts = {text for link in chain for text in (link.a, link.b)}
+    assert max(map(len, first.groups(texts))) == 10
+    assert {each.reason for each in first.conflicts} == {"group_size"}
+    for seed in range(5):
+        random.Random(seed).shuffle(chain)
+        assert World(bounds=Bounds(members=10)).say(*chain).groups(texts) == first.groups(texts)
+
+
+SEEN, SEEN_AGAIN, TAKEN_BACK = saw(ANN, BROWSER, 10, 15), saw(ANN, BROWSER, 10, 50), Unlink(ANN, 40, BROWSER)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((SEEN, TAKEN_BACK, SEEN_AGAIN))), ids=str)
+def test_case_22_evidence_unlink_and_the_same_evidence_again_in_every_order(order: tuple[object, ...]) -> None:
+    assert World().say(*order).together(ANN, BROWSER)
+    assert not World().say(*(each for each in order if each is not SEEN_AGAIN)).together(ANN, BROWSER)
+    forever = [Unlink(ANN, 40, "", forever=True) if each is TAKEN_BACK else each for each in order]
+    world = World().say(*forever)
+    assert not world.together(ANN, BROWSER)
+    assert world.say(Relink(ANN, 60)).together(ANN, BROWSER)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_case_22_an_undone_unlink_is_as_if_it_had_never_been(whole: bool) -> None:
+    log = [saw(ANN, BROWSER, 10), saw(ANN, PHONE, 11), saw(PHONE, BROWSER, 11), saw(BOB, BROWSER, 12)]
+    world = World().say(*log)
+    before = dict(world.names)
+    other = "" if whole else ANN
+    world.say(Unlink(BROWSER, 40, other), *([] if whole else [Unlink(BROWSER, 40, PHONE)]))
+    assert not world.together(ANN, BROWSER)
+    assert world.together(BOB, BROWSER) == (not whole)
+    world.say(Relink(BROWSER, 50, other), *([] if whole else [Relink(BROWSER, 50, PHONE)]))
+    assert world.names == {**before, BOB: BOB} or world.names == before
+
+
+def test_an_unlink_asks_every_route_that_had_sent_the_edge() -> None:
+    world = World().say(saw(ANN_MAIL, BROWSER, 10, route=ANN), saw(ANN_MAIL, BROWSER, 11, route=BOB))
+    world.say(Unlink(BROWSER, 40, ANN_MAIL))
+    assert [(each.route, each.a, each.b, each.received) for each in world.of(Forget)] == [
+        (ANN, BROWSER, ANN_MAIL, 40),
+        (BOB, BROWSER, ANN_MAIL, 40),
+    ]
+    # Evidence that the unlink overtook: its route is asked again, or it would never send the edge anew.
+    world.say(saw(ANN_MAIL, BROWSER, 9, 30, route=CID))
+    assert world.of(Forget)[-1].route == CID
+    world.say(Unlink(BROWSER, 60, ANN_MAIL))
+    assert len(world.of(Forget)) == 3
+
+
+def test_a_quarantine_holds_until_it_is_released_and_counts_anew_from_there() -> None:
+    kiosk = "device_id:kiosk"
+    world = World(rules_with(quarantine_after=2)).say(*(saw(kiosk, user, at) for at, user in enumerate((ANN, BOB))))
+    assert world.together(kiosk, ANN)
+    world.say(saw(kiosk, CID, 5))
+    assert world.name(kiosk) == kiosk
+    world.say(Unlink(kiosk, 10, CID))
+    assert world.name(kiosk) == kiosk
+    world.say(Release(kiosk, 20))
+    assert world.together(kiosk, ANN)
+    world.say(*(saw(kiosk, f"user_id:u{number}", 30 + number) for number in range(2)))
+    assert world.together(kiosk, ANN)
+    world.say(saw(kiosk, "user_id:u2", 40))
+    assert world.name(kiosk) == kiosk
+
+
+def test_ready_is_written_into_every_partition_once_all_have_reported() -> None:
+    world = World(partitions=3).say(saw(ANN, PHONE, 77))
+    world.say(BackfillDone(4, 0, 80), BackfillDone(4, 0, 81), BackfillDone(4, 2, 82))
+    assert world.ready == []
+    world.say(BackfillDone(4, 1, 90), BackfillDone(4, 1, 95))
+    assert [partition for partition, _ in world.ready] == [0, 1, 2]
+    assert [msgspec.json.decode(value, type=Ready) for _, value in world.ready] == [Ready(4, 90)] * 3
+
+
+def test_the_first_record_of_the_log_is_newer_than_no_assignment() -> None:
+    world = World().say(saw(ANN, PHONE, 77, 80))
+    assert world.of(Assign) == [Assign(PHONE, ANN, 1, "evidence", 80)]
+
+
+def test_state_of_another_version_is_refused() -> None:
+    world = World().say(saw(ANN, PHONE, 77))
+    for key, data in world.store.values.items():
+        assert data[9] == 1
+        with pytest.raises(ValueError, match="version 2"):
+            world.stage.decode(key, data[8:9] + b"\x02" + data[10:])
