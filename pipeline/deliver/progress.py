@@ -6,6 +6,7 @@ stands before that one; the note beside it tells what lies open up to a bound, s
     done is every record before `bound`, apart from those at the offsets in `still`.
 """
 
+from bisect import bisect_left
 from typing import NamedTuple
 
 _NOTE_LIMIT = 3_000  # bytes; the broker's offset.metadata.max.bytes is 4,096 by default
@@ -27,9 +28,14 @@ NOTHING_KNOWN = Note(0, frozenset())
 
 
 class Progress:
-    """The progress of one partition, from the first record accepted on."""
+    """The progress of one partition, from the first record accepted on.
 
-    def __init__(self) -> None:
+    `note` is what was known before; of what lies beyond the last record accepted, it still is.
+    """
+
+    def __init__(self, note: Note = NOTHING_KNOWN) -> None:
+        self._known = sorted(note.still)
+        self._bound = note.bound
         # Insertion is in the order of offsets, so the first key is the lowest that lies open.
         self._open: dict[int, None] = {}
         self._end: int | None = None
@@ -51,12 +57,16 @@ class Progress:
 
     def position(self) -> tuple[int, str] | None:
         """The position to commit and the note beside it; None before the first record."""
-        if self._end is None:
+        end = self._end
+        if end is None:
             return None
+        still = list(self._open)
+        if self._bound > end:
+            still += self._known[bisect_left(self._known, end) :]
+            end = self._bound
         if not self._open:
-            return self._end, ""
-        start = next(iter(self._open))
-        return start, _written(start, list(self._open), self._end)
+            return self._end, _written(self._end, still, end) if end > self._end else ""
+        return still[0], _written(still[0], still, end)
 
 
 def _written(start: int, still: list[int], end: int) -> str:
@@ -82,7 +92,7 @@ def read_note(position: int, text: str | None) -> Note:
     length, _, distances = rest.partition(";")
     try:
         offset, still = position, []
-        for distance in distances.split(","):
+        for distance in filter(None, distances.split(",")):
             offset += int(distance, 16)
             still.append(offset)
         return Note(position + int(length, 16), frozenset(still))

@@ -105,7 +105,7 @@ class Scheduler:
     def assign(self, partition: int, note: Note = NOTHING_KNOWN) -> None:
         """Begin with a partition; `note` tells what of it is done already."""
         self._epochs[partition] = self._epochs.get(partition, 0) + 1
-        self._progress[partition] = Progress()
+        self._progress[partition] = Progress(note)
         self._notes[partition] = note
 
     def revoke(self, partition: int) -> None:
@@ -200,6 +200,7 @@ class Scheduler:
         self._judge(outcomes, now_ms)
         given_up: list[GivenUp] = []
         left: dict[ProfileKey, list[Item]] = {}
+        stopped: set[ProfileKey] = set()
         for item, outcome in zip(batch.items, outcomes, strict=True):
             partition = item.record.partition
             epoch = batch.epochs[partition]
@@ -207,7 +208,7 @@ class Scheduler:
                 continue
             kept = left.setdefault(item.profile, [])
             self._queues[item.profile].popleft()
-            if kept:
+            if item.profile in stopped:
                 kept.append(item)  # behind one that failed: not tried, whatever was said of it
             elif outcome.status == "delivered":
                 self._progress[partition].finish(item.record.offset)
@@ -216,6 +217,7 @@ class Scheduler:
                 given_up.append(GivenUp(item, "rejected", outcome.detail, epoch))
             else:
                 self.repeated += 1
+                stopped.add(item.profile)
                 item.attempts += not batch.early
                 if item.attempts >= self.policy.attempts:
                     given_up.append(GivenUp(item, "attempts used up", outcome.detail, epoch))

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.deliver.progress import NOTHING_KNOWN, Progress, read_note
+from pipeline.deliver.progress import NOTHING_KNOWN, Note, Progress, read_note
 
 
 def test_the_position_stands_before_the_first_that_is_open() -> None:
@@ -47,5 +47,21 @@ def test_a_note_never_says_done_of_what_is_open(steps: list[tuple[int, bool]]) -
 
 
 def test_a_note_of_another_form_is_no_note() -> None:
-    for text in (None, "", "hello", "2;a;b", "1;zz;", "1;a;", "1;a;-,"):
+    for text in (None, "", "hello", "2;a;b", "1;zz;", "1;a;-,"):
         assert read_note(5, text) == NOTHING_KNOWN
+
+
+def test_what_was_known_before_stays_known_until_it_is_read_again() -> None:
+    before = Note(100, frozenset({10, 40, 60}))
+    progress = Progress(before)
+    for offset in (10, 11, 20):
+        progress.begin(offset)
+    progress.finish(11)
+    progress.finish(20)
+    position = progress.position()
+    assert position is not None and position[0] == 10
+    assert read_note(*position) == before
+    progress.finish(10)
+    position = progress.position()
+    assert position is not None and position[0] == 21
+    assert read_note(*position) == Note(100, frozenset({40, 60}))

@@ -219,6 +219,9 @@ def test_in_a_batch_what_stands_behind_a_failure_was_not_tried() -> None:
     again = scheduler.take(2_000)
     assert again is not None and [item.record.offset for item in again.items] == [1, 2, 3]
     assert [item.attempts for item in again.items] == [1, 0, 0]
+    # And what stands behind one that is given up was not tried either.
+    assert len(scheduler.finish(again, [retry("no"), retry("no"), retry("no")], 2_000)) == 1
+    assert [item.attempts for item in again.items] == [2, 0, 0]
 
 
 def test_a_partition_that_goes_elsewhere_takes_its_deliveries_along() -> None:
@@ -244,7 +247,7 @@ def test_a_partition_that_goes_elsewhere_takes_its_deliveries_along() -> None:
     assert scheduler.open == 0
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(30), 2749])
 def test_delivered_and_dead_letters_and_open_are_what_was_decided(seed: int) -> None:
     """Random failures, batches, kills and hand-overs: nothing is lost, order holds, repetitions carry their ids."""
     rng = random.Random(seed)
