@@ -44,13 +44,13 @@ class Group(Struct, array_like=True):
     """The fragments a holder has to do with.
 
     `present`: fragment → (complete, epoch since which it belongs here); incomplete while more of it is on its way.
-    `given`: fragment → (to whom, epoch): what comes late is passed on; to "" means it was erased. `births`: fragment →
-    its erase epoch, where it has one.
+    `given`: fragment → (to whom, epoch, erase epoch of that one): what comes late is passed on; to "" means it was erased.
+    `births`: fragment → its erase epoch, where it has one.
     """
 
     version: int = VERSION
     present: dict[str, tuple[bool, int]] = {}
-    given: dict[str, tuple[str, int]] = {}
+    given: dict[str, tuple[str, int, int]] = {}
     births: dict[str, int] = {}
 
 

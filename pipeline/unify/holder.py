@@ -191,6 +191,22 @@ def end_if_elsewhere(task: Task, profile: Profile, moment: Moment) -> None:
         end(task, profile, "merged", moment, task.profile_id(actor.name, actor.name_erased))
 
 
+def say_change(task: Task, profile: Profile, before: ProfileDocument, moment: Moment, origin: str = "") -> None:
+    """Fragments of a published profile came or went, and were judged anew: say what is different. If nothing is known
+    of it any more, and nothing is on its way, it ends as a part of whoever got the last fragment."""
+    if is_empty(profile.joined) and holdback(profile, 0) not in (FROZEN, NO_ENTRY) and not profile.awaiting:
+        group = profile.group
+        heirs = [(epoch, to, erased) for to, epoch, erased in group.given.values() if to] if group is not None else []
+        if heirs:
+            _, to, erased = max(heirs)
+            end(task, profile, "merged", moment, task.profile_id(to, erased))
+        else:
+            end(task, profile, "erased", moment)
+        return
+    compare(task, profile, moment)
+    say_difference(task, profile, before, moment, origin)
+
+
 def _own_is_here(profile: Profile) -> bool:
     return profile.group is None or profile.actor.identifier in profile.group.present
 

@@ -8,6 +8,16 @@ from pipeline.unify.actor import VERSION, Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
 
+# What an assignment means to those who hold and to those who read: why it was made (identity's word) → what it is.
+REASONS = {
+    "evidence": "merge",
+    "relink": "merge",
+    "release": "merge",
+    "unlink": "split",
+    "rules": "split",
+    "erase": "split",
+}
+
 
 def on_event(task: Task, record: Record, event: Event) -> None:
     """An event at the actor of its strongest identifier."""
@@ -61,26 +71,24 @@ def on_assign(task: Task, message: Assign) -> None:
         task.count("stale_assigns")
         return
     former = actor.name or identifier
+    reason = "split" if message.name == identifier else REASONS.get(message.reason, "merge")
     profile = task.profile(key, actor)
     holder.settle(task, profile)
     actor.name, actor.epoch, actor.name_erased = message.name, message.epoch, message.name_erased
     actor.announced = True
     _point(task, actor)
     if former != message.name:
-        _recall(task, actor, former, message.name, message.reason)
-    moment = Moment(message.reason, task.clock)
-    own_id = profile.profile_id
+        _recall(task, actor, former, message.name, reason)
+    moment = Moment(reason, task.clock)
     if message.name == identifier:
-        if actor.retired:
-            publish.no_pointer(task, own_id)
-            actor.retired = False
         if actor.published:
             holder.say_memberships(task, profile, holder.compare(task, profile, moment), moment)
         else:
             holder.begin(task, profile, moment)
     else:
         if actor.retired:
-            publish.pointer(task, own_id, task.profile_id(actor.name, actor.name_erased), actor.epoch, retired=True)
+            successor = task.profile_id(actor.name, actor.name_erased)
+            publish.pointer(task, profile.profile_id, successor, actor.epoch, retired=True)
         holder.end_if_elsewhere(task, profile, moment)
     task.set_deadline(profile)
     task.put(key, actor)

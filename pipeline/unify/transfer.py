@@ -59,7 +59,7 @@ def on_recall(task: Task, message: Recall) -> None:
     group = task.group_to_change(key, actor)
     profile.group = group
     complete, _ = group.present.pop(name, (False, 0))
-    group.given[name] = (message.to, message.epoch)
+    group.given[name] = (message.to, message.epoch, message.to_erased)
     if part is not None:
         task.put_part(key, actor, name, None)
     if not message.to:
@@ -78,8 +78,7 @@ def on_recall(task: Task, message: Recall) -> None:
     if actor.published and before is not None:
         if message.reason == "merge":
             actor.hold_until = task.clock + HOLD_MS
-        holder.compare(task, profile, moment)
-        holder.say_difference(task, profile, before, moment)
+        holder.say_change(task, profile, before, moment)
     actor.settled = task.clock
     task.set_deadline(profile)
     task.put(key, actor)
@@ -100,7 +99,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
         task.count("erased", events_in(decode_fragment(message.state)) if message.state is not None else 0)
         return
     if gone and given is not None:
-        message.to, message.epoch = given
+        message.to, message.epoch, _ = given
         message.clock = task.clock
         task.out.log("links", task.keys.actor(message.to), encode(message))
         return
@@ -133,8 +132,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
     else:
         task.list_identifiers(profile)
     if before is not None:
-        holder.compare(task, profile, moment)
-        holder.say_difference(task, profile, before, moment, message.origin_id)
+        holder.say_change(task, profile, before, moment, message.origin_id)
     elif message.reason == "split" and message.origin_id:
         holder.begin(task, profile, moment, "split", message.origin_id)
     else:
