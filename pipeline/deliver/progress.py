@@ -57,16 +57,15 @@ class Progress:
 
     def position(self) -> tuple[int, str] | None:
         """The position to commit and the note beside it; None before the first record."""
-        end = self._end
-        if end is None:
+        if self._end is None:
             return None
+        end = self._end
         still = list(self._open)
+        start = still[0] if still else end
         if self._bound > end:
             still += self._known[bisect_left(self._known, end) :]
             end = self._bound
-        if not self._open:
-            return self._end, _written(self._end, still, end) if end > self._end else ""
-        return still[0], _written(still[0], still, end)
+        return start, _written(start, still, end) if end > start else ""
 
 
 def _written(start: int, still: list[int], end: int) -> str:
