@@ -159,7 +159,14 @@ class Settings(BaseSettings):
                 "secret",
                 _SECRET_ADVICE,
             )
-        return _kept_secret(self.state_dir / SECRET_FILE)
+        try:
+            return _kept_secret(self.state_dir / SECRET_FILE)
+        except OSError as error:
+            raise SettingsError(
+                f"The workspace's secret cannot be kept: {error.strerror}.",
+                str(self.state_dir / SECRET_FILE),
+                f"set {ENV_PREFIX}STATE_DIR to a folder that can be written, or {ENV_PREFIX}SECRET",
+            ) from None
 
     @classmethod
     def settings_customise_sources(

@@ -57,7 +57,7 @@ def is_locked(folder: Path) -> bool:
     """Whether a process runs a Kafka in this folder (or is just ending one)."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -59,9 +59,10 @@ def impurities(source: str) -> Iterator[str]:
             base = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
             if (base, node.attr) in IMPURE:
                 yield f"{node.lineno}: {base}.{node.attr}"
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node not in hashing:
-            if node.func.id in BUILTINS:
-                yield f"{node.lineno}: {node.func.id}(): {BUILTINS[node.func.id]}"
+        elif isinstance(node, ast.Call) and node not in hashing:
+            called = node.func.id if isinstance(node.func, ast.Name) else ""
+            if called in BUILTINS:
+                yield f"{node.lineno}: {called}(): {BUILTINS[called]}"
 
 
 def files() -> list[Path]:

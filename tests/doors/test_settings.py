@@ -1,0 +1,135 @@
+"""Settings: which source wins, and what a wrong one is told."""
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import SettingsError
+from pipeline.settings import ENV_PREFIX, Settings, load
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without a settings file, an environment without settings."""
+    for name in list(os.environ):
+        if name.startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _write(text: str) -> None:
+    Path("headwater.yaml").write_text(text)
+
+
+def test_defaults_are_for_one_machine() -> None:
+    settings = load()
+    assert (settings.bootstrap_servers, settings.partitions, settings.prefix) == (None, 4, "headwater.")
+    assert settings.topic("events") == "headwater.events"
+    assert settings.topic("/shop.orders") == "shop.orders"
+
+
+def test_options_stand_above_the_environment_above_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write("partitions: 2\nprefix: file.\nslot: file\n")
+    monkeypatch.setenv("HEADWATER_PREFIX", "env.")
+    monkeypatch.setenv("HEADWATER_SLOT", "env")
+    settings = load(slot="option", metrics_port=None)
+    assert (settings.partitions, settings.prefix, settings.slot) == (2, "env.", "option")
+
+
+def test_the_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("partitions: 7")
+    monkeypatch.setenv("HEADWATER_CONFIG", str(other))
+    assert load().partitions == 7
+    monkeypatch.setenv("HEADWATER_CONFIG", str(tmp_path / "none.yaml"))
+    with pytest.raises(SettingsError, match="does not exist"):
+        load()
+
+
+def test_each_librdkafka_property_counts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write("kafka:\n  security.protocol: SSL\n  socket.timeout.ms: 5000\n")
+    monkeypatch.setenv("HEADWATER_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "kafka:9092")
+    properties = load().client_properties()
+    assert properties["security.protocol"] == "SASL_SSL"
+    assert properties["socket.timeout.ms"] == 5000
+    assert properties["bootstrap.servers"] == "kafka:9092"
+
+
+def test_lists_are_written_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write("sources: [raw, /shop.orders]\nbootstrap_servers: [a:9092, b:9092]\n")
+    assert load().sources == ("raw", "/shop.orders")
+    assert load().bootstrap_servers == "a:9092,b:9092"
+    monkeypatch.setenv("HEADWATER_SOURCES", "raw, web")
+    assert load().sources == ("raw", "web")
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "what", "where", "what_to_do"),
+    [
+        ("partitions: many", {}, "`partitions` cannot be used", "`partitions` in headwater.yaml", "Fixed at creation"),
+        ("", {"PARTITIONS": "0"}, "greater than or equal to 1", "variable HEADWATER_PARTITIONS", "Fixed"),
+        ("partitons: 4", {}, "There is no setting `partitons`", "headwater.yaml", "did you mean partitions?"),
+        ("", {"PARTITONS": "4"}, "means nothing", "HEADWATER_PARTITONS", "did you mean HEADWATER_PARTITIONS?"),
+        ("- a list", {}, "not a mapping", "headwater.yaml", "partitions: 4"),
+        ("a: [", {}, "not valid YAML", "headwater.yaml: ", "correct it"),
+        ("kafka: {group.id: mine}", {}, "`group.id` is set by the engine", "kafka", "librdkafka"),
+        ("kafka: {auto.offset.reset: latest}", {}, "`auto.offset.reset` is set by the engine", "kafka", ""),
+        ("prefix: 'a b'", {}, "`prefix` cannot be used", "headwater.yaml", ""),
+        ("sources: []", {}, "`sources` cannot be used", "headwater.yaml", ""),
+    ],
+)
+def test_a_wrong_setting_is_told(
+    file: str, environment: dict[str, str], what: str, where: str, what_to_do: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if file:
+        _write(file)
+    for name, value in environment.items():
+        monkeypatch.setenv(ENV_PREFIX + name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert what in caught.value.what
+    assert where in caught.value.where
+    assert what_to_do in caught.value.what_to_do
+    assert caught.value.exit_code == 2
+
+
+def test_no_secret_is_shown() -> None:
+    _write("secret: hunter2\nkafka: {sasl.password: hunter2}\n")
+    assert "hunter2" not in repr(load().secret)
+    _write("secret: [hunter2]\nkafka: {sasl.password: hunter2, group.id: x}\n")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_secret_is_made_once_and_kept_to_oneself(empty_folder: Path) -> None:
+    settings = Settings(state_dir=empty_folder / "state")
+    with ThreadPoolExecutor(8) as pool:
+        found = {each.result() for each in [pool.submit(settings.secret_bytes) for _ in range(32)]}
+    assert len(found) == 1
+    file = empty_folder / "state" / "secret"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in file.parent.iterdir()] == ["secret"]
+    assert Settings(state_dir=empty_folder / "state", bootstrap_servers="127.0.0.1:9092").secret_bytes() in found
+
+
+@pytest.mark.parametrize("servers", ["kafka:9092", "127.0.0.1:9092,10.0.0.7:9092"])
+def test_a_workspace_of_several_machines_must_be_given_its_secret(servers: str, empty_folder: Path) -> None:
+    settings = Settings(bootstrap_servers=servers, state_dir=empty_folder)
+    with pytest.raises(SettingsError, match="has no secret") as caught:
+        settings.secret_bytes()
+    assert "HEADWATER_SECRET" in caught.value.what_to_do
+    assert Settings(bootstrap_servers=servers, secret="s").secret_bytes() == b"s"
+
+
+def test_an_empty_secret_is_refused(empty_folder: Path) -> None:
+    (empty_folder / "secret").write_text("\n")
+    with pytest.raises(SettingsError, match="empty"):
+        Settings(state_dir=empty_folder).secret_bytes()
+    with pytest.raises(SettingsError, match="empty"):
+        Settings(secret="").secret_bytes()
