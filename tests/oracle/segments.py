@@ -26,19 +26,28 @@ MISSING = None
 class Facts:
     """What one profile's rules are judged on at one instant."""
 
-    def __init__(
-        self, events: Iterable[Event], profile_id: str, definitions: Sequence[Definition], now: int
-    ) -> None:
+    def __init__(self, events: Iterable[Event], profile_id: str, definitions: Sequence[Definition], now: int) -> None:
         self.now = now
         self.profile_id = profile_id
         self.events = [event for event in events if min(event.time, event.received) <= now]
         self.traits = newest(self.events)
-        self.consents: dict[str, str] = {}
+        self.consents = consents(self.events)
         self.segments = {one["segment"]: one for one in definitions if "segment" in one}
         self.computed = {one["computed"]: one for one in definitions if "computed" in one}
 
     def trait(self, path: str) -> Any:
         return deeper(self.traits, path)
+
+
+def consents(events: Iterable[Event]) -> dict[str, str]:
+    """The newest word on each purpose; at the same instant a denial."""
+    said: dict[str, tuple[int, bool]] = {}
+    for event in events:
+        for purpose, granted in event.context.get("consent", {}).items():
+            there = said.get(purpose)
+            if there is None or (event.time, not granted) > (there[0], not there[1]):
+                said[purpose] = (event.time, granted)
+    return {purpose: "granted" if granted else "denied" for purpose, (_, granted) in said.items()}
 
 
 def truth_at(

@@ -1,7 +1,7 @@
 """What must be true when nothing is in flight (DESIGN section 9), checked from the topics as a reader sees them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -20,16 +20,20 @@ from pipeline.records import (
     SegmentMember,
     Unlink,
     decode_edges_record,
+    decode_events_record,
 )
 from tests.oracle.identity import Evidence, Resolution, Rules, resolve
 from tests.oracle.profiles import Accepted, ExpectedProfile, accept, gather_evidence, profiles
+from tests.oracle.segments import truth_at
 from tests.simulation.driver import Task, Written
+from tests.simulation.instants import candidates
 
 _document = msgspec.json.Decoder(ProfileDocument).decode
 _pointer = msgspec.json.Decoder(IdentityPointer).decode
 _profile_change = msgspec.json.Decoder(ProfileChange).decode
 _segment_change = msgspec.json.Decoder(SegmentChange).decode
 _segment_member = msgspec.json.Decoder(SegmentMember).decode
+
 
 class Topics(Protocol):
     """The topics as a reader of committed records sees them."""
@@ -40,6 +44,10 @@ class Topics(Protocol):
 
     def compacted(self, name: str) -> dict[bytes, bytes]:
         """The present value of each key."""
+        ...
+
+    def by_partition(self, name: str) -> list[dict[int, Written]]:
+        """The records of each partition by offset."""
         ...
 
 
@@ -226,6 +234,62 @@ def _fold_profile_change(folded: dict[str, dict[str, Any]], change: ProfileChang
             there[section] = value
     for section, names in change.unset.items():
         there[section] = {name: value for name, value in there.get(section, {}).items() if name not in names}
+
+
+def check_causes(broker: Topics) -> None:
+    """DESIGN section 3: `at`, `late` and `evidence` of every change say what caused it, and when."""
+    events = {
+        (partition, offset): decode_events_record(written.value)
+        for partition, records in enumerate(broker.by_partition("events"))
+        for offset, written in records.items()
+        if written.value is not None
+    }
+    last: dict[tuple[str, str], int] = {}
+    for change in _segment_changes(broker):
+        pair = (change.segment, change.profile_id)
+        before = last.get(pair)
+        if change.cause == "event":
+            position = (change.evidence.partition, change.evidence.offset)
+            event = events.get(position)  # type: ignore[arg-type]
+            if not isinstance(event, Event) or event.message_id != change.evidence.message_id:
+                raise Violation("3 evidence", f"{change}: at {position} there is {event}")
+            due = event.time if before is None else max(event.time, before)
+            _same("3 at of an event", str(change), change.at, due)
+            _same("3 late", str(change), change.late, before is not None and event.time < before)
+        elif change.cause in ("merge", "split"):
+            _same("3 at of a merge", str(change), change.at, change.decided_at)
+        last[pair] = change.at
+
+
+def check_calm(
+    truth: Truth,
+    broker: Topics,
+    segments: Sequence[Mapping[str, Any]],
+    definitions: Sequence[Mapping[str, Any]],
+    now: int,
+) -> None:
+    """Where every event is on time and nobody has two identifiers, the log of changes is known to the millisecond."""
+    changes: dict[tuple[str, str], list[SegmentChange]] = defaultdict(list)
+    for change in _segment_changes(broker):
+        changes[change.segment, change.profile_id].append(change)
+    for profile_id, profile in truth.expected.items():
+        begin = profile.first_seen
+        instants = candidates(definitions, profile.events, begin, now)
+        if len(instants) > 300:
+            instants = instants[:: len(instants) // 300 + 1]
+        for definition in segments:
+            told = changes.get((definition["segment"], profile_id), [])
+            near = {change.at + d for change in told for d in (-1, 0)}
+            for instant in sorted({begin, now, *instants, *near}):
+                if not begin <= instant <= now:
+                    continue
+                before = [change for change in told if change.at <= instant]
+                stood = bool(before) and before[-1].change == "entered"
+                should = truth_at(definition, definitions, profile, profile_id, instant)
+                if stood != should:
+                    raise Violation(
+                        "4 instants", f"{profile.name} {definition} at {instant}: told {stood}, is {should}; {told}"
+                    )
 
 
 def check_members(truth: Truth, broker: Topics, expected: Mapping[str, set[str]], now: int) -> None:

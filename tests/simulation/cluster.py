@@ -52,6 +52,12 @@ class Topics:
     def records(self, name: str) -> list[Written]:
         return [Written(record.key, record.value) for record in self.broker.read(name)]
 
+    def by_partition(self, name: str) -> list[dict[int, Written]]:
+        return [
+            {record.offset: Written(record.key, record.value) for record in self.broker.read(name, partition)}
+            for partition in range(self.partitions)
+        ]
+
     def compacted(self, name: str) -> dict[bytes, bytes]:
         return compacted(self.broker.read(name))
 

@@ -149,7 +149,9 @@ class Deciding:
         who = resolve(self.gathered, self.world.rules)
         for one, name in who.name_of.items():
             if self.names.get(one, one) != name:
-                raise Violation("who is who", f"{when}: {one} is with {self.names.get(one, one)}, should be with {name}")
+                raise Violation(
+                    "who is who", f"{when}: {one} is with {self.names.get(one, one)}, should be with {name}"
+                )
         for one, name in self.names.items():
             if who.name_of.get(one, one) != name:
                 raise Violation("who is who", f"{when}: {one} is with {name}, nothing says so")

@@ -8,6 +8,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.oracle.durations import instant_ms
 from tests.simulation.vocabulary import CITIES, EVENT_NAMES, PATHS, PLANS
 
 WINDOWS = ("1s", "10s", "1m", "5m", "1h", "6h", "1d", "7d", "30d")
@@ -41,7 +42,9 @@ class _Author:
             if rng.random() < 0.04:
                 definition["valid_from"] = self.instant()
             if rng.random() < 0.04:
-                definition["valid_until"] = self.instant()
+                until = self.instant()
+                if (instant_ms(until) or 0) > (instant_ms(definition.get("valid_from", "1990-01-01")) or 0):
+                    definition["valid_until"] = until
             definitions.append(definition)
             self.segments.append(name)
         return definitions
@@ -69,6 +72,7 @@ class _Author:
             "score": 4,
             "computed": 8 if self.computed else 0,
             "bucket": 3,
+            "consent": 4,
         }
         kind = rng.choices(list(kinds), list(kinds.values()))[0]
         return {kind: self.computed_rule() if kind == "computed" else getattr(self, kind)()}
@@ -77,6 +81,9 @@ class _Author:
 
     def in_segment(self) -> str:
         return self.rng.choice(self.segments)
+
+    def consent(self) -> Any:
+        return self.rng.choice(("marketing", {"purpose": "marketing", "is": self.rng.choice(("denied", "unknown"))}))
 
     def bucket(self) -> Rule:
         low = self.rng.choice((0, 25, 50))
@@ -179,8 +186,11 @@ class _Author:
 
     def between(self) -> Rule:
         rng = self.rng
-        first, second = sorted((self.instant(), self.instant()))
+        first, second = sorted((self.instant(), self.instant()), key=lambda text: instant_ms(text) or 0)
         between = {"from": first, "to": second}
+        if instant_ms(first) == instant_ms(second):
+            del between["to"]
+            return between
         if rng.random() < 0.3:
             del between[rng.choice(("from", "to"))]
         return between

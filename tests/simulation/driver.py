@@ -55,6 +55,10 @@ class Broker:
         """All records of a topic, partition by partition."""
         return [written for partition in self.topic(name) for written in partition]
 
+    def by_partition(self, name: str) -> list[dict[int, Written]]:
+        """The records of each partition by offset."""
+        return [dict(enumerate(partition)) for partition in self.topic(name)]
+
     def compacted(self, name: str) -> dict[bytes, bytes]:
         """The present value of each key."""
         present: dict[bytes, bytes] = {}
@@ -324,9 +328,7 @@ class Simulation:
             task.state.forget_objects()
         return bool(records or out.logged or out.upserts)
 
-    def _commit(
-        self, task: Task, out: Buffer, encoded: dict[bytes, tuple[int, bytes] | None], by_waking: int
-    ) -> None:
+    def _commit(self, task: Task, out: Buffer, encoded: dict[bytes, tuple[int, bytes] | None], by_waking: int) -> None:
         for name, key, value, partition in out.logged:
             self.broker.append(name, key, Written(key, value), partition)
         task.produced += out.logged[by_waking:]
@@ -335,7 +337,6 @@ class Simulation:
         for key, entry in encoded.items():
             data = None if entry is None else entry[0].to_bytes(8, "big") + entry[1]
             task.changelog.append(Written(key, data))
-
 
     def stores(self) -> dict[str, tuple[Any, Any]]:
         """By task: (what its store holds, what its changelog gives)."""

@@ -37,14 +37,19 @@ class Facts:
         for event in events:
             self.learn(event)
 
-    def learn(self, event: Event) -> tuple[str, ...]:
+    def learn(self, event: Event) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Fold an event in; the names of the traits and purposes it speaks of."""
         for name, value in newest([event]).items():
             there = self.traits.get(name)
             if there is None or (event.time, tie_order(value)) >= (there[0], tie_order(there[1])):
                 self.traits[name] = (event.time, value)
+        for purpose, granted in event.context.get("consent", {}).items():
+            known = self.consents.get(purpose)
+            if known is None or (event.time, not granted) > (known[0], not known[1]):
+                self.consents[purpose] = (event.time, granted)
         total = self.totals.setdefault(event.event, [0, event.time, event.time])
         total[:] = total[0] + 1, min(total[1], event.time), max(total[2], event.time)
-        return tuple(event.traits)
+        return tuple(event.traits), tuple(event.context.get("consent", {}))
 
 
 class Pair:
@@ -86,7 +91,8 @@ class Pair:
             self.events_of[part].append(event)
             self.known.append(event)
             touched = plan.fold(facts.leaves, event)
-            flips = plan.update(standing, facts, self.clock, touched, facts.learn(event))
+            traits, purposes = facts.learn(event)
+            flips = plan.update(standing, facts, self.clock, touched, traits, purposes)
             self.applied(before, flips, standing.members, f"update by {event.message_id}")
             self.compare(standing.members, f"after {event.message_id}")
             if rng.random() < 0.25:

@@ -47,7 +47,7 @@ def run_world(world: World, engine: Engine) -> None:
     """
     rng = random.Random(f"{engine} {world.seed}")
     unify = unify_stage(world, KEYS)
-    identity = identity_stage(world, KEYS)
+    identity = identity_stage(world.rules, world.partitions, world.seed, KEYS)
     crash_rate = 0.0 if world.calm else rng.choice((0.0, 0.03, 0.15))
     simulation: Simulation | Cluster
     if engine == "light":
@@ -88,15 +88,19 @@ def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, ar
     checks.check_pointers(truth, broker)
     checks.check_accounting(truth, broker)
     checks.check_folds(truth, broker)
+    segments = [one for one in world.segments if "segment" in one]
     expected = {
         segment["segment"]: {
             profile_id
             for profile_id, profile in truth.expected.items()
             if truth_at(segment, world.segments, profile, profile_id, arrival.now)
         }
-        for segment in world.segments
+        for segment in segments
     }
     checks.check_members(truth, broker, expected, arrival.now)
+    checks.check_causes(broker)
+    if world.calm:
+        checks.check_calm(truth, broker, segments, world.segments, arrival.now)
     checks.check_store(simulation.stores())
 
 

@@ -2,21 +2,43 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from pipeline.activation import ActivationPlan
+from pipeline.definitions.segments import SegmentDefinition
+from pipeline.definitions.traits import TraitDefinition
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules, IdentityStage, Namespace, Sizes
+from pipeline.plans import GenerationPlan
 from pipeline.runtime.ports import Stage
+from pipeline.segments import NO_SEGMENTS, SegmentsPlan, compile_plan
+from pipeline.unify import UnifyStage
 from tests.oracle.identity import Rules
 from tests.simulation.world import World
 
 
-@dataclass(frozen=True)
-class IdentityPlan:
-    """What the identity stage needs of a generation."""
+NEVER_DAYS = 36_500
 
-    identity: IdentityRules
+
+def plan_of(identity: IdentityRules, segments: SegmentsPlan) -> GenerationPlan:
+    """The plan of the only generation of a world."""
+    return GenerationPlan(0, identity, segments, ActivationPlan())
+
+
+def compile_segments(definitions: Sequence[Mapping[str, Any]]) -> SegmentsPlan:
+    """The plan of these definitions, read and validated as those of a user are."""
+    if not definitions:
+        return NO_SEGMENTS
+    return compile_plan(
+        [SegmentDefinition.model_validate(one).compiled() for one in definitions if "segment" in one],
+        [TraitDefinition.model_validate(one).compiled() for one in definitions if "computed" in one],
+    )
+
+
+def unify_stage(world: World, keys: Keys) -> Callable[[int], Stage]:
+    """Makes the unify stage of a partition."""
+    plan = plan_of(identity_rules(world.rules), compile_segments(world.segments))
+    return lambda partition: UnifyStage(partition, keys, lambda generation: plan, NEVER_DAYS)
 
 
 def identity_rules(rules: Rules) -> IdentityRules:
@@ -39,6 +61,6 @@ def identity_rules(rules: Rules) -> IdentityRules:
 def identity_stage(rules: Rules, partitions: int, seed: int, keys: Keys) -> Callable[[int], Stage]:
     """Makes the identity stage; how it lays out its state is drawn, because it must not matter."""
     rng = random.Random(f"sizes {seed}")
-    plan = IdentityPlan(identity_rules(rules))
+    plan = plan_of(identity_rules(rules), NO_SEGMENTS)
     sizes = rng.choice((Sizes(), Sizes(inline=1), Sizes(inline=2)))
     return lambda partition: IdentityStage(keys, lambda generation: plan, partitions, sizes=sizes)

@@ -171,6 +171,7 @@ class _Story:
             source=f"raw/0/{len(self.sent)}",
             properties={} if identify else self.properties(),
             traits=self.traits() if identify else {},
+            context={"consent": {"marketing": rng.random() < 0.5}} if rng.random() < 0.1 else {},
         )
 
     def identifiers(self) -> list[str]:
@@ -213,7 +214,9 @@ class _Story:
         # Copies are near or far, never in between: whether a copy of a copy counts is not this world's question.
         gap = self.now - event.received
         if gap > 8 * HOUR:
-            if gap < 60 * HOUR or any(other.message_id == event.message_id for other in self.sent if other is not event):
+            if gap < 60 * HOUR or any(
+                other.message_id == event.message_id for other in self.sent if other is not event
+            ):
                 return
             again.time += gap
         again.received = self.now

@@ -1,0 +1,119 @@
+"""The test of the tests: faults put in on purpose, each of which the simulation must find.
+
+`python -m tests.simulation.faults [NAME …] [--seeds 1000]`. A fault is a change of the source text of one module,
+made while it is imported, in a process of its own; nothing on disk changes. A fault whose text is no longer in the
+module is out of date and counts as a failure: it has to be put where its rule lives now.
+"""
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import CodeType, ModuleType
+from typing import NamedTuple
+
+from tests.simulation.fault_list import FAULTS, Fault
+
+
+class Found(NamedTuple):
+    """What became of one fault."""
+
+    fault: Fault
+    seed: int | None
+    detail: str
+    took_s: float
+
+
+class _Mutating(importlib.machinery.SourceFileLoader):
+    """Loads a module with a part of its source replaced."""
+
+    def __init__(self, name: str, path: str, changes: Sequence[tuple[str, str]]) -> None:
+        super().__init__(name, path)
+        self._changes = changes
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = self.get_source(fullname)
+        assert source is not None
+        for old, new in self._changes:
+            if source.count(old) != 1:
+                raise SystemExit(f"out of date: {fullname} holds {source.count(old)} times: {old}")
+            source = source.replace(old, new)
+        return compile(source, self.path, "exec")
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self.was_used = False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._fault.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        assert spec is not None and spec.origin is not None
+        self.was_used = True
+        return importlib.util.spec_from_file_location(
+            fullname,
+            spec.origin,
+            loader=_Mutating(fullname, spec.origin, self._fault.changes),
+            submodule_search_locations=spec.submodule_search_locations,
+        )
+
+
+def run_with(fault: Fault, seeds: int) -> int:
+    """In a process of its own: put the fault in, run seeds until one fails. Exit code 0: found."""
+    finder = _Finder(fault)
+    sys.meta_path.insert(0, finder)
+    from tests.simulation import run
+
+    for seed in range(seeds):
+        failure = run.try_seed(seed, fault.engine)
+        if failure is not None:
+            print(f"{seed} {failure.detail[:200]}")
+            return 0
+    if not finder.was_used:
+        print(f"{fault.module} was never imported")
+        return 2
+    return 1
+
+
+def find(fault: Fault, seeds: int) -> Found:
+    """Run a fault in a process of its own."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "tests.simulation.faults", "--inside", fault.name, "--seeds", str(seeds)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    took = time.monotonic() - started
+    said = (ended.stdout + ended.stderr).strip()
+    if ended.returncode != 0:
+        return Found(fault, None, said[-300:] or "not found", took)
+    seed, _, detail = said.partition(" ")
+    return Found(fault, int(seed), detail, took)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="faults to try; all by default")
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    by_name = {fault.name: fault for fault in FAULTS}
+    if arguments.inside:
+        return run_with(by_name[arguments.inside], arguments.seeds)
+    missed = 0
+    for fault in [by_name[name] for name in arguments.names] or FAULTS:
+        found = find(fault, arguments.seeds)
+        missed += found.seed is None
+        verdict = "NOT FOUND" if found.seed is None else f"seed {found.seed}"
+        print(f"{fault.name:<42} {verdict:<12} {found.took_s:5.1f} s  {found.detail.splitlines()[0][:110]}", flush=True)
+    print(f"{len(arguments.names) or len(FAULTS)} faults, {missed} not found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
