@@ -12,6 +12,8 @@ from pipeline.records import CaughtUp, DeadLetter, encode
 from pipeline.runtime.ports import Outputs, Record, State
 
 CAUGHT_UP_EVERY_MS = 1_000
+# Asking costs the door a few requests to the broker: while the answer is no, this is how long it is not asked again.
+ASK_AGAIN_MS = 250
 # Bytes are base64 in JSON: this much still fits a record of the 1 MB that brokers and clients take unless told.
 MAX_KEPT_BYTES = 700_000
 MAX_EVENT_BYTES = 900_000
@@ -52,9 +54,10 @@ def dead_letter(record: Record, refusal: Refusal, now_ms: int) -> DeadLetter:
     )
 
 
-def caught_up_due(announced_ms: int, now_ms: int, at_end: bool) -> bool:
-    """Whether it is time to say again that every source is read to its end."""
-    return at_end and not announced_ms <= now_ms < announced_ms + CAUGHT_UP_EVERY_MS
+def caught_up_due(asked_ms: int, was_at_end: bool, now_ms: int) -> bool:
+    """Whether it is time to ask again if every source is read to its end; a clock set back is no reason to wait."""
+    wait_ms = CAUGHT_UP_EVERY_MS if was_at_end else ASK_AGAIN_MS
+    return not asked_ms <= now_ms < asked_ms + wait_ms
 
 
 def _never() -> bool:
@@ -69,10 +72,12 @@ class IngestStage:
     """Ingest as the runtime runs it, one object per task.
 
     `rules` gives the identity rules in force; it is asked once per batch. `now_ms` is the door's clock: it stamps what
-    carries no receivedAt. `sources_at_end` tells whether the whole group has *committed* every source topic up to its
-    end: what another worker has read and not committed may still come to stand behind our record. Give it to the stage
-    of one task only; the others stay silent. `counted(outcome, reason)` is told ("emitted", ""), ("refused", reason)
-    and ("flagged", flag).
+    carries no receivedAt. `counted(outcome, reason)` is told ("emitted", ""), ("refused", reason), ("flagged", flag).
+
+    `sources_at_end` tells whether everything the source topics held when it was *last asked* has been committed by the
+    whole group: what another worker has read and not committed may still come to stand behind our record. So the
+    answer can be yes in a steady stream too, where nobody is ever at the end of this very moment. Give it to the stage
+    of one task only; the others stay silent.
     """
 
     def __init__(
@@ -91,7 +96,8 @@ class IngestStage:
         self._sources_at_end = sources_at_end
         self._counted = counted
         self._rules_of_batch: IdentityRules | None = None
-        self._announced_ms = 0
+        self._asked_ms = 0
+        self._was_at_end = False
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
         """Send one raw record on, as an event or as a dead letter."""
@@ -117,18 +123,21 @@ class IngestStage:
         self._rules_of_batch = None
 
     def wake(self, state: State, out: Outputs, now_ms: int) -> None:
-        """Once a second, while every source is at its end, say so in every partition of `events`."""
-        if not caught_up_due(self._announced_ms, now_ms, True) or not self._sources_at_end():
+        """Once a second, while the sources are read, say in every partition of `events` until when they are."""
+        if not caught_up_due(self._asked_ms, self._was_at_end, now_ms):
             return
-        value = encode(CaughtUp(received=now_ms))
+        asked_before_ms, self._asked_ms = self._asked_ms, now_ms
+        self._was_at_end = self._sources_at_end()
+        if not self._was_at_end or not asked_before_ms:
+            return
+        value = encode(CaughtUp(received=min(asked_before_ms, now_ms)))
         for partition in range(self._partitions):
             out.log("events", None, value, partition)
-        self._announced_ms = now_ms
 
     def forget(self) -> None:
-        """The batch was aborted, and with it perhaps what was announced."""
+        """The batch was aborted, and with it perhaps what was said last: ask again soon."""
         self._rules_of_batch = None
-        self._announced_ms = 0
+        self._was_at_end = False
 
     def encode(self, key: bytes, value: Any) -> bytes:
         """Ingest keeps no state."""

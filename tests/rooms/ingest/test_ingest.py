@@ -491,32 +491,63 @@ def test_new_rules_hold_from_the_next_batch_on() -> None:
     assert [topic for topic, *_ in out.records] == ["events", "events", "dead-letters"]
 
 
+class Asked:
+    """A stage that is woken, and the door that answers it."""
+
+    def __init__(self) -> None:
+        self.at_end = True
+        self.times = 0
+        self.out = Sent()
+        self.stage = stage(sources_at_end=self._answer)
+
+    def _answer(self) -> bool:
+        self.times += 1
+        return self.at_end
+
+    def wake(self, later_ms: int) -> list[int]:
+        """What is said, as times after NOW_MS: one for each record."""
+        before = len(self.out.records)
+        self.stage.wake(NoState(), self.out, NOW_MS + later_ms)  # type: ignore[arg-type]
+        said = [decode_events_record(value) for _, _, value, _ in self.out.records[before:]]
+        assert all(isinstance(one, CaughtUp) for one in said)
+        return [one.received - NOW_MS for one in said]
+
+
 def test_caught_up_is_written_into_every_partition_once_a_second_while_at_the_end() -> None:
-    at_end = [False]
-    one, out = stage(sources_at_end=lambda: at_end[0]), Sent()
-
-    def woken(now_ms: int) -> int:
-        before = len(out.records)
-        one.wake(NoState(), out, now_ms)  # type: ignore[arg-type]
-        return len(out.records) - before
-
-    assert woken(NOW_MS) == 0
-    at_end[0] = True
-    assert [woken(NOW_MS + later) for later in (0, 1, 999, 1_000, 1_500, 2_000)] == [4, 0, 0, 4, 0, 4]
-    at_end[0] = False
-    assert woken(NOW_MS + 9_000) == 0
-    at_end[0] = True
-    assert woken(NOW_MS + 9_001) == 4
-    one.forget()
-    assert woken(NOW_MS + 9_002) == 4
-    assert {(topic, key) for topic, key, _, _ in out.records} == {("events", None)}
-    assert [partition for *_, partition in out.records[:4]] == [0, 1, 2, 3]
-    assert decode_events_record(out.records[0][2]) == CaughtUp(received=NOW_MS)
+    asked = Asked()
+    assert asked.wake(0) == []  # nothing was asked before, so nothing is known of any time
+    assert asked.wake(999) == []
+    assert asked.wake(1_000) == [0, 0, 0, 0]
+    assert asked.wake(1_500) == []
+    assert asked.wake(2_100) == [1_000] * 4
+    assert asked.times == 3
+    assert {(topic, key) for topic, key, _, _ in asked.out.records} == {("events", None)}
+    assert [partition for *_, partition in asked.out.records[:4]] == [0, 1, 2, 3]
 
 
-def test_a_clock_set_back_does_not_silence_caught_up() -> None:
-    assert caught_up_due(NOW_MS, NOW_MS - HOUR_MS, True)
-    assert not caught_up_due(NOW_MS, NOW_MS + 5_000, False)
+def test_caught_up_is_silent_while_behind_and_the_door_is_not_asked_at_every_batch() -> None:
+    asked = Asked()
+    asked.at_end = False
+    assert [asked.wake(later) for later in range(0, 1_000, 10)] == [[]] * 100
+    assert asked.times == 4
+    asked.at_end = True
+    assert asked.wake(1_000) == [750] * 4
+
+
+def test_caught_up_is_said_again_after_an_abort() -> None:
+    asked = Asked()
+    asked.wake(0)
+    assert asked.wake(1_000) == [0] * 4
+    asked.stage.forget()
+    assert asked.wake(1_249) == []
+    assert asked.wake(1_250) == [1_000] * 4
+
+
+def test_a_clock_set_back_neither_silences_caught_up_nor_lets_it_promise_the_future() -> None:
+    asked = Asked()
+    asked.wake(0)
+    assert asked.wake(-HOUR_MS) == [-HOUR_MS] * 4
+    assert caught_up_due(NOW_MS, True, NOW_MS - 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------- fuzz
