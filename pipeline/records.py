@@ -177,7 +177,9 @@ class Forward(Struct, tag_field="kind", tag="forward", omit_defaults=True):
 class Assign(Struct, tag_field="kind", tag="assign", omit_defaults=True):
     """The fragment of `identifier` belongs to the profile named `name` since `epoch`.
 
-    `name_erased` is the erase epoch of `name` (0: never), which its profile_id depends on.
+    `name_erased` is the erase epoch of `name` (0: never), which its profile_id depends on. `companions` identifiers, this
+    one included, go from the same former name to the same new one by this decision; `former_lives` says whether the
+    former still names a group after it.
     """
 
     identifier: str
@@ -186,11 +188,13 @@ class Assign(Struct, tag_field="kind", tag="assign", omit_defaults=True):
     reason: str
     clock: int
     name_erased: int = 0
+    companions: int = 1
+    former_lives: bool = False
 
 
 class Recall(Struct, tag_field="kind", tag="recall", omit_defaults=True):
     """`holder` shall give `fragment` to `to`, whose erase epoch is `to_erased`; if `to` is empty, drop it: it was
-    erased."""
+    erased. `companions` and `holder_lives` are those of the Assign behind it."""
 
     holder: str
     fragment: str
@@ -200,15 +204,17 @@ class Recall(Struct, tag_field="kind", tag="recall", omit_defaults=True):
     clock: int
     birth: int = 0
     to_erased: int = 0
+    companions: int = 1
+    holder_lives: bool = False
 
 
 class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     """A fragment, or a disjoint piece of one, on its way to the holder `to`.
 
-    `state` is the encoded fragment (None: empty); `origin` the identifier that named the profile it leaves, `alive`
-    whether anything is left there, `origin_id` its profile_id if it was published, `memberships` the segments it was a
-    member of. `last` says that with this message the fragment is complete, but for what goes by other ways;
-    `generation` is the newest whose leaves may be in it.
+    `state` is the encoded fragment (None: empty); `origin` the identifier that named the profile it leaves, `origin_id`
+    its profile_id if it was published, `memberships` the segments it was a member of. `last` says that with this
+    message the fragment is complete, but for what goes by other ways; `generation` is the newest whose leaves may be in it. `companions` fragments come from there by the same decision
+    (0: this is not the last piece of its fragment).
     """
 
     to: str
@@ -219,11 +225,11 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     state: bytes | None = None
     birth: int = 0
     origin: str = ""
-    alive: bool = False
     memberships: list[str] = []
     last: bool = True
     origin_id: str = ""
     generation: int = 0
+    companions: int = 1
 
 
 class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):

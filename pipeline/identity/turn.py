@@ -1,5 +1,6 @@
 """One record's turn at the identity stage: what it may change, say and count."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -112,12 +113,23 @@ class Turn:
     def end(self) -> None:
         """Tell every identifier whose name has changed, and keep what was changed."""
         graph = self.graph
-        clock = graph.meta.clock
-        for text, before in graph.before.items():
-            name = graph.name(text)
-            if name != before:
-                self.counters.assigns += 1
-                self.send(text, encode(Assign(text, name, self.epoch, self.reason, clock)))
+        moved = [(text, before, name) for text, before in graph.before.items() if (name := graph.name(text)) != before]
+        if moved:
+            together = Counter((before, name) for _, before, name in moved)
+            for text, before, name in moved:
+                decided = graph.node(name).decided
+                assign = Assign(
+                    text,
+                    name,
+                    self.epoch,
+                    self.reason,
+                    graph.meta.clock,
+                    name_erased=decided.erase_epoch if decided is not None else 0,
+                    companions=together[before, name],
+                    former_lives=graph.name(before) == before,
+                )
+                self.send(text, encode(assign))
+            self.counters.assigns += len(moved)
         graph.save()
 
 

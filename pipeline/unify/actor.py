@@ -44,8 +44,8 @@ class Group(Struct, array_like=True):
     """The fragments a holder has to do with.
 
     `present`: fragment → (complete, epoch since which it belongs here); incomplete while more of it is on its way.
-    `given`: fragment → (to whom, epoch, erase epoch of that one): what comes late is passed on; to "" means it was erased.
-    `births`: fragment → its erase epoch, where it has one.
+    `given`: fragment → (to whom, epoch, erase epoch of that one): what comes late is passed on; to "" means it was
+    erased. `births`: fragment → its erase epoch, where it has one.
     """
 
     version: int = VERSION
@@ -61,8 +61,9 @@ class Actor(Struct, array_like=True):
     message id → received; `pages`: the first page and the one after the last. `sent`: evidence a → b → [first,
     last received]. `group` None: only its own fragment is here, complete. `inherited`: segment → (clock, profile_ids
     that were members). `settled`: the clock up to which the holder is evaluated. `wake`: its entry in the time index.
-    `held`: a change waits until `hold_until` passes or what is on its way has come (`hold_for`: from where). `left`: of
-    what a profile that ended was a member, for the fragments that still have to leave.
+    `held`: a change waits. `expecting`: epoch and origin → how many fragments of that decision are still to come,
+    believed until `hold_until`. `hold_epoch`: this profile ends by that decision, as soon as it hears of it itself.
+    `left`: of what a profile that ended was a member, for the fragments that still have to leave.
     """
 
     version: int
@@ -88,7 +89,8 @@ class Actor(Struct, array_like=True):
     wake: int = 0
     held: bool = False
     hold_until: int = 0
-    hold_for: str = ""
+    hold_epoch: int = NEVER
+    expecting: dict[str, int] = {}
     inherited: dict[str, tuple[int, list[str]]] = {}
     left: list[str] = []
 

@@ -5,7 +5,7 @@ membership may have to wait:
 
     the profile's own fragment is on its way back       nothing changes until it is here
     its identifier belongs to another profile by now    nothing is entered: the rest will be called away too
-    a part is known to be on its way, or may be         nothing is entered that rests on an absence
+    a part is known to be on its way                    nothing is entered that rests on an absence
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ FREE, NO_ABSENCE, NO_ENTRY, FROZEN = 0, 1, 2, 3
 def holdback(profile: Profile, clock: int) -> int:
     """What has to wait at this profile."""
     actor, group = profile.actor, profile.group
-    if actor.name and actor.name != actor.identifier:
+    if (actor.name and actor.name != actor.identifier) or actor.epoch < actor.hold_epoch:
         return NO_ENTRY
     if group is not None:
         own = group.present.get(actor.identifier)
@@ -34,7 +34,7 @@ def holdback(profile: Profile, clock: int) -> int:
             return FROZEN
         if profile.awaiting:
             return NO_ABSENCE
-    return NO_ABSENCE if clock < actor.hold_until else FREE
+    return NO_ABSENCE if actor.expecting and clock < actor.hold_until else FREE
 
 
 # ----------------------------------------------------------------------------------------------------------- an event
@@ -246,11 +246,11 @@ def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, no
     return done
 
 
-def compare(task: Task, profile: Profile, moment: Moment, now: int | None = None) -> list[str]:
-    """Enter and leave until the memberships are those of the standing, but for what has to wait at `now` (None: the
-    clock). Gives the segments that changed."""
+def compare(task: Task, profile: Profile, moment: Moment) -> list[str]:
+    """Enter and leave until the memberships are those of the standing, but for what has to wait. Gives the segments
+    that changed."""
     actor = profile.actor
-    level = holdback(profile, task.clock if now is None else now)
+    level = holdback(profile, task.clock)
     actor.held = False
     assert profile.standing is not None
     standing = profile.standing.members
@@ -299,8 +299,11 @@ def settle(task: Task, profile: Profile) -> None:
     held = actor.hold_until if actor.held and actor.hold_until > actor.settled else FOREVER
     if held <= task.clock and held < expires:
         _timers(task, profile, held)
+        actor.expecting = {}
         moment = Moment("merge", held)
-        say_memberships(task, profile, compare(task, profile, moment, held), moment)
+        clock, task.clock = task.clock, held
+        say_memberships(task, profile, compare(task, profile, moment), moment)
+        task.clock = clock
     if expires <= task.clock:
         _timers(task, profile, expires)
         _expire(task, profile, expires)

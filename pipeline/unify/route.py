@@ -78,7 +78,7 @@ def on_assign(task: Task, message: Assign) -> None:
     actor.announced = True
     _point(task, actor)
     if former != message.name:
-        _recall(task, actor, former, message.name, reason)
+        _recall(task, actor, former, message.name, reason, message.companions, message.former_lives)
     moment = Moment(reason, task.clock)
     if message.name == identifier:
         if actor.published:
@@ -141,7 +141,9 @@ def on_erase(task: Task, message: Erase) -> None:
     task.put(key, fresh)
 
 
-def _recall(task: Task, actor: Actor, holder_name: str, to: str, reason: str) -> None:
+def _recall(
+    task: Task, actor: Actor, holder_name: str, to: str, reason: str, companions: int = 1, holder_lives: bool = True
+) -> None:
     recall = Recall(
         holder=holder_name,
         fragment=actor.identifier,
@@ -151,6 +153,8 @@ def _recall(task: Task, actor: Actor, holder_name: str, to: str, reason: str) ->
         clock=task.clock,
         birth=actor.erased,
         to_erased=actor.name_erased,
+        companions=companions,
+        holder_lives=holder_lives,
     )
     task.out.log("links", task.keys.actor(holder_name), encode(recall))
 

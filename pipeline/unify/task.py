@@ -243,7 +243,7 @@ class Task:
         self.rejoin(profile)
         if actor.published:
             self.judge(profile, actor.settled)
-            self.set_deadline(profile)
+            profile.deadline = self._deadline(profile, actor.settled)
         else:
             profile.deadline = FOREVER
         if len(self.profiles) >= _CACHED_PROFILES:
@@ -295,18 +295,22 @@ class Task:
         """After an evaluation: when the profile is to be looked at again, in the time index too. The index may be
         early, never late, so that it need not move with every event. The actor must be put afterwards."""
         actor = profile.actor
-        deadline = FOREVER
-        if profile.standing is not None:
-            deadline = profile.standing.deadline or FOREVER
-            if profile.computed_deadline:
-                deadline = min(deadline, profile.computed_deadline)
-            if profile.pseudonymous:
-                deadline = min(deadline, profile.joined.last_received + self.expire_after_ms)
-            if actor.held and actor.hold_until > self.clock:
-                deadline = min(deadline, actor.hold_until)
-        profile.deadline = deadline
+        deadline = profile.deadline = self._deadline(profile, self.clock)
         if deadline < actor.wake or actor.wake <= self.clock:
             actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
+
+    def _deadline(self, profile: Profile, now_ms: int) -> int:
+        actor, standing = profile.actor, profile.standing
+        if standing is None:
+            return FOREVER
+        deadline = standing.deadline or FOREVER
+        if profile.computed_deadline and profile.computed_deadline < deadline:
+            deadline = profile.computed_deadline
+        if profile.pseudonymous:
+            deadline = min(deadline, profile.joined.last_received + self.expire_after_ms)
+        if actor.held and actor.hold_until > now_ms:
+            deadline = min(deadline, actor.hold_until)
+        return deadline
 
     def drop(self, key: bytes) -> None:
         """What is at hand of this profile is no longer so."""

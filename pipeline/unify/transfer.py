@@ -14,8 +14,8 @@ from pipeline.unify.task import Profile, Task
 
 # Bytes are base64 in JSON: this is about 500 kB of it.
 PIECE_BYTES = 370_000
-# Fragments of a profile that is being merged come one by one. What rests on an absence waits for the last of them, or
-# for so long.
+# The fragments of a profile that is being merged come one by one, and what rests on an absence waits for the last. If
+# one was erased on its way it never comes: hence not longer than this.
 HOLD_MS = 2_000
 
 
@@ -76,8 +76,8 @@ def on_recall(task: Task, message: Recall) -> None:
     else:
         holder.rejoin(task, profile)
     if actor.published and before is not None:
-        if message.reason == "merge":
-            actor.hold_until = task.clock + HOLD_MS
+        if not message.holder_lives and message.epoch > actor.epoch:
+            actor.hold_epoch = message.epoch
         holder.say_change(task, profile, before, moment)
     actor.settled = task.clock
     task.set_deadline(profile)
@@ -97,9 +97,12 @@ def on_absorb(task: Task, message: Absorb) -> None:
     gone = given is not None and given[1] > message.epoch
     if message.birth < birth or (gone and given is not None and not given[0]):
         task.count("erased", events_in(decode_fragment(message.state)) if message.state is not None else 0)
+        _no_longer_expected(task, key, actor, message)
         return
     if gone and given is not None:
+        _no_longer_expected(task, key, actor, message)
         message.to, message.epoch, _ = given
+        message.companions = min(message.companions, 1)
         message.clock = task.clock
         task.out.log("links", task.keys.actor(message.to), encode(message))
         return
@@ -150,13 +153,29 @@ def _inherit(task: Task, actor: Actor, message: Absorb) -> None:
             if message.origin_id not in origins:
                 origins = [*origins, message.origin_id]
             actor.inherited[segment] = (task.clock, origins)
-    if message.reason == "merge":
-        if message.alive:
-            actor.hold_until = task.clock + HOLD_MS
-            actor.hold_for = message.origin
-        elif actor.hold_for == message.origin:
-            actor.hold_until = 0
-            actor.hold_for = ""
+    _arrived(task, actor, message)
+
+
+def _arrived(task: Task, actor: Actor, message: Absorb) -> None:
+    if message.companions > 1:
+        decision = f"{message.epoch} {message.origin}"
+        remaining = actor.expecting.pop(decision, message.companions) - 1
+        if remaining:
+            actor.expecting[decision] = remaining
+            actor.hold_until = max(actor.hold_until, task.clock + HOLD_MS)
+
+
+def _no_longer_expected(task: Task, key: bytes, actor: Actor, message: Absorb) -> None:
+    """A fragment came that does not stay: what waited for it waits no more."""
+    if message.companions > 1:
+        profile = task.profile(key, actor)
+        holder.settle(task, profile)
+        _arrived(task, actor, message)
+        if actor.published:
+            moment = Moment(message.reason, task.clock)
+            holder.say_memberships(task, profile, holder.compare(task, profile, moment), moment)
+        task.set_deadline(profile)
+        task.put(key, actor)
 
 
 def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, complete: bool) -> None:
@@ -164,7 +183,6 @@ def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, 
     actor = profile.actor
     published = actor.published or actor.retired
     members = sorted(segment for segment, pair in actor.pairs.items() if pair.member) if actor.published else actor.left
-    alive = bool(profile.group.present) if profile.group is not None else False
     states: list[bytes | None] = [None]
     if part is not None and not is_empty(part):
         states = list(pieces(part, PIECE_BYTES))
@@ -179,11 +197,11 @@ def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, 
             state=state,
             birth=message.birth,
             origin=actor.identifier,
-            alive=alive or not final,
             memberships=members,
             last=complete and final,
             origin_id=profile.profile_id if published else "",
             generation=task.meta.newest,
+            companions=message.companions if final else 0,
         )
         task.out.log("links", task.keys.actor(message.to), encode(absorb))
 
