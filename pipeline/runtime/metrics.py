@@ -66,6 +66,17 @@ class Metrics:
             "headwater_dead_letters_total", "Records put aside, by reason", ["role", "reason"], registry=registry
         )
 
+        self._ingested = Counter(
+            "headwater_ingested_total",
+            "Raw records by what became of them: emitted, refused (with the reason); flagged counts flags of events",
+            ["outcome", "reason"],
+            registry=registry,
+        )
+
+    def ingested(self, outcome: str, reason: str) -> None:
+        """Count what became of a raw record."""
+        self._ingested.labels(outcome, reason).inc()
+
     def for_role(self, role: str) -> WorkerMetrics:
         """The metrics of one role. `dead_letters` still takes its reason as a label."""
         bound = {name: metric.labels(role) for name, metric in self._children.items()}

@@ -3,6 +3,7 @@
 Everything here reads `read_committed`: what an aborted transaction wrote never happened.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of
@@ -104,10 +105,19 @@ class TopicReader:
 
     def ends(self) -> dict[tuple[str, int], int]:
         """The position after the last committed record of every partition, by (real topic name, partition)."""
-        return {
-            (topic, number): self._consumer.get_watermark_offsets(TopicPartition(topic, number), _REQUEST_TIMEOUT_S)[1]
-            for topic, number in self._partitions
-        }
+        return {(topic, number): self._end(topic, number) for topic, number in self._partitions}
+
+    def _end(self, topic: str, number: int) -> int:
+        give_up = time.monotonic() + _REQUEST_TIMEOUT_S
+        while True:
+            try:
+                return self._consumer.get_watermark_offsets(TopicPartition(topic, number), _REQUEST_TIMEOUT_S)[1]
+            except KafkaException as error:
+                # A topic that was made a moment ago: the client has yet to hear who leads its partitions.
+                told: KafkaError = error.args[0]
+                if not told.retriable() or time.monotonic() > give_up:
+                    raise BrokerError(f"The Kafka does not answer: {told.str()}.", topic) from None
+                time.sleep(0.05)
 
     def behind(self) -> int:
         """How many positions lie between what was read and the present ends."""
@@ -233,8 +243,8 @@ def group_positions(settings: Settings, groups: Mapping[str, Sequence[str]]) -> 
             continue
         request = ConsumerGroupTopicPartitions(settings.prefix + group, partitions)
         committed = admin.list_consumer_group_offsets([request])[settings.prefix + group].result(_REQUEST_TIMEOUT_S)
-        starts = _list_offsets(admin, partitions, OffsetSpec.earliest())
-        ends = _list_offsets(admin, partitions, OffsetSpec.latest())
+        starts = list_offsets(admin, partitions, latest=False)
+        ends = list_offsets(admin, partitions, latest=True)
         reached = 0
         for at in committed.topic_partitions or []:
             start = starts[at.topic, at.partition]
@@ -243,6 +253,10 @@ def group_positions(settings: Settings, groups: Mapping[str, Sequence[str]]) -> 
     return found
 
 
-def _list_offsets(admin: AdminClient, partitions: Sequence[TopicPartition], spec: Any) -> dict[tuple[str, int], int]:
+def list_offsets(
+    admin: AdminClient, partitions: Sequence[TopicPartition], *, latest: bool
+) -> dict[tuple[str, int], int]:
+    """The ends (or the beginnings) of partitions, by (real topic name, partition)."""
+    spec = OffsetSpec.latest() if latest else OffsetSpec.earliest()
     futures = admin.list_offsets(dict.fromkeys(partitions, spec))
     return {(at.topic, at.partition): future.result(_REQUEST_TIMEOUT_S).offset for at, future in futures.items()}

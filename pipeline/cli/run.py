@@ -1,0 +1,62 @@
+"""`headwater run`: one role, for a container."""
+
+import ctypes
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
+from pipeline.errors import HeadwaterError, InputError
+from pipeline.runtime.errors import WorkerStopped
+from pipeline.runtime.failpoints import failpoints_from
+
+_PR_SET_PDEATHSIG = 1
+ROLES = ("ingest", "identity", "unify", "deliver")
+
+
+class RoleStopped(HeadwaterError):
+    """A worker cannot go on; what it had committed stands, and a new process takes up from there."""
+
+
+def command(
+    role: Annotated[str, typer.Argument(help="ingest, identity, unify or deliver.")],
+    destination: Annotated[str | None, typer.Argument(help="deliver: only this destination.")] = None,
+    slot: Annotated[str | None, typer.Option(help="The worker's place; unique per role, the same at restarts.")] = None,
+    end_with: Annotated[int | None, typer.Option(hidden=True, help="End when this parent process does.")] = None,
+) -> None:
+    """Run one role until SIGTERM or Ctrl-C. Several workers of a role share its partitions: give each its own --slot.
+
+    A worker that ends with an error is to be started again, by whatever runs it: it recovers from what was committed.
+
+    Example: headwater run unify --slot 1
+    """
+    if role not in ROLES:
+        raise InputError(f"There is no role {role}.", "", f"roles are {', '.join(ROLES)}")
+    if end_with is not None:
+        _end_with(end_with)
+    settings = find_kafka(settings_module.load(slot=slot))
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number))
+    try:
+        if role == "deliver":
+            from pipeline.deliver import run_deliver
+
+            run_deliver(settings, destination, until=lambda: bool(asked))
+        else:
+            from pipeline.roles import run_stage
+
+            run_stage(role, settings, lambda: bool(asked), failpoints_from(os.environ))
+    except WorkerStopped as stopped:
+        raise RoleStopped(f"{role} stopped: {stopped}", f"slot {settings.slot}", "start it again") from stopped
+
+
+def _end_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before this process could ask to be told
+        sys.exit(1)

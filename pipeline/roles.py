@@ -1,0 +1,70 @@
+"""The roles, put together: which stage, plugged into what. This is where a real clock and a real Kafka come in."""
+
+import logging
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from pipeline.definitions.log import KafkaPlans
+from pipeline.identifiers import Keys
+from pipeline.identity import IdentityStage
+from pipeline.ingest import IngestStage
+from pipeline.runtime.failpoints import Failpoints
+from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.sources import SourcesAtEnd
+from pipeline.runtime.metrics import Metrics
+from pipeline.runtime.ports import Stage
+from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.worker import Worker
+from pipeline.settings import Settings
+from pipeline.topology import IDENTITY, INGEST, UNIFY, Role
+from pipeline.unify import UnifyStage
+
+_log = logging.getLogger(__name__)
+
+STAGES = ("ingest", "identity", "unify")
+"""The roles that are stages; `deliver` and the doors run otherwise."""
+
+
+def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoints: Failpoints) -> None:
+    """Run one worker of a stage until `until()`.
+
+    Raises:
+        WorkerStopped: the worker cannot go on and its process must end; started again it recovers by itself.
+    """
+    role = _role(name, settings)
+    config = KafkaConfig(settings.client_properties(), settings.prefix, settings.slot)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    worker = Worker(
+        role,
+        _stage_maker(name, settings, metrics),
+        kafka_adapters(config, role, settings.state_dir),
+        WorkerSettings(),
+        failpoints,
+        metrics.for_role(name),
+    )
+    _log.info("%s runs in slot %s", name, settings.slot)
+    worker.run(until)
+
+
+def _role(name: str, settings: Settings) -> Role:
+    if name == INGEST.name:
+        return INGEST._replace(inputs=settings.sources, tolerant=settings.sources)
+    return {role.name: role for role in (IDENTITY, UNIFY)}[name]
+
+
+def _stage_maker(name: str, settings: Settings, metrics: Metrics) -> Callable[[int], Stage]:
+    keys = Keys(settings.secret_bytes())
+    plans = KafkaPlans(settings)
+    if name == INGEST.name:
+        at_end = SourcesAtEnd(settings, INGEST.name, settings.sources)
+        return lambda _: IngestStage(
+            keys, lambda: plans.latest().identity, wall_clock_ms, settings.partitions, at_end, metrics.ingested
+        )
+    if name == IDENTITY.name:
+        return lambda _: IdentityStage(keys, plans, settings.partitions)
+    return lambda partition: UnifyStage(partition, keys, plans)

@@ -1,0 +1,86 @@
+"""Whether a group has read its topics to their ends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipeline.runtime.kafka.doors import list_offsets
+from pipeline.settings import Settings
+
+Offsets = dict[tuple[str, int], int]
+_TIMEOUT_S = 5.0
+_LOOK_AGAIN_S = 0.25
+
+
+class SourcesAtEnd:
+    """Tells whether a group's committed positions have reached the ends that its topics had when it was *last asked*:
+    in a steady stream nobody is ever at the end of this very moment. The first answer is no.
+
+    A source written in transactions ends in a control record, which no consumer is given and no position passes. So
+    where a position stays behind, what lies between is read: if it holds no record, the end was reached.
+    """
+
+    def __init__(self, settings: Settings, group: str, topics: Sequence[str]) -> None:
+        self._settings = settings
+        self._group = settings.prefix + group
+        self._topics = [settings.topic(topic) for topic in topics]
+        self._admin = AdminClient({**settings.client_properties(), "client.id": "headwater-sources"})
+        self._reader: Consumer | None = None
+        self._partitions: list[TopicPartition] = []
+        self._ends: Offsets | None = None
+        self._known_empty: set[tuple[str, int, int, int]] = set()
+
+    def __call__(self) -> bool:
+        """Whether the ends of the last question are reached; False also when the broker does not say."""
+        try:
+            return self._look()
+        except KafkaException:
+            self._ends = None
+            return False
+
+    def _look(self) -> bool:
+        if not self._partitions:
+            known = self._admin.list_topics(timeout=_TIMEOUT_S).topics
+            if any(topic not in known for topic in self._topics):
+                return False
+            self._partitions = [TopicPartition(t, n) for t in self._topics for n in known[t].partitions]
+        ends, self._ends = self._ends, list_offsets(self._admin, self._partitions, latest=True)
+        if ends is None:
+            return False
+        starts = list_offsets(self._admin, self._partitions, latest=False)
+        request = ConsumerGroupTopicPartitions(self._group, self._partitions)
+        answer = self._admin.list_consumer_group_offsets([request])[self._group].result(_TIMEOUT_S)
+        return all(self._reached(at, starts, ends) for at in answer.topic_partitions or [])
+
+    def _reached(self, at: TopicPartition, starts: Offsets, ends: Offsets) -> bool:
+        partition = at.topic, at.partition
+        position = max(at.offset, starts[partition])
+        if position >= ends[partition]:
+            return True
+        gap = (*partition, position, ends[partition])
+        if gap not in self._known_empty and self._holds_a_record(at.topic, at.partition, position):
+            return False
+        if len(self._known_empty) > 10 * len(self._partitions):
+            self._known_empty.clear()
+        self._known_empty.add(gap)
+        return True
+
+    def _holds_a_record(self, topic: str, partition: int, position: int) -> bool:
+        if self._reader is None:
+            self._reader = Consumer(
+                {
+                    **self._settings.client_properties(),
+                    "group.id": f"{self._group}-tail",
+                    "isolation.level": "read_uncommitted",  # an open transaction counts: it may still commit
+                    "enable.auto.commit": False,
+                    "enable.partition.eof": True,
+                    "fetch.wait.max.ms": 10,
+                }
+            )
+        self._reader.assign([TopicPartition(topic, partition, position)])
+        message: Any = self._reader.poll(_LOOK_AGAIN_S)
+        self._reader.unassign()
+        # Without an answer nothing is known: say no, and ask again in a moment.
+        return message is None or message.error() is None or message.error().code() != KafkaError._PARTITION_EOF

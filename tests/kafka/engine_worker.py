@@ -1,0 +1,44 @@
+"""A worker of the counting role as a process: `python -m tests.kafka.engine_worker BOOTSTRAP PREFIX SLOT FOLDER`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from pipeline.runtime.errors import WorkerStopped
+from pipeline.runtime.failpoints import failpoints_from
+from pipeline.runtime.kafka.build import kafka_adapters
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.metrics import Metrics
+from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.worker import Worker
+from tests.rooms.runtime.counting import COUNTING, CountingStage
+
+STOPPED = 3
+
+
+def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
+    config = KafkaConfig({"bootstrap.servers": bootstrap}, prefix, slot, session_timeout_ms=6_000)
+    settings = WorkerSettings(batch_records=int(os.environ.get("BATCH", "1500")), restore_records=200)
+    worker = Worker(
+        COUNTING,
+        lambda partition: CountingStage(partition, echo=bool(os.environ.get("ECHO"))),
+        kafka_adapters(config, COUNTING, Path(folder)),
+        settings,
+        failpoints_from(os.environ),
+        Metrics(CollectorRegistry()).for_role(COUNTING.name),
+    )
+    over: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: over.append(number))
+    try:
+        worker.run(until=lambda: bool(over))
+    except WorkerStopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:5]))
