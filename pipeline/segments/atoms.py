@@ -91,12 +91,8 @@ def compare(leaf_id: str, value_of: Value, comparison: rules.Comparison, falls: 
 
 
 def _only_falls(state: Any, now_ms: int) -> bool:
-    entries, _, tiles = state
-    return (
-        (not entries or entries[-1][0] <= now_ms)
-        and all(entry[1] >= 0 for entry in entries)
-        and all(tile[2] >= 0 for tile in tiles.values())
-    )
+    entries, _, _, negative = state
+    return not negative and (not entries or entries[-1][0] <= now_ms)
 
 
 def compare_against_trait(

@@ -144,6 +144,7 @@ class _Compiler:
             nodes=tuple(self.nodes),
             node_of=self.node_of,
             sources={**self.computed, **self.segments},
+            _judges=tuple(node.judge if isinstance(node, Atom) else None for node in self.nodes),
             _defaults=defaults,
             _default_counts=counts,
             _parents=parents,

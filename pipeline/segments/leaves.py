@@ -278,13 +278,14 @@ def distinct_count(state: Any) -> int:
 
 
 class Entries:
-    """[[[time, value], …], newest time no longer there, {tile: [count, sum, min, max]}]: (time, value) in the window.
+    """[[[time, value], …], newest time no longer there, {tile: [count, sum, min, max]}, 1 if a number was ever below 0].
 
-    Past the cap the oldest tenth goes: numbers into tiles of a thousandth of the window, everything else is dropped.
+    The entries are those that may still be in the window. Past the cap the oldest tenth goes: numbers into tiles of a thousandth of the window, everything else is dropped.
     """
 
-    def __init__(self, span_ms: int, tiled: bool = False) -> None:
+    def __init__(self, span_ms: int, tiled: bool = False, signed: bool = False) -> None:
         self.span_ms = span_ms
+        self.signed = signed
         self.tile_ms = max(1, span_ms // TILES) if tiled and span_ms else 0
 
     def value(self, event: Any) -> Any:
@@ -299,7 +300,9 @@ class Entries:
         if floor_ms is not None and time_ms <= floor_ms:
             return None
         if state is None:
-            return [[[time_ms, value]], 0, {}]
+            return [[[time_ms, value]], 0, {}, int(self.signed and value < 0)]
+        if self.signed and value < 0:
+            state[3] = 1
         entries = state[0]
         entry = [time_ms, value]
         if not entries or entry >= entries[-1]:
@@ -316,7 +319,7 @@ class Entries:
         return self._capped(state)
 
     def _capped(self, state: Any) -> Any:
-        entries, _, tiles = state
+        entries, _, tiles, _ = state
         if len(entries) <= CAP:
             return state
         gone = len(entries) - CAP + CAP // 10
@@ -332,10 +335,10 @@ class Entries:
         for number, tile in b[2].items():
             add_tile(tiles, number, tile)
         entries = sorted([entry[:] for entry in a[0]] + [entry[:] for entry in b[0]])
-        return self._capped([entries, max(a[1], b[1]), tiles])
+        return self._capped([entries, max(a[1], b[1]), tiles, max(a[3], b[3])])
 
     def copy(self, state: Any) -> Any:
-        return [[e[:] for e in state[0]], state[1], {number: tile[:] for number, tile in state[2].items()}]
+        return [[e[:] for e in state[0]], state[1], {number: tile[:] for number, tile in state[2].items()}, state[3]]
 
     def approximate(self, state: Any, start_ms: int) -> bool:
         return state is not None and bool(state[1]) and state[1] >= start_ms
@@ -367,7 +370,7 @@ class NumberEntries(Entries):
     """The numbers at a path."""
 
     def __init__(self, span_ms: int, get: Getter) -> None:
-        super().__init__(span_ms, tiled=True)
+        super().__init__(span_ms, tiled=True, signed=True)
         self.get = get
 
     def value(self, event: Any) -> Any:

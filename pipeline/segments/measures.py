@@ -4,6 +4,7 @@ import json
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -70,11 +71,17 @@ def windowed_statistic(function: str, window: Window, tile_ms: int) -> Value:
         if state is None:
             return _statistic(function, 0, 0, None, None), 0
         low, high, next_ms = in_window(state[0], window, now_ms)
-        numbers = [entry[1] for entry in state[0][low:high]]
-        count = len(numbers)
-        nano = sum(map(_nano, numbers)) if function in ("sum", "average") else 0
-        least = min(numbers) if numbers else None
-        greatest = max(numbers) if numbers else None
+        count, nano, least, greatest = high - low, 0, None, None
+        if function != "count" and count:
+            numbers = [entry[1] for entry in state[0][low:high]]
+            if function == "min":
+                least = min(numbers)
+            elif function == "max":
+                greatest = max(numbers)
+            else:
+                # Whole numbers add exactly as they are; one fraction among them makes the sum a float.
+                total = sum(numbers)
+                nano = total * NANO if total.__class__ is int else sum(map(_cached_nano, numbers))
         if state[2]:
             start, end = window.bounds(now_ms)
             for number, tile in state[2].items():
@@ -90,8 +97,7 @@ def windowed_statistic(function: str, window: Window, tile_ms: int) -> Value:
     return value
 
 
-def _nano(number: Any) -> int:
-    return number * NANO if number.__class__ is int else to_nano(number)
+_cached_nano = lru_cache(maxsize=50_000, typed=True)(to_nano)
 
 
 def lifetime_count(state: Any, now_ms: int) -> tuple[Any, int]:

@@ -91,44 +91,30 @@ class _EventIndex(NamedTuple):
 class Standing:
     """Where one profile stands: a cache in memory, made by `SegmentsPlan.begin` and moved on by `update` and `settle`.
 
-    `members` are the segments true at `now`.
+    `members` are the segments true at `now`. An atom is scheduled at its deadline or before: while its deadline only
+    moves later, as that of a window does with every event, nothing is written; it is judged again when it comes up.
     """
 
-    __slots__ = ("_counts", "_deadlines", "_flipped", "_heap", "members", "now")
+    __slots__ = ("_counts", "_flipped", "_heap", "_scheduled", "members", "now")
 
     def __init__(self, members: set[str], now_ms: int) -> None:
         self.members = members
         self.now = now_ms
         self._flipped: set[int] = set()
         self._counts: dict[int, int] = {}
-        self._deadlines: dict[int, int] = {}
+        self._scheduled: dict[int, int] = {}
         self._heap: list[tuple[int, int]] = []
 
     @property
     def deadline(self) -> int:
-        """The earliest instant (ms) at which time alone can change a leaf's answer; 0 for never."""
-        heap, deadlines = self._heap, self._deadlines
+        """An instant (ms) before which time alone changes nothing; 0 if it never will. It may be too early."""
+        heap, scheduled = self._heap, self._scheduled
         while heap:
-            top = heap[0]
-            if deadlines.get(top[1]) == top[0]:
-                return top[0]
+            at_ms, atom = heap[0]
+            if scheduled.get(atom) == at_ms:
+                return at_ms
             heapq.heappop(heap)
         return 0
-
-    def _set_deadline(self, atom: int, at_ms: int) -> None:
-        deadlines = self._deadlines
-        if deadlines.get(atom, 0) == at_ms:
-            return
-        if not at_ms:
-            del deadlines[atom]
-            return
-        deadlines[atom] = at_ms
-        heap = self._heap
-        if len(heap) > 32 and len(heap) > 4 * len(deadlines):
-            heap[:] = [(held_ms, one) for one, held_ms in deadlines.items()]
-            heapq.heapify(heap)
-        else:
-            heapq.heappush(heap, (at_ms, atom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +133,7 @@ class SegmentsPlan:
     nodes: tuple[Atom | Gate, ...]
     node_of: Mapping[bytes, int]
     sources: Mapping[str, Any]
+    _judges: tuple[Any, ...] = ()
     _defaults: tuple[bool, ...] = ()
     _default_counts: tuple[int, ...] = ()
     _parents: tuple[tuple[int, ...], ...] = ()
@@ -251,7 +238,9 @@ class SegmentsPlan:
         by_leaf = self._by_leaf
         atoms: list[int] = []
         for leaf_id in leaf_ids:
-            atoms += by_leaf.get(leaf_id, ())
+            found = by_leaf.get(leaf_id)
+            if found is not None:
+                atoms.extend(found)
         for name in trait_names:
             atoms += self._by_trait.get(name, ())
         for purpose in purposes:
@@ -268,16 +257,15 @@ class SegmentsPlan:
                 break
             if at_ms < standing.now:
                 raise AssertionError(f"a deadline at {at_ms} lies behind the clock {standing.now}")
-            heap, deadlines = standing._heap, standing._deadlines
-            due: set[int] = set()
+            heap, scheduled = standing._heap, standing._scheduled
+            due: list[int] = []
             while heap and heap[0][0] == at_ms:
                 atom = heapq.heappop(heap)[1]
-                if deadlines.get(atom) == at_ms:
-                    due.add(atom)
-            for atom in due:
-                del deadlines[atom]
+                if scheduled.get(atom) == at_ms:
+                    del scheduled[atom]
+                    due.append(atom)
             standing.now = at_ms
-            flips = self._move(standing, facts, at_ms, sorted(due))
+            flips = self._move(standing, facts, at_ms, due)
             if flips:
                 passed.append((at_ms, flips))
             if standing.deadline == at_ms:
@@ -286,11 +274,15 @@ class SegmentsPlan:
         return passed
 
     def _move(self, standing: Standing, facts: Any, now_ms: int, atoms: Iterable[int]) -> list[Flip]:
-        flipped, defaults, nodes = standing._flipped, self._defaults, self.nodes
+        flipped, defaults, judges, scheduled = standing._flipped, self._defaults, self._judges, standing._scheduled
         toggled: list[int] | None = None
         for atom in atoms:
-            truth, next_ms = nodes[atom].judge(facts, now_ms)  # type: ignore[union-attr]
-            standing._set_deadline(atom, next_ms)
+            truth, next_ms = judges[atom](facts, now_ms)
+            if next_ms:
+                scheduled_ms = scheduled.get(atom)
+                if scheduled_ms is None or next_ms < scheduled_ms:
+                    scheduled[atom] = next_ms
+                    heapq.heappush(standing._heap, (next_ms, atom))
             if truth is not (defaults[atom] is not (atom in flipped)):
                 if atom in flipped:
                     flipped.discard(atom)
