@@ -9,6 +9,7 @@ from pipeline.activation import ActivationPlan
 from pipeline.definitions.kinds import THE_IDENTITY_RULES
 from pipeline.errors import DefinitionError
 from pipeline.identity import IdentityRules
+from pipeline.plans import GenerationPlan
 from pipeline.records import Definition, Generation
 
 _decode_definition = msgspec.json.Decoder(Definition).decode
@@ -123,3 +124,15 @@ def identity_rules(catalog: Catalog, generation: Generation) -> IdentityRules:
     if not written or THE_IDENTITY_RULES in catalog.paused(generation, "identity"):
         return identity.identity_rules({})
     return identity.identity_rules(written[0].body)
+
+
+def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
+    """Everything of a generation, compiled. Raises DefinitionError."""
+    from pipeline.definitions.segments import segments_plan
+
+    return GenerationPlan(
+        generation.number,
+        identity_rules(catalog, generation),
+        segments_plan(catalog, generation),
+        activation_plan(catalog, generation),
+    )

@@ -207,5 +207,5 @@ def segment(number: int) -> dict[str, Any]:
 
 
 def test_without_topics_an_apply_says_what_to_do(workspace: Settings) -> None:
-    with pytest.raises((TopicsError, BrokerError), match="does not exist|cannot be read"):
+    with pytest.raises((TopicsError, BrokerError), match=r"does not exist|cannot be read"):
         apply(workspace, load_text(BUYERS))

@@ -1,0 +1,185 @@
+"""The definitions of a workspace on its log: applying new ones, and following what is in force."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from pipeline.admin import create_topics
+from pipeline.definitions.apply import ApplyPlan, plan_apply
+from pipeline.definitions.catalog import Catalog, generation_plan, records
+from pipeline.definitions.loader import Written
+from pipeline.definitions.segments import leaves_of
+from pipeline.errors import DefinitionError
+from pipeline.plans import GenerationPlan
+from pipeline.records import Marker, RulesChanged, encode
+from pipeline.runtime.kafka.apply_log import ApplyTransaction
+from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.settings import Settings
+
+TOPIC = "definitions"
+_LATEST_EVERY_S = 0.5
+_PAUSE_S = 0.02
+
+
+def read_catalog(settings: Settings) -> Catalog:
+    """Everything that was ever applied, up to now."""
+    catalog = Catalog()
+    with TopicReader(settings, [TOPIC]) as reader:
+        _read_on(reader, catalog)
+    return catalog
+
+
+def _read_on(reader: TopicReader, catalog: Catalog) -> None:
+    for record in reader.read_to_end():
+        if record.key is not None:
+            catalog.add(record.key, record.value)
+
+
+def apply(
+    settings: Settings,
+    written: Sequence[Written] = (),
+    *,
+    owner: str = "file",
+    take_over: bool = False,
+    prune: bool = False,
+    remove: Sequence[str] = (),
+    pause: Sequence[str] = (),
+    resume: Sequence[str] = (),
+    applied_by: str = "",
+    dry_run: bool = False,
+) -> ApplyPlan:
+    """Put definitions into force, or tell what that would change (`dry_run`).
+
+    New versions and the next generation go to `definitions`, a marker to every partition of `events`, and, where
+    identity rules changed, a record to `identity-edges`: in one transaction, so that nobody ever meets half of it.
+    A destination's delivery topic is made before. `remove`, `pause` and `resume` name "kind/name".
+
+    Raises:
+        DefinitionError: the definitions do not fit together, or one of them belongs to another owner.
+        BrokerError, TopicsError: nothing was changed, or the error says otherwise.
+    """
+
+    def plan(catalog: Catalog, now_ms: int) -> ApplyPlan:
+        return plan_apply(
+            catalog,
+            written,
+            leaves_of=leaves_of,
+            owner=owner,
+            take_over=take_over,
+            prune=prune,
+            remove=remove,
+            pause=pause,
+            resume=resume,
+            applied_at=now_ms,
+            applied_by=applied_by,
+        )
+
+    if dry_run:
+        return plan(read_catalog(settings), _now_ms())
+    transaction = ApplyTransaction(settings)
+    try:
+        # Only now, when no other apply can write any more, is what is read the last word.
+        catalog = read_catalog(settings)
+        now_ms = _now_ms()
+        planned = plan(catalog, now_ms)
+        if planned.is_empty:
+            return planned
+        to_write: list[tuple[str, int, bytes | None, bytes]]
+        to_write = [(TOPIC, 0, key, value) for key, value in records(planned.definitions, planned.generation)]
+        if planned.generation is not None:
+            number = planned.generation.number
+            members = planned.generation.members
+            create_topics(settings, [key.partition("/")[2] for key in members if key.startswith("destination/")])
+            marker = encode(Marker(generation=number, received=now_ms))
+            to_write += [("events", partition, None, marker) for partition in range(transaction.partitions("events"))]
+            if planned.identity_changed:
+                to_write.append(("identity-edges", 0, None, encode(RulesChanged(generation=number, received=now_ms))))
+        transaction.write(to_write)
+        return planned
+    finally:
+        transaction.close()
+
+
+class KafkaPlans:
+    """The plan of each generation, for a worker. Safe to call from several threads.
+
+    A generation that is not known yet is waited for: its marker may be seen a moment before its definitions are.
+    """
+
+    def __init__(self, settings: Settings, timeout_s: float = 60.0) -> None:
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._catalog = Catalog()
+        self._reader: TopicReader | None = None
+        self._plans: dict[int, GenerationPlan] = {}
+        self._looked_at = 0.0
+        self._newest: GenerationPlan | None = None
+
+    def __call__(self, generation: int) -> GenerationPlan:
+        """The plan of a generation.
+
+        Raises DefinitionError when its definitions do not come in time, or cannot be compiled by this version.
+        """
+        plan = self._plans.get(generation)
+        if plan is not None:
+            return plan
+        with self._lock:
+            give_up = time.monotonic() + self._timeout_s
+            while self._catalog.generation(generation) is None:
+                self._look()
+                if self._catalog.generation(generation) is not None:
+                    break
+                if time.monotonic() > give_up:
+                    raise DefinitionError(
+                        f"Generation {generation} of the definitions is not there, though a record asks for it.",
+                        self._settings.topic(TOPIC),
+                        "the topic was made anew or truncated: restore it, or begin a new workspace",
+                    )
+                time.sleep(_PAUSE_S)
+            return self._compiled(generation)
+
+    def latest(self) -> GenerationPlan:
+        """The plan of the newest generation, as of half a second ago at most. Cheap to ask again and again."""
+        newest = self._newest
+        if newest is None or time.monotonic() - self._looked_at > _LATEST_EVERY_S:
+            with self._lock:
+                self._look(at_leisure=self._newest is not None)
+                newest = self._newest = self._compiled(self._catalog.latest.number)
+        return newest
+
+    def _look(self, at_leisure: bool = False) -> None:
+        if self._reader is None:
+            self._reader = TopicReader(self._settings, [TOPIC])
+        if at_leisure:
+            # What has come is taken; the broker is not asked where the end is.
+            for record in self._reader.read(10_000, 0):
+                if record.key is not None:
+                    self._catalog.add(record.key, record.value)
+        else:
+            _read_on(self._reader, self._catalog)
+        self._looked_at = time.monotonic()
+
+    def _compiled(self, number: int) -> GenerationPlan:
+        plan = self._plans.get(number)
+        if plan is None:
+            generation = self._catalog.generation(number)
+            assert generation is not None
+            plan = self._plans[number] = generation_plan(self._catalog, generation)
+        return plan
+
+    @property
+    def catalog(self) -> Catalog:
+        """What has been read so far."""
+        return self._catalog
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

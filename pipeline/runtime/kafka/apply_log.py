@@ -1,0 +1,113 @@
+"""The log as an apply writes it: definitions, and the marks of a new generation, in one transaction.
+
+Every apply of a workspace has the same transactional id. So a second one that starts fences the first, and what it
+then reads is all that was ever applied; and what an apply wrote is there as a whole or not at all.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from pipeline.errors import BrokerError, TopicsError
+from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
+from pipeline.runtime.kafka.errors import fault_of
+from pipeline.settings import Settings
+
+_CALL_S = 5.0
+_GIVE_UP_S = 60.0
+_PAUSE_S = 0.1
+_BUSY = "another `headwater apply` took over, or the broker is not well; see what is in force, and apply again"
+
+
+class ApplyTransaction:
+    """One apply. Opening it ends every former one of the workspace, whatever state it was in.
+
+    Raises BrokerError when the broker does not do what is asked of it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer = Producer(
+            {
+                **settings.client_properties(),
+                "transactional.id": f"{settings.prefix}apply",
+                "transaction.timeout.ms": 30_000,
+                "linger.ms": 0,
+                "compression.type": "lz4",
+                "message.max.bytes": 8 * 1024 * 1024,
+                "partitioner": "murmur2_random",
+            }
+        )
+        self._call("beginning", lambda: self._producer.init_transactions(_CALL_S))
+
+    def partitions(self, topic: str) -> int:
+        """The partition count of a topic. TopicsError if it is not there."""
+        name = self._settings.topic(topic)
+        try:
+            found = AdminClient(dict(self._settings.client_properties())).list_topics(name, timeout=15).topics[name]
+        except KafkaException as error:
+            raise BrokerError(f"The Kafka does not answer: {error.args[0].str()}.") from None
+        if found.error is not None or not found.partitions:
+            raise TopicsError(
+                f"The topic {name} does not exist.", name, "create the workspace's topics: headwater topics --create"
+            )
+        return len(found.partitions)
+
+    def write(self, records: Iterable[tuple[str, int, bytes | None, bytes]]) -> None:
+        """Write (topic, partition, key, value) records, all or none, in order within each partition."""
+        self._call("opening a transaction", self._producer.begin_transaction)
+        try:
+            refused: list[Any] = []
+            for topic, partition, key, value in records:
+                self._producer.produce(
+                    self._settings.topic(topic),
+                    value,
+                    key,
+                    partition,
+                    on_delivery=lambda error, _: refused.append(error) if error is not None else None,
+                )
+            if self._producer.flush(_GIVE_UP_S) or refused:
+                told = refused[0].str() if refused else "no answer in a minute"
+                raise BrokerError(f"The definitions could not be written: {told}.", "", _BUSY)
+        except (BrokerError, KafkaException, BufferError) as error:
+            self._abort()
+            if isinstance(error, BrokerError):
+                raise
+            raise BrokerError(f"The definitions could not be written: {error}.", "", _BUSY) from error
+        try:
+            self._call("committing", lambda: self._producer.commit_transaction(_CALL_S))
+        except Abortable as error:
+            self._abort()
+            raise BrokerError(f"The definitions could not be written: {error}.", "", _BUSY) from None
+
+    def _abort(self) -> None:
+        try:
+            self._producer.abort_transaction(_CALL_S)
+        except KafkaException:
+            pass  # fenced, or out of reach: the broker aborts it by itself, and nobody reads it before that
+
+    def _call(self, what: str, call: Callable[[], None]) -> None:
+        """Repeat the very same call while it may yet succeed: a commit without an answer may have happened."""
+        give_up = time.monotonic() + _GIVE_UP_S
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as error:
+                fault: RuntimeFault = fault_of(error, what)
+                if isinstance(fault, Abortable):
+                    raise fault from None
+                if not isinstance(fault, Retriable) or time.monotonic() > give_up:
+                    raise BrokerError(f"The apply stopped while {fault}.", "", _BUSY) from None
+                time.sleep(_PAUSE_S)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with warnings.catch_warnings():
+            # A producer that was fenced says so once more.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            self._producer.close()
