@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
 from zoneinfo import ZoneInfo
 
 UNITS_MS = {
@@ -37,7 +38,9 @@ def instant_ms(text: str, zone: str = "UTC") -> int | None:
         return None
     year, month, day, hour, minute, second, fraction, offset = found.groups()
     try:
-        naive = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0))
+        naive = datetime.combine(
+            date(int(year), int(month), int(day)), clock(int(hour or 0), int(minute or 0), int(second or 0))
+        )
     except ValueError:
         return None
     milliseconds = int((fraction or "0")[:3].ljust(3, "0"))
@@ -96,7 +99,7 @@ def calendar_window(now: int, unit: str, last: int, current: bool, zone: str) ->
 
     def starts(units: int) -> int:
         first = shifted(present, unit, units)
-        return local_ms(datetime(first.year, first.month, first.day), zone)
+        return local_ms(datetime.combine(first, clock()), zone)
 
     # The local date and the start of the unit disagree only within a repeated or skipped midnight.
     offset = 0

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import msgspec
 
 from pipeline.identifiers import Keys
-from pipeline.records import Evidence as EvidenceRecord
 from pipeline.records import (
     EdgesRecord,
     Event,
@@ -22,9 +21,10 @@ from pipeline.records import (
     decode_edges_record,
     decode_events_record,
 )
+from pipeline.records import Evidence as EvidenceRecord
 from tests.oracle.identity import Evidence, Resolution, Rules, resolve
 from tests.oracle.profiles import Accepted, ExpectedProfile, accept, gather_evidence, profiles
-from tests.oracle.segments import truth_at
+from tests.oracle.segments import Facts, computed, truth_at
 from tests.simulation.driver import Task, Written
 from tests.simulation.instants import candidates
 
@@ -234,6 +234,39 @@ def _fold_profile_change(folded: dict[str, dict[str, Any]], change: ProfileChang
             there[section] = value
     for section, names in change.unset.items():
         there[section] = {name: value for name, value in there.get(section, {}).items() if name not in names}
+
+
+def check_computed(truth: Truth, broker: Topics, definitions: Sequence[Mapping[str, Any]], now: int) -> None:
+    """What a document shows beyond identity: computed traits at the clock, and consents."""
+    bodies = {one["computed"]: one["compute"] for one in definitions if "computed" in one}
+    for key, value in broker.compacted("profiles").items():
+        document = _document(value)
+        profile = truth.expected[key.decode()]
+        facts = Facts(profile.events, key.decode(), definitions, now)
+        given = {purpose: said == "granted" for purpose, said in facts.consents.items()}
+        _same("5 consents", profile.name, document.consents, given)
+        due = {name: shown for name, body in bodies.items() if (shown := computed(body, facts)) is not None}
+        _same("5 computed", f"{profile.name} at {now} {bodies}", document.computed, due)
+
+
+def same_end(one: Topics, other: Topics) -> None:
+    """10: any order and partition count give the same final profiles and members."""
+
+    def end(topics: Topics) -> dict[str, Any]:
+        documents = {}
+        for key, value in topics.compacted("profiles").items():
+            document = msgspec.json.decode(value)
+            document["segments"] = sorted(document.get("segments", {}))
+            documents[key.decode()] = document
+        return documents
+
+    _same("10 same end", "profiles of two deployments", end(other), end(one))
+    _same(
+        "10 same end",
+        "members of two deployments",
+        sorted(other.compacted("segment-members")),
+        sorted(one.compacted("segment-members")),
+    )
 
 
 def check_causes(broker: Topics) -> None:

@@ -15,8 +15,8 @@ from pipeline.records import (
     Assign,
     Evidence,
     Forget,
-    Relink,
     Release,
+    Relink,
     Unlink,
     decode_links_record,
     encode,
@@ -162,7 +162,7 @@ def try_seed(seed: int) -> str | None:
         Deciding(seed).run()
     except Violation as violation:
         return str(violation)
-    except Exception:
+    except Exception:  # noqa: BLE001 -- whatever is raised is a finding
         return traceback.format_exc()
     return None
 

@@ -267,10 +267,22 @@ class _Author:
     def computed_trait(self, name: str) -> Rule:
         rng = self.rng
         function = rng.choice(
-            (
-                "count sum average min max distinct first last first_time last_time most_frequent unique "
-                "preferred_hour preferred_channel"
-            ).split()
+            [
+                "count",
+                "sum",
+                "average",
+                "min",
+                "max",
+                "distinct",
+                "first",
+                "last",
+                "first_time",
+                "last_time",
+                "most_frequent",
+                "unique",
+                "preferred_hour",
+                "preferred_channel",
+            ]
         )
         body: Rule = {"function": function, "event": self.names()}
         self.window(body)

@@ -270,8 +270,10 @@ class Simulation:
             busy = [task for task in self.tasks if task.waiting()]
             if busy:
                 self.batch(self.rng.choice(busy))
-            elif not any([self.batch(task, woken=True) for task in self.tasks]):
-                return
+            else:
+                said = [self.batch(task, woken=True) for task in self.tasks]
+                if not any(said):
+                    return
         raise Stuck(f"not at rest after {MOST_ROUNDS} batches")
 
     def batch(self, task: Task, woken: bool = False) -> bool:

@@ -170,7 +170,7 @@ def try_pair(seed: int) -> str | None:
         Pair(seed).run()
     except Violation as violation:
         return str(violation)
-    except Exception:
+    except Exception:  # noqa: BLE001 -- whatever is raised is a finding
         return traceback.format_exc()
     return None
 

@@ -18,6 +18,8 @@ from tests.oracle.identity import Resolution, built_in_rules, resolve
 from tests.oracle.profiles import accept, gather_evidence
 from tests.simulation.people import Mix, Said, people
 
+ORDINARY = Mix()
+
 
 class Score(NamedTuple):
     """Of the pairs put together, the share that belongs together; of those that belong together, the share found."""
@@ -82,7 +84,7 @@ def resolution_of(events: Sequence[Event], quarantine_after: int) -> Resolution:
     return resolve(gather_evidence(accept([events]).events), built_in_rules(quarantine_after))
 
 
-def scores(count: int, seed: int = 1, mix: Mix = Mix()) -> tuple[Score, Score]:
+def scores(count: int, seed: int = 1, mix: Mix = ORDINARY) -> tuple[Score, Score]:
     """(with the rules, plain union-find) over the events of `count` people."""
     kept = ingested(people(seed, count, mix))
     said = [one for one, _ in kept]

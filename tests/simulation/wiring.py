@@ -16,7 +16,6 @@ from pipeline.unify import UnifyStage
 from tests.oracle.identity import Rules
 from tests.simulation.world import World
 
-
 NEVER_DAYS = 36_500
 
 

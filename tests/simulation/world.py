@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.records import EdgesRecord, Event, Relink, Release, Unlink
+from pipeline.records import EdgesRecord, Event, Release, Relink, Unlink
 from tests.oracle.identity import NamespaceRule, Rules
 from tests.simulation.vocabulary import CITIES, EVENT_NAMES, PATHS, PLANS
 
