@@ -22,14 +22,11 @@ from msgspec import Struct
 from pipeline.records import Event
 
 RECENT_EVENTS = 10
-# A ring is written with every event of its profile: one large event must not be written ten times over.
-MAX_RECENT_BYTES = 1_024
 
 Leaves = dict[str, Any]
 JoinLeaves = Callable[[Leaves, Leaves], Leaves]
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
-_encode_event = msgspec.json.Encoder().encode
 _CONSENTS: dict[bool | str, bool] = {True: True, False: False, "granted": True, "denied": False}
 
 
@@ -37,8 +34,8 @@ class Fragment(Struct, array_like=True):
     """One fragment, or the join of several. Times are milliseconds; `first_seen` 0 means nothing was seen.
 
     `traits`: name → (event time, value), where None is a trait taken back. `consents`: purpose → (event time, granted).
-    `totals`: event name → [count, first, last]. `recent`: (event time, hash of the message id, encoded event), oldest
-    first.
+    `totals`: event name → [count, first, last]. `recent`: (event time, hash of the message id, where it stands), oldest
+    first. It holds no event itself, because it is written again with every event of its profile; `events` has them all.
     """
 
     version: int = 1
@@ -66,9 +63,9 @@ def decode_fragment(data: bytes) -> Fragment:
     return _decoder.decode(data)
 
 
-def fold(fragment: Fragment, event: Event, message_hash: bytes, encoded: bytes) -> tuple[list[str], list[str]] | None:
+def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) -> tuple[list[str], list[str]] | None:
     """Fold an event into everything but the leaves. Gives the names of the traits and of the consents whose value
-    changed, or None where none did. `encoded` is the event as it goes into the ring."""
+    changed, or None where none did. `place` is what the ring keeps of the event: "partition/offset name"."""
     time = event.time
     total = fragment.totals.get(event.event)
     if total is None:
@@ -87,7 +84,7 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, encoded: bytes) 
         fragment.last_received = event.received
 
     recent = fragment.recent
-    entry = (time, message_hash, encoded if len(encoded) <= MAX_RECENT_BYTES else _shortened(event))
+    entry = (time, message_hash, place)
     if not recent or entry > recent[-1]:
         recent.append(entry)
     elif len(recent) < RECENT_EVENTS or entry > recent[0]:
@@ -216,18 +213,3 @@ def _consents(stated: Any) -> list[tuple[str, bool]]:
         for purpose, state in preferences.items()
         if isinstance(state, bool | str) and state in _CONSENTS
     ]
-
-
-def _shortened(event: Event) -> bytes:
-    """An event too large for the ring, without what may be large."""
-    kept = Event(
-        message_id=event.message_id[:128],
-        type=event.type,
-        event=event.event,
-        identifiers=event.identifiers[:1],
-        time=event.time,
-        received=event.received,
-        source=event.source,
-        flags=["shortened"],
-    )
-    return _encode_event(kept)

@@ -11,7 +11,7 @@ WITHIN_MS = 86_400_000
 # Records of one partition are received almost in order; what is older than this plays no part any more.
 KEPT_MS = 2 * WITHIN_MS
 INLINE = 32
-PAGE = 1_024
+PAGE = 256
 
 Index = dict[bytes, dict[int, int]]
 _MOST_INDEXED = 1_000

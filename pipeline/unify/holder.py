@@ -46,7 +46,6 @@ def take_event(
     actor: Actor,
     fragment: str,
     event: Event,
-    encoded: bytes,
     message_hash: bytes,
     position: tuple[int, int],
     generation: int,
@@ -63,10 +62,11 @@ def take_event(
         part = _part_of_several(task, profile, fragment, epoch)
         joined = profile.joined
     first_seen, last_seen = joined.first_seen, joined.last_seen
-    changed = fold(joined, event, message_hash, encoded)
+    place = f"{position[0]}/{position[1]} {event.event}".encode()
+    changed = fold(joined, event, message_hash, place)
     leaf_ids = task.fold_leaves(joined.leaves, event, generation)
     if part is not joined:
-        fold(part, event, message_hash, encoded)
+        fold(part, event, message_hash, place)
         task.fold_leaves(part.leaves, event, generation)
         task.put_part(key, actor, fragment, part)
 

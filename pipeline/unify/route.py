@@ -56,10 +56,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
         )
         task.out.log("links", task.keys.actor(actor.name), encode(forward))
     else:
-        assert record.value is not None
-        holder.take_event(
-            task, key, actor, identifier, event, record.value, message_hash, position, generation, actor.epoch
-        )
+        holder.take_event(task, key, actor, identifier, event, message_hash, position, generation, actor.epoch)
 
 
 def on_assign(task: Task, message: Assign) -> None:

@@ -36,7 +36,6 @@ def on_forward(task: Task, message: Forward) -> None:
         actor,
         message.fragment,
         event,
-        encode(event),
         holder.hash_of(event.message_id),
         message.position,
         message.generation,
