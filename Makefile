@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 run: install ## the whole job on this machine, with the sample shop; ONCE=1 stops by itself
-	$(BIN)/headwater up $(UP_FLAGS)
+	$(BIN)/headwater up --sample $(UP_FLAGS)
 
 test: test-rooms test-kafka ## all tests, on a real broker
 

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.admin import admin_client, alike, check_topics, unreachable
 from pipeline.broker import find_kafka
 from pipeline.errors import HeadwaterError
-from pipeline.runtime.kafka.doors import group_positions
+from pipeline.runtime.kafka.doors import GroupPositions
 from pipeline.settings import ENV_PREFIX, SECRET_FILE, Settings
 from pipeline.topology import DELIVERIES, IDENTITY, INGEST, UNIFY
 
@@ -162,7 +162,7 @@ def _groups(client: AdminClient, settings: Settings, topics: dict[str, int]) -> 
             reading[f"deliver-{destination}"] = (DELIVERIES.name + destination,)
     try:
         members = _retried(lambda: _members(client, [settings.prefix + group for group in reading]))
-        positions = _retried(lambda: group_positions(settings, reading))
+        positions = _retried(lambda: GroupPositions(settings)(reading))
     except KafkaException as error:
         advice = "give this user the right to describe groups and topics"
         yield Finding("groups", "warning", f"could not be read: {error.args[0]}", advice)

@@ -14,12 +14,12 @@ _KEPT = 100
 
 
 class Receiver:
-    """Listens on a free loopback port until closed. `calls` counts by segment and action, `last` keeps the newest.
+    """Listens on the loopback until closed, at `port` if it is free. `calls` counts by action, `last` keeps the newest.
 
     A call whose Standard Webhooks signature does not fit the secret is refused with 401 and counted in `refused`.
     """
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, port: int = 0) -> None:
         self.calls: Counter[str] = Counter()
         self.refused = 0
         self.last: deque[dict[str, Any]] = deque(maxlen=_KEPT)
@@ -40,14 +40,22 @@ class Receiver:
             def log_message(self, *_: Any) -> None:
                 """The view shows the calls."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        except OSError:
+            self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True).start()
 
     @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_port)
+
+    @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_port}/"
+        return f"http://127.0.0.1:{self.port}/"
 
     def take(self, headers: dict[str, str], body: bytes) -> bool:
         """Count one call if its signature is right."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.runtime.kafka.doors import TopicReader, current_values, group_positions, produce_all
+from pipeline.runtime.kafka.doors import GroupPositions, TopicReader, current_values, produce_all
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -158,12 +158,13 @@ class Deployment:
         A group's committed position does not pass the control records at the end of a partition, so the condition is
         that neither the ends of the internal topics (but for ingest's once-a-second records) nor the lag moves.
         """
+        ask = GroupPositions(self.settings)
         steady_since, before = time.monotonic(), None
         deadline = time.monotonic() + timeout_s
         while True:
-            positions = group_positions(self.settings, {**GROUPS, "unify": ("links",)})
+            positions = ask({**GROUPS, "unify": ("links",)})
             lag = sum(end - committed for committed, end in positions.values())
-            events = group_positions(self.settings, {"unify": ("events",)})["unify"]
+            events = ask({"unify": ("events",)})["unify"]
             partitions = self.settings.partitions
             now = (positions, lag)
             behind = events[1] - events[0] > 4 * partitions or lag > 4 * partitions

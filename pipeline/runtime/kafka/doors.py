@@ -22,6 +22,7 @@ from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of
+from pipeline.runtime.kafka.errors import PASSING
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -115,7 +116,7 @@ class TopicReader:
             except KafkaException as error:
                 # A topic that was made a moment ago: the client has yet to hear who leads its partitions.
                 told: KafkaError = error.args[0]
-                if not told.retriable() or time.monotonic() > give_up:
+                if told.code() not in PASSING or time.monotonic() > give_up:
                     raise BrokerError(f"The Kafka does not answer: {told.str()}.", topic) from None
                 time.sleep(0.05)
 
@@ -227,30 +228,38 @@ def produce_all(
     return acknowledged
 
 
-def group_positions(settings: Settings, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
-    """How far each group is: name (without the prefix) and its input topics → (committed, end), summed over partitions.
+class GroupPositions:
+    """Tells how far groups are. Keeps its connection, so it can be asked every second."""
 
-    A partition nobody has committed yet counts as committed at its beginning. Positions count the control records of
-    transactions too, so a group at rest may stay a few behind the end.
-    """
-    admin = AdminClient({**settings.client_properties(), "client.id": "headwater-positions"})
-    metadata = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
-    found = {}
-    for group, topics in groups.items():
-        names = [settings.topic(topic) for topic in topics]
-        partitions = [TopicPartition(name, n) for name in names if name in metadata for n in metadata[name].partitions]
-        if not partitions:
-            continue
-        request = ConsumerGroupTopicPartitions(settings.prefix + group, partitions)
-        committed = admin.list_consumer_group_offsets([request])[settings.prefix + group].result(_REQUEST_TIMEOUT_S)
-        starts = list_offsets(admin, partitions, latest=False)
-        ends = list_offsets(admin, partitions, latest=True)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin = AdminClient({**settings.client_properties(), "client.id": "headwater-positions"})
+
+    def __call__(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
+        """Name of a group (without the prefix) and its topics → (committed, end), summed over the partitions.
+
+        A partition nobody has committed yet counts as committed at its beginning. Positions count the control records
+        of transactions too, so a group at rest may stay a few behind the end.
+        """
+        metadata = self._admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+        found = {}
+        for group, topics in groups.items():
+            names = [name for name in map(self._settings.topic, topics) if name in metadata]
+            partitions = [TopicPartition(name, number) for name in names for number in metadata[name].partitions]
+            if partitions:
+                found[group] = self._position(self._settings.prefix + group, partitions)
+        return found
+
+    def _position(self, group: str, partitions: list[TopicPartition]) -> tuple[int, int]:
+        request = ConsumerGroupTopicPartitions(group, partitions)
+        committed = self._admin.list_consumer_group_offsets([request])[group].result(_REQUEST_TIMEOUT_S)
+        starts = list_offsets(self._admin, partitions, latest=False)
+        ends = list_offsets(self._admin, partitions, latest=True)
         reached = 0
         for at in committed.topic_partitions or []:
             start = starts[at.topic, at.partition]
             reached += max(at.offset, start) if at.offset >= 0 else start
-        found[group] = (reached, sum(ends.values()))
-    return found
+        return reached, sum(ends.values())
 
 
 def list_offsets(

@@ -60,14 +60,14 @@ class SourcesAtEnd:
         if position >= ends[partition]:
             return True
         gap = (*partition, position, ends[partition])
-        if gap not in self._known_empty and self._holds_a_record(at.topic, at.partition, position):
+        if gap not in self._known_empty and self._holds_a_record(at.topic, at.partition, position, ends[partition]):
             return False
         if len(self._known_empty) > 10 * len(self._partitions):
             self._known_empty.clear()
         self._known_empty.add(gap)
         return True
 
-    def _holds_a_record(self, topic: str, partition: int, position: int) -> bool:
+    def _holds_a_record(self, topic: str, partition: int, position: int, end: int) -> bool:
         if self._reader is None:
             self._reader = Consumer(
                 {
@@ -83,4 +83,8 @@ class SourcesAtEnd:
         message: Any = self._reader.poll(_LOOK_AGAIN_S)
         self._reader.unassign()
         # Without an answer nothing is known: say no, and ask again in a moment.
-        return message is None or message.error() is None or message.error().code() != KafkaError._PARTITION_EOF
+        if message is None:
+            return True
+        if message.error() is None:
+            return bool(message.offset() < end)
+        return bool(message.error().code() != KafkaError._PARTITION_EOF)

@@ -1,0 +1,212 @@
+"""One run of `headwater up`: a broker, the topics, the roles, the definitions, the sample, and a window on it all."""
+
+import base64
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from pipeline.admin import create_topics
+from pipeline.broker import running_kafka
+from pipeline.definitions.loader import Written, load, load_text
+from pipeline.definitions.log import apply, read_catalog
+from pipeline.errors import HeadwaterError, InputError
+from pipeline.runtime.kafka.doors import GroupPositions, TopicReader, produce_all
+from pipeline.sample import raw_events
+from pipeline.settings import Settings
+from pipeline.up.picture import Picture
+from pipeline.up.processes import Processes
+from pipeline.up.receiver import Receiver
+from pipeline.up.view import plain_line, print_end, screen
+
+ROLES = (("ingest",), ("identity",), ("unify",), ("deliver",))
+GROUPS = {"ingest": ("raw",), "identity": ("identity-edges",), "unify": ("events", "links")}
+WATCHED = ("profiles", "segment-members", "segment-changes", "dead-letters")
+SAMPLE_SECRET = "HEADWATER_SAMPLE_WEBHOOK_SECRET"
+_READY_WITHIN_S = 120.0
+_MEASURE_EVERY_S = 1.0
+_PLAIN_LINE_EVERY_S = 5.0
+_FRAMES_PER_SECOND = 4
+# Control records stand between a group at rest and the end: two for each partition it reads are no lag.
+_RESTING_LAG_PER_PARTITION = 4
+
+
+class Sample:
+    """The sample shop in a folder of the project: its segments, its purchases, and a receiver for its webhooks.
+
+    What must outlive a run (the receiver's port and secret, whether the purchases were played) is kept in the state
+    folder.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        if not (folder / "segments.yaml").is_file():
+            raise InputError(
+                "The sample shop is not here.", str(folder), "run this in a clone of the project, or name its folder"
+            )
+        self._folder = folder
+        self._kept_in = settings.state_dir / "sample.json"
+        kept: dict[str, Any] = json.loads(self._kept_in.read_text()) if self._kept_in.is_file() else {}
+        self._secret = str(kept.get("secret") or "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
+        self.played = bool(kept.get("played"))
+        self.receiver = Receiver(self._secret, int(kept.get("port") or 0))
+        self._keep()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the deliver role must find in its environment."""
+        return {SAMPLE_SECRET: self._secret}
+
+    def definitions(self) -> list[Written]:
+        """The segments, and the webhook that tells the receiver."""
+        text = (self._folder / "destination.yaml").read_text()
+        return load([self._folder / "segments.yaml"]) + load_text(text.replace("$URL", self.receiver.url))
+
+    def play(self, settings: Settings, progress: Callable[[int], None]) -> None:
+        """Produce the purchases, so shifted that the last one was yesterday. Done once for a state folder."""
+        today = datetime.now(UTC).date()
+        produce_all(settings, settings.sources[0], raw_events(self._folder / "cdnow.csv.gz", today), progress)
+        self.played = True
+        self._keep()
+
+    def _keep(self) -> None:
+        self._kept_in.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._kept_in.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        kept = {"secret": self._secret, "port": self.receiver.port, "played": self.played}
+        fresh.write_text(json.dumps(kept))
+        fresh.replace(self._kept_in)
+
+
+class Session:
+    """Runs until Ctrl-C, or until nothing has happened for `exit_when_idle_s`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        console: Console,
+        definitions: Sequence[Path] = (),
+        sample_folder: Path | None = None,
+        exit_when_idle_s: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._console = console
+        self._definitions = definitions
+        self._sample_folder = sample_folder
+        self._exit_when_idle_s = exit_when_idle_s
+        self._picture = Picture()
+        self._segments: list[str] = []
+        self._status = "starting"
+        self._failure: HeadwaterError | None = None
+        self._sample: Sample | None = None
+
+    def run(self) -> None:
+        """Start everything, show it, stop everything.
+
+        Raises:
+            HeadwaterError: something could not be started, or a role failed again and again.
+        """
+        with ExitStack() as stack:
+            self._say("looking for a Kafka")
+            kafka = stack.enter_context(running_kafka(self._settings))
+            self._settings = settings = self._settings.with_kafka(kafka.bootstrap_servers)
+            self._say(f"Kafka at {kafka.bootstrap_servers} ({kafka.origin})")
+            create_topics(settings)
+            environment = {
+                "HEADWATER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+                "HEADWATER_STATE_DIR": str(settings.state_dir.resolve()),
+                "HEADWATER_PREFIX": settings.prefix,
+                "HEADWATER_PARTITIONS": str(settings.partitions),
+                "HEADWATER_SECRET": settings.secret_bytes().decode(),
+            }
+            if self._sample_folder is not None:
+                self._sample = Sample(self._sample_folder, settings)
+                stack.callback(self._sample.receiver.close)
+                environment |= self._sample.environment
+            self._apply()
+            # A role must find its destinations, so the definitions come first: the stages read them from the log.
+            processes = stack.enter_context(Processes(ROLES, environment, settings.state_dir / "logs"))
+            reader = stack.enter_context(TopicReader(settings, WATCHED))
+            threading.Thread(target=self._play, name="sample", daemon=True).start()
+            self._watch(reader, processes)
+
+    def _apply(self) -> None:
+        written = load(self._definitions) if self._definitions else []
+        if self._sample is not None:
+            written += self._sample.definitions()
+        if written:
+            apply(self._settings, written, take_over=False, applied_by="headwater up")
+        catalog = read_catalog(self._settings)
+        self._segments = [each.name for each in catalog.of_kind(catalog.latest, "segment")]
+
+    def _play(self) -> None:
+        if self._sample is None or self._sample.played:
+            self._status = "ready for your events"
+            return
+        self._status = "playing the sample"
+
+        def progress(acknowledged: int) -> None:
+            self._status = f"playing the sample: {acknowledged:,} purchases produced"
+
+        try:
+            self._sample.play(self._settings, progress)
+            self._status = "the sample is played; ready for your events"
+        except HeadwaterError as error:
+            self._failure = error
+
+    def _watch(self, reader: TopicReader, processes: Processes) -> None:
+        positions = GroupPositions(self._settings)
+        plain = not self._console.is_terminal
+        measured_s = printed_s = 0.0
+        self._picture.last_moved_s = time.monotonic()
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                for record in reader.read(20_000, 1 / _FRAMES_PER_SECOND):
+                    self._picture.take(record, time.monotonic())
+                now_s = time.monotonic()
+                if now_s - measured_s >= _MEASURE_EVERY_S:
+                    measured_s = now_s
+                    self._picture.measure(positions(GROUPS), now_s)
+                    for name in processes.tend():
+                        self._say(f"{name} had ended and was started again", live)
+                if self._failure is not None:
+                    raise self._failure
+                if plain and now_s - printed_s >= _PLAIN_LINE_EVERY_S:
+                    printed_s = now_s
+                    self._say(plain_line(self._picture, self._status, self._calls()))
+                if not plain:
+                    live.update(screen(self._picture, self._segments, self._head(), self._calls()), refresh=True)
+                if self._is_idle(now_s):
+                    break
+        self._say(f"nothing has happened for {self._exit_when_idle_s:.0f} s: stopping")
+
+    def end(self) -> None:
+        """Leave the table of segments behind."""
+        print_end(self._console, self._picture, self._segments, self._calls())
+
+    def _is_idle(self, now_s: float) -> bool:
+        if self._exit_when_idle_s is None or "ready" not in self._status:
+            return False
+        resting = _RESTING_LAG_PER_PARTITION * self._settings.partitions
+        caught_up = len(self._picture.lags) == len(GROUPS) and all(
+            lag <= resting * len(GROUPS[role]) for role, lag in self._picture.lags.items()
+        )
+        if not caught_up:
+            self._picture.last_moved_s = max(self._picture.last_moved_s, now_s - self._exit_when_idle_s + 1)
+        return caught_up and now_s - self._picture.last_moved_s >= self._exit_when_idle_s
+
+    def _calls(self) -> int | None:
+        return self._sample.receiver.total() if self._sample is not None else None
+
+    def _head(self) -> str:
+        return f"{self._status}   Kafka: {self._settings.bootstrap_servers}   Ctrl-C stops it"
+
+    def _say(self, text: str, live: Live | None = None) -> None:
+        (live.console if live is not None else self._console).print(text, highlight=False, markup=False)
