@@ -1,0 +1,322 @@
+"""The language, line by line: a rule, what happened, whether the rule is true at the end."""
+
+from typing import Any
+
+import pytest
+
+from tests.rooms.segments.helpers import DAY, HOUR, MINUTE, SECOND, Profile, event, plan_of, plan_of_rule
+
+NOW = 1_750_000_000_000  # 2025-06-15T15:06:40Z
+ORDER = "Order Completed"
+
+
+def orders(*totals: Any, city: str | None = None) -> list[Any]:
+    made = []
+    for number, total in enumerate(totals):
+        properties = {} if total is None else {"total": total}
+        made.append(event(ORDER, NOW - (len(totals) - number) * HOUR, **properties, **({"city": city} if city else {})))
+    return made
+
+
+PERFORMED = [
+    ("{event: Order Completed}", [], False),
+    ("{event: Order Completed}", orders(1), True),
+    ("{event: Order Completed, count: {at_least: 0}}", [], True),
+    ("{event: Order Completed, count: {at_most: 0}}", [], True),
+    ("{event: Order Completed, count: {at_most: 0}}", orders(1), False),
+    ("{event: Order Completed, count: {exactly: 2}}", orders(1, 1), True),
+    ("{event: Order Completed, count: {exactly: 2}}", orders(1, 1, 1), False),
+    ("{event: Order Completed, count: {more_than: 1, less_than: 3}}", orders(1, 1), True),
+    ("{event: Order Completed, count: {between: [2, 3]}, within: 1d}", orders(1, 1, 1), True),
+    ("{event: Order Completed, count: {between: [2, 3]}, within: 1d}", orders(1, 1, 1, 1), False),
+    ("{event: Order Completed, count: {at_least: 3}, within: 2h}", orders(1, 1, 1), False),
+    ("{event: [Order Completed, Mail Opened], count: {at_least: 2}}", [*orders(1), event("Mail Opened", NOW)], True),
+    ('{event: "*", count: {at_least: 2}}', [*orders(1), event("Anything", NOW)], True),
+    ("{event: Order Completed, where: {properties.total: 3}}", orders("3"), False),
+    ("{event: Order Completed, where: {properties.total: {as: number, equals: 3}}}", orders("3"), True),
+    ("{event: Order Completed, where: {properties.total: {greater_than: 10}}}", orders(10, 10.5), True),
+    ("{event: Order Completed, where: {properties.total: {in: [1, 2]}}}", orders(2.0), True),
+    ("{event: Order Completed, where: {properties.total: {in: [1, 2]}}}", orders(True), False),
+    ("{event: Order Completed, where: {properties.total: {exists: false}}}", orders(None), True),
+    ("{event: Order Completed, where: {any: [{properties.total: 1}, {properties.total: 2}]}}", orders(2), True),
+    ("{event: Order Completed, where: {not: {properties.total: 2}}}", orders(2), False),
+    ("{event: Order Completed, where: {any: []}}", orders(2), False),
+    ("{event: Order Completed, where: {all: []}}", orders(2), True),
+    ("{event: Order Completed, sum: {of: properties.total, exactly: 0.3}}", orders(0.1, 0.2), True),
+    ("{event: Order Completed, sum: {of: properties.total, exactly: 0.3}, within: 1d}", orders(0.1, 0.2), True),
+    ("{event: Order Completed, sum: {of: properties.total, at_most: 0}}", [], True),
+    ("{event: Order Completed, sum: {of: properties.total, at_least: 30}, within: 150m}", orders(20, 10, 20), True),
+    ("{event: Order Completed, sum: {of: properties.total, at_least: 31}, within: 150m}", orders(20, 10, 20), False),
+    ("{event: Order Completed, average: {of: properties.total, exactly: 2.5}}", orders(2, 3, "9", None), True),
+    ("{event: Order Completed, average: {of: properties.total, at_most: 100}}", [], False),
+    ("{event: Order Completed, min: {of: properties.total, exactly: -1}, within: 1d}", orders(2, -1), True),
+    ("{event: Order Completed, max: {of: properties.total, exactly: 2}, within: 1d}", orders(2, -1), True),
+    ("{event: Order Completed, distinct: {of: properties.total, exactly: 3}}", orders(3, 3.0, "3", True), True),
+    ("{event: Order Completed, distinct: {of: properties.total, exactly: 3}, within: 1d}", orders(3, 3.0, "3", 1), True),
+    ("{event: Order Completed, first: {within_last: 90m}}", orders(1, 1), False),
+    ("{event: Order Completed, last: {within_last: 90m}}", orders(1, 1), True),
+    ("{event: Order Completed, last: {before: now-59m}}", orders(1), True),
+    ("{event: Order Completed, last: {exists: false}}", [], True),
+    ("{event: Order Completed, between: {from: 2025-06-15T14:06:40Z, to: 2025-06-16}}", orders(1), True),
+    ("{event: Order Completed, between: {from: 2025-06-15, to: 2025-06-15T14:06:40Z}}", orders(1), False),
+    ("{event: Order Completed, between: {from: 2025-06-15T16:06:40, time_zone: Europe/Berlin}}", orders(1), True),
+    ("{event: Order Completed, calendar: {unit: month, current: false}}", [event(ORDER, NOW - 15 * DAY)], True),
+    ("{event: Order Completed, calendar: {unit: month}}", [event(ORDER, NOW - 15 * DAY)], False),
+    ("{event: Order Completed, calendar: {unit: month, last: 2}}", [event(ORDER, NOW - 15 * DAY)], True),
+    ("{event: Order Completed, calendar: {unit: year}, count: {at_least: 2}}", orders(1, 1), True),
+    ("{event: Order Completed, within: 1h}", orders(1), False),
+    ("{event: Order Completed, within: 1h, grace: 1ms}", orders(1), True),
+    ("{event: Order Completed, where: {properties.city: {not_equals: {trait: home}}}}", orders(1, city="Oslo"), True),
+    ("{event: Order Completed, where: {properties.city: {not_equals: {trait: home}}}}", orders(1, city="Rome"), False),
+    ("{event: Order Completed, where: {properties.city: {equals: {trait: home}}}, within: 1d}", orders(1, city="Rome"), True),
+]
+
+
+@pytest.mark.parametrize(("rule", "events", "expected"), PERFORMED)
+def test_performed(rule: str, events: list[Any], expected: bool) -> None:
+    for rule, expected in ((f"{{performed: {rule}}}", expected), (f"{{not: {{performed: {rule}}}}}", not expected)):
+        profile = Profile(plan_of_rule(rule), NOW - 10 * DAY)
+        profile.set_trait("home", "Rome")
+        for one in events:
+            profile.send(one)
+        profile.wait(NOW)
+        assert ("s" in profile.members) is expected
+
+
+COMPARISONS = [
+    ("{equals: free}", "free", True),
+    ("free", "free", True),
+    ("{equals: 3}", 3.0, True),
+    ("{equals: 3}", "3", False),
+    ("{equals: '3'}", 3, False),
+    ("{equals: 1}", True, False),
+    ("{equals: true}", 1, False),
+    ("{equals: true}", True, True),
+    ("{not_equals: free}", "pro", True),
+    ("{not_equals: free}", None, True),
+    ("{equals: free}", None, False),
+    ("{in: [free, 3]}", 3, True),
+    ("{in: []}", 3, False),
+    ("{not_in: [free, 3]}", None, True),
+    ("{contains: re}", "free", True),
+    ("{contains: 3}", "a3", False),
+    ("{contains: 3}", [1, 3.0], True),
+    ("{contains: 1}", [True], False),
+    ("{contains: re}", ["free"], False),
+    ("{not_contains: re}", 7, True),
+    ("{starts_with: fr, ends_with: ee}", "free", True),
+    ("{starts_with: fr, ends_with: x}", "free", False),
+    ("{regex: 'r.e'}", "free", True),
+    ("{regex_full: 'r.e'}", "free", False),
+    ("{regex_full: '(?i)FRE+'}", "free", True),
+    ("{regex: '3'}", 3, False),
+    ("{greater_than: 3}", 3, False),
+    ("{at_least: 3}", 3, True),
+    ("{less_than: 3}", "2", False),
+    ("{less_than: b}", "a", True),
+    ("{at_most: 3}", True, False),
+    ("{between: [1, 2]}", 2, True),
+    ("{exists: true}", 0, True),
+    ("{exists: true}", None, False),
+    ("{exists: false}", None, True),
+    ("{before: 2025-06-15}", "2025-06-14T23:59:59.999Z", True),
+    ("{before: 2025-06-15}", "2025-06-15", False),
+    ("{after: 2025-06-15T00:00:00+02:00}", "2025-06-14 22:00", False),
+    ("{after: 2025-06-15}", "soon", False),
+    ("{before: now}", NOW - 1, True),
+    ("{before: now}", NOW, False),
+    ("{after: now-1d}", NOW - DAY, False),
+    ("{after: now-1d}", NOW - DAY + 1, True),
+    ("{within_last: 1d}", NOW - DAY, False),
+    ("{within_last: 1d}", NOW, True),
+    ("{within_last: 1d}", NOW + 1, False),
+    ("{within_next: 1d}", NOW, False),
+    ("{within_next: 1d}", NOW + DAY, True),
+    ("{within_next: 1d}", float(NOW + DAY) + 0.5, True),
+    ("{as: number, at_least: 3}", " 3.50 ", True),
+    ("{as: number, at_least: 3}", "0x4", False),
+    ("{as: number, exists: true}", "3,5", False),
+    ("{as: text, equals: '3'}", 3.0, True),
+    ("{as: text, equals: 'true'}", True, True),
+    ("{equals: {trait: other}}", "o", True),
+    ("{greater_than: {trait: number}}", 8, True),
+    ("{greater_than: {trait: missing}}", 8, False),
+    ("{not_equals: {trait: missing}}", 8, True),
+    ("{equals: {trait: address.city}}", "Rome", True),
+]
+
+
+@pytest.mark.parametrize(("comparison", "value", "expected"), COMPARISONS)
+def test_comparison(comparison: str, value: Any, expected: bool) -> None:
+    profile = Profile(plan_of_rule(f"{{trait: {{t: {comparison}}}}}"), NOW)
+    for name, held in (("other", "o"), ("number", 7), ("address", {"city": "Rome"}), ("t", value)):
+        profile.set_trait(name, held)
+    assert ("s" in profile.members) is expected
+
+
+CART, PAID, SENT = "Cart Viewed", "Order Completed", "Order Sent"
+ABANDONED = "{steps: [{event: Cart Viewed}, {not: {event: Order Completed}, within: 2h}]}"
+PER_CART = "{steps: [{event: Cart Viewed}, {event: Order Completed, within: 1h}], by: properties.cart}"
+SEQUENCES = [
+    (ABANDONED, [(CART, 0, 1)], 2 * HOUR - 1, False),
+    (ABANDONED, [(CART, 0, 1)], 2 * HOUR, True),
+    (ABANDONED, [(CART, 0, 1), (PAID, 2 * HOUR, 1)], 2 * HOUR, False),
+    (ABANDONED, [(CART, 0, 1), (PAID, HOUR, 1)], 9 * HOUR, False),
+    (ABANDONED, [(CART, 0, 1), (PAID, HOUR, 1), (CART, 3 * HOUR, 1)], 9 * HOUR, True),
+    (ABANDONED, [(CART, HOUR, 1), (PAID, HOUR, 1)], 9 * HOUR, True),
+    (ABANDONED[:-1] + ", grace: 5m}", [(CART, 0, 1)], 2 * HOUR + 5 * MINUTE - 1, False),
+    (ABANDONED[:-1] + ", grace: 5m}", [(CART, 0, 1)], 2 * HOUR + 5 * MINUTE, True),
+    (ABANDONED[:-1] + ", within: 3h}", [(CART, 0, 1)], 3 * HOUR - 1, True),
+    (ABANDONED[:-1] + ", within: 3h}", [(CART, 0, 1)], 3 * HOUR, False),
+    (PER_CART, [(CART, 0, 1), (PAID, HOUR, 1)], HOUR, True),
+    (PER_CART, [(CART, 0, 1), (PAID, HOUR + 1, 1)], 2 * HOUR, False),
+    (PER_CART, [(CART, 0, 1), (PAID, HOUR, 2)], HOUR, False),
+    (PER_CART, [(CART, 0, 1), (PAID, HOUR, "1")], HOUR, False),
+    (PER_CART, [(CART, 0, 1), (PAID, HOUR, 1.0)], HOUR, True),
+    (PER_CART, [(CART, 0, None), (PAID, HOUR, None)], HOUR, False),
+    (PER_CART, [(CART, 5, 1), (PAID, 5, 1)], HOUR, False),
+    (PER_CART, [(PAID, 4, 1), (CART, 5, 1)], HOUR, False),
+    (
+        "{steps: [{event: Cart Viewed}, {not: {event: Order Sent}}, {event: Order Completed}]}",
+        [(CART, 0, 1), (SENT, 1, 1), (PAID, 2, 1)],
+        HOUR,
+        False,
+    ),
+    (
+        "{steps: [{event: Cart Viewed}, {not: {event: Order Sent}}, {event: Order Completed}]}",
+        [(CART, 0, 1), (SENT, 1, 1), (CART, 2, 1), (SENT, 3, 1), (PAID, 3, 1)],
+        HOUR,
+        True,
+    ),
+    (
+        "{steps: [{event: Cart Viewed}, {not: {event: Order Completed}, within: 1h}, {event: Order Sent, within: 1h}]}",
+        [(CART, 0, 1), (SENT, HOUR, 1)],
+        DAY,
+        False,
+    ),
+    (
+        "{steps: [{event: Cart Viewed}, {not: {event: Order Completed}, within: 1h}, {event: Order Sent, within: 1h}]}",
+        [(CART, 0, 1), (SENT, 2 * HOUR, 1)],
+        DAY,
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "events", "at", "expected"), SEQUENCES)
+def test_sequence(rule: str, events: list[Any], at: int, expected: bool) -> None:
+    plan = plan_of_rule(f"{{sequence: {rule}}}")
+    for order in (events, events[::-1]):  # the second as if all but the last had come late
+        profile = Profile(plan, NOW)
+        for name, time, cart in order:
+            profile.send(event(name, NOW + time, max(profile.now, NOW + time), cart=cart))
+        if profile.now <= NOW + at:
+            profile.wait(NOW + at)
+            assert ("s" in profile.members) is expected
+
+
+def test_score_decays_to_the_millisecond() -> None:
+    profile = Profile(plan_of_rule("{score: {events: [{event: A, weight: 10}], half_life: 1h, at_least: 5}}"), NOW)
+    profile.send(event("A", NOW))
+    assert profile.members == {"s"}
+    # At exactly one half-life it is 5; one millisecond later less, in the ninth place before the rounding shows it.
+    assert profile.wait(NOW + HOUR) == []
+    [(at, [flip])] = profile.wait(NOW + 2 * HOUR)
+    assert (at, flip.entered) == (NOW + HOUR + 1, False)
+
+
+def test_score_may_rise_as_what_is_negative_decays() -> None:
+    rule = "{score: {events: [{event: A, weight: -8}], half_life: 1h, more_than: -2}}"
+    profile = Profile(plan_of_rule(rule), NOW)
+    assert profile.members == {"s"}
+    assert [flip.entered for flip in profile.send(event("A", NOW))] == [False]
+    [(at, [flip])] = profile.wait(NOW + DAY)
+    assert (at, flip.entered) == (NOW + 2 * HOUR + 1, True)
+
+
+def test_bucket_is_a_share_of_all_profiles() -> None:
+    plan = plan_of("segment: low\nwhen: {bucket: {salt: a, to: 30}}\n---\nsegment: high\nwhen: {not: {in_segment: low}}")
+    profile = Profile(plan)
+    inside = 0
+    for number in range(2_000):
+        profile.facts.profile_id = str(number)
+        members = plan.begin(profile.facts, 0).members
+        assert len(members) == 1
+        inside += "low" in members
+    assert 500 < inside < 700
+
+
+def test_consent_is_granted_denied_or_unknown() -> None:
+    plan = plan_of(
+        "segment: yes_\nwhen: {consent: mail}\n---\nsegment: no_\nwhen: {consent: {purpose: mail, is: denied}}\n"
+        "---\nsegment: unknown_\nwhen: {consent: {purpose: mail, is: unknown}}"
+    )
+    profile = Profile(plan)
+    for held, expected in (((1, True), "yes_"), ((2, False), "no_")):
+        assert len(profile.members) == 1
+        profile.facts.consents["mail"] = held
+        plan.update(profile.standing, profile.facts, 0, (), (), ("mail",))
+        assert profile.members == {expected}
+
+
+def test_valid_from_and_until_bound_everybody() -> None:
+    text = "segment: s\nvalid_from: 2025-06-15T16:00:00Z\nvalid_until: 2025-06-15T17:00:00Z\nwhen: {all: []}"
+    profile = Profile(plan_of(text), NOW)
+    assert profile.members == set()
+    passed = profile.wait(NOW + DAY)
+    assert [(at % DAY, flips[0].entered) for at, flips in passed] == [(16 * HOUR, True), (17 * HOUR, False)]
+
+
+COMPUTED = [
+    ("{function: count, event: A}", [], 0),
+    ("{function: count, event: A}", [1, 1], 2),
+    ("{function: count, event: A, within: 90s}", [1, 1, 1], 2),
+    ("{function: sum, event: A, of: properties.v}", [0.1, 0.2, "x"], 0.3),
+    ("{function: sum, event: A, of: properties.v, within: 1d}", [0.1, 0.2, 10**18, -(10**18)], 0.3),
+    ("{function: average, event: A, of: properties.v}", ["x"], None),
+    ("{function: min, event: A, of: properties.v, within: 1d}", [3, 1.0], 1),
+    ("{function: max, event: A, of: properties.v}", [3, 1.0], 3),
+    ("{function: distinct, event: A, of: properties.v}", [3, 3.0, "3"], 2),
+    ("{function: first, event: A, of: properties.v}", [None, "b", "a"], "b"),
+    ("{function: last, event: A, of: properties.v, within: 1d}", ["b", "a", [1]], "a"),
+    ("{function: first_time, event: A}", [1, 1], NOW),
+    ("{function: last_time, event: A, within: 90s}", [1, 1], NOW + MINUTE),
+    ("{function: most_frequent, event: A, of: properties.v}", ["b", "a", "b", "a"], "a"),
+    ("{function: most_frequent, event: A, of: properties.v, within: 1d}", ["b", "a", "b"], "b"),
+    ("{function: unique, event: A, of: properties.v}", ["b", True, 3, "a", "b"], ["a", "b", 3, True]),
+    ("{function: unique, event: A, of: properties.v, limit: 2}", ["b", "c", "a", "b"], ["a", "b"]),
+    ("{function: unique, event: A, of: properties.v, limit: 2, within: 1d}", ["b", "c", "a", "b"], ["a", "b"]),
+    ("{function: preferred_hour, event: A}", [1], 15),
+    ("{function: preferred_hour, event: A, time_zone: Asia/Kolkata, within: 1d}", [1], 20),
+]
+
+
+@pytest.mark.parametrize(("compute", "values", "expected"), COMPUTED)
+def test_computed_trait(compute: str, values: list[Any], expected: Any) -> None:
+    plan = plan_of(f"computed: c\ncompute: {compute}")
+    profile = Profile(plan, NOW)
+    for number, value in enumerate(values):
+        profile.send(event("A", NOW + number * MINUTE, v=value))
+    assert plan.computed(profile.facts, profile.now).get("c") == expected
+
+
+def test_computed_trait_is_used_in_a_rule_and_ages() -> None:
+    text = "computed: c\ncompute: {function: count, event: A, within: 1d}\n---\nsegment: s\nwhen: {computed: {c: {at_least: 2}}}"
+    plan = plan_of(text)
+    profile = Profile(plan, NOW)
+    profile.send(event("A", NOW))
+    profile.send(event("A", NOW + 5))
+    assert profile.members == {"s"}
+    assert plan.computed_deadline(profile.facts, profile.now) == NOW + DAY
+    assert [at for at, _ in profile.wait(NOW + 2 * DAY)] == [NOW + DAY]
+    assert plan.computed(profile.facts, profile.now) == {"c": 0}
+
+
+def test_preferred_channel_reads_the_context() -> None:
+    plan = plan_of("computed: c\ncompute: {function: preferred_channel, event: '*'}")
+    profile = Profile(plan, NOW)
+    for number, channel in enumerate(("app", "web", "web")):
+        one = event("A", NOW + number * SECOND)
+        one.context = {"channel": channel}
+        profile.send(one)
+    assert plan.computed(profile.facts, profile.now) == {"c": "web"}
