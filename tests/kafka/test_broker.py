@@ -176,13 +176,14 @@ def test_it_ends_even_if_its_supervisor_is_killed(cache_dir: Path) -> None:
 
 def test_a_pipe_kept_open_by_a_grandchild_does_not_keep_it(cache_dir: Path) -> None:
     forking = _CALLER.replace(
-        "time.sleep(600)", "import os\n    print(os.fork() or os.getpid(), flush=True)\n    time.sleep(600)"
+        "time.sleep(600)",
+        "import os\n    grandchild = os.fork()\n    if grandchild: print(grandchild, flush=True)\n    time.sleep(600)",
     )
     command = [sys.executable, "-c", textwrap.dedent(forking), str(cache_dir)]
     caller = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert caller.stdout is not None
     pid, supervisor = map(int, caller.stdout.readline().split()[:2])
-    grandchild = int(next(line for line in caller.stdout if int(line) != caller.pid))
+    grandchild = int(caller.stdout.readline())
     try:
         caller.kill()
         caller.wait()
