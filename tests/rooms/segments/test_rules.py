@@ -52,7 +52,11 @@ PERFORMED = [
     ("{event: Order Completed, min: {of: properties.total, exactly: -1}, within: 1d}", orders(2, -1), True),
     ("{event: Order Completed, max: {of: properties.total, exactly: 2}, within: 1d}", orders(2, -1), True),
     ("{event: Order Completed, distinct: {of: properties.total, exactly: 3}}", orders(3, 3.0, "3", True), True),
-    ("{event: Order Completed, distinct: {of: properties.total, exactly: 3}, within: 1d}", orders(3, 3.0, "3", 1), True),
+    (
+        "{event: Order Completed, distinct: {of: properties.total, exactly: 3}, within: 1d}",
+        orders(3, 3.0, "3", 1),
+        True,
+    ),
     ("{event: Order Completed, first: {within_last: 90m}}", orders(1, 1), False),
     ("{event: Order Completed, last: {within_last: 90m}}", orders(1, 1), True),
     ("{event: Order Completed, last: {before: now-59m}}", orders(1), True),
@@ -68,7 +72,11 @@ PERFORMED = [
     ("{event: Order Completed, within: 1h, grace: 1ms}", orders(1), True),
     ("{event: Order Completed, where: {properties.city: {not_equals: {trait: home}}}}", orders(1, city="Oslo"), True),
     ("{event: Order Completed, where: {properties.city: {not_equals: {trait: home}}}}", orders(1, city="Rome"), False),
-    ("{event: Order Completed, where: {properties.city: {equals: {trait: home}}}, within: 1d}", orders(1, city="Rome"), True),
+    (
+        "{event: Order Completed, where: {properties.city: {equals: {trait: home}}}, within: 1d}",
+        orders(1, city="Rome"),
+        True,
+    ),
 ]
 
 
@@ -235,7 +243,9 @@ def test_score_may_rise_as_what_is_negative_decays() -> None:
 
 
 def test_bucket_is_a_share_of_all_profiles() -> None:
-    plan = plan_of("segment: low\nwhen: {bucket: {salt: a, to: 30}}\n---\nsegment: high\nwhen: {not: {in_segment: low}}")
+    plan = plan_of(
+        "segment: low\nwhen: {bucket: {salt: a, to: 30}}\n---\nsegment: high\nwhen: {not: {in_segment: low}}"
+    )
     profile = Profile(plan)
     inside = 0
     for number in range(2_000):

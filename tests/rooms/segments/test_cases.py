@@ -1,0 +1,290 @@
+"""CASES 24 to 46, as far as they concern rules over one profile; the others are the engine's and identity's."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.errors import DefinitionError
+from pipeline.segments import NO_SEGMENTS
+from tests.rooms.segments.helpers import DAY, HOUR, MINUTE, SECOND, Profile, changes, event, plan_of, plan_of_rule
+
+NOW = 1_750_000_000_000
+
+
+def joined(*profiles: Profile) -> Profile:
+    """The profile that several make together, judged at the latest of their clocks."""
+    plan = profiles[0].plan
+    whole = Profile(plan, max(one.now for one in profiles))
+    for one in profiles:
+        whole.facts.leaves = plan.join(whole.facts.leaves, one.facts.leaves)
+    whole.standing = plan.begin(whole.facts, whole.now)
+    return whole
+
+
+def test_case_24_an_event_exactly_at_the_end_of_its_window() -> None:
+    for rule in (
+        "{performed: {event: A, within: 1h}}",
+        "{performed: {event: A, within: 1h, sum: {of: properties.v, at_least: 1}}}",
+        "{performed: {event: A, within: 1h, distinct: {of: properties.v, at_least: 1}}}",
+    ):
+        profile = Profile(plan_of_rule(rule), NOW)
+        profile.send(event("A", NOW, v=1))
+        assert profile.wait(NOW + HOUR - 1) == []
+        assert profile.members == {"s"}
+        assert changes(profile.wait(NOW + HOUR)) == [(NOW + HOUR, "s", False)]
+
+
+def test_case_25_a_future_dated_event_counts_as_received() -> None:
+    profile = Profile(plan_of_rule("{performed: {event: A, within: 1h}}"), NOW)
+    profile.send(event("A", NOW + DAY, received=NOW))
+    assert profile.members == {"s"}
+    assert changes(profile.wait(NOW + 2 * DAY)) == [(NOW + HOUR, "s", False)]
+
+
+def test_case_25_an_entry_from_the_future_is_not_there_yet() -> None:
+    profile = Profile(plan_of_rule("{performed: {event: A, within: 1h, count: {at_least: 2}}}"), NOW)
+    profile.plan.fold(profile.facts.leaves, event("A", NOW + 10))
+    profile.plan.fold(profile.facts.leaves, event("A", NOW))
+    profile.standing = profile.plan.begin(profile.facts, NOW)
+    assert profile.members == set()
+    assert changes(profile.wait(NOW + DAY)) == [(NOW + 10, "s", True), (NOW + HOUR, "s", False)]
+
+
+@pytest.mark.parametrize(("spring", "hours"), [("2026-03-28", 23), ("2026-10-24", 25), ("2026-06-01", 24)])
+def test_case_26_calendar_days_across_a_daylight_saving_change(spring: str, hours: int) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    start = int(datetime.fromisoformat(spring).replace(tzinfo=zone).timestamp() * 1000) + DAY
+    plan = plan_of(
+        "segment: calendar\nwhen: {performed: {event: A, calendar: {unit: day, time_zone: Europe/Berlin}}}\n---\n"
+        "segment: before\nwhen: {performed: {event: A, calendar: {unit: day, current: false, time_zone: Europe/Berlin}}}\n---\n"
+        "segment: rolling\nwhen: {performed: {event: A, within: 1d}}"
+    )
+    profile = Profile(plan, start)
+    profile.send(event("A", start))
+    assert sorted(changes(profile.wait(start + 3 * DAY))) == sorted(
+        [
+            (start + hours * HOUR, "calendar", False),
+            (start + hours * HOUR, "before", True),
+            (start + DAY, "rolling", False),
+            (start + (hours + 24) * HOUR, "before", False),
+        ]
+    )
+
+
+def test_case_26_a_day_whose_midnight_does_not_occur_begins_after_the_gap() -> None:
+    rule = "{performed: {event: A, calendar: {unit: day, time_zone: America/Sao_Paulo}}}"
+    # On 2018-11-04 clocks went from 00:00 to 01:00, so the day before ended at 03:00Z, as any other.
+    before = 1_541_300_400_000 - HOUR
+    profile = Profile(plan_of_rule(rule), before)
+    profile.send(event("A", before))
+    [(at, _, entered)] = changes(profile.wait(before + 2 * DAY))
+    assert (at, entered) == (1_541_300_400_000, False)
+
+
+def test_case_27_a_merge_that_makes_three_visits_of_two_and_one() -> None:
+    plan = plan_of_rule("{performed: {event: Page Viewed, within: 7d, count: {at_least: 3}}}")
+    two, one = Profile(plan, NOW), Profile(plan, NOW)
+    two.send(event("Page Viewed", NOW))
+    two.send(event("Page Viewed", NOW + DAY))
+    one.send(event("Page Viewed", NOW + HOUR))
+    assert not two.members and not one.members
+    whole = joined(two, one)
+    assert whole.members == {"s"}
+    assert changes(whole.wait(NOW + 30 * DAY)) == [(NOW + 7 * DAY, "s", False)]
+    assert two.facts.leaves != whole.facts.leaves and len(one.facts.leaves) == 1
+
+
+def test_case_28_a_merge_that_brings_a_purchase_ends_an_absence() -> None:
+    plan = plan_of_rule("{not: {performed: {event: Order Completed, within: 30d}}}")
+    visitor, buyer = Profile(plan, NOW), Profile(plan, NOW)
+    buyer.send(event("Order Completed", NOW))
+    assert visitor.members == {"s"} and buyer.members == set()
+    assert joined(visitor, buyer).members == set()
+
+
+def test_case_29_a_split_restores_the_absence() -> None:
+    plan = plan_of_rule("{not: {performed: {event: Order Completed, within: 30d}}}")
+    visitor, buyer = Profile(plan, NOW), Profile(plan, NOW)
+    buyer.send(event("Order Completed", NOW))
+    visitor.send(event("Page Viewed", NOW))
+    assert joined(visitor, buyer).members == set()
+    # Taking a fragment out is joining the others again.
+    assert joined(visitor).members == {"s"}
+
+
+def test_case_30_a_late_purchase_after_its_absence_was_believed() -> None:
+    rule = "{sequence: {steps: [{event: Cart Viewed}, {not: {event: Order Completed}, within: 2h}]}}"
+    profile = Profile(plan_of_rule(rule), NOW)
+    profile.send(event("Cart Viewed", NOW))
+    assert changes(profile.wait(NOW + 3 * HOUR)) == [(NOW + 2 * HOUR, "s", True)]
+    [flip] = profile.send(event("Order Completed", NOW + HOUR, received=NOW + 3 * HOUR))
+    assert not flip.entered and profile.members == set()
+
+
+def test_case_31_a_rule_that_is_all_negative_has_everyone_for_its_universe() -> None:
+    plan = plan_of_rule("{all: [{not: {performed: {event: A}}}, {not: {trait: {plan: pro}}}]}")
+    assert plan.default_members == {"s"}
+    profile = Profile(plan, NOW)
+    assert profile.members == {"s"}
+    profile.set_trait("plan", "pro")
+    assert profile.members == set()
+    profile.set_trait("plan", None)
+    assert profile.members == {"s"}
+
+
+def test_case_32_empty_all_is_everyone_and_empty_any_is_no_one() -> None:
+    plan = plan_of("segment: everyone\nwhen: {all: []}\n---\nsegment: nobody\nwhen: {any: []}")
+    assert Profile(plan).members == {"everyone"} == plan.default_members
+
+
+def test_case_33_segments_that_refer_to_each_other_in_a_cycle_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="a → b → c → a"):
+        plan_of(
+            "segment: a\nwhen: {in_segment: b}\n---\nsegment: b\nwhen: {not: {in_segment: c}}\n---\n"
+            "segment: c\nwhen: {any: [{in_segment: a}]}"
+        )
+    with pytest.raises(DefinitionError, match="no segment 'nobody'"):
+        plan_of_rule("{in_segment: nobody}")
+
+
+def test_case_34_entry_and_exit_at_the_same_instant_are_judged_together() -> None:
+    plan = plan_of(
+        "segment: recent\nwhen: {performed: {event: A, within: 1h}}\n---\n"
+        "segment: lapsed\nwhen: {all: [{performed: {event: A}}, {not: {in_segment: recent}}]}\n---\n"
+        "segment: either\nwhen: {any: [{in_segment: recent}, {in_segment: lapsed}]}"
+    )
+    profile = Profile(plan, NOW)
+    profile.send(event("A", NOW))
+    # One instant, both changes, and nothing for the segment that is true before and after.
+    assert sorted(changes(profile.wait(NOW + DAY))) == [(NOW + HOUR, "lapsed", True), (NOW + HOUR, "recent", False)]
+
+
+def test_case_34_a_segment_entered_and_left_in_one_wait_says_both_in_order() -> None:
+    rule = "{all: [{performed: {event: A, within: 2h}}, {not: {performed: {event: A, within: 1h}}}]}"
+    profile = Profile(plan_of_rule(rule), NOW)
+    profile.send(event("A", NOW))
+    assert changes(profile.wait(NOW + DAY)) == [(NOW + HOUR, "s", True), (NOW + 2 * HOUR, "s", False)]
+
+
+def test_case_35_a_deadline_that_passed_while_everything_was_down_keeps_its_instant() -> None:
+    profile = Profile(plan_of_rule("{performed: {event: A, within: 5s}}"), NOW)
+    profile.send(event("A", NOW))
+    assert changes(profile.wait(NOW + 400 * DAY)) == [(NOW + 5 * SECOND, "s", False)]
+
+
+def test_case_36_an_exit_needs_no_further_event() -> None:
+    profile = Profile(plan_of_rule("{performed: {event: A, within: 5s}}"), NOW)
+    profile.send(event("A", NOW))
+    assert profile.standing.deadline == NOW + 5 * SECOND
+    profile.wait(profile.standing.deadline)
+    assert profile.members == set() and profile.standing.deadline == 0
+
+
+def test_case_38_a_numeric_text_is_no_number() -> None:
+    plan = plan_of(
+        "segment: number\nwhen: {performed: {event: A, where: {properties.v: {equals: 3}}}}\n---\n"
+        "segment: text\nwhen: {performed: {event: A, where: {properties.v: {equals: '3'}}}}\n---\n"
+        "segment: cast\nwhen: {performed: {event: A, where: {properties.v: {as: number, at_least: 3}}}}"
+    )
+    for value, expected in ((3, {"number", "cast"}), ("3", {"text", "cast"}), (3.0, {"number", "cast"}), (None, set())):
+        profile = Profile(plan, NOW)
+        profile.send(event("A", NOW, v=value))
+        assert profile.members == expected
+
+
+def test_case_39_a_rule_deleted_in_mid_backfill_leaves_nothing_behind() -> None:
+    old, new = plan_of_rule("{performed: {event: A}}"), NO_SEGMENTS
+    profile = Profile(old, NOW)
+    profile.send(event("A", NOW))
+    assert new.join(profile.facts.leaves, {}) == {}
+    assert new.begin(profile.facts, NOW).members == set()
+
+
+def test_case_40_a_rule_edited_and_edited_back_counts_anew() -> None:
+    first = plan_of("segment: s\nwhen: {performed: {event: A, count: {at_least: 2}, within: 1d}}", 1)
+    edited = plan_of("segment: s\nwhen: {performed: {event: B, within: 1d}}", 2, first.births)
+    back = plan_of("segment: s\nwhen: {performed: {event: A, count: {at_least: 2}, within: 1d}}", 3, edited.births)
+    unchanged = plan_of("segment: s\nwhen: {performed: {event: A, count: {at_least: 2}, within: 1d}}", 2, first.births)
+    assert set(unchanged.leaves) == set(first.leaves)
+    assert set(back.leaves).isdisjoint(first.leaves)
+    assert back.births.keys() == first.births.keys()
+
+
+def test_case_40_both_generations_are_folded_once_until_ready() -> None:
+    old = plan_of("segment: s\nwhen: {performed: {event: A, count: {at_least: 2}}}", 1)
+    new = plan_of(
+        "segment: s\nwhen: {performed: {event: [A, B], count: {at_least: 2}}}\n---\n"
+        "segment: t\nwhen: {performed: {event: A, count: {at_least: 3}}}",
+        2,
+        old.births,
+    )
+    both = old.with_leaves_of(new)
+    profile = Profile(both, NOW)
+    profile.send(event("A", NOW))
+    profile.send(event("B", NOW))
+    assert profile.members == set() and len(profile.facts.leaves) == 2
+    assert new.begin(profile.facts, NOW).members == {"s"}
+    fresh = new.restricted(set(new.leaves) - set(old.leaves))
+    assert len(fresh.fold({}, event("A", NOW))) == 1
+
+
+def test_case_41_two_values_with_the_same_time_are_settled_by_the_values() -> None:
+    plan = plan_of("computed: c\ncompute: {function: last, event: A, of: properties.v}")
+    for values in (("a", "b"), ("b", "a")):
+        profile = Profile(plan, NOW)
+        for value in values:
+            profile.send(event("A", NOW, v=value))
+        assert plan.computed(profile.facts, NOW) == {"c": "b"}
+
+
+def test_case_44_members_of_an_edited_rule_that_no_longer_match() -> None:
+    old = plan_of_rule("{performed: {event: A}}")
+    new = plan_of_rule("{performed: {event: A, count: {at_least: 2}}}")
+    profile = Profile(old, NOW)
+    profile.send(event("A", NOW))
+    assert profile.members - new.begin(profile.facts, NOW).members == {"s"}
+
+
+def test_case_46_a_counter_goes_down_when_events_age_out_of_its_window() -> None:
+    profile = Profile(plan_of_rule("{performed: {event: A, within: 1h, count: {at_least: 2}}}"), NOW)
+    for minutes in (0, 10, 20):
+        profile.send(event("A", NOW + minutes * MINUTE))
+    assert changes(profile.wait(NOW + DAY)) == [(NOW + 70 * MINUTE, "s", False)]
+    profile.send(event("A", NOW + DAY))
+    assert profile.members == set()
+
+
+MISTAKES = [
+    ("segment: s\nwhen:\n  all:\n    - performd: {event: A}", 4, "did you mean `performed`"),
+    ("segment: s\nwhen:\n  not:\n    not:\n      performed:\n        event: A\n        within: 3", 7, "30s, 15m"),
+    ("segment: s\nwhen: {performed: {event: A, count: {at_least: 1.5}}}", 2, "whole number"),
+    ("segment: s\nwhen: {performed: {event: A, count: {at_least: '3'}}}", 2, "number"),
+    ("segment: s\nwhen: {trait: {plan: {equals: null}}}", 2, "exists: false"),
+    ("segment: s\nwhen: {trait: {plan: {regex: '('}}}", 2, "RE2"),
+    ("segment: s\nwhen: {performed: {event: A, where: {total: 3}}}", 2, "properties.total"),
+    ("segment: s\nwhen: {performed: {event: A, where: {properties.at: {before: now}}}}", 2, "clock"),
+    ("segment: S\nwhen: {all: []}", 1, "small letters"),
+    ("segment: s\nwhen: {all: [], any: []}", 2, "one key"),
+    ("segment: s\nwhen: {performed: {event: A, within: 1d, between: {from: 2026-01-01}}}", 2, "only one of"),
+    ("segment: s\nwhen: {performed: {event: A, between: {from: 2026-01-01, to: 2026-01-01}}}", 2, "before to"),
+    ("segment: s\nwhen: {performed: {event: A, calendar: {unit: day, time_zone: Berlin}}}", 2, "IANA"),
+    ("segment: s\nwhen: {sequence: {steps: [{event: A}, {not: {event: B}}]}}", 2, "for how long"),
+    ("segment: s\nwhen: {sequence: {steps: [{not: {event: B}, within: 1h}, {event: A}]}}", 2, "begins with an event"),
+    ("segment: s\nentity: account\nwhen: {all: []}", 2, "come with accounts"),
+    ("segment: s\nwhen: {members: {any: {all: []}}}", 2, "come with accounts"),
+    (
+        "segment: s\nwhen: {performed: {event: A, sum: {of: properties.v, at_least: 1}, count: {at_least: 1}}}",
+        2,
+        "one result",
+    ),
+    ("computed: c\ncompute: {function: sum, event: A}", 2, "needs `of`"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "words"), MISTAKES)
+def test_a_mistake_is_named_with_its_line(text: str, line: int, words: str) -> None:
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text(text)
+    assert any(problem.line == line and words in problem.what for problem in caught.value.problems), caught.value
