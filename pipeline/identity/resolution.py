@@ -9,8 +9,8 @@
        group may have, into one group
     5  each group is a profile, named by its strongest member: priority, first seen, hash
 
-First seen is the earliest evidence. Where the stronger end's namespace says `on_conflict: latest`, its edges are taken
-newest first. Nothing depends on the order in which the evidence came.
+First seen is the earliest evidence. The edges of a namespace that says `on_conflict: latest`, at whichever end, are
+taken newest first. Nothing depends on the order in which the evidence came.
 """
 
 from collections.abc import Iterable, Mapping
@@ -82,18 +82,16 @@ class Ruling:
     def edge_order(self, a: str, b: str, first: int) -> EdgeOrder:
         """The place of an edge in the order in which edges are taken."""
         one, other = self.order(a), self.order(b)
-        strong = a
         if other < one:
-            one, other, strong = other, one, b
-        if self.latest and strong.partition(":")[0] in self.latest:
+            one, other = other, one
+        if self.latest and self.newest_first(a, b):
             first = -first
         return one[0], other[0], first, one[1], other[1]
 
     def newest_first(self, a: str, b: str) -> bool:
-        """Whether the edges of the stronger end are taken newest first."""
-        if not self.latest:
-            return False
-        return (a if self.order(a) < self.order(b) else b).partition(":")[0] in self.latest
+        """Whether an edge is taken newest first among its like."""
+        latest = self.latest
+        return bool(latest) and (a.partition(":")[0] in latest or b.partition(":")[0] in latest)
 
     def strength(self, text: str, first: int) -> tuple[int, int, int]:
         """What names a group: the smallest of its members. `first` is the identifier's first seen (ms)."""

@@ -32,7 +32,7 @@ class Edge(Struct, array_like=True):
     """All evidence of one pair: earliest event time, latest received, and which routes have sent it.
 
     A route is 0 for the smaller end, 1 for the larger, else its text. The edge counts if it was last received after
-    `cut` (-1: never unlinked). `last` -1: there is an unlink, but no evidence yet. `epoch` is that of its first evidence.
+    `cut` (-1: never unlinked). `last` -1: there is an unlink, but no evidence yet. `epoch` is that of its first.
     """
 
     first: int = NEVER

@@ -105,7 +105,7 @@ class Reference:
 
         def order(pair: tuple[str, str]) -> Any:
             strong, weak = sorted(pair, key=rules.order)
-            latest = rules.namespace(strong.partition(":")[0]).on_conflict == "latest"
+            latest = "latest" in {rules.namespace(text.partition(":")[0]).on_conflict for text in pair}
             first = -counting[pair] if latest else counting[pair]
             return (rules.priority(strong), rules.priority(weak), first, rules.order(strong)[1], rules.order(weak)[1])
 

@@ -137,8 +137,18 @@ def test_case_13_a_recycled_phone_number_can_be_given_to_its_new_owner() -> None
     assert world.together(number, ANN)
     world.say(Unlink(ANN, 2_000, number))
     assert world.together(number, BOB)
-    latest = rules_with(Namespace("user_id", 10, unique=True, on_conflict="latest"))
-    assert World(latest).say(saw(number, ANN, 10), saw(number, BOB, 1_000)).together(number, BOB)
+    for latest in (
+        rules_with(Namespace("user_id", 10, unique=True, on_conflict="latest")),
+        rules_with(Namespace("phone", 30, normaliser="phone", on_conflict="latest")),
+    ):
+        assert World(latest).say(saw(number, ANN, 10), saw(number, BOB, 1_000)).together(number, BOB)
+
+
+def test_of_a_limited_namespace_the_newest_value_stays_where_it_says_latest() -> None:
+    log = [saw(f"phone:+322555123{number}", ANN, number) for number in range(3)]
+    for order in itertools.permutations(log):
+        world = World(rules_with(Namespace("phone", 30, limit=1, normaliser="phone", on_conflict="latest"))).say(*order)
+        assert [world.together(link.a, ANN) for link in log] == [False, False, True]
 
 
 @pytest.mark.parametrize("sizes", [Sizes(), Sizes(inline=2, sweep=3, small=1)])
