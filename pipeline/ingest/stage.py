@@ -111,7 +111,8 @@ class IngestStage:
             out.log("events", self._keys.actor(event.identifiers[0]), outcome.value)
             self._counted("emitted", "")
             for flag in event.flags:
-                self._counted("flagged", flag)
+                # Without the namespace behind the colon: producers may invent any number of them.
+                self._counted("flagged", flag.partition(":")[0])
         else:
             # A source may have more partitions than the dead letters have.
             partition = record.partition % self._partitions

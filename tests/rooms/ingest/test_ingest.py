@@ -476,7 +476,7 @@ def test_junk_is_counted() -> None:
     counted: list[tuple[str, str]] = []
     one = stage(counted=lambda outcome, reason: counted.append((outcome, reason)))
     one.step(raw_record(track(anonymousId="null")), NoState(), Sent())  # type: ignore[arg-type]
-    assert counted == [("emitted", ""), ("flagged", "junk_identifier:anonymous_id")]
+    assert counted == [("emitted", ""), ("flagged", "junk_identifier")]
 
 
 def test_new_rules_hold_from_the_next_batch_on() -> None:
