@@ -5,6 +5,7 @@
 started here stand in the state folder, for neither is worth anything without the other.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ __all__ = ["Kafka", "LocalKafka", "find_kafka", "free_port", "running_kafka", "s
 
 FOLDER = "kafka"
 
+_log = logging.getLogger(__name__)
+
 _THREE_WAYS = (
     "one of:\n"
     f"    1. name a running one: {ENV_PREFIX}BOOTSTRAP_SERVERS=host:9092, or `bootstrap_servers` in headwater.yaml\n"
@@ -32,10 +35,11 @@ _THREE_WAYS = (
 def running_kafka(settings: Settings, temporary: bool = False) -> Iterator[Kafka]:
     """A Kafka while the block runs. One that was started here is stopped at its end, also if the process is killed.
 
-    The configured one, else the one that already runs for this state folder, else a new one (`start_kafka`).
-    BrokerError with the three ways out if there can be none.
+    The configured one, else the one that already runs for this state folder, else a new one (`start_kafka`). With
+    `temporary` no folder matters: none is looked into, and a new one's data go with it. BrokerError with the three
+    ways out if there can be none.
     """
-    kafka = _existing(settings)
+    kafka = _existing(settings) if settings.bootstrap_servers or not temporary else None
     if kafka is None:
         folder = None if temporary else settings.state_dir / FOLDER
         kafka = start_kafka(settings, folder)
@@ -75,6 +79,7 @@ def start_kafka(
                 return docker.DockerKafka(folder)
             except Exception as error:  # noqa: BLE001 - an image that can't be had: the next way may be open
                 reason = str(error)
+                _log.warning("no Kafka in a container: %s", reason)
         tried.append(f"Docker: {reason}")
     if settings.broker in ("auto", "local") or nodes > 1:
         try:
