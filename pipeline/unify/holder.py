@@ -299,7 +299,6 @@ def settle(task: Task, profile: Profile) -> None:
     held = actor.hold_until if actor.held and actor.hold_until > actor.settled else FOREVER
     if held <= task.clock and held < expires:
         _timers(task, profile, held)
-        actor.expecting = {}
         moment = Moment("merge", held)
         clock, task.clock = task.clock, held
         say_memberships(task, profile, compare(task, profile, moment), moment)

@@ -17,6 +17,7 @@ PIECE_BYTES = 370_000
 # The fragments of a profile that is being merged come one by one, and what rests on an absence waits for the last. If
 # one was erased on its way it never comes: hence not longer than this.
 HOLD_MS = 2_000
+MOST_EXPECTED = 16
 
 
 def on_forward(task: Task, message: Forward) -> None:
@@ -158,10 +159,14 @@ def _inherit(task: Task, actor: Actor, message: Absorb) -> None:
 def _arrived(task: Task, actor: Actor, message: Absorb) -> None:
     if message.companions > 1:
         decision = f"{message.epoch} {message.origin}"
-        remaining = actor.expecting.pop(decision, message.companions) - 1
+        remaining = actor.expecting.pop(decision, 0) - 1
+        if remaining < 0:
+            remaining = message.companions - 1
+            actor.hold_until = max(actor.hold_until, task.clock + HOLD_MS)
+            if len(actor.expecting) >= MOST_EXPECTED:
+                del actor.expecting[next(iter(actor.expecting))]
         if remaining:
             actor.expecting[decision] = remaining
-            actor.hold_until = max(actor.hold_until, task.clock + HOLD_MS)
 
 
 def _no_longer_expected(task: Task, key: bytes, actor: Actor, message: Absorb) -> None:
