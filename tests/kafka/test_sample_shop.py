@@ -19,16 +19,16 @@ SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 DAY = 86_400_000
 
 QUERIES = {
-    "recent_buyers": f"SELECT customer FROM p GROUP BY 1 HAVING max(time) > $now - 30 * {DAY}",
-    "repeat_buyers": f"SELECT customer FROM p WHERE time > $now - 90 * {DAY} GROUP BY 1 HAVING count(*) >= 3",
-    "lapsed_buyers": f"SELECT customer FROM p GROUP BY 1 HAVING max(time) <= $now - 60 * {DAY}",
+    "recent_buyers": f"SELECT customer FROM p GROUP BY 1 HAVING max(time) > $now - {30 * DAY}",
+    "repeat_buyers": f"SELECT customer FROM p WHERE time > $now - {90 * DAY} GROUP BY 1 HAVING count(*) >= 3",
+    "lapsed_buyers": f"SELECT customer FROM p GROUP BY 1 HAVING max(time) <= $now - {60 * DAY}",
     "one_time_buyers": "SELECT customer FROM p GROUP BY 1 HAVING count(*) = 1",
-    "big_spenders": f"""SELECT customer FROM p WHERE time > $now - 365 * {DAY}
+    "big_spenders": f"""SELECT customer FROM p WHERE time > $now - {365 * DAY}
                         GROUP BY 1 HAVING sum(dollars::DECIMAL(18, 2)) >= 500""",
     "bulk_buyers": "SELECT customer FROM p WHERE cds >= 5 GROUP BY 1 HAVING count(*) >= 2",
-    "win_back": f"""SELECT customer FROM p GROUP BY 1 HAVING max(time) <= $now - 60 * {DAY}
+    "win_back": f"""SELECT customer FROM p GROUP BY 1 HAVING max(time) <= $now - {60 * DAY}
                     AND (count(*) >= 5
-                         OR sum(dollars::DECIMAL(18, 2)) FILTER (time > $now - 365 * {DAY}) >= 500)""",
+                         OR sum(dollars::DECIMAL(18, 2)) FILTER (time > $now - {365 * DAY}) >= 500)""",
 }
 
 
