@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
 from pipeline.errors import InputError
 from pipeline.runtime.kafka.doors import produce_all
 from pipeline.sources.files import CsvMapping, inspect_file, is_csv, read_rows
@@ -29,7 +30,7 @@ def command(
 
     Example: headwater produce orders.csv --event "Order Completed" --column customer=userId --column day=timestamp
     """
-    settings = settings_module.load()
+    settings = find_kafka(settings_module.load())
     target = topic or settings.sources[0]
     if not is_csv(file) and (event or column):
         raise InputError("--event and --column are for CSV files.", str(file), "name the file *.csv, or leave them out")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
 from pipeline.identity import builtin_rules
 from pipeline.lookup import find_profile, normalised
 from pipeline.records import ProfileDocument
@@ -24,7 +25,7 @@ def command(
 
     Example: headwater profile user_id:42
     """
-    settings = settings_module.load()
+    settings = find_kafka(settings_module.load())
     is_profile_id = ":" not in identifier and identifier.count("-") == 4
     wanted = identifier if is_profile_id else normalised(identifier, builtin_rules())
 

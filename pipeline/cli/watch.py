@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
 from pipeline.errors import InputError
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
@@ -29,7 +30,7 @@ def command(
 
     Example: headwater watch segment-changes --json | jq .segment
     """
-    settings = settings_module.load()
+    settings = find_kafka(settings_module.load())
     names = tuple(topics or FOLLOWED)
     for name in names:
         if name not in {topic.name for topic in TOPICS} and not name.startswith(DELIVERIES.name):
