@@ -1,5 +1,6 @@
 """The only place where the simulation touches what it judges: how stages are made from a world."""
 
+import importlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,8 +35,32 @@ def compile_segments(definitions: Sequence[Mapping[str, Any]]) -> SegmentsPlan:
     )
 
 
+# How state is laid out and work is cut up: it must not matter, so every world draws its own.
+_LAYOUT: tuple[tuple[str, str, int], ...] = (
+    ("pipeline.unify.dedup", "INLINE", 2),
+    ("pipeline.unify.dedup", "PAGE", 3),
+    ("pipeline.unify.dedup", "_MOST_INDEXED", 1),
+    ("pipeline.unify.evidence", "INLINE", 1),
+    ("pipeline.unify.task", "GROUP_INLINE", 1),
+    ("pipeline.unify.task", "_CACHED_PROFILES", 1),
+    ("pipeline.unify.transfer", "PIECE_BYTES", 150),
+    ("pipeline.unify.stage", "PROFILES_PER_TICK", 1),
+)
+_ORDINARY = {(module, name): getattr(importlib.import_module(module), name) for module, name, _ in _LAYOUT}
+
+
+def lay_out(seed: int) -> None:
+    """Draw a layout: each bound is what it is, or so small that what lies beyond it happens all the time."""
+    rng = random.Random(f"layout {seed}")
+    for module, name, small in _LAYOUT:
+        setattr(
+            importlib.import_module(module), name, small if rng.random() < 0.3 else _ORDINARY[module, name]
+        )
+
+
 def unify_stage(world: World, keys: Keys) -> Callable[[int], Stage]:
     """Makes the unify stage of a partition."""
+    lay_out(world.seed)
     plan = plan_of(identity_rules(world.rules), compile_segments(world.segments))
     return lambda partition: UnifyStage(partition, keys, lambda generation: plan, NEVER_DAYS)
 

@@ -103,6 +103,8 @@ class _Story:
         self.undone: list[Unlink] = []
         self.unlinked: set[tuple[str, str]] = set()
         self.pace = rng.choice((SECOND, MINUTE, HOUR, 6 * HOUR))
+        # In a storm people are linked and unlinked faster than their fragments can follow.
+        self.storm = not world.calm and rng.random() < 0.2
         self.names = rng.sample(EVENT_NAMES, rng.randint(1, 3))
 
     def tell(self) -> None:
@@ -111,9 +113,9 @@ class _Story:
         for _ in range(length):
             self.pass_time()
             draw = rng.random()
-            if draw < 0.82 or not self.sent:
+            if draw < (0.5 if self.storm else 0.82) or not self.sent:
                 self.send(self.fresh())
-            elif draw < 0.90 and not self.world.calm:
+            elif draw < (0.55 if self.storm else 0.90) and not self.world.calm:
                 self.duplicate()
             elif draw < 0.97 and not self.world.calm:
                 self.operate()
@@ -232,7 +234,7 @@ class _Story:
         linked = [event for event in self.sent if len(event.identifiers) > 1]
         if not linked:
             return
-        if rng.random() < 0.15:
+        if rng.random() < (0.02 if self.storm else 0.15):
             self.world.arrivals.append(Rest(self.now))
             self.world.arrivals.append(Operate(Release(rng.choice(self.all), self.now)))
             self.world.arrivals.append(Rest(self.now))
