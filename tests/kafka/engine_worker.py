@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,13 @@ from tests.rooms.runtime.counting import COUNTING, CountingStage
 STOPPED = 3
 
 
+def tell(worker: Worker) -> None:
+    """Say where the worker stands, for a test that waits in vain."""
+    positions = {number: task.positions for number, task in worker.tasks.items()}
+    print(f"restoring {worker.restoring()}, positions {positions}, lag {worker.input_lag()}", file=sys.stderr)
+    traceback.print_stack()
+
+
 def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
     config = KafkaConfig({"bootstrap.servers": bootstrap}, prefix, slot, session_timeout_ms=6_000)
     settings = WorkerSettings(batch_records=int(os.environ.get("BATCH", "1500")), restore_records=200)
@@ -31,6 +39,7 @@ def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
         Metrics(CollectorRegistry()).for_role(COUNTING.name),
     )
     over: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda *_: tell(worker))
     signal.signal(signal.SIGTERM, lambda number, _: over.append(number))
     try:
         worker.run(until=lambda: bool(over))

@@ -69,6 +69,14 @@ class RealWorld:
         """What the workers have written."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
+    def situation(self) -> str:
+        """Where the running workers say they stand, after what they have written."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+        return self.logs()
+
     def say(self, words: Iterable[tuple[str, str]], topic: str = "words") -> None:
         """Produce (key, value) records and wait until they are in the log."""
         for key, value in words:
@@ -164,7 +172,8 @@ class RealWorld:
             except Exception:
                 if time.monotonic() > until:
                     raise
-            assert time.monotonic() < until, f"{what} did not happen\n{self.logs()}"
+            if time.monotonic() > until:
+                raise AssertionError(f"{what} did not happen\n{self.situation()}")
             time.sleep(0.1)
 
     def wait_consumed(self, timeout_s: float = WAIT_S) -> None:

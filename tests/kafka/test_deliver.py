@@ -1,0 +1,325 @@
+"""The deliver role on a real broker, to real HTTP servers and files."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.admin import create_topics
+from pipeline.definitions.loader import Written
+from pipeline.definitions.log import apply
+from pipeline.deliver import run_deliver
+from pipeline.records import DeadLetter, Delivery, IdentifierPair, encode
+from pipeline.runtime.kafka.doors import TopicReader, produce_all
+from pipeline.settings import Settings
+from tests.contracts.webhook_receiver import Request, WebhookReceiver
+
+KEY = b"0123456789abcdef0123456789abcdef"
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+
+
+@pytest.fixture
+def ready(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    create_topics(workspace)
+    return workspace
+
+
+@pytest.fixture
+def receivers() -> Iterator[Callable[..., WebhookReceiver]]:
+    opened: list[WebhookReceiver] = []
+
+    def make(answer: Any = None) -> WebhookReceiver:
+        opened.append(WebhookReceiver(answer))
+        return opened[-1]
+
+    yield make
+    for receiver in opened:
+        receiver.close()
+
+
+def hook(name: str, url: str, **more: Any) -> Written:
+    body = {
+        "destination": name,
+        "kind": "webhook",
+        "url": url,
+        "secret": {"env": "HOOK_SECRET"},
+        "allow_private": True,
+        **more,
+    }
+    return Written("destination", name, body)
+
+
+def decide(settings: Settings, destination: str, count: int, profiles: int = 10, first: int = 0) -> list[str]:
+    """Put deliveries on a destination's topic, as unify does; their ids."""
+    deliveries = [
+        Delivery(
+            delivery_id=f"dlv_{destination}_{number}",
+            destination=destination,
+            profile_id=f"p{number % profiles}",
+            action="segment_entered",
+            at=number,
+            decided_at=time.time_ns() // 1_000_000,
+            identifiers=[IdentifierPair("user_id", f"u{number % profiles}")],
+            segment="trial",
+            body={"sequence": number},
+        )
+        for number in range(first, first + count)
+    ]
+    produce_all(settings, f"deliveries.{destination}", ((d.profile_id.encode(), encode(d)) for d in deliveries))
+    return [delivery.delivery_id for delivery in deliveries]
+
+
+@contextmanager
+def delivering(settings: Settings, destination: str | None = None) -> Iterator[None]:
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            run_deliver(settings, destination, stop.is_set)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert not failed, failed
+
+
+def wait_for(reached: Callable[[], bool], seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def assert_in_order(requests: list[Request]) -> None:
+    """The first arrivals of each profile's deliveries stand in their order."""
+    known: set[str] = set()
+    seen: dict[str, list[int]] = defaultdict(list)
+    for request in list(requests):
+        if request.delivery_id not in known:
+            known.add(request.delivery_id)
+            seen[request.data["profile_id"]].append(request.data["sequence"])
+    assert all(numbers == sorted(numbers) for numbers in seen.values())
+
+
+def dead_letters(settings: Settings) -> list[DeadLetter]:
+    with TopicReader(settings, ["dead-letters"]) as reader:
+        return [msgspec.json.decode(record.value or b"", type=DeadLetter) for record in reader.read_to_end()]
+
+
+def arrived(receiver: WebhookReceiver) -> set[str]:
+    return {request.delivery_id for request in list(receiver.requests)}
+
+
+def test_signed_webhooks_arrive_in_order(ready: Settings, receivers: Callable[..., WebhookReceiver]) -> None:
+    receiver = receivers()
+    apply(ready, [hook("mails", receiver.url)])
+    with delivering(ready):
+        ids = decide(ready, "mails", 300)
+        wait_for(lambda: len(receiver.requests) >= 300)
+    assert [len(receiver.requests), arrived(receiver)] == [300, set(ids)]
+    assert_in_order(receiver.requests)
+    for request in receiver.requests:
+        signed = f"{request.headers['webhook-id']}.{request.headers['webhook-timestamp']}.".encode() + request.body
+        expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+        assert request.headers["webhook-signature"] == f"v1,{expected}"
+    # The role ended in order: nothing comes twice.
+    with delivering(ready):
+        more = decide(ready, "mails", 10, first=300)
+        wait_for(lambda: set(more) <= arrived(receiver))
+        time.sleep(0.5)
+    assert len(receiver.requests) == 310
+
+
+def test_case_57_a_dead_destination_beside_healthy_ones(
+    ready: Settings, receivers: Callable[..., WebhookReceiver], tmp_path: Path
+) -> None:
+    alive = threading.Event()
+    dead = receivers(lambda request: (204, {}, b"") if alive.is_set() else (503, {}, b""))
+    healthy, slow = receivers(), receivers(lambda request: time.sleep(0.2) or (204, {}, b""))
+    file = tmp_path / "out.jsonl"
+    apply(
+        ready,
+        [
+            hook("dead", dead.url),
+            hook("healthy", healthy.url),
+            hook("slow", slow.url),
+            Written("destination", "archive", {"destination": "archive", "kind": "file", "path": str(file)}),
+        ],
+    )
+    ids = {name: decide(ready, name, 500) for name in ("dead", "healthy", "slow", "archive")}
+    with delivering(ready):
+        wait_for(lambda: len(healthy.requests) >= 500 and file.exists() and file.read_bytes().count(b"\n") >= 500)
+        assert not dead.requests and len(dead.refused) < 100
+        alive.set()
+        wait_for(lambda: arrived(dead) == set(ids["dead"]))
+        wait_for(lambda: arrived(slow) == set(ids["slow"]))
+    for receiver, name in ((healthy, "healthy"), (dead, "dead"), (slow, "slow")):
+        assert arrived(receiver) == set(ids[name])
+        assert_in_order(receiver.requests)
+    assert {json.loads(line)["delivery_id"] for line in file.read_text().splitlines()} == set(ids["archive"])
+    assert dead_letters(ready) == []
+
+
+def test_case_58_a_destination_that_accepts_and_then_times_out(
+    ready: Settings, receivers: Callable[..., WebhookReceiver]
+) -> None:
+    counts: dict[str, int] = defaultdict(int)
+
+    def answer(request: Request) -> Any:
+        counts[request.delivery_id] += 1
+        return None if counts[request.delivery_id] == 1 else (204, {}, b"")
+
+    receiver = receivers(answer)
+    delivery = {"first_retry": "50ms", "concurrency": 4}
+    apply(ready, [hook("deaf", receiver.url, timeout_seconds=0.3, delivery=delivery)])
+    ids = decide(ready, "deaf", 8, profiles=4)
+    with delivering(ready):
+        wait_for(lambda: all(counts[each] >= 2 for each in ids))
+        time.sleep(0.5)
+    assert set(counts) == set(ids)
+    assert set(counts.values()) == {2}  # each twice, under the same id, and then no more
+    assert_in_order(receiver.requests)
+    assert dead_letters(ready) == []
+
+
+def test_what_cannot_be_delivered_ends_as_a_dead_letter(
+    ready: Settings, receivers: Callable[..., WebhookReceiver]
+) -> None:
+    def answer(request: Request) -> Any:
+        if request.data["sequence"] == 1:
+            return 422, {}, b"no such customer"
+        return (500, {}, b"oops") if request.data["sequence"] == 2 else (204, {}, b"")
+
+    receiver = receivers(answer)
+    apply(ready, [hook("picky", receiver.url, delivery={"attempts": 2, "first_retry": "50ms"})])
+    produce_all(ready, "deliveries.picky", [(b"p9", b"not json"), (b"p9", b"\xff\xfe")])
+    ids = decide(ready, "picky", 6, profiles=1)
+    with delivering(ready):
+        wait_for(lambda: arrived(receiver) == {ids[0], *ids[3:]})
+        wait_for(lambda: len(dead_letters(ready)) == 4)
+    letters = {letter.reason: letter for letter in dead_letters(ready)}
+    assert set(letters) == {"not a delivery", "rejected", "attempts used up"}
+    rejected = letters["rejected"]
+    assert rejected.stage == "deliver" and rejected.topic == "deliveries.picky"
+    assert rejected.detail.startswith("HTTP 422: no such customer")
+    assert json.loads(rejected.value or b"")["delivery_id"] == ids[1]
+    assert "HTTP 500: oops (attempt 2)" in letters["attempts used up"].detail
+    with delivering(ready):
+        more = decide(ready, "picky", 1, profiles=1, first=10)
+        wait_for(lambda: set(more) <= arrived(receiver))
+    assert len(dead_letters(ready)) == 4
+
+
+def test_pause_resume_and_a_new_address(ready: Settings, receivers: Callable[..., WebhookReceiver]) -> None:
+    old, new = receivers(), receivers()
+    apply(ready, [hook("mails", old.url)])
+    with delivering(ready):
+        first = decide(ready, "mails", 20)
+        wait_for(lambda: arrived(old) == set(first))
+        apply(ready, pause=["destination/mails"])
+        time.sleep(2)
+        second = decide(ready, "mails", 20, first=20)
+        time.sleep(1.5)
+        assert arrived(old) == set(first)
+        apply(ready, [hook("mails", new.url)])
+        time.sleep(2)
+        assert not new.requests
+        apply(ready, resume=["destination/mails"])
+        wait_for(lambda: arrived(new) == set(second))
+    assert len(old.requests) == 20 and len(new.requests) == 20
+
+
+def test_a_destination_that_cannot_be_opened_stops_no_other(
+    ready: Settings, receivers: Callable[..., WebhookReceiver], caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = receivers()
+    apply(ready, [hook("locked", receiver.url, secret={"env": "NOT_THERE"}), hook("mails", receiver.url)])
+    with delivering(ready):
+        ids = decide(ready, "mails", 20)
+        wait_for(lambda: arrived(receiver) == set(ids))
+    assert "NOT_THERE" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def role(settings: Settings, slot: str) -> "subprocess.Popen[bytes]":
+    """`headwater run deliver` as a process of its own."""
+    environment = {
+        **os.environ,
+        "HEADWATER_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
+        "HEADWATER_PREFIX": settings.prefix,
+        "HEADWATER_PARTITIONS": str(settings.partitions),
+        "HEADWATER_STATE_DIR": str(settings.state_dir),
+        "HEADWATER_SECRET": settings.secret_bytes().decode(),
+        "HEADWATER_SLOT": slot,
+    }
+    code = "from pipeline.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", code, "run", "deliver"], env=environment)
+
+
+def test_killed_again_and_again_nothing_is_lost_and_order_holds(
+    ready: Settings, receivers: Callable[..., WebhookReceiver]
+) -> None:
+    receiver = receivers(lambda request: time.sleep(0.005) or (204, {}, b""))
+    apply(ready, [hook("mails", receiver.url)])
+    ids = decide(ready, "mails", 4_000, profiles=200)
+    for kills in range(3):
+        process = role(ready, "0")
+        try:
+            target = (kills + 1) * 900
+            wait_for(lambda target=target: len(arrived(receiver)) >= target, 60)  # type: ignore[misc]
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    process = role(ready, "0")
+    try:
+        wait_for(lambda: arrived(receiver) == set(ids), 60)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert_in_order(receiver.requests)
+    repeated = len(receiver.requests) - len(ids)
+    print("repeated after three kills:", repeated)
+    assert repeated < 3 * 900  # at most what half a second brings, each time
+    assert dead_letters(ready) == []
+
+
+def test_two_workers_share_and_one_takes_over(ready: Settings, receivers: Callable[..., WebhookReceiver]) -> None:
+    receiver = receivers(lambda request: time.sleep(0.01) or (204, {}, b""))
+    apply(ready, [hook("mails", receiver.url)])
+    first = role(ready, "a")
+    second = role(ready, "b")
+    try:
+        ids = decide(ready, "mails", 1_000, profiles=100)
+        wait_for(lambda: len(arrived(receiver)) >= 200, 60)
+        second.terminate()
+        assert second.wait(30) == 0
+        ids += decide(ready, "mails", 1_000, profiles=100, first=1_000)
+        wait_for(lambda: arrived(receiver) == set(ids), 60)
+    finally:
+        for process in (first, second):
+            process.terminate()
+            process.wait(30)
+    assert_in_order(receiver.requests)
