@@ -168,10 +168,11 @@ class KafkaPlans:
             plan = self._plans[number] = generation_plan(self._catalog, generation)
         return plan
 
-    @property
-    def catalog(self) -> Catalog:
-        """What has been read so far."""
-        return self._catalog
+    def look(self) -> Catalog:
+        """What has been applied so far, for who needs no plan. What is given goes on growing with later calls."""
+        with self._lock:
+            self._look(at_leisure=self._reader is not None)
+            return self._catalog
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -1,0 +1,140 @@
+"""The deliver role: a worker for each destination in force, following the definitions as they change.
+
+Each destination has a thread, a consumer and a group of its own: nothing they share can be held up by one of them.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from pipeline.definitions.catalog import Catalog
+from pipeline.definitions.destinations import DestinationDefinition
+from pipeline.definitions.log import KafkaPlans
+from pipeline.deliver.circuit import Limits
+from pipeline.deliver.metrics import DeliverMetrics
+from pipeline.deliver.scheduler import Policy
+from pipeline.deliver.worker import DestinationWorker
+from pipeline.records import Definition
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
+from pipeline.settings import Settings
+
+_LOOK_EVERY_S = 0.5
+_OPEN_AGAIN_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def policy_of(definition: DestinationDefinition) -> Policy:
+    """How a destination is served: what its definition says, and else what its kind is made for."""
+    connector, asked = definition.connector, definition.delivery
+    return Policy(
+        concurrency=asked.concurrency or connector.concurrency,
+        max_batch=asked.batch or connector.max_batch,
+        keeps_order=connector.keeps_order,
+        attempts=asked.attempts,
+        first_retry_ms=asked.first_retry,
+        longest_retry_ms=asked.longest_retry,
+        limits=Limits(per_second=asked.per_second),
+    )
+
+
+@dataclass(slots=True)
+class _Running:
+    version: int
+    worker: DestinationWorker
+    thread: threading.Thread
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class DeliverRole:
+    """Keeps the workers in step with the definitions. `only` limits it to one destination."""
+
+    def __init__(self, settings: Settings, only: str | None, metrics: DeliverMetrics) -> None:
+        self._config = KafkaConfig(settings.client_properties(), settings.prefix, settings.slot)
+        self._only = only
+        self._metrics = metrics
+        self._running: dict[str, _Running] = {}
+        self._not_before: dict[str, float] = {}
+        self.errors: list[BaseException] = []
+
+    def follow(self, catalog: Catalog) -> None:
+        """Bring the workers in step with the newest generation. Raises what ended a worker."""
+        if self.errors:
+            raise self.errors[0]
+        latest = catalog.latest
+        wanted = {each.name: each for each in catalog.of_kind(latest, "destination")}
+        if self._only is not None:
+            wanted = {name: each for name, each in wanted.items() if name == self._only}
+        paused = catalog.paused(latest, "destination")
+        gone = [
+            name
+            for name, running in self._running.items()
+            if name not in wanted or wanted[name].version != running.version
+        ]
+        self._stop(gone)
+        for name, definition in wanted.items():
+            if name not in self._running and time.monotonic() >= self._not_before.get(name, 0):
+                self._start(definition)
+            if name in self._running:
+                self._running[name].worker.paused = name in paused
+
+    def _start(self, written: Definition) -> None:
+        name = written.name
+        try:
+            definition = DestinationDefinition.model_validate(written.body)
+            connector = definition.connector(name, definition.options)
+        except ValueError as error:
+            # The set-up of one destination (a secret that is not there) is no reason to stop the others.
+            _log.error("%s cannot be opened: %s", name, error)
+            self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
+            return
+        log = KafkaDeliveryLog(self._config, name)
+        worker = DestinationWorker(name, connector, log, policy_of(definition), self._metrics.of(name))
+        stop = threading.Event()
+
+        def serve() -> None:
+            try:
+                worker.run(stop.is_set)
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the workers are looked after
+                self.errors.append(error)
+
+        thread = threading.Thread(target=serve, name=f"destination-{name}")
+        self._running[name] = _Running(written.version, worker, thread, stop)
+        thread.start()
+        _log.info("delivering to %s (%s, version %d)", name, definition.kind, written.version)
+
+    def _stop(self, names: list[str]) -> None:
+        for name in names:
+            self._running[name].stop.set()
+        for name in names:
+            self._running.pop(name).thread.join()
+
+    def close(self) -> None:
+        """Stop all workers in order: what is under way ends, progress is kept."""
+        self._stop(list(self._running))
+
+
+def run(settings: Settings, destination: str | None, until: Callable[[], bool]) -> None:
+    """Run the role: see `pipeline.deliver.run_deliver`."""
+    registry = CollectorRegistry()
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    plans = KafkaPlans(settings)
+    role = DeliverRole(settings, destination, DeliverMetrics(registry))
+    try:
+        looked_at = 0.0
+        while not until():
+            if time.monotonic() - looked_at >= _LOOK_EVERY_S:
+                looked_at = time.monotonic()
+                role.follow(plans.look())
+            time.sleep(0.05)
+    finally:
+        role.close()
+        plans.close()
+    if role.errors:
+        raise role.errors[0]

@@ -1,0 +1,236 @@
+"""One destination, served: the loop between the log, the scheduler and the connector. Here time is the clock's.
+
+The loop never waits for the destination: connectors run in threads, and their outcomes come back through a queue.
+"""
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from connectors import Connector, Outcome, retry
+from pipeline.deliver.metrics import DestinationMetrics
+from pipeline.deliver.ports import DeliveryLog
+from pipeline.deliver.progress import read_note
+from pipeline.deliver.scheduler import Batch, GivenUp, Policy, Scheduler
+from pipeline.records import DeadLetter, Delivery, encode
+from pipeline.runtime.ports import Record
+
+Clock = Callable[[], int]
+
+_READ_AT_ONCE = 1_000
+_COMMIT_EVERY_MS = 500
+_LONGEST_WAIT_S = 0.1
+_WITH_REQUESTS_OUT_S = 0.005
+_DRAIN_S = 5.0
+_DETAIL_LIMIT = 1_000
+
+_log = logging.getLogger(__name__)
+_decode = msgspec.json.Decoder(Delivery).decode
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class DestinationWorker:
+    """Serves one destination until it is told to stop. Its own thread calls `run`; `paused` may be set by another."""
+
+    def __init__(
+        self,
+        destination: str,
+        connector: Connector,
+        log: DeliveryLog,
+        policy: Policy,
+        metrics: DestinationMetrics,
+        clock: Clock = wall_clock_ms,
+    ) -> None:
+        self.destination = destination
+        self.scheduler = Scheduler(policy)
+        self.paused = False
+        self._connector = connector
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"deliver-{destination}")
+        self._finished: queue.SimpleQueue[tuple[Batch, Sequence[Outcome]]] = queue.SimpleQueue()
+        self._committed: dict[int, tuple[int, str]] = {}
+        self._committed_at = 0
+        self._holding = False
+        self._circuit = "closed"
+        self._failure = ""
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Serve the destination until `until()`; then wait for what is under way, keep the progress, and leave.
+
+        Raises BrokerError when the log cannot be read or written any more.
+        """
+        self._log.subscribe(self)
+        try:
+            while not until():
+                self.turn()
+        finally:
+            # The group is left in order in any case: it is what hands the partitions to others at once.
+            self._log.close()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._connector.close()
+
+    def turn(self) -> None:
+        """Once around: read, send, take in what came back, keep the progress."""
+        self._hold_back()
+        for record in self._log.read(min(_READ_AT_ONCE, max(1, self.scheduler.room)), self._patience_s()):
+            self._accept(record)
+        self._send()
+        self._take_in()
+        self._keep_progress()
+
+    # ---- the log's listener
+
+    def assigned(self, positions: Mapping[int, tuple[int, str]]) -> None:
+        """Partitions have come."""
+        for partition, (position, note) in positions.items():
+            self.scheduler.assign(partition, read_note(position, note))
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Partitions go: end what is under way, as far as that is quick, so that little is repeated elsewhere."""
+        give_up = time.monotonic() + _DRAIN_S
+        while self.scheduler.in_flight and time.monotonic() < give_up:
+            self._take_in(wait_s=0.05)
+        self._log.commit({p: at for p, at in self.scheduler.positions().items() if p in partitions}, wait=True)
+        self.lost(partitions)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """Partitions have gone: whoever has them now begins at the committed positions."""
+        for partition in partitions:
+            self.scheduler.revoke(partition)
+            self._committed.pop(partition, None)
+
+    # ---- the parts of a turn
+
+    def _hold_back(self) -> None:
+        """Read no more than there is room for: the rest waits in the topic."""
+        room = self.scheduler.room
+        if not self._holding and room <= 0:
+            self._holding = True
+            self._log.pause()
+        elif self._holding and room > self.scheduler.policy.max_open // 4:
+            self._holding = False
+            self._log.resume()
+
+    def _patience_s(self) -> float:
+        """How long reading may wait for a record."""
+        if not self._finished.empty():
+            return 0.0
+        if self.scheduler.in_flight:
+            # With every thread busy the next news comes from them: wait there, not here.
+            return 0.0 if self._backlog() else _WITH_REQUESTS_OUT_S
+        now_ms = self._clock()
+        wakes = None if self.paused else self.scheduler.wakes_at(now_ms)
+        return _LONGEST_WAIT_S if wakes is None else min(_LONGEST_WAIT_S, max(0, wakes - now_ms) / 1000)
+
+    def _backlog(self) -> bool:
+        return self.scheduler.in_flight >= self.scheduler.policy.concurrency
+
+    def _accept(self, record: Record) -> None:
+        try:
+            delivery = _decode(record.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            given = self.scheduler.refuse(record, "not a delivery", str(error))
+            if given is not None:
+                self._put_aside([given])
+            return
+        self.scheduler.accept(record, delivery)
+
+    def _send(self) -> None:
+        while not self.paused:
+            batch = self.scheduler.take(self._clock())
+            if batch is None:
+                return
+            self._pool.submit(self._call, batch)
+
+    def _call(self, batch: Batch) -> None:
+        """In a thread of the pool: one call of the connector."""
+        try:
+            outcomes = self._connector.deliver(batch.deliveries)
+            if len(outcomes) != len(batch.items):
+                told = f"the connector gave {len(outcomes)} outcomes for {len(batch.items)} deliveries"
+                outcomes = [retry(told)] * len(batch.items)
+        except Exception as error:  # noqa: BLE001 - a connector is others' code; its faults count, and end as dead letters
+            _log.warning("%s: the connector raised", self.destination, exc_info=True)
+            outcomes = [retry(f"the connector raised {type(error).__name__}")] * len(batch.items)
+        self._finished.put((batch, outcomes))
+
+    def _take_in(self, wait_s: float | None = None) -> None:
+        if wait_s is None:
+            wait_s = _WITH_REQUESTS_OUT_S if self._backlog() else 0.0
+        given_up: list[GivenUp] = []
+        while True:
+            try:
+                batch, outcomes = self._finished.get(wait_s > 0, wait_s) if wait_s else self._finished.get_nowait()
+            except queue.Empty:
+                break
+            wait_s = 0.0
+            now_ms = self._clock()
+            given_up += self.scheduler.finish(batch, outcomes, now_ms)
+            self._measure(batch, outcomes, now_ms)
+        if given_up:
+            self._put_aside(given_up)
+        self._tell_circuit()
+
+    def _put_aside(self, given_up: Sequence[GivenUp]) -> None:
+        now_ms = self._clock()
+        self._log.put_aside([_dead_letter(given, now_ms) for given in given_up])
+        for given in given_up:
+            self.scheduler.settle(given, now_ms)
+            self._metrics.dead_letters(given.reason)
+
+    def _keep_progress(self) -> None:
+        now_ms = self._clock()
+        if now_ms - self._committed_at < _COMMIT_EVERY_MS:
+            return
+        self._committed_at = now_ms
+        self._metrics.open.set(self.scheduler.open)
+        changed = {p: at for p, at in self.scheduler.positions().items() if self._committed.get(p) != at}
+        if changed:
+            self._log.commit(changed)
+            self._committed.update(changed)
+
+    def _measure(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> None:
+        for item, outcome in zip(batch.items, outcomes, strict=True):
+            self._metrics.outcome(outcome.status)
+            if outcome.status == "delivered":
+                self._metrics.latency_seconds.observe(max(0, now_ms - item.delivery.decided_at) / 1000)
+            elif outcome.status == "retry":
+                self._failure = outcome.detail
+
+    def _tell_circuit(self) -> None:
+        state = self.scheduler.circuit.state
+        if state == self._circuit or state == "half_open":
+            return
+        if state == "open" and self._circuit == "closed":
+            _log.warning("%s does not answer as it should; probing it: %s", self.destination, self._failure)
+        elif state == "closed":
+            _log.info("%s works again", self.destination)
+        self._circuit = state
+        self._metrics.up.set(state == "closed")
+
+
+def _dead_letter(given: GivenUp, now_ms: int) -> tuple[int, bytes | None, bytes]:
+    record = given.item.record
+    attempts = f" (attempt {given.item.attempts})" if given.item.attempts else ""
+    letter = DeadLetter(
+        reason=given.reason,
+        detail=given.detail[:_DETAIL_LIMIT] + attempts,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        at=now_ms,
+        value=record.value,
+        key=record.key,
+        stage="deliver",
+    )
+    return record.partition, record.key, encode(letter)
