@@ -285,6 +285,19 @@ def test_a_quarantine_holds_until_it_is_released_and_counts_anew_from_there() ->
     assert world.name(kiosk) == kiosk
 
 
+def test_an_erasure_takes_from_the_count_of_a_quarantine_only_what_is_in_it() -> None:
+    kiosk = "device_id:kiosk"
+    world = World(rules_with(quarantine_after=2))
+    world.say(*(saw(kiosk, f"user_id:u{number}", number) for number in range(3)), Release(kiosk, 10))
+    # u1 was counted before the release, u3 after it.
+    world.say(saw(kiosk, "user_id:u3", 20), EraseRequest("user_id:u1", 30), saw(kiosk, "user_id:u4", 40))
+    assert world.together(kiosk, "user_id:u0")
+    world.say(EraseRequest("user_id:u3", 50), saw(kiosk, "user_id:u5", 60))
+    assert world.together(kiosk, "user_id:u0")
+    world.say(saw(kiosk, "user_id:u6", 70))
+    assert world.name(kiosk) == kiosk
+
+
 def test_ready_is_written_into_every_partition_once_all_have_reported() -> None:
     world = World(partitions=3).say(saw(ANN, PHONE, 77))
     world.say(BackfillDone(4, 0, 80), BackfillDone(4, 0, 81), BackfillDone(4, 2, 82))
