@@ -29,7 +29,11 @@ def tell(worker: Worker) -> None:
 
 def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
     config = KafkaConfig({"bootstrap.servers": bootstrap}, prefix, slot, session_timeout_ms=6_000)
-    settings = WorkerSettings(batch_records=int(os.environ.get("BATCH", "1500")), restore_records=200)
+    settings = WorkerSettings(
+        batch_records=int(os.environ.get("BATCH", "1500")),
+        restore_records=200,
+        trim_interval_ms=int(os.environ.get("TRIM_MS", "10000")),
+    )
     worker = Worker(
         COUNTING,
         lambda partition: CountingStage(partition, echo=bool(os.environ.get("ECHO"))),

@@ -151,16 +151,20 @@ class RealWorld:
 
     def ends(self) -> dict[Partition, int]:
         """The ends of `words`."""
+        return {("words", number): high for number, (_, high) in self.bounds("words").items()}
+
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Partition to (beginning, end) of a topic."""
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": f"{self.prefix}test"})
+        found: dict[int, tuple[int, int]] = {}
         try:
-            return {
-                ("words", number): consumer.get_watermark_offsets(
-                    TopicPartition(f"{self.prefix}words", number), 10, cached=False
-                )[1]  # type: ignore[index]
-                for number in range(self.partitions)
-            }
+            for number in range(self.partitions):
+                told = consumer.get_watermark_offsets(TopicPartition(self.prefix + topic, number), 10, cached=False)
+                assert told is not None
+                found[number] = told
         finally:
             consumer.close()
+        return found
 
     def wait(self, what: str, condition: Callable[[], Any], timeout_s: float = WAIT_S) -> None:
         """Wait until a condition holds."""

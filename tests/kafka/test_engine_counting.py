@@ -106,11 +106,15 @@ def test_a_poisoned_echo_stops_the_worker_loudly(world: RealWorld) -> None:
 
 def test_echoes_come_back_and_committed_ones_are_deleted(world: RealWorld) -> None:
     world.say(WORDS[:200])
-    process = world.worker(ECHO="1")
+    world.worker(ECHO="1", TRIM_MS="1")
     world.wait("the echoes being counted", lambda: len(world.counts()) == 400)
-    process.terminate()
-    assert process.wait(30) == 0
-    assert len(world.read("echoes")) == 0 or True
+
+    def trimmed() -> bool:
+        # A trim comes with the batch after: one word for each partition.
+        world.say([(f"k{n}", "w") for n in range(8)])
+        return all(low > 0 for low, _ in world.bounds("echoes").values())
+
+    world.wait("the deletion of echoes", trimmed)
 
 
 def test_two_workers_share_and_one_takes_over(world: RealWorld) -> None:
