@@ -94,7 +94,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
     group = task.group(key, actor)
     if group is not None:
         given = group.given.get(name)
-    gone = given is not None and given[1] > message.epoch
+    gone = given is not None and went_elsewhere(given, message.epoch)
     if message.birth < birth or (gone and given is not None and not given[0]):
         task.count("erased", events_in(decode_fragment(message.state)) if message.state is not None else 0)
         _no_longer_expected(task, key, actor, message)
@@ -143,6 +143,11 @@ def on_absorb(task: Task, message: Absorb) -> None:
     actor.settled = task.clock
     task.set_deadline(profile)
     task.put(key, actor)
+
+
+def went_elsewhere(given: tuple[str, int, int], epoch: int) -> bool:
+    """Whether what comes by a decision was given away again by a later one."""
+    return given[1] > epoch
 
 
 def _inherit(task: Task, actor: Actor, message: Absorb) -> None:
