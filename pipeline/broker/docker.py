@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.broker.folder import announce, lock_folder, withdraw
 from pipeline.broker.jars import KAFKA_VERSION
 from pipeline.broker.kafka import Kafka
-from pipeline.broker.local import broker_properties, free_port
+from pipeline.broker.local import HOST, broker_properties, free_port
 from pipeline.errors import BrokerError
 
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
@@ -55,6 +55,10 @@ class DockerKafka(Kafka):
         port = free_port()
         container = DockerContainer(IMAGE).with_bind_ports(_CLIENTS, port)
         host = container.get_container_host_ip()
+        if host in ("localhost", HOST):
+            published: dict[str, Any] = container.ports
+            published.clear()
+            published[f"{_CLIENTS}/tcp"] = (HOST, port)  # for this machine, not for its whole network
         for name, value in _properties(host, port).items():
             container = container.with_env("KAFKA_" + name.replace(".", "_").upper(), value)
         container = container.with_env("CLUSTER_ID", _CLUSTER_ID).with_env("KAFKA_HEAP_OPTS", "-Xms64m -Xmx400m")

@@ -331,6 +331,32 @@ def test_a_configured_kafka_is_taken_as_it_is(nowhere: Settings) -> None:
             kafka.kill()
 
 
+def test_without_an_image_the_next_way_is_tried(nowhere: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def container(*_: object) -> None:
+        tried.append("docker")
+        raise RuntimeError("no such image")
+
+    def local(*_: object) -> None:
+        tried.append("local")
+        raise BrokerError("Java 17 or newer was not found.", "the PATH")
+
+    monkeypatch.setattr("pipeline.broker.docker.why_not", lambda: None)
+    monkeypatch.setattr("pipeline.broker.docker.DockerKafka", container)
+    monkeypatch.setattr("pipeline.broker.LocalKafka", local)
+    with pytest.raises(BrokerError) as caught:
+        start_kafka(nowhere)
+    assert tried == ["docker", "local"]
+    assert "no such image" in caught.value.where
+    tried.clear()
+    with pytest.raises(BrokerError):
+        start_kafka(nowhere.model_copy(update={"broker": "local"}))
+    with pytest.raises(BrokerError):
+        start_kafka(nowhere.model_copy(update={"broker": "docker"}))
+    assert tried == ["local", "docker"]
+
+
 def test_other_processes_find_what_up_runs(cache_dir: Path, tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path, cache_dir=cache_dir, broker="local")
     with pytest.raises(BrokerError, match="none runs") as caught:
