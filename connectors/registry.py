@@ -9,6 +9,7 @@ from connectors.base import Connector
 GROUP = "headwater.destinations"
 _BUILT_IN = {
     "file": "connectors.file:FileConnector",
+    "http": "connectors.http:HttpConnector",
     "webhook": "connectors.webhook:WebhookConnector",
 }
 

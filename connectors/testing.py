@@ -94,7 +94,9 @@ class ConnectorContract:
         assert set(self.received()) == {delivery.delivery_id}
 
     def test_unusual_content_arrives(self) -> None:
-        body = {"traits": {"name": "Zoë 🦊\n\u2028\x00", "empty": None, "deep": [[{"a": []}]], "long": "x" * 100_000}}
+        body: dict[str, Any] = {
+            "traits": {"name": "Zoë 🦊\n\u2028\x00", "empty": None, "deep": [[{"a": []}]], "long": "x" * 100_000}
+        }
         assert [o.status for o in self._deliver([sample_delivery(1, body=body)])] == ["delivered"]
 
     def test_no_identifiers_and_no_segment(self) -> None:

@@ -4,11 +4,7 @@ Headers: `webhook-id` (the delivery_id: the same at every repetition), `webhook-
 `webhook-signature` (`v1,` and the base64 of HMAC-SHA256 over "id.timestamp.body"; several, separated by spaces, while
 a secret is being changed). The body is `{"type", "timestamp", "data"}`.
 
-    answer                                       outcome
-    2xx                                          delivered
-    408, 425, 429, 5xx, time-out, no connection  retry, after Retry-After where it is given
-    3xx, 401, 403, 404, 405, 407, 410            retry: the set-up is wrong, and somebody can mend it
-    any other 4xx                                rejected: this very delivery
+`answers.py` says what each answer of the receiver means.
 """
 
 import base64
@@ -17,9 +13,8 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -27,17 +22,47 @@ import httpcore
 import msgspec
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from connectors.base import Connector, Options, Outcome, SecretReference, delivered, rejected, retry
-from connectors.outbound import AddressRefusedError, Answer, Client
+from connectors.answers import outcome_of
+from connectors.base import Connector, Options, Outcome, SecretReference, retry
+from connectors.outbound import AddressRefusedError, Client
 from pipeline.records import Delivery
 
 SECRET_PREFIX = "whsec_"
-_LONGEST_RETRY_AFTER_MS = 86_400_000
-_MENDABLE = frozenset({401, 403, 404, 405, 407, 408, 410, 421, 425, 429})
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _encode = msgspec.json.encode
+
+
+def check_url(url: str) -> str:
+    """Refuse an address that is none, or that would carry a password into topics."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("the url must begin with https:// (or http://, with allow_private) and name a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a user or password in the url would stand in topics; put it into `headers` by reference")
+    return url
+
+
+def check_headers(headers: dict[str, str | SecretReference]) -> dict[str, str | SecretReference]:
+    """Refuse headers that would carry a secret into topics, or are not the definition's to set."""
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+            raise ValueError(f"{name!r} is not a header that can be set here")
+        if isinstance(value, str) and name.lower() in _SECRET_HEADERS:
+            raise ValueError(f"the header {name} holds a secret: write {{env: NAME}} or {{file: path}}")
+        if isinstance(value, str) and ("\n" in value or "\r" in value):
+            raise ValueError(f"the header {name} holds a line break")
+    return headers
+
+
+def read_headers(destination: str, headers: Mapping[str, str | SecretReference]) -> dict[str, str]:
+    """The headers with their secrets, names in lower case. Raises ValueError for a value that no header can hold."""
+    read = {name.lower(): value if isinstance(value, str) else value.read() for name, value in headers.items()}
+    for name, value in read.items():
+        if not value.isascii() or not value.isprintable():
+            raise ValueError(f"the header {name} of destination {destination} has characters a header cannot hold")
+    return read
 
 
 def _as_list(value: Any) -> Any:
@@ -58,27 +83,8 @@ class WebhookOptions(Options):
     allow_private: bool = False
     timeout_seconds: float = Field(default=10.0, gt=0, le=60)
 
-    @field_validator("url")
-    @classmethod
-    def _plain_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("the url must begin with https:// (or http://, with allow_private) and name a host")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("a user or password in the url would stand in topics; put it into `headers` by reference")
-        return url
-
-    @field_validator("headers")
-    @classmethod
-    def _no_literal_secrets(cls, headers: dict[str, str | SecretReference]) -> dict[str, str | SecretReference]:
-        for name, value in headers.items():
-            if not _TOKEN.fullmatch(name) or name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
-                raise ValueError(f"{name!r} is not a header that can be set here")
-            if isinstance(value, str) and name.lower() in _SECRET_HEADERS:
-                raise ValueError(f"the header {name} holds a secret: write {{env: NAME}} or {{file: path}}")
-            if isinstance(value, str) and ("\n" in value or "\r" in value):
-                raise ValueError(f"the header {name} holds a line break")
-        return headers
+    _checked_url = field_validator("url")(check_url)
+    _checked_headers = field_validator("headers")(check_headers)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -135,37 +141,6 @@ def payload(delivery: Delivery) -> bytes:
     )
 
 
-def retry_after_ms(text: str | None, now_s: float) -> int | None:
-    """A Retry-After header in milliseconds: seconds or a date, at most a day; None if absent or senseless."""
-    if not text:
-        return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        wait_ms = int(text[:10]) * 1000
-    else:
-        try:
-            wait_ms = int((parsedate_to_datetime(text).timestamp() - now_s) * 1000)
-        except (ValueError, OverflowError):
-            return None
-    return max(0, min(wait_ms, _LONGEST_RETRY_AFTER_MS))
-
-
-def outcome_of(answer: Answer, now_s: float) -> Outcome:
-    """What an answer means: the table at the head of this file."""
-    status = answer.status
-    if 200 <= status < 300:
-        return delivered()
-    detail = f"HTTP {status}"
-    if 300 <= status < 400:
-        return retry(f"{detail}: redirects are not followed; put the final address into the definition")
-    said = "".join(c for c in answer.body[:200].decode("utf-8", "replace") if c.isprintable()).strip()
-    if said:
-        detail = f"{detail}: {said}"
-    if status >= 500 or status in _MENDABLE:
-        return retry(detail, retry_after_ms(answer.headers.get("retry-after"), now_s))
-    return rejected(detail)
-
-
 class WebhookConnector(Connector):
     """One signed POST for each delivery."""
 
@@ -177,12 +152,11 @@ class WebhookConnector(Connector):
         super().__init__(destination, options)
         self._url = options.url
         self._keys = [signing_key(reference.read()) for reference in options.secret]
-        self._headers = {"content-type": "application/json", "user-agent": "headwater"} | {
-            name.lower(): value if isinstance(value, str) else value.read() for name, value in options.headers.items()
+        self._headers = {
+            "content-type": "application/json",
+            "user-agent": "headwater",
+            **read_headers(destination, options.headers),
         }
-        for name, value in self._headers.items():
-            if not value.isascii() or not value.isprintable():
-                raise ValueError(f"the header {name} of destination {destination} has characters a header cannot hold")
         self._client = Client(allow_private=options.allow_private, timeout_s=options.timeout_seconds, connections=64)
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:

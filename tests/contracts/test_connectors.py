@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from connectors.file import FileConnector
-from connectors.testing import ConnectorContract
+from connectors.http import HttpConnector
+from connectors.testing import ConnectorContract, sample_delivery
 from connectors.webhook import WebhookConnector
 from tests.contracts.webhook_receiver import WebhookReceiver
 
@@ -39,6 +40,29 @@ class TestWebhook(ConnectorContract):
         self.receiver.answer = lambda request: (200, {}, b"")
 
 
+class TestHttp(ConnectorContract):
+    connector = HttpConnector
+
+    @pytest.fixture(autouse=True)
+    def _receiver(self) -> Iterator[None]:
+        self.receiver = WebhookReceiver()
+        yield
+        self.receiver.close()
+
+    def options(self) -> dict[str, Any]:
+        return {"url": self.receiver.url, "body": {"id": "{delivery_id}"}, "allow_private": True}
+
+    def received(self) -> list[str]:
+        assert all(r.headers["idempotency-key"] == json.loads(r.body)["id"] for r in self.receiver.requests)
+        return [request.headers["idempotency-key"] for request in self.receiver.requests]
+
+    def break_destination(self) -> None:
+        self.receiver.answer = lambda request: (429, {"retry-after": "1"}, b"slow down")
+
+    def mend_destination(self) -> None:
+        self.receiver.answer = lambda request: (200, {}, b"")
+
+
 class TestFile(ConnectorContract):
     connector = FileConnector
 
@@ -63,8 +87,6 @@ class TestFile(ConnectorContract):
         self.monkeypatch.undo()
 
     def test_a_torn_line_is_cut_off(self) -> None:
-        from connectors.testing import sample_delivery
-
         self._deliver([sample_delivery(1)])
         with self.path.open("ab") as file:
             file.write(b'{"delivery_id": "torn')

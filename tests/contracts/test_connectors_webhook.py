@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from connectors.answers import outcome_of, retry_after_ms
 from connectors.outbound import Answer, address_allowed
 from connectors.testing import sample_delivery
-from connectors.webhook import WebhookConnector, WebhookOptions, outcome_of, retry_after_ms, signing_key
+from connectors.webhook import WebhookConnector, WebhookOptions, signing_key
 from tests.contracts.webhook_receiver import WebhookReceiver
 
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -1,0 +1,51 @@
+"""What the answer of an HTTP destination means.
+
+answer                                       outcome
+2xx                                          delivered
+408, 425, 429, 5xx, time-out, no connection  retry, after Retry-After where it is given
+3xx, 401, 403, 404, 405, 407, 410            retry: the set-up is wrong, and somebody can mend it
+any other 4xx                                rejected: this very delivery
+"""
+
+from collections.abc import Collection
+from email.utils import parsedate_to_datetime
+
+from connectors.base import Outcome, delivered, rejected, retry
+from connectors.outbound import Answer
+
+_LONGEST_RETRY_AFTER_MS = 86_400_000
+_MENDABLE = frozenset({401, 403, 404, 405, 407, 408, 410, 421, 425, 429})
+
+
+def retry_after_ms(text: str | None, now_s: float) -> int | None:
+    """A Retry-After header in milliseconds: seconds or a date, at most a day; None if absent or senseless."""
+    if not text:
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        wait_ms = int(text[:10]) * 1000
+    else:
+        try:
+            wait_ms = int((parsedate_to_datetime(text).timestamp() - now_s) * 1000)
+        except (ValueError, OverflowError):
+            return None
+    return max(0, min(wait_ms, _LONGEST_RETRY_AFTER_MS))
+
+
+def outcome_of(
+    answer: Answer, now_s: float, delivered_on: Collection[int] = (), rejected_on: Collection[int] = ()
+) -> Outcome:
+    """What an answer means: the table at the head of this file. `delivered_on`, if given, stands in place of 2xx;
+    `rejected_on` stands above everything."""
+    status = answer.status
+    if status not in rejected_on and (status in delivered_on if delivered_on else 200 <= status < 300):
+        return delivered()
+    detail = f"HTTP {status}"
+    if 300 <= status < 400 and status not in rejected_on:
+        return retry(f"{detail}: redirects are not followed; put the final address into the definition")
+    said = "".join(c for c in answer.body[:200].decode("utf-8", "replace") if c.isprintable()).strip()
+    if said:
+        detail = f"{detail}: {said}"
+    if status not in rejected_on and (status >= 500 or status < 300 or status in _MENDABLE):
+        return retry(detail, retry_after_ms(answer.headers.get("retry-after"), now_s))
+    return rejected(detail)
