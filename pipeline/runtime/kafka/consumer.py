@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.runtime.adapters import Listener, Membership, Partition
-from pipeline.runtime.errors import Fatal
+from pipeline.runtime.errors import Fatal, Retriable
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
 from pipeline.runtime.ports import Record
@@ -15,6 +15,8 @@ from pipeline.runtime.ports import Record
 _METADATA_FORMAT = b"CGMDv2:"
 _SEEK_ATTEMPTS = 200
 _SEEK_PAUSE_S = 0.01
+_BEGINNING_ATTEMPTS = 5
+_BEGINNING_TIMEOUT_S = 5.0
 
 
 def generation_of(metadata: bytes) -> int:
@@ -93,7 +95,9 @@ class KafkaConsumer:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         assert self._listener is not None
-        wanted = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+        # Never a logical offset here: librdkafka repeats its look-up after 500 ms if a seek came in between, and the
+        # late answer overrides the seek. From the end, that would skip records without a sound.
+        wanted = [TopicPartition(p.topic, p.partition, self._beginning(p)) for p in partitions]
         consumer.assign(wanted)
         if wanted:
             consumer.pause(wanted)
@@ -101,6 +105,14 @@ class KafkaConsumer:
         self._held = set(logical)
         self._flowing = set()
         self._listener.assigned(sorted(logical))
+
+    def _beginning(self, partition: TopicPartition) -> int:
+        for _ in range(_BEGINNING_ATTEMPTS):
+            try:
+                return _bounds(self._consumer, partition, _BEGINNING_TIMEOUT_S)[0]
+            except Retriable:
+                continue
+        raise Fatal(f"the broker does not tell where {partition.topic}/{partition.partition} begins")
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         assert self._listener is not None
@@ -118,10 +130,11 @@ class KafkaConsumer:
         mine = {p: position for p, position in positions.items() if p in self._held or p in self._flowing}
         if not mine:
             return
-        # Resume first: a seek while paused may be undone by the resume.
-        self._consumer.resume([self._real(p) for p in mine if p in self._held])
         for partition, position in mine.items():
             self._seek(partition, position)
+        held = [self._real(p) for p in mine if p in self._held]
+        if held:
+            self._consumer.resume(held)
         self._held -= set(mine)
         self._flowing |= set(mine)
 
