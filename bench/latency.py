@@ -1,0 +1,119 @@
+"""Latency from produce to `segment-changes`, through every stage, on a real broker.
+
+    python -m bench.latency --rate 500 --seconds 20
+
+Each event is a person's first purchase at a chosen moment, so each enters one segment. The latency of an event is the
+time from just before it is handed to the producer to the moment a read_committed consumer has its segment change.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from pipeline.admin import create_topics
+from pipeline.broker import running_kafka
+from pipeline.definitions.loader import load_text
+from pipeline.definitions.log import apply
+from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.settings import Settings, load
+from pipeline.up.processes import Processes
+
+SEGMENT = "segment: buyers\nwhen: {performed: {event: Order Completed, within: 30d}}"
+ROLES = (("ingest",), ("identity",), ("unify",))
+WARM_UP_S = 5.0
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which `share` of the values lie."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def measure(settings: Settings, rate: float, seconds: float) -> list[float]:
+    """Latencies in ms of `rate` events a second over `seconds`, after a warm-up."""
+    produced: dict[str, float] = {}
+    latencies: list[float] = []
+    over = threading.Event()
+
+    def read() -> None:
+        with TopicReader(settings, ["segment-changes"], from_end=True) as reader:
+            started.set()
+            while not over.is_set():
+                for record in reader.read(1_000, 0.05):
+                    now = time.perf_counter()
+                    message = json.loads(record.value or b"{}")["evidence"].get("message_id")
+                    if message in produced:
+                        latencies.append((now - produced.pop(message)) * 1_000)
+
+    started = threading.Event()
+    reader = threading.Thread(target=read)
+    reader.start()
+    started.wait()
+    time.sleep(1)
+    properties = {"linger.ms": 0, "acks": "all", "partitioner": "murmur2_random"}
+    producer = Producer({**settings.client_properties(), **properties})
+    topic = settings.topic("raw")
+    begin = time.perf_counter()
+    total = int(rate * (seconds + WARM_UP_S))
+    for number in range(total):
+        due = begin + number / rate
+        while (wait := due - time.perf_counter()) > 0:
+            producer.poll(min(wait, 0.001))
+        message = f"m-{number}"
+        event = {"type": "track", "event": "Order Completed", "messageId": message, "userId": f"u-{number}"}
+        if number >= rate * WARM_UP_S:
+            produced[message] = time.perf_counter()
+        producer.produce(topic, json.dumps(event).encode(), f"u-{number}".encode())
+    producer.flush()
+    until = time.perf_counter() + 30
+    while produced and time.perf_counter() < until:
+        time.sleep(0.05)
+    over.set()
+    reader.join()
+    if produced:
+        print(f"{len(produced)} events had no segment change within 30 s")
+    return latencies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=500)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--partitions", type=int, default=4)
+    given = parser.parse_args()
+    with running_kafka(load(), temporary=True) as kafka, tempfile.TemporaryDirectory() as folder:
+        settings = Settings.model_validate(
+            {
+                "bootstrap_servers": kafka.bootstrap_servers,
+                "prefix": f"latency-{int(time.time())}.",
+                "state_dir": Path(folder),
+                "secret": "bench",
+                "partitions": given.partitions,
+            }
+        )
+        create_topics(settings)
+        apply(settings, load_text(SEGMENT))
+        environment = {
+            "HEADWATER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "HEADWATER_PREFIX": settings.prefix,
+            "HEADWATER_STATE_DIR": folder,
+            "HEADWATER_SECRET": "bench",
+            "HEADWATER_PARTITIONS": str(given.partitions),
+        }
+        with Processes(ROLES, environment, Path(folder) / "logs"):
+            time.sleep(8)
+            found = measure(settings, given.rate, given.seconds)
+    print(
+        f"{given.rate:.0f} events/s, {given.partitions} partitions, {len(found):,} events: "
+        f"p50 {statistics.median(found):.0f} ms, p95 {percentile(found, 0.95):.0f} ms, "
+        f"p99 {percentile(found, 0.99):.0f} ms, p99.9 {percentile(found, 0.999):.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()
