@@ -61,6 +61,14 @@ def take_event(
     else:
         part = _part_of_several(task, profile, fragment, epoch)
         joined = profile.joined
+        assert profile.group is not None
+        if actor.erased and profile.group.present[fragment][1] < actor.erased:
+            # It came here before the erasure, and only waits to be called back.
+            fold(part, event, message_hash, b"")
+            task.fold_leaves(part.leaves, event, generation)
+            task.put_part(key, actor, fragment, part)
+            task.put(key, actor)
+            return
     first_seen, last_seen = joined.first_seen, joined.last_seen
     place = f"{position[0]}/{position[1]} {event.event}".encode()
     changed = fold(joined, event, message_hash, place)

@@ -1,0 +1,256 @@
+"""Erasures, expiry, changes of the definitions, deliveries: what happens to a profile besides events and merges."""
+
+import msgspec
+import pytest
+
+from pipeline.activation import ActivationPlan, Destination
+from pipeline.records import BackfillDone, Delivery, EraseRequest, Unlink
+from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
+from tests.rooms.unify.test_cases import ALL, ANN, BOB, MAIL, NOT_BOUGHT, PHONE, QUIET, RECENT, SEEDS, TAB, THREE_VISITS
+
+# ------------------------------------------------------------------------------------------------------------- erasure
+
+
+def erased_person(seed: int) -> World:
+    world = World(ALL, seed)
+    world.send(TAB, at=0, traits={"secret": "x"})
+    world.send(ANN, TAB, at=SECOND)
+    world.send(ANN, MAIL, at=2 * SECOND)
+    world.rest(MINUTE)
+    world.operate(EraseRequest(MAIL, NOON + MINUTE, "r1"))
+    return world
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_erased_person_is_gone_from_everything(seed: int) -> None:
+    world = erased_person(seed)
+    world.rest(2 * MINUTE)
+    assert world.profiles() == {}
+    assert world.compacted["segment-members"] == {}
+    assert world.compacted["identities"] == {}
+    assert {one.cause for one in world.segment_changes() if one.change == "exited"} >= {"erase"}
+    assert [one.change for one in world.profile_changes()][-1] == "erased"
+    assert world.counts()["erased"] == 3
+    for _, state, _ in world.tasks[1:]:
+        assert not any(b"secret" in state.stage.encode(key, value) for key, value in state.values.items())
+        assert not any(key.startswith(b"f") for key in state.values)
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_case_12_an_identifier_used_again_after_its_profile_was_erased(seed: int) -> None:
+    world = erased_person(seed)
+    world.rest(2 * MINUTE)
+    world.send(TAB, at=3 * MINUTE)
+    world.rest(4 * MINUTE)
+    assert world.identifiers(TAB) == {TAB}
+    assert world.totals(TAB) == {"Page Viewed": 1}
+    assert world.profile(TAB).profile_id != id_of(TAB)
+    world.send(ANN, TAB, at=5 * MINUTE)
+    world.rest(6 * MINUTE)
+    assert world.identifiers(TAB) == {ANN, TAB}
+    assert world.totals(ANN) == {"Page Viewed": 2}
+    assert world.profile(ANN).profile_id != id_of(ANN)
+    assert world.document(TAB) == world.document(ANN)
+    exits = [one for one in world.segment_changes() if one.moved_to is not None and one.cause == "merge"]
+    assert {one.moved_to for one in exits[-2:]} == {world.profile(ANN).profile_id}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_case_42_events_beside_an_erasure_count_before_or_after_it_never_twice(seed: int) -> None:
+    world = World(ALL, seed, partitions=4)
+    for number in range(4):
+        world.send(TAB, at=number)
+        world.send(PHONE, TAB, at=number)
+        world.send(ANN, PHONE, at=number)
+        world.work(seed % 4)
+    world.operate(EraseRequest(TAB, NOON + 5))
+    for number in range(4):
+        world.send(TAB, at=10 + number)
+        world.send(ANN, PHONE, at=10 + number)
+        world.work(seed % 5)
+    world.rest(MINUTE)
+    shown = sum(total.count for one in world.profiles().values() for total in one.totals.values())
+    assert shown + world.counts().get("erased", 0) == 20
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_was_parted_before_the_erasure_keeps_everything(seed: int) -> None:
+    world = World(ALL, seed, partitions=4)
+    world.send(ANN, PHONE)
+    world.send(ANN, TAB, at=SECOND)
+    world.send(PHONE, at=2 * SECOND)
+    world.send(TAB, at=2 * SECOND)
+    world.rest(MINUTE)
+    world.operate(Unlink(ANN, NOON + MINUTE, PHONE, forever=True))
+    world.operate(EraseRequest(ANN, NOON + MINUTE))
+    world.rest(2 * MINUTE)
+    assert set(world.profiles()) == {id_of(PHONE)}
+    assert world.totals(PHONE) == {"Page Viewed": 1}
+    world.check()
+
+
+# -------------------------------------------------------------------------------------------------------------- expiry
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_pseudonymous_profile_expires_after_its_last_event(seed: int) -> None:
+    world = World(ALL, seed, expire_after_days=2)
+    world.send(TAB, at=0)
+    world.send(TAB, at=DAY)
+    world.send(ANN, at=0)
+    world.rest(3 * DAY - 1)
+    assert len(world.profiles()) == 2
+    world.rest(3 * DAY)
+    assert set(world.profiles()) == {id_of(ANN)}
+    assert world.document(TAB) is None
+    ended = world.profile_changes()[-1]
+    assert (ended.change, ended.at) == ("expired", NOON + 3 * DAY)
+    assert {(one.cause, one.at) for one in world.segment_changes() if one.cause == "expired"} == {
+        ("expired", NOON + 3 * DAY)
+    }
+    assert world.counts()["expired"] == 2
+    world.check()
+    world.send(TAB, at=4 * DAY)
+    world.rest(4 * DAY)
+    assert world.totals(TAB) == {"Page Viewed": 1}
+    sequences = [one.sequence for one in world.segment_changes("recent") if one.profile_id == id_of(TAB)]
+    assert sequences == list(range(1, len(sequences) + 1))
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_is_known_by_more_than_pseudonyms_does_not_expire(seed: int) -> None:
+    world = World(ALL, seed, expire_after_days=2)
+    world.send(TAB)
+    world.send(MAIL, TAB)
+    world.rest(SECOND)
+    world.rest(30 * DAY)
+    assert world.totals(TAB) == {"Page Viewed": 2}
+
+
+# -------------------------------------------------------------------------------------------- changes of the definitions
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_new_generation_is_evaluated_when_all_are_ready(seed: int) -> None:
+    world = World((RECENT, NOT_BOUGHT), seed)
+    world.send(ANN)
+    world.send(BOB)
+    world.rest(SECOND)
+    edited = {**NOT_BOUGHT, "version": 2, "when": {"performed": {"event": "Order Completed", "within": "30d"}}}
+    generation = world.define((edited, QUIET))
+    world.mark(generation, MINUTE)
+    world.send(BOB, event="Order Completed", at=2 * MINUTE)
+    world.rest(3 * MINUTE)
+    done = [msgspec.json.decode(one, type=BackfillDone) for one in world.said["identity-edges"]]
+    assert sorted(one.partition for one in done) == [0, 1, 2]
+    assert world.members("recent") == set()
+    assert {(one.cause, one.change) for one in world.segment_changes("recent")[2:]} == {("definition", "exited")}
+    assert world.members("not_bought") == {id_of(BOB)}
+    told = [(one.profile_id, one.change, one.cause, one.version) for one in world.segment_changes("not_bought")]
+    assert [one[1:] for one in told if one[0] == id_of(ANN)] == [("entered", "event", 1), ("exited", "backfill", 2)]
+    bob = [one[1:] for one in told if one[0] == id_of(BOB)]
+    # The order may come before or after the moment from which the new version is judged.
+    assert bob in (
+        [("entered", "event", 1), ("exited", "event", 1), ("entered", "backfill", 2)],
+        [("entered", "event", 1), ("exited", "backfill", 2), ("entered", "event", 2)],
+    )
+    world.rest(2 * HOUR)
+    assert world.members("quiet") == {id_of(ANN), id_of(BOB)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_leaf_that_two_generations_share_counts_every_event_once(seed: int) -> None:
+    """Events, forwards and moved fragments, before, between and after the marker."""
+    ever = {"segment": "ever", "when": {"performed": {"event": "Page Viewed", "count": {"at_least": 9}}}}
+    ten = {"segment": "ten", "when": {"performed": {"event": "Page Viewed", "count": {"at_least": 10}}}}
+    counted = {"computed": "views", "compute": {"function": "count", "event": "Page Viewed"}}
+    world = World((ever, counted), seed)
+    generation = world.define((ever, ten, counted))
+    sent = 0
+    for number in range(3):
+        world.send(TAB, at=number)
+        world.send(ANN, TAB, at=number)
+        world.send(PHONE, TAB, at=number)
+        sent += 3
+        if number == 1:
+            world.mark(generation, number)
+        world.work(seed % 5)
+    world.rest(MINUTE)
+    assert world.totals(ANN) == {"Page Viewed": sent}
+    assert world.profile(ANN).computed == {"views": sent}
+    assert world.members("ever") == {id_of(ANN)}
+    world.send(TAB, at=2 * MINUTE)
+    world.rest(3 * MINUTE)
+    assert world.profile(ANN).computed == {"views": sent + 1}
+    world.check()
+
+
+def test_a_sweep_takes_many_profiles_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.unify import generations
+
+    monkeypatch.setattr(generations, "PROFILES_PER_SWEEP", 7)
+    world = World((RECENT,), 5)
+    for number in range(60):
+        world.send(f"user_id:u{number}", at=number)
+    world.rest(SECOND)
+    world.mark(world.define((THREE_VISITS, QUIET)), MINUTE)
+    world.rest(2 * MINUTE)
+    assert world.members("recent") == set()
+    assert sum(b'"sweep"' in one for one in world.said["links"]) > 8
+    world.rest(2 * HOUR)
+    assert len(world.members("quiet")) == 60
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_very_many_deadlines_at_one_instant_are_settled_in_steps(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.unify import stage
+
+    monkeypatch.setattr(stage, "PROFILES_PER_TICK", 9)
+    world = World((RECENT,), seed)
+    for number in range(100):
+        world.send(f"user_id:u{number}", at=5)
+    world.rest(2 * HOUR)
+    exits = [one.at for one in world.segment_changes("recent") if one.change == "exited"]
+    assert exits == [NOON + 5 + HOUR] * 100
+    assert sum(b'"tick"' in one for one in world.said["links"]) >= 11
+    world.check()
+
+
+def test_case_35_nothing_fires_by_the_wall_clock_before_the_past_has_been_read() -> None:
+    world = World((NOT_BOUGHT, QUIET), partitions=1)
+    world.send(ANN)
+    world.work()
+    world._wake(NOON + 5 * HOUR)
+    world.work()
+    assert world.members("quiet") == set(), "nobody has said that the sources were read to their end"
+    world.send(ANN, at=HOUR - 1)
+    world.work()
+    world.rest(HOUR + 1)
+    assert world.members("quiet") == set()
+    world.rest(3 * HOUR)
+    assert world.members("quiet") == {id_of(ANN)}
+    assert world.segment_changes("quiet")[0].at == NOON + 2 * HOUR - 1
+    world.check()
+
+
+# ---------------------------------------------------------------------------------------------------------- deliveries
+
+
+def test_deliveries_leave_with_the_change() -> None:
+    crm = Destination("crm", "webhook", mode="audience", segments=None, traits=("plan",))
+    cdp = Destination("mirror", "webhook", mode="audience", profile_sections=frozenset({"traits"}), events=("Login",))
+    world = World((RECENT,), partitions=1, activation=ActivationPlan((crm, cdp)))
+    world.send(ANN, traits={"plan": "pro"})
+    world.send(ANN, event="Login", at=SECOND)
+    world.rest(2 * HOUR)
+    to_crm = [msgspec.json.decode(one, type=Delivery) for one in world.said["deliveries.crm"]]
+    assert [(one.action, one.at) for one in to_crm] == [("segment_entered", NOON), ("segment_exited", NOON + HOUR)]
+    assert to_crm[0].body["traits"] == {"plan": "pro"}
+    mirrored = [msgspec.json.decode(one, type=Delivery) for one in world.said["deliveries.mirror"]]
+    assert [one.action for one in mirrored] == ["profile_changed", "event"]
