@@ -17,8 +17,10 @@ from pipeline.records import (
     Ready,
     Release,
     Relink,
+    ResolveOn,
     RulesChanged,
     Unlink,
+    decode_edges_record,
 )
 from tests.rooms.identity.harness import World, rules_with, saw
 
@@ -166,8 +168,11 @@ def test_case_14_rules_tightened_after_merges_happened_take_them_apart(sizes: Si
         assert world.together(user, f"anonymous_id:b{number}") == (number != 7)
     assert {each.reason for each in world.of(Assign) if each.epoch > 80} == {"rules"}
     # Back again, while the sweep under way is overtaken by a new one.
-    world.rules[2] = builtin_rules()
-    world.say(RulesChanged(1, 110), RulesChanged(2, 120))
+    world.rules[2], world.rules[3] = builtin_rules(), world.rules[1]
+    length = len(world.log)
+    world.say(RulesChanged(3, 105), RulesChanged(2, 110), RulesChanged(3, 115), RulesChanged(2, 120))
+    went_on = [decode_edges_record(value) for value in world.log[length:]]
+    assert sum(isinstance(each, ResolveOn) and each.generation == 3 for each in went_on) <= 2
     assert all(world.together(f"user_id:u{number}", f"email:m{number}.2@x.io") for number in range(20))
     assert world.together("user_id:u7", "anonymous_id:b7")
 
