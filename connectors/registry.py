@@ -10,6 +10,7 @@ GROUP = "headwater.destinations"
 _BUILT_IN = {
     "file": "connectors.file:FileConnector",
     "http": "connectors.http:HttpConnector",
+    "postgres": "connectors.postgres:PostgresConnector",
     "webhook": "connectors.webhook:WebhookConnector",
 }
 
@@ -23,7 +24,12 @@ def connector_kind(kind: str) -> type[Connector]:
     """The connector class of a kind. Modules are imported when first asked for. Raises UnknownKindError."""
     if kind in _BUILT_IN:
         module, _, name = _BUILT_IN[kind].partition(":")
-        found = getattr(import_module(module), name)
+        try:
+            found = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            raise UnknownKindError(
+                f"the kind {kind} needs a package that is not installed: pip install 'headwater[{kind}]'"
+            ) from error
     else:
         entries = [entry for entry in entry_points(group=GROUP) if entry.name == kind]
         if not entries:

@@ -1,0 +1,222 @@
+"""PostgreSQL: tables that mirror memberships, profiles and events, for joins with everything else a shop has there.
+
+    headwater_members    one row per profile and segment: is_member, since, sequence, identifiers, traits
+    headwater_profiles   one row per profile: identifiers, traits, computed, consents, segments, accounts
+    headwater_events     one row per event passed on
+
+A repetition changes nothing: a membership is written only with a higher sequence, an event once by its delivery_id;
+profile changes come again only together with all that followed them. A row that is no longer a member keeps its
+sequence and nothing personal. Texts lose the character NUL, which PostgreSQL cannot hold.
+
+Needs the extra `headwater[postgres]`.
+"""
+
+import re
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import psycopg
+from pydantic import Field, field_validator
+
+from connectors.base import Connector, Options, Outcome, SecretReference, delivered, rejected, retry
+from pipeline.records import Delivery
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+_SECTIONS = ("traits", "computed", "consents", "segments")
+_encode = msgspec.json.encode
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS {prefix}members (
+    segment text NOT NULL, profile_id text NOT NULL, entity text, is_member boolean NOT NULL,
+    since timestamptz NOT NULL, version integer, sequence bigint NOT NULL, identifiers jsonb, traits jsonb, delivery_id text NOT NULL,
+    PRIMARY KEY (segment, profile_id));
+CREATE TABLE IF NOT EXISTS {prefix}profiles (
+    profile_id text PRIMARY KEY, entity text, identifiers jsonb NOT NULL, traits jsonb NOT NULL,
+    computed jsonb NOT NULL, consents jsonb NOT NULL, segments jsonb NOT NULL, accounts jsonb NOT NULL,
+    changed timestamptz NOT NULL, delivery_id text NOT NULL);
+CREATE TABLE IF NOT EXISTS {prefix}events (
+    delivery_id text PRIMARY KEY, profile_id text NOT NULL, event text, at timestamptz NOT NULL, message_id text,
+    properties jsonb, traits jsonb);
+"""
+_MEMBER = """
+INSERT INTO {prefix}members VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (segment, profile_id) DO UPDATE SET entity = EXCLUDED.entity, is_member = EXCLUDED.is_member,
+    since = EXCLUDED.since, version = EXCLUDED.version, sequence = EXCLUDED.sequence,
+    identifiers = EXCLUDED.identifiers, traits = EXCLUDED.traits, delivery_id = EXCLUDED.delivery_id
+WHERE {prefix}members.sequence < EXCLUDED.sequence
+"""
+_PROFILE = """
+INSERT INTO {prefix}profiles AS now
+    (profile_id, entity, identifiers, changed, delivery_id, traits, computed, consents, segments, accounts)
+VALUES (%(id)s, %(entity)s, %(identifiers)s, %(changed)s, %(delivery_id)s,
+    %(traits)s::jsonb, %(computed)s::jsonb, %(consents)s::jsonb, %(segments)s::jsonb,
+    coalesce(%(accounts)s::jsonb, '[]'))
+ON CONFLICT (profile_id) DO UPDATE SET entity = EXCLUDED.entity, identifiers = EXCLUDED.identifiers,
+    changed = EXCLUDED.changed, delivery_id = EXCLUDED.delivery_id,
+    traits = (CASE WHEN %(anew)s THEN '{{}}' ELSE now.traits END || EXCLUDED.traits) - %(no_traits)s::text[],
+    computed = (CASE WHEN %(anew)s THEN '{{}}' ELSE now.computed END || EXCLUDED.computed) - %(no_computed)s::text[],
+    consents = (CASE WHEN %(anew)s THEN '{{}}' ELSE now.consents END || EXCLUDED.consents) - %(no_consents)s::text[],
+    segments = (CASE WHEN %(anew)s THEN '{{}}' ELSE now.segments END || EXCLUDED.segments) - %(no_segments)s::text[],
+    accounts = CASE WHEN %(accounts)s::jsonb IS NULL AND NOT %(anew)s THEN now.accounts ELSE EXCLUDED.accounts END
+"""
+_EVENT = "INSERT INTO {prefix}events VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (delivery_id) DO NOTHING"
+
+
+class PostgresOptions(Options):
+    """`connection` leads to a connection string or URL, with its password. `prefix` begins the names of the tables."""
+
+    connection: SecretReference
+    db_schema: str = Field(default="public", alias="schema")
+    prefix: str = "headwater_"
+    timeout_seconds: int = Field(default=10, ge=1, le=60)
+
+    @field_validator("db_schema", "prefix")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("small letters, digits and _, beginning with a letter or _, at most 41")
+        return name
+
+
+class PostgresConnector(Connector):
+    """Upserts, a transaction for each batch."""
+
+    kind = "postgres"
+    mode = "audience"
+    max_batch = 500
+    concurrency = 2
+    keeps_order = True
+    options_model = PostgresOptions
+
+    def __init__(self, destination: str, options: PostgresOptions) -> None:
+        super().__init__(destination, options)
+        self._address = options.connection.read()
+        self._options = options
+        prefix = f"{options.db_schema}.{options.prefix}"
+        self._member, self._profile, self._event = (text.format(prefix=prefix) for text in (_MEMBER, _PROFILE, _EVENT))
+        self._tables = _TABLES.format(prefix=prefix)
+        self._delete = f"DELETE FROM {prefix}profiles WHERE profile_id = %s"  # noqa: S608 - the prefix is checked
+        self._connections: list[psycopg.Connection[Any]] = []
+        self._local = threading.local()
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """Write all in one transaction; if one of them cannot be written, one by one."""
+        try:
+            connection = self._connection()
+            try:
+                with connection.transaction(), connection.pipeline():
+                    for delivery in deliveries:
+                        connection.execute(*self._statement(delivery))
+                return [delivered()] * len(deliveries)
+            except (psycopg.DataError, psycopg.IntegrityError):
+                return self._one_by_one(connection, deliveries)
+        except psycopg.Error as error:
+            self._forget()
+            # Only the kind of the error and the server's own words: a connection string must not end in a log.
+            told = error.diag.message_primary or type(error).__name__
+            return [retry(f"PostgreSQL: {told}")] * len(deliveries)
+
+    def _one_by_one(self, connection: psycopg.Connection[Any], deliveries: Sequence[Delivery]) -> list[Outcome]:
+        outcomes = []
+        for delivery in deliveries:
+            try:
+                with connection.transaction():
+                    connection.execute(*self._statement(delivery))
+                outcomes.append(delivered())
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                outcomes.append(rejected(f"PostgreSQL: {error.diag.message_primary or type(error).__name__}"))
+        return outcomes
+
+    def _statement(self, delivery: Delivery) -> tuple[str, Any]:
+        body, at = delivery.body, datetime.fromtimestamp(delivery.at / 1000, UTC)
+        if delivery.action in ("segment_entered", "segment_exited"):
+            entered = delivery.action == "segment_entered"
+            return self._member, (
+                delivery.segment,
+                delivery.profile_id,
+                body.get("entity"),
+                entered,
+                at,
+                body.get("version"),
+                body.get("sequence", 0),
+                _json(delivery.identifiers) if entered else None,
+                _json(body.get("traits") or {}) if entered else None,
+                delivery.delivery_id,
+            )
+        if delivery.action == "event":
+            return self._event, (
+                delivery.delivery_id,
+                delivery.profile_id,
+                _text(body.get("event")),
+                at,
+                _text(body.get("message_id")),
+                _json(body.get("properties") or {}),
+                _json(body.get("traits") or {}),
+            )
+        if delivery.action == "profile_deleted":
+            return self._delete, (delivery.profile_id,)
+        changed, removed = body.get("set") or {}, body.get("unset") or {}
+        values: dict[str, Any] = {
+            "id": delivery.profile_id,
+            "entity": body.get("entity"),
+            "identifiers": _json(delivery.identifiers),
+            "changed": datetime.fromtimestamp(delivery.decided_at / 1000, UTC),
+            "delivery_id": delivery.delivery_id,
+            "accounts": _json(changed["accounts"]) if "accounts" in changed else None,
+            "anew": body.get("change") in ("created", "split"),
+        }
+        for section in _SECTIONS:
+            values[section] = _json(changed.get(section) or {})
+            values[f"no_{section}"] = [_text(name) for name in removed.get(section, ())]
+        return self._profile, values
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        """The connection of this thread; with the first one the tables are made."""
+        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
+        if found is None or found.closed:
+            timeout = self._options.timeout_seconds
+            found = psycopg.connect(
+                self._address,
+                autocommit=True,
+                connect_timeout=timeout,
+                options=f"-c statement_timeout={timeout * 1000}",
+                application_name=f"headwater {self.destination}",
+            )
+            with found.transaction():
+                # Two that make the same table at once would disturb each other, for all of IF NOT EXISTS.
+                found.execute("SELECT pg_advisory_xact_lock(7305820195261382755)")
+                found.execute(self._tables)
+            self._local.connection = found
+            self._connections.append(found)
+        return found
+
+    def _forget(self) -> None:
+        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
+        if found is not None:
+            found.close()
+            self._connections.remove(found)
+            self._local.connection = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in self._connections:
+            connection.close()
+
+
+def _json(value: Any) -> str:
+    text = _encode(value).decode()
+    return _without_nul(text) if "\\u0000" in text else text
+
+
+_ESCAPED = re.compile(r"\\(u0000|.)")
+
+
+def _without_nul(text: str) -> str:
+    return _ESCAPED.sub(lambda found: "" if found[1] == "u0000" else found[0], text)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value).replace("\x00", "")

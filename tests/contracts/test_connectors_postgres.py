@@ -1,0 +1,200 @@
+"""The PostgreSQL connector on a real PostgreSQL, started for these tests; skipped where there is none."""
+
+import os
+import pwd
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+psycopg = pytest.importorskip("psycopg")
+
+from connectors.postgres import PostgresConnector, PostgresOptions  # noqa: E402
+from connectors.testing import ConnectorContract, sample_delivery  # noqa: E402
+from pipeline.records import Delivery  # noqa: E402
+
+
+def _programs() -> Path | None:
+    found = shutil.which("initdb")
+    candidates = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return candidates[-1] if candidates and (candidates[-1] / "initdb").exists() else None
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    programs = _programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL on this machine")
+    as_user: dict[str, Any] = {}
+    folder = Path(tempfile.mkdtemp(prefix="headwater-postgres-"))
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("no user postgres to run as")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = folder / "data"
+    run = {"cwd": folder, "capture_output": True, **as_user}
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-A", "trust", "-U", "tester", "-E", "UTF8", "-N"], check=True, **run
+    )
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    started = {**run, "capture_output": False, "stdout": subprocess.DEVNULL}
+    subprocess.run(
+        [programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], check=True, **started
+    )
+    try:
+        yield f"host=127.0.0.1 port={port} user=tester dbname=postgres"
+    finally:
+        subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **started)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def database(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS headwater_members, headwater_profiles, headwater_events")
+    monkeypatch.setenv("TESTED_DATABASE", server)
+    return server
+
+
+def rows(server: str, query: str) -> list[Any]:
+    with psycopg.connect(server) as connection:
+        return connection.execute(query).fetchall()
+
+
+class TestPostgres(ConnectorContract):
+    connector = PostgresConnector
+    mirrors = True
+
+    @pytest.fixture(autouse=True)
+    def _database(self, database: str) -> None:
+        self.server = database
+
+    def options(self) -> dict[str, Any]:
+        return {"connection": {"env": "TESTED_DATABASE"}}
+
+    def received(self) -> list[str]:
+        return [row[0] for row in rows(self.server, "SELECT delivery_id FROM headwater_members ORDER BY sequence")]
+
+    def break_destination(self) -> None:
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            connection.execute("ALTER USER tester NOLOGIN")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'headwater %'"
+            )
+
+    def mend_destination(self) -> None:
+        # The user may no longer come in over the network; a server without one is mended as its owner would.
+        with psycopg.connect(self.server.replace("user=tester", "user=mender"), autocommit=True) as connection:
+            connection.execute("ALTER USER tester LOGIN")
+
+    @pytest.fixture(autouse=True)
+    def _mender(self, database: str) -> None:
+        with psycopg.connect(database, autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'mender'").fetchone():
+                connection.execute("CREATE ROLE mender SUPERUSER LOGIN")
+
+
+def opened() -> PostgresConnector:
+    return PostgresConnector("tested", PostgresOptions.model_validate({"connection": {"env": "TESTED_DATABASE"}}))
+
+
+def profile_change(number: int, profile: str = "p1", **body: Any) -> Delivery:
+    return sample_delivery(number, profile, action="profile_changed", segment=None, body={"entity": "person", **body})
+
+
+def test_a_row_left_keeps_nothing_personal_and_old_news_changes_nothing(database: str) -> None:
+    connector = opened()
+    entered, exited = sample_delivery(1), sample_delivery(2, action="segment_exited")
+    connector.deliver([entered, exited])
+    connector.deliver([entered])
+    connector.close()
+    assert rows(database, "SELECT is_member, sequence, identifiers, traits FROM headwater_members") == [
+        (False, 2, None, None)
+    ]
+
+
+def test_the_fold_of_changes_is_the_profile(database: str) -> None:
+    """Random changes, with repetitions as after a crash, end as folding them once does."""
+    rng = random.Random(5)
+    expected: dict[str, dict[str, Any]] = {}
+    changes = []
+    for number in range(400):
+        profile = f"p{rng.randrange(6)}"
+        change = "created" if profile not in expected else rng.choice(["updated"] * 6 + ["split", "erased"])
+        if change == "erased":
+            del expected[profile]
+            changes.append(sample_delivery(number, profile, action="profile_deleted", body={"change": change}))
+            continue
+        given = {rng.choice("abc"): rng.randrange(9) for _ in range(rng.randrange(1, 3))}
+        gone = [name for name in "abc" if name not in given and rng.random() < 0.3]
+        traits = {} if change != "updated" else expected[profile]["traits"]
+        traits = {name: value for name, value in {**traits, **given}.items() if name not in gone}
+        accounts = [f"c{number}"] if rng.random() < 0.3 else None
+        before = expected.get(profile, {}).get("accounts", []) if change == "updated" else []
+        expected[profile] = {"traits": traits, "accounts": before if accounts is None else accounts}
+        body: dict[str, Any] = {"change": change, "set": {"traits": given}, "unset": {"traits": gone}}
+        if accounts is not None:
+            body["set"]["accounts"] = accounts
+        changes.append(profile_change(number, profile, **body))
+    connector = opened()
+    done = 0
+    while done < len(changes):
+        size = rng.randrange(1, 60)
+        assert {outcome.status for outcome in connector.deliver(changes[done : done + size])} == {"delivered"}
+        done = max(0, done + size - rng.choice([0, 0, 30]))
+    connector.close()
+    found = {
+        row[0]: {"traits": row[1], "accounts": row[2]}
+        for row in rows(database, "SELECT profile_id, traits, accounts FROM headwater_profiles")
+    }
+    assert found == expected
+
+
+def test_events_stand_once(database: str) -> None:
+    connector = opened()
+    event = sample_delivery(
+        1, action="event", segment=None, body={"event": "Order\x00 Completed", "properties": {"total": 3}}
+    )
+    connector.deliver([event, event])
+    connector.deliver([event])
+    connector.close()
+    assert rows(database, "SELECT event, properties FROM headwater_events") == [("Order Completed", {"total": 3})]
+
+
+def test_one_that_cannot_be_written_stops_no_other(database: str) -> None:
+    connector = opened()
+    bad = sample_delivery(2, "p2", body={"sequence": 2, "version": 1 << 40})
+    statuses = [
+        outcome.status for outcome in connector.deliver([sample_delivery(1, "p1"), bad, sample_delivery(3, "p3")])
+    ]
+    connector.close()
+    assert statuses == ["delivered", "rejected", "delivered"]
+    assert {row[0] for row in rows(database, "SELECT profile_id FROM headwater_members")} == {"p1", "p3"}
+
+
+def test_texts_keep_everything_but_nul(database: str) -> None:
+    connector = opened()
+    name = "a\x00b\\u0000 \\ Zoë 🦊"
+    connector.deliver([sample_delivery(1, body={"sequence": 1, "traits": {"name": name}})])
+    connector.close()
+    assert rows(database, "SELECT traits->>'name' FROM headwater_members") == [(name.replace("\x00", ""),)]
+
+
+def test_a_wrong_password_or_address_stays_out_of_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTED_DATABASE", "host=127.0.0.1 port=1 user=x password=hunter2 dbname=y")
+    connector = opened()
+    [outcome] = connector.deliver([sample_delivery(1)])
+    connector.close()
+    assert outcome.status == "retry" and "hunter2" not in outcome.detail
