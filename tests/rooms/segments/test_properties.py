@@ -17,7 +17,7 @@ from tests.rooms.segments.helpers import Facts
 NAMES = ("A", "B")
 END = 130
 SLOW = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 # ------------------------------------------------------------------------------------------------------- definitions
@@ -354,3 +354,36 @@ def test_a_trait_compared_with_events_is_that_of_now(
             for one in events[: number + 1]
         )
         assert ("s" in standing.members) is (count >= threshold)
+
+
+_counts = st.builds(
+    lambda selection, window, comparison: rules.Performed(rules.Measure(selection, window), comparison),
+    st.just(rules.Selection(("A",))),
+    _lengths.map(rules.Within),
+    _comparisons,
+)
+_sums = st.builds(
+    lambda window, function, comparison: rules.Performed(
+        rules.Measure(rules.Selection(("A",)), window, function, ("properties", "v")), comparison
+    ),
+    _lengths.map(rules.Within),
+    st.sampled_from(("sum", "sum", "min", "distinct")),
+    _comparisons,
+)
+_many_late = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 25), st.integers(-3, 3)), min_size=3, max_size=12)
+
+
+@settings(SLOW, max_examples=200)
+@given(st.one_of(_counts, _sums), _many_late)
+def test_one_window_with_many_late_events(rule: Any, sent: list[tuple[int, int, int]]) -> None:
+    plan, facts, known = compile_plan([rules.Segment("s", rule)]), Facts(), []
+    standing, now = plan.begin(facts, 0), 0
+    for number, (gap, late, value) in enumerate([*sent, (60, 0, 0)]):
+        for instant in range(now, now + gap + 1):
+            plan.settle(standing, facts, instant)
+            assert ("s" in standing.members) is true_at(rule, known, None, None, instant), instant
+        now += gap
+        event = Event(str(number), "track", "A", ["a:1"], max(0, now - late), now, properties={"v": value})
+        known.append(event)
+        plan.update(standing, facts, now, plan.fold(facts.leaves, event))
+        assert ("s" in standing.members) is true_at(rule, known, None, None, now)

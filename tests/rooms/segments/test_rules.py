@@ -330,3 +330,59 @@ def test_preferred_channel_reads_the_context() -> None:
         one.context = {"channel": channel}
         profile.send(one)
     assert plan.computed(profile.facts, profile.now) == {"c": "web"}
+
+
+def test_a_sum_grows_when_something_negative_leaves_its_window() -> None:
+    rule = "{performed: {event: A, within: 1h, sum: {of: properties.v, at_least: 5}}}"
+    profile = Profile(plan_of_rule(rule), NOW)
+    profile.send(event("A", NOW, v=-3))
+    profile.send(event("A", NOW + MINUTE, v=6))
+    assert profile.members == set()
+    passed = profile.wait(NOW + DAY)
+    assert [(at, flips[0].entered) for at, flips in passed] == [(NOW + HOUR, True), (NOW + HOUR + MINUTE, False)]
+
+
+def test_a_late_event_inside_a_full_window_keeps_it_open_longer() -> None:
+    profile = Profile(plan_of_rule("{performed: {event: A, within: 1h, count: {at_least: 2}}}"), NOW)
+    profile.send(event("A", NOW))
+    profile.send(event("A", NOW + 20 * MINUTE))
+    profile.send(event("A", NOW + 10 * MINUTE, received=NOW + 30 * MINUTE))
+    assert [at for at, _ in profile.wait(NOW + DAY)] == [NOW + 70 * MINUTE]
+
+
+def test_relative_tests_of_a_trait_flip_one_after_the_other() -> None:
+    profile = Profile(plan_of_rule("{trait: {t: {after: now-2h, before: now-1h}}}"), NOW)
+    profile.set_trait("t", NOW)
+    passed = profile.wait(NOW + DAY)
+    assert [(at, flips[0].entered) for at, flips in passed] == [(NOW + HOUR + 1, True), (NOW + 2 * HOUR, False)]
+
+
+def test_a_window_past_its_cap_says_that_it_is_approximate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.segments.leaves.CAP", 100)
+    plan = plan_of_rule("{performed: {event: A, within: 1d, sum: {of: properties.v, at_least: 1000}}}")
+    profile = Profile(plan, NOW)
+    flips = []
+    for number in range(1_000):
+        flips += profile.send(event("A", NOW + number * SECOND, v=1))
+    assert [(flip.entered, flip.approximate) for flip in flips] == [(True, True)]
+    [(at, [flip])] = profile.wait(NOW + 3 * DAY)
+    # The oldest lie in tiles of a thousandth of the window, and leave with their tile.
+    assert not flip.entered and flip.approximate and NOW + DAY <= at <= NOW + DAY + DAY // 1_000
+    halves: list[dict[str, Any]] = [{}, {}]
+    for number in range(1_000):
+        plan.fold(halves[number % 2], event("A", NOW + number * SECOND, v=1))
+    profile.facts.leaves = plan.join(*halves)
+    profile.now = NOW + 1_000 * SECOND
+    profile.standing = plan.begin(profile.facts, profile.now)
+    assert profile.members == {"s"}
+
+
+def test_distinct_values_past_their_cap_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.segments.leaves.CAP", 1_000)
+    plan = plan_of("computed: c\ncompute: {function: distinct, event: A, of: properties.v}")
+    leaves: dict[str, Any] = {}
+    for number in range(5_000):
+        plan.fold(leaves, event("A", NOW + number, v=number % 4_000))
+    profile = Profile(plan, NOW)
+    profile.facts.leaves = leaves
+    assert 3_600 < plan.computed(profile.facts, NOW)["c"] < 4_400
