@@ -47,8 +47,8 @@ format: install ## put the code into its common form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-attack: install ## the fault campaign on a real broker; ARGS="--minutes 60" for longer
-	$(BIN)/python -m tests.kafka.attack $(ARGS)
+attack: install ## the fault campaign on a real broker; ARGS="--kills 2000 --others 500" for longer
+	$(BIN)/python -m tests.attack $(ARGS)
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)

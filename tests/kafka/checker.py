@@ -1,9 +1,17 @@
 """Reads the topics as a user would, and checks what must always be true of them. Knows the records, not the code."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import msgspec
+from confluent_kafka import Consumer, TopicPartition
+
+from pipeline.runtime.ports import Record
+from pipeline.runtime.rocksdb import RocksStores
+from pipeline.settings import Settings
 from tests.kafka.deployment import Deployment
 
 ENDS = {"merged", "expired", "erased"}
@@ -96,3 +104,112 @@ def check(topics: Topics) -> None:
     assert folded == {profile_id: without_empty(profile) for profile_id, profile in topics.profiles.items()}
     for pair in topics.members:
         assert pair.partition("/")[2] in topics.profiles, f"{pair} is a member that has no profile"
+
+
+# ------------------------------------------------------------------------- every input record is accounted for once
+
+
+def check_inputs(raw: list[Record], events: list[Record], dead_letters: list[Record], topic: str = "raw") -> None:
+    """Invariant 8 of the design, for ingest: each raw record is exactly one event or exactly one dead letter."""
+    outcomes: Counter[tuple[int, int]] = Counter()
+    for record in events:
+        event = msgspec.json.decode(record.value or b"{}")
+        if event.get("kind") == "event":
+            name, partition, offset = event["source"].split("/")
+            assert name == topic
+            outcomes[int(partition), int(offset)] += 1
+    for record in dead_letters:
+        letter = msgspec.json.decode(record.value or b"{}")
+        if letter["topic"] == topic:
+            outcomes[letter["partition"], letter["offset"]] += 1
+    produced = {(record.partition, record.offset) for record in raw}
+    lost, doubled = produced - set(outcomes), {at: n for at, n in outcomes.items() if n > 1}
+    assert not lost, f"{len(lost)} raw records are neither an event nor a dead letter, the first {min(lost)}"
+    assert not doubled, f"{len(doubled)} raw records came out more than once, the first {min(doubled.items())}"
+    assert set(outcomes) == produced, f"events without a raw record: {sorted(set(outcomes) - produced)[:5]}"
+
+
+def check_pointers(topics: Topics) -> None:
+    """Every identifier leads to the profile that shows it; every retired profile_id to a living one, in a few steps."""
+    for key, pointer in topics.identities.items():
+        at = pointer["profile_id"]
+        for _ in range(100):
+            if at in topics.profiles:
+                break
+            assert at in topics.identities, f"{key} leads to {at}, which is neither a profile nor retired"
+            at = topics.identities[at]["profile_id"]
+        profile = topics.profiles.get(at)
+        assert profile is not None, f"{key} leads in a circle"
+        if not pointer.get("retired"):
+            shown = {f"{pair['namespace']}:{pair['value']}" for pair in profile["identifiers"]}
+            assert key in shown, f"{key} leads to {at}, which shows {sorted(shown)}"
+
+
+def check_timers(topics: Topics, events: list[Record], segment: str, window_ms: int) -> None:
+    """Exits by time of a segment `performed … within` stand exactly a window after one of the events."""
+    times = {
+        event["time"]
+        for event in (msgspec.json.decode(record.value or b"{}") for record in events)
+        if event.get("kind") == "event"
+    }
+    for change in topics.segment_changes:
+        if change["segment"] == segment and change["cause"] == "timer" and change["change"] == "exited":
+            assert change["at"] - window_ms in times, f"no event stands {window_ms} ms before {change}"
+
+
+# ---------------------------------------------------------------------------------------- stores and transactions
+
+POSITIONS_KEY = b"\x00positions"
+_WAKE = 8
+
+
+def check_store(folder: Path, partition: int, changelog: list[Record], complete: bool = True) -> bool:
+    """A closed store holds what the changelog said up to the store's position, and the time index of just that.
+
+    `folder` is that of the role; `complete` requires the store to be at the changelog's end. Gives whether it was.
+    """
+    last = {record.key: record for record in changelog if record.partition == partition}
+    end = max((record.offset + 1 for record in last.values()), default=0)
+    store = RocksStores(folder).open(partition)
+    try:
+        meta = store.meta()
+        values = dict(store.scan(b""))
+        timers = set(store.timers())
+    finally:
+        store.close()
+    at = meta.changelog if meta is not None else 0
+    assert at >= end or not complete, f"the store of {partition} is at {at}, the changelog at {end}"
+    for key, record in last.items():
+        if key is None or key == POSITIONS_KEY or record.offset >= at:
+            continue
+        held = values.get(key)
+        assert held == record.value, f"{folder.name}/{partition}: {key!r} is {held!r}, the changelog says {record.value!r}"
+    unknown = set(values) - {key for key in last if key is not None}
+    assert not unknown, f"{folder.name}/{partition}: keys that the changelog does not know: {sorted(unknown)[:3]}"
+    due = {(int.from_bytes(data[:_WAKE], "big"), key) for key, data in values.items() if data[:_WAKE] != bytes(_WAKE)}
+    assert due <= timers, f"{folder.name}/{partition}: not in the time index: {sorted(due - timers)[:3]}"
+    told = last.get(POSITIONS_KEY)
+    if meta is not None and told is not None and at >= end:
+        assert meta.inputs == msgspec.json.decode(told.value or b"{}"), f"{folder.name}/{partition}: other positions"
+    return at >= end
+
+
+def open_transactions(settings: Settings, topics: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Partitions on which a transaction is open: (last stable offset, high watermark) differ."""
+    found: dict[str, tuple[int, int]] = {}
+    readers = [
+        Consumer({**settings.client_properties(), "group.id": f"{settings.prefix}ends", "isolation.level": isolation})
+        for isolation in ("read_committed", "read_uncommitted")
+    ]
+    try:
+        known = readers[0].list_topics(timeout=30).topics
+        for name in topics:
+            for number in known[settings.topic(name)].partitions:
+                partition = TopicPartition(settings.topic(name), number)
+                stable, high = (reader.get_watermark_offsets(partition, 30, cached=False)[1] for reader in readers)
+                if stable != high:
+                    found[f"{name}/{number}"] = (stable, high)
+    finally:
+        for reader in readers:
+            reader.close()
+    return found

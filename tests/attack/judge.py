@@ -1,0 +1,133 @@
+"""Judges a world from its topics and stores alone: what must be there follows from the raw records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
+from pipeline.topology import TOPICS
+from tests.attack.expected import WEIGHED, Expected, Person, expected_of
+from tests.attack.traffic import FRESH_MS
+from tests.kafka.checker import (
+    Topics,
+    check,
+    check_inputs,
+    check_pointers,
+    check_store,
+    check_timers,
+    open_transactions,
+    read_topics,
+)
+from tests.kafka.deployment import Deployment
+
+STATEFUL = {"unify": "unify-changelog", "identity": "identity-changelog"}
+
+
+@dataclass
+class Verdict:
+    """What a judgement was about."""
+
+    raw: int
+    events: int
+    duplicates: int
+    dead_letters: int
+    people: int
+    merged: int
+    segment_changes: int
+    profile_changes: int
+
+
+def shown(profile: Mapping[str, Any]) -> tuple[set[str], dict[str, int], dict[str, float]]:
+    """Identifiers, counts and weights of a profile document."""
+    identifiers = {f"{pair['namespace']}:{pair['value']}" for pair in profile["identifiers"]}
+    counts = {name: total["count"] for name, total in profile.get("totals", {}).items()}
+    computed = profile.get("computed", {})
+    weights = {name: computed[f"weight_{name.lower()}"] for name in WEIGHED if computed.get(f"weight_{name.lower()}")}
+    return identifiers, counts, weights
+
+
+def check_people(expected: Expected, profiles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Each person is one profile that shows every event of theirs once, and there is no other profile."""
+    by_name: dict[str, tuple[set[str], dict[str, int], dict[str, float]]] = {}
+    for profile_id, profile in profiles.items():
+        found = shown(profile)
+        name = min(found[0])
+        assert name not in by_name, f"two profiles hold {name}; one is {profile_id}"
+        by_name[name] = found
+    wrong = []
+    for name, person in expected.people.items():
+        right = (person.identifiers, dict(person.counts), dict(person.weights))
+        if by_name.get(name) != right:
+            wrong.append(f"{name}: {by_name.get(name)} and not {right}")
+    assert not wrong, f"{len(wrong)} of {len(expected.people)} people are wrong: " + "; ".join(wrong[:3])
+    assert set(by_name) == set(expected.people), f"nobody is {sorted(set(by_name) - set(expected.people))[:3]}"
+
+
+def is_regular(person: Person) -> bool:
+    return person.counts["Bought"] >= 3
+
+
+def is_browser(person: Person) -> bool:
+    return person.counts["Seen"] >= 2 and not person.counts["Bought"]
+
+
+def check_members(expected: Expected, topics: Topics) -> None:
+    """Members are those whose events say so; nobody is fresh any more."""
+    names = {profile_id: min(shown(profile)[0]) for profile_id, profile in topics.profiles.items()}
+    held: dict[str, set[str]] = {"regulars": set(), "browsers": set(), "fresh": set()}
+    for row in topics.members.values():
+        held[row["segment"]].add(names[row["profile_id"]])
+    for segment, rule in (("regulars", is_regular), ("browsers", is_browser)):
+        right = {name for name, person in expected.people.items() if rule(person)}
+        assert held[segment] == right, f"{segment}: {sorted(held[segment] ^ right)[:5]} are wrong"
+    assert not held["fresh"], f"still fresh: {sorted(held['fresh'])[:5]}"
+
+
+def settled(deployment: Deployment, expected: Expected) -> str:
+    """Empty once the profiles and members are as they must be; else what is still missing."""
+    profiles = deployment.table("profiles")
+    try:
+        check_people(expected, profiles)
+        members = deployment.table("segment-members").values()
+        assert not [row for row in members if row["segment"] == "fresh"], "somebody is still fresh"
+    except AssertionError as difference:
+        return str(difference)
+    return ""
+
+
+def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]]) -> Verdict:
+    """Check everything of a deployment that has stopped. `state_dirs`: the folders of each stateful role.
+
+    AssertionError says what is wrong.
+    """
+    settings: Settings = deployment.settings
+    raw, events, letters = deployment.read("raw"), deployment.read("events"), deployment.read("dead-letters")
+    expected = expected_of(raw)
+    topics = read_topics(deployment)
+    check_inputs(raw, events, letters)
+    assert {(d["partition"], d["offset"]) for d in topics.dead_letters} == expected.refused, "the wrong dead letters"
+    check_people(expected, topics.profiles)
+    check_members(expected, topics)
+    check(topics)
+    check_pointers(topics)
+    check_timers(topics, events, "fresh", FRESH_MS)
+    still_open = open_transactions(settings, [topic.name for topic in TOPICS])
+    assert not still_open, f"open transactions: {still_open}"
+    for role, changelog in STATEFUL.items():
+        records: list[Record] = deployment.read(changelog)
+        for partition in sorted({record.partition for record in records}):
+            folders = [folder for folder in state_dirs[role] if (folder / str(partition)).exists()]
+            complete = [check_store(folder, partition, records, complete=len(folders) == 1) for folder in folders]
+            assert any(complete), f"no store of {role}/{partition} is at the end of the changelog"
+    return Verdict(
+        len(raw),
+        expected.events,
+        expected.duplicates,
+        len(letters),
+        len(expected.people),
+        sum(change["change"] == "merged" for change in topics.profile_changes),
+        len(topics.segment_changes),
+        len(topics.profile_changes),
+    )
