@@ -4,9 +4,24 @@
 """
 
 from pipeline.segments.compile import RuleError, compile_plan
+from pipeline.segments.explain import Explained, explain
+from pipeline.segments.fixture import FixtureChange, FixtureResult, run_fixture
 from pipeline.segments.plan import Flip, Rule, SegmentsPlan, Standing
 
 NO_SEGMENTS = compile_plan(())
 """The plan of generation 0: nothing is defined."""
 
-__all__ = ["NO_SEGMENTS", "Flip", "Rule", "RuleError", "SegmentsPlan", "Standing", "compile_plan"]
+__all__ = [
+    "NO_SEGMENTS",
+    "Explained",
+    "FixtureChange",
+    "FixtureResult",
+    "Flip",
+    "Rule",
+    "RuleError",
+    "SegmentsPlan",
+    "Standing",
+    "compile_plan",
+    "explain",
+    "run_fixture",
+]

@@ -99,6 +99,7 @@ class _Compiler:
         self.roots: dict[str, int] = {}
         self.path: list[str] = []
         self.conditions: dict[bytes, Predicate] = {}
+        self.measures: dict[bytes, tuple[str, measures.Value]] = {}
 
     def plan(self) -> SegmentsPlan:
         traits = {}
@@ -143,7 +144,8 @@ class _Compiler:
             computed_traits=traits,
             nodes=tuple(self.nodes),
             node_of=self.node_of,
-            sources={**self.computed, **self.segments},
+            sources=self.segments,
+            measures=self.measures,
             _judges=tuple(node.judge if isinstance(node, Atom) else None for node in self.nodes),
             _defaults=defaults,
             _default_counts=counts,
@@ -377,7 +379,9 @@ class _Compiler:
             kind = ("hours", measure.time_zone)
         else:
             raise TypeError(f"no measure: {function!r}")
-        return self._leaf(kind, leaf, measure), value
+        found = self._leaf(kind, leaf, measure), value
+        self.measures[rules.canonical(measure)] = found
+        return found
 
     def _leaf(self, kind: tuple[Any, ...], leaf: Leaf, measure: rules.Measure) -> str:
         selection, window = measure.selection, measure.window

@@ -133,6 +133,7 @@ class SegmentsPlan:
     nodes: tuple[Atom | Gate, ...]
     node_of: Mapping[bytes, int]
     sources: Mapping[str, Any]
+    measures: Mapping[bytes, tuple[str, Value]]
     _judges: tuple[Any, ...] = ()
     _defaults: tuple[bool, ...] = ()
     _default_counts: tuple[int, ...] = ()

@@ -1,0 +1,94 @@
+"""Rules on a fixture of events with a simulated clock: what `headwater test` runs.
+
+The evaluator is that of production: events are folded, standings updated and settled. Only identity is simple here: events
+that share an identifier, directly or by way of others, are one person from the beginning.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.profile import Fragment, fold
+from pipeline.records import Event
+from pipeline.segments.plan import SegmentsPlan
+
+
+class FixtureChange(NamedTuple):
+    """A profile entered or left a segment."""
+
+    at: int
+    profile: str
+    segment: str
+    entered: bool
+
+
+class FixtureResult(NamedTuple):
+    """What a fixture gave. `members` maps each instant asked for to {profile: segments}; a profile goes by the identifier
+    that came first. `changes` are in order of time. `facts` are as of the last instant."""
+
+    members: dict[int, dict[str, frozenset[str]]]
+    changes: tuple[FixtureChange, ...]
+    facts: dict[str, Any]
+
+
+class _Person(Fragment):
+    profile_id: str = ""
+
+
+def people_of(events: Sequence[Event]) -> dict[str, str]:
+    """Each identifier to the name of its person: the first identifier of the first event that belongs to it."""
+    parent: dict[str, str] = {}
+
+    def root(one: str) -> str:
+        while parent[one] != one:
+            parent[one] = parent[parent[one]]
+            one = parent[one]
+        return one
+
+    for event in events:
+        for identifier in event.identifiers:
+            parent.setdefault(identifier, identifier)
+            parent[root(identifier)] = root(event.identifiers[0])
+    names: dict[str, str] = {}
+    for event in events:
+        names.setdefault(root(event.identifiers[0]), event.identifiers[0])
+    return {identifier: names[root(identifier)] for identifier in parent}
+
+
+def run_fixture(plan: SegmentsPlan, events: Sequence[Event], at: Iterable[int]) -> FixtureResult:
+    """Play events in order of `received` and look at the members at each instant of `at` (ms).
+
+    An event received exactly at an instant is there. Events after the last instant are not played.
+    """
+    instants = sorted(set(at))
+    if not instants:
+        raise ValueError("say at least one instant at which to look")
+    people = people_of(events)
+    start_ms = min([instants[0], *(event.received for event in events)])
+    facts = {name: _Person(profile_id=name) for name in sorted(set(people.values()))}
+    standings = {name: plan.begin(one, start_ms) for name, one in facts.items()}
+    changes: list[FixtureChange] = []
+    members: dict[int, dict[str, frozenset[str]]] = {}
+    played = sorted(events, key=lambda event: event.received)
+    position = 0
+    for instant in instants:
+        while position < len(played) and played[position].received <= instant:
+            event = played[position]
+            name = people[event.identifiers[0]]
+            _settle(plan, standings[name], facts[name], name, event.received, changes)
+            learned = fold(facts[name], event, event.message_id.encode(), b"")
+            traits, purposes = learned if learned is not None else ((), ())
+            touched = plan.fold(facts[name].leaves, event)
+            flips = plan.update(standings[name], facts[name], event.received, touched, traits, purposes)
+            changes += [FixtureChange(event.received, name, flip.segment, flip.entered) for flip in flips]
+            position += 1
+        for name, standing in standings.items():
+            _settle(plan, standing, facts[name], name, instant, changes)
+        members[instant] = {name: frozenset(standing.members) for name, standing in standings.items()}
+    return FixtureResult(members, tuple(sorted(changes, key=lambda change: change.at)), dict(facts))
+
+
+def _settle(
+    plan: SegmentsPlan, standing: Any, facts: Any, name: str, until_ms: int, changes: list[FixtureChange]
+) -> None:
+    for at_ms, flips in plan.settle(standing, facts, until_ms):
+        changes += [FixtureChange(at_ms, name, flip.segment, flip.entered) for flip in flips]

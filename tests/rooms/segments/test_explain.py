@@ -1,0 +1,80 @@
+"""Why a profile is in a segment, and rules on a fixture."""
+
+import pytest
+
+from pipeline.records import Event
+from pipeline.segments import explain, run_fixture
+from tests.rooms.segments.helpers import DAY, HOUR, Profile, event, plan_of
+
+NOW = 1_750_000_000_000
+TEXT = """
+segment: intent
+when:
+  all:
+    - performed: {event: Page Viewed, where: {properties.path: {starts_with: /pricing}}, count: {at_least: 3}, within: 7d}
+    - not: {performed: {event: Order Completed, within: 30d}}
+    - trait: {plan: free}
+---
+segment: spender
+when: {performed: {event: Order Completed, sum: {of: properties.total, at_least: 100}, within: 30d}}
+---
+segment: both
+when: {any: [{in_segment: intent}, {in_segment: spender}]}
+"""
+
+
+def test_explain_tells_values_deadlines_and_what_is_needed() -> None:
+    plan = plan_of(TEXT)
+    profile = Profile(plan, NOW)
+    profile.set_trait("plan", "pro")
+    for hours in (0, 1):
+        profile.send(event("Page Viewed", NOW + hours * HOUR, path="/pricing"))
+    profile.send(event("Order Completed", NOW + 2 * HOUR, total=60))
+    profile.send(event("Order Completed", NOW + 3 * HOUR, total=60.5))
+    tree = explain(plan, profile.facts, profile.now, "intent")
+    assert not tree.true
+    views, order, trait = tree.parts[0].parts
+    assert (views.true, views.value, views.needed) == (False, 2, "1 more Page Viewed within 7d")
+    assert views.rule == "count of Page Viewed where properties.path starts with /pricing within 7d ≥ 3"
+    assert (order.rule, order.true, order.changes_at) == ("not", False, NOW + 3 * HOUR + 30 * DAY)
+    assert (trait.rule, trait.value, trait.true) == ("trait plan is free", "pro", False)
+    spender = explain(plan, profile.facts, profile.now, "spender").parts[0]
+    # Both orders together are 120.5; when the first leaves the window, they are no longer enough.
+    assert (spender.true, spender.value, spender.changes_at) == (True, 120.5, NOW + 2 * HOUR + 30 * DAY)
+    both = explain(plan, profile.facts, profile.now, "both").parts[0]
+    assert [part.rule for part in both.parts] == ["in segment intent", "in segment spender"]
+
+
+@pytest.mark.parametrize("segment", ["intent", "spender", "both"])
+def test_explain_says_exactly_when_time_will_change_it(segment: str) -> None:
+    plan = plan_of(TEXT)
+    profile = Profile(plan, NOW)
+    profile.set_trait("plan", "free")
+    for hours in (0, 1, 5):
+        profile.send(event("Page Viewed", NOW + hours * HOUR, path="/pricing"))
+    for hours in (6, 30):
+        profile.send(event("Order Completed", NOW + hours * HOUR, total=99))
+    said = explain(plan, profile.facts, profile.now, segment).changes_at
+    expected = [at for at, flips in profile.wait(NOW + 90 * DAY) if any(flip.segment == segment for flip in flips)]
+    assert said == (expected[0] if expected else 0)
+
+
+def test_a_fixture_plays_events_and_time() -> None:
+    plan = plan_of(TEXT)
+    mail, cookie = "email:a@example.com", "anonymous_id:1"
+    events = [
+        Event("1", "track", "Page Viewed", [cookie], NOW, NOW, properties={"path": "/pricing"}),
+        Event("2", "track", "Page Viewed", [cookie], NOW + 1, NOW + 1, properties={"path": "/pricing/team"}),
+        Event("3", "identify", "Identify", [mail, cookie], NOW + 2, NOW + 2, traits={"plan": "free"}),
+        Event("4", "track", "Page Viewed", [mail], NOW + 3, NOW + 3, properties={"path": "/pricing"}),
+        Event("5", "track", "Order Completed", ["email:b@example.com"], NOW + 4, NOW + 4, properties={"total": 500}),
+    ]
+    result = run_fixture(plan, events, (NOW + 2, NOW + 3, NOW + 7 * DAY, NOW + 40 * DAY))
+    assert result.members[NOW + 2] == {cookie: frozenset(), "email:b@example.com": frozenset()}
+    assert result.members[NOW + 3][cookie] == {"intent", "both"}
+    assert result.members[NOW + 7 * DAY] == {cookie: frozenset(), "email:b@example.com": {"spender", "both"}}
+    assert result.members[NOW + 40 * DAY] == {cookie: frozenset(), "email:b@example.com": frozenset()}
+    assert [(one.at - NOW, one.segment, one.entered) for one in result.changes if one.segment == "intent"] == [
+        (3, "intent", True),
+        (7 * DAY, "intent", False),
+    ]
