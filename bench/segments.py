@@ -51,7 +51,8 @@ def window_rules() -> SegmentsPlan:
     """Twenty window rules over four events."""
     names = ("Page Viewed", "Cart Viewed", "Order Completed", "Mail Opened")
     rules = [
-        {"performed": {"event": names[n % 4], "count": {"at_least": 1 + n // 4}, "within": f"{1 + n}d"}} for n in range(20)
+        {"performed": {"event": names[n % 4], "count": {"at_least": 1 + n // 4}, "within": f"{1 + n}d"}}
+        for n in range(20)
     ]
     return compile_definitions([({"segment": f"s{number}", "when": rule}, 1) for number, rule in enumerate(rules)])
 

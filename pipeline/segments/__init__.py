@@ -1,6 +1,7 @@
 """Segments and computed traits: rules over the events, traits and consents of one profile, exact to the millisecond.
 
-`compile_plan` makes a `SegmentsPlan` of rules (`pipeline.segments.rules`); the language is described in docs/segments.md.
+`compile_plan` makes a `SegmentsPlan` of rules (`pipeline.segments.rules`); the language is described in
+docs/segments.md.
 """
 
 from pipeline.segments.compile import RuleError, compile_plan

@@ -1,7 +1,7 @@
 """Atoms: the tests at the bottom of a rule. Each judges facts at a clock and says until when its answer holds.
 
-`judge(facts, now)` gives (truth, next): with no new event the truth is the same at every instant of [now, next); next 0 means
-for ever. `next` may be earlier than the true change, never later.
+`judge(facts, now)` gives (truth, next): with no new event the truth is the same at every instant of [now, next); next
+0 means for ever. `next` may be earlier than the true change, never later.
 """
 
 import hashlib
@@ -263,8 +263,9 @@ def _future(state: Any, now_ms: int) -> int:
 def _walk(rule: rules.Sequence, chain: list[Any], now_ms: int) -> tuple[int | None, int]:
     """(the newest first event of a match, or None; the next instant at which time may complete one).
 
-    Through the steps go pairs (anchor, start), ascending in both: the newest start with which each anchor is reached. The
-    newest anchor before an event is always the best one to come from, for its limit and for an absence between alike.
+    Through the steps go pairs (anchor, start), ascending in both: the newest start with which each anchor is reached.
+    The newest anchor before an event is always the best one to come from, for its limit and for an absence between
+    alike.
     """
     next_ms = 0
     if chain[-1][0] > now_ms:

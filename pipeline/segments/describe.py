@@ -71,7 +71,8 @@ def describe(rule: Any) -> str:
     assert isinstance(rule, rules.Performed), rule
     measure = rule.measure
     what = measure.function + (f" of {'.'.join(measure.of)}" if measure.of else "")
-    return f"{what} of {_selection(measure.selection)}{describe_window(measure.window)} {describe_comparison(rule.comparison)}"
+    events = f"{_selection(measure.selection)}{describe_window(measure.window)}"
+    return f"{what} of {events} {describe_comparison(rule.comparison)}"
 
 
 def describe_window(window: rules.Window) -> str:

@@ -18,8 +18,8 @@ _LONGEST_SEARCH = 10_000
 class Explained(Struct, omit_defaults=True):
     """One part of a rule at a clock.
 
-    `rule` says it in words, `value` is what it sees, `changes_at` the first instant (ms) at which time alone changes its truth
-    (0: never), `needed` what else would.
+    `rule` says it in words, `value` is what it sees, `changes_at` the first instant (ms) at which time alone changes
+    its truth (0: never), `needed` what else would.
     """
 
     rule: str

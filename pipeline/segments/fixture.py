@@ -1,7 +1,7 @@
 """Rules on a fixture of events with a simulated clock: what `headwater test` runs.
 
-The evaluator is that of production: events are folded, standings updated and settled. Only identity is simple here: events
-that share an identifier, directly or by way of others, are one person from the beginning.
+The evaluator is that of production: events are folded, standings updated and settled. Only identity is simple here:
+events that share an identifier, directly or by way of others, are one person from the beginning.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,8 +22,8 @@ class FixtureChange(NamedTuple):
 
 
 class FixtureResult(NamedTuple):
-    """What a fixture gave. `members` maps each instant asked for to {profile: segments}; a profile goes by the identifier
-    that came first. `changes` are in order of time. `facts` are as of the last instant."""
+    """What a fixture gave. `members` maps each instant asked for to {profile: segments}; a profile goes by the
+    identifier that came first. `changes` are in order of time. `facts` are as of the last instant."""
 
     members: dict[int, dict[str, frozenset[str]]]
     changes: tuple[FixtureChange, ...]

@@ -1,10 +1,10 @@
 """Leaves: the small states that events are folded into, and how two of them join.
 
-A state is made of ints, floats, texts, lists and dicts only. `add` folds one event into a state in place and returns it (None: the
-event changes nothing); `join` makes a new state of two and shares nothing with them. Joining is associative and
-commutative: states are multisets of times, of (time, value) entries, counters that add, least and greatest values.
-An entry is dropped only once it can never matter again: the clock of its holder is never behind the `received` of an
-event that was folded, so what is older than `received - span_ms` stays out of the window for good.
+A state is made of ints, floats, texts, lists and dicts only. `add` folds one event into a state in place and returns
+it (None: the event changes nothing); `join` makes a new state of two and shares nothing with them. Joining is
+associative and commutative: states are multisets of times, of (time, value) entries, counters that add, least and
+greatest values. An entry is dropped only once it can never matter again: the clock of its holder is never behind the
+`received` of an event that was folded, so what is older than `received - span_ms` stays out of the window for good.
 """
 
 import hashlib
@@ -278,9 +278,10 @@ def distinct_count(state: Any) -> int:
 
 
 class Entries:
-    """[[[time, value], …], newest time no longer there, {tile: [count, sum, min, max]}, 1 if a number was ever below 0].
+    """[entries (time, value), newest time dropped, {tile: [count, sum, min, max]}, 1 if a number was ever below 0].
 
-    The entries are those that may still be in the window. Past the cap the oldest tenth goes: numbers into tiles of a thousandth of the window, everything else is dropped.
+    The entries are those that may still be in the window. Past the cap the oldest tenth goes: numbers into tiles of a
+    thousandth of the window, everything else is dropped.
     """
 
     def __init__(self, span_ms: int, tiled: bool = False, signed: bool = False) -> None:

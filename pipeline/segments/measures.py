@@ -65,7 +65,8 @@ def lifetime_statistic(function: str) -> Value:
 
 
 def windowed_statistic(function: str, window: Window, tile_ms: int) -> Value:
-    """Over NumberEntries or TimeEntries, with what the tiles hold: a tile counts whole until its end leaves the window."""
+    """Over NumberEntries or TimeEntries, with what the tiles hold: a tile counts whole until its end leaves the
+    window."""
 
     def value(state: Any, now_ms: int) -> tuple[Any, int]:
         if state is None:

@@ -1,8 +1,8 @@
 """The plan of one generation of segments: folding events into leaves, and judging the rules above them.
 
 Rules are a graph of nodes, each there once however many rules use it: atoms judge facts, gates count how many of their
-children are true. A node knows its truth for an empty profile; a `Standing` holds only what differs from that. So an event
-costs what it touches: the leaves of its name, the atoms on them, the gates above those that flipped.
+children are true. A node knows its truth for an empty profile; a `Standing` holds only what differs from that. So an
+event costs what it touches: the leaves of its name, the atoms on them, the gates above those that flipped.
 """
 
 import heapq
@@ -45,8 +45,8 @@ class Gate(NamedTuple):
 
 
 class Atom(NamedTuple):
-    """A test of facts, and what it depends on: at most one leaf, traits, a consent; `always` if on nothing but the clock
-    or the profile's id."""
+    """A test of facts, and what it depends on: at most one leaf, traits, a consent; `always` if on nothing but the
+    clock or the profile's id."""
 
     judge: JudgeFacts
     leaf: str = ""
@@ -121,8 +121,8 @@ class Standing:
 class SegmentsPlan:
     """One generation of segments and computed traits, compiled. Made by `pipeline.segments.compile_plan`.
 
-    `facts` everywhere is anything with `.leaves`, `.traits` {name: (time, value)}, `.consents` {purpose: (time, granted)}
-    and `.profile_id` (a text; only read where a rule has a bucket).
+    `facts` everywhere is anything with `.leaves`, `.traits` {name: (time, value)}, `.consents` {purpose: (time,
+    granted)} and `.profile_id` (a text; only read where a rule has a bucket).
     """
 
     generation: int
@@ -147,7 +147,8 @@ class SegmentsPlan:
 
     @property
     def births(self) -> dict[str, int]:
-        """Since which generation each leaf has been there, by the hash in its id: what the next `compile_plan` is given."""
+        """Since which generation each leaf has been there, by the hash in its id: what the next `compile_plan` is
+        given."""
         return {leaf_id.rpartition(".")[0]: spec.birth for leaf_id, spec in self.leaves.items()}
 
     # ------------------------------------------------------------------------------------------------------ folding
@@ -296,8 +297,8 @@ class SegmentsPlan:
         return self._rise(standing, facts, now_ms, toggled) if toggled else []
 
     def _rise(self, standing: Standing, facts: Any, now_ms: int, toggled: list[int]) -> list[Flip]:
-        """Carry flipped nodes upwards. Children have lower numbers than their parents, so taking the lowest first judges
-        every gate once, after all of its children."""
+        """Carry flipped nodes upwards. Children have lower numbers than their parents, so taking the lowest first
+        judges every gate once, after all of its children."""
         flipped, counts, defaults = standing._flipped, standing._counts, self._defaults
         flips: list[Flip] = []
         changed = sorted(toggled)

@@ -1,7 +1,7 @@
 """What a definition says, as frozen data: the tree that is compiled to a plan.
 
-The doors build these from validated definitions. Two rules that mean the same by construction have the same tree, and so the
-same leaves: lists of names and tests are sorted, `between` is `at_least` and `at_most`. Times are ms, UTC.
+The doors build these from validated definitions. Two rules that mean the same by construction have the same tree, and
+so the same leaves: lists of names and tests are sorted, `between` is `at_least` and `at_most`. Times are ms, UTC.
 """
 
 from typing import Any

@@ -30,7 +30,7 @@ _INSTANT = standard_re.compile(
     r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(Z|[+-]\d{2}:?\d{2})?)?\Z",
     standard_re.ASCII,
 )
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DECIMAL = Context(prec=400, rounding=ROUND_HALF_EVEN, Emax=10_000, Emin=-10_000)
 NANO = 10**9
 
@@ -46,7 +46,9 @@ def parse_instant(text: str) -> int | None:
         return None
     year, month, day, hour, minute, second, fraction, offset = found.groups()
     try:
-        local = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0))
+        local = datetime(
+            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
+        )
     except ValueError:
         return None
     ms = (local - _EPOCH) // timedelta(milliseconds=1) + int(((fraction or "") + "000")[:3])
@@ -68,7 +70,8 @@ def instant_of(value: Any) -> int | None:
     if kind is int:
         return int(value)
     if kind is float and math.isfinite(value):
-        return int(math.floor(value))
+        whole: int = math.floor(value)
+        return whole
     return None
 
 
@@ -307,7 +310,8 @@ def compile_comparison_with_traits(comparison: Comparison) -> PredicateWithTrait
 
 
 def _flips_of(test: Test, at: int) -> tuple[bool | None, tuple[int, ...]]:
-    """For an instant `at`: the instants at which a relative test changes (it starts true before them if the flag says)."""
+    """For an instant `at`: the instants at which a relative test changes (it starts true before them if the flag
+    says)."""
     operator, operand = test.operator, test.operand
     if operator == "before":
         return False, (at - operand.ms + 1,)

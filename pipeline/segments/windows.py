@@ -4,7 +4,7 @@ An event at time t is in the window at `now` if and only if enters(t) <= now < l
 events in a window are always a slice of the events in order of time.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -127,7 +127,7 @@ class CalendarWindow:
 
 def midnight(day: date, zone: ZoneInfo) -> int:
     """The instant at which a local day begins: its first midnight, or the end of the gap that swallowed it."""
-    return local_instant(datetime(day.year, day.month, day.day), zone)
+    return local_instant(datetime.combine(day, time()), zone)
 
 
 def local_instant(local: datetime, zone: ZoneInfo) -> int:

@@ -58,7 +58,8 @@ def test_case_26_calendar_days_across_a_daylight_saving_change(spring: str, hour
     start = int(datetime.fromisoformat(spring).replace(tzinfo=zone).timestamp() * 1000) + DAY
     plan = plan_of(
         "segment: calendar\nwhen: {performed: {event: A, calendar: {unit: day, time_zone: Europe/Berlin}}}\n---\n"
-        "segment: before\nwhen: {performed: {event: A, calendar: {unit: day, current: false, time_zone: Europe/Berlin}}}\n---\n"
+        "segment: before\nwhen:\n"
+        "  performed: {event: A, calendar: {unit: day, current: false, time_zone: Europe/Berlin}}\n---\n"
         "segment: rolling\nwhen: {performed: {event: A, within: 1d}}"
     )
     profile = Profile(plan, start)

@@ -11,7 +11,11 @@ TEXT = """
 segment: intent
 when:
   all:
-    - performed: {event: Page Viewed, where: {properties.path: {starts_with: /pricing}}, count: {at_least: 3}, within: 7d}
+    - performed:
+        event: Page Viewed
+        where: {properties.path: {starts_with: /pricing}}
+        count: {at_least: 3}
+        within: 7d
     - not: {performed: {event: Order Completed, within: 30d}}
     - trait: {plan: free}
 ---

@@ -1,4 +1,5 @@
-"""Properties of the plan on a scale at which every millisecond can be looked at: windows of 1 to 40 ms, times from 0 to 60.
+"""Properties of the plan on a scale at which every millisecond can be looked at: windows of 1 to 40 ms, times from 0
+to 60.
 
 The reference below keeps all events and looks at them anew at each instant; it knows nothing of leaves or deadlines.
 """

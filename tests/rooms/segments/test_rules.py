@@ -82,13 +82,13 @@ PERFORMED = [
 
 @pytest.mark.parametrize(("rule", "events", "expected"), PERFORMED)
 def test_performed(rule: str, events: list[Any], expected: bool) -> None:
-    for rule, expected in ((f"{{performed: {rule}}}", expected), (f"{{not: {{performed: {rule}}}}}", not expected)):
-        profile = Profile(plan_of_rule(rule), NOW - 10 * DAY)
+    for stated, true in ((f"{{performed: {rule}}}", expected), (f"{{not: {{performed: {rule}}}}}", not expected)):
+        profile = Profile(plan_of_rule(stated), NOW - 10 * DAY)
         profile.set_trait("home", "Rome")
         for one in events:
             profile.send(one)
         profile.wait(NOW)
-        assert ("s" in profile.members) is expected
+        assert ("s" in profile.members) is true
 
 
 COMPARISONS = [
@@ -311,8 +311,8 @@ def test_computed_trait(compute: str, values: list[Any], expected: Any) -> None:
 
 
 def test_computed_trait_is_used_in_a_rule_and_ages() -> None:
-    text = "computed: c\ncompute: {function: count, event: A, within: 1d}\n---\nsegment: s\nwhen: {computed: {c: {at_least: 2}}}"
-    plan = plan_of(text)
+    computed = "computed: c\ncompute: {function: count, event: A, within: 1d}"
+    plan = plan_of(f"{computed}\n---\nsegment: s\nwhen: {{computed: {{c: {{at_least: 2}}}}}}")
     profile = Profile(plan, NOW)
     profile.send(event("A", NOW))
     profile.send(event("A", NOW + 5))
