@@ -31,7 +31,8 @@ _encode = msgspec.json.encode
 _TABLES = """
 CREATE TABLE IF NOT EXISTS {prefix}members (
     segment text NOT NULL, profile_id text NOT NULL, entity text, is_member boolean NOT NULL,
-    since timestamptz NOT NULL, version integer, sequence bigint NOT NULL, identifiers jsonb, traits jsonb, delivery_id text NOT NULL,
+    since timestamptz NOT NULL, version integer, sequence bigint NOT NULL, identifiers jsonb, traits jsonb,
+    delivery_id text NOT NULL,
     PRIMARY KEY (segment, profile_id));
 CREATE TABLE IF NOT EXISTS {prefix}profiles (
     profile_id text PRIMARY KEY, entity text, identifiers jsonb NOT NULL, traits jsonb NOT NULL,

@@ -20,7 +20,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline.records import Delivery, Event, IdentifierPair, ProfileChange, ProfileDocument, SegmentChange
+from pipeline.records import (
+    Cause,
+    Delivery,
+    Event,
+    IdentifierPair,
+    ProfileChange,
+    ProfileDocument,
+    SegmentChange,
+    SegmentMember,
+)
 
 Mode = Literal["audience", "trigger"]
 Profile = Callable[[], ProfileDocument | None]
@@ -138,6 +147,37 @@ class ActivationPlan:
                 )
             )
         return deliveries
+
+    def for_member(self, destination: str, member: SegmentMember, clock_ms: int, profile: Profile) -> Delivery | None:
+        """The delivery by which an audience learns again of a present membership; None if it does not want it.
+
+        It has the id of the change that began the membership: who has seen that one knows this one.
+        """
+        found = next((each for each in self.destinations if each.name == destination), None)
+        if found is None or found.mode != "audience" or "entered" not in found.changes:
+            return None
+        document = profile()
+        if document is None or (found.segments is not None and member.segment not in found.segments):
+            return None
+        if found.entity not in (None, member.entity) or not _consented(found, lambda: document, removes=False):
+            return None
+        change = SegmentChange(
+            profile_id=member.profile_id,
+            entity=member.entity,
+            segment=member.segment,
+            version=member.version,
+            change="entered",
+            at=member.since,
+            decided_at=clock_ms,
+            sequence=member.sequence,
+            cause="backfill",
+            evidence=Cause(),
+            late=False,
+            identifiers=document.identifiers,
+        )
+        delivery = _segment_delivery(found, change, lambda: document)
+        delivery.cause = "sync"
+        return delivery
 
     def for_event(
         self,

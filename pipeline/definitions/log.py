@@ -18,7 +18,8 @@ from pipeline.settings import Settings
 
 TOPIC = "definitions"
 _LATEST_EVERY_S = 0.5
-_PAUSE_S = 0.02
+_PAUSE_S = 0.05
+_FETCH_WAIT_MS = 200
 
 
 def read_catalog(settings: Settings) -> Catalog:
@@ -127,16 +128,13 @@ class KafkaPlans:
         with self._lock:
             give_up = time.monotonic() + self._timeout_s
             while self._catalog.generation(generation) is None:
-                self._look()
-                if self._catalog.generation(generation) is not None:
-                    break
-                if time.monotonic() > give_up:
+                self._look(_PAUSE_S)
+                if time.monotonic() > give_up and self._catalog.generation(generation) is None:
                     raise DefinitionError(
                         f"Generation {generation} of the definitions is not there, though a record asks for it.",
                         self._settings.topic(TOPIC),
                         "the topic was made anew or truncated: restore it, or begin a new workspace",
                     )
-                time.sleep(_PAUSE_S)
             return self._compiled(generation)
 
     def latest(self) -> GenerationPlan:
@@ -144,20 +142,20 @@ class KafkaPlans:
         newest = self._newest
         if newest is None or time.monotonic() - self._looked_at > _LATEST_EVERY_S:
             with self._lock:
-                self._look(at_leisure=self._newest is not None)
+                self._look()
                 newest = self._newest = self._compiled(self._catalog.latest.number)
         return newest
 
-    def _look(self, at_leisure: bool = False) -> None:
+    def _look(self, wait_s: float = 0) -> None:
+        """Read everything there is the first time; from then on take what has come, or comes within `wait_s`."""
         if self._reader is None:
-            self._reader = TopicReader(self._settings, [TOPIC])
-        if at_leisure:
-            # What has come is taken; the broker is not asked where the end is.
-            for record in self._reader.read(10_000, 0):
+            # It stays open for good and is mostly idle: it shall not ask the broker fifty times a second.
+            self._reader = TopicReader(self._settings, [TOPIC], fetch_wait_ms=_FETCH_WAIT_MS)
+            _read_on(self._reader, self._catalog)
+        else:
+            for record in self._reader.read(10_000, wait_s):
                 if record.key is not None:
                     self._catalog.add(record.key, record.value)
-        else:
-            _read_on(self._reader, self._catalog)
         self._looked_at = time.monotonic()
 
     def _compiled(self, number: int) -> GenerationPlan:
@@ -171,7 +169,7 @@ class KafkaPlans:
     def look(self) -> Catalog:
         """What has been applied so far, for who needs no plan. What is given goes on growing with later calls."""
         with self._lock:
-            self._look(at_leisure=self._reader is not None)
+            self._look()
             return self._catalog
 
     def close(self) -> None:

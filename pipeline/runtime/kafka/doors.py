@@ -38,7 +38,13 @@ class TopicReader:
     """
 
     def __init__(
-        self, settings: Settings, topics: Iterable[str], *, from_end: bool = False, key: bytes | None = None
+        self,
+        settings: Settings,
+        topics: Iterable[str],
+        *,
+        from_end: bool = False,
+        key: bytes | None = None,
+        fetch_wait_ms: int = 20,
     ) -> None:
         """Open the topics at their beginnings, or at their ends; with `key`, only the partitions where it would be.
 
@@ -56,7 +62,7 @@ class TopicReader:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
-                "fetch.wait.max.ms": 20,
+                "fetch.wait.max.ms": fetch_wait_ms,
                 "fetch.error.backoff.ms": 20,
             }
         )

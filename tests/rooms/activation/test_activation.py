@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from pipeline.activation import HOUR_MS, ActivationPlan, Destination
-from pipeline.records import Cause, Event, IdentifierPair, ProfileChange, ProfileDocument, SegmentChange
+from pipeline.records import (
+    Cause,
+    Event,
+    IdentifierPair,
+    ProfileChange,
+    ProfileDocument,
+    SegmentChange,
+    SegmentMember,
+)
 
 NOW = 1_800_000_000_000
 ADA = [IdentifierPair("user_id", "ada")]
@@ -193,3 +201,23 @@ def test_events_are_forwarded_by_name_and_not_when_old() -> None:
     late = plan.for_event(event, "p1", ADA, NOW + HOUR_MS + 1)
     assert {d.destination for d in late} == {"all"}
     assert not ActivationPlan().wants_event("Order Completed")
+
+
+def test_an_audience_learns_again_of_a_membership_under_the_id_it_knows() -> None:
+    plan = ActivationPlan(
+        (
+            TRIGGER,
+            AUDIENCE,
+            Destination("asked", "file", mode="audience", segments=None, purposes=("ads",)),
+            Destination("other", "file", mode="audience", segments=frozenset({"other"})),
+            Destination("leavers", "file", mode="audience", segments=None, changes=frozenset({"exited"})),
+        )
+    )
+    live = {d.destination: d for d in plan.for_segment_change(change(sequence=3), document)}
+    member = SegmentMember("trial", "p1", "person", version=1, since=NOW, sequence=3)
+    again = plan.for_member("list", member, NOW + 5, document)
+    assert again is not None and again.delivery_id == live["list"].delivery_id
+    assert (again.cause, again.at, again.action) == ("sync", NOW, "segment_entered")
+    for name in ("hook", "asked", "other", "leavers", "absent"):
+        assert plan.for_member(name, member, NOW, document) is None
+    assert plan.for_member("asked", member, NOW, lambda: document(consents={"ads": True})) is not None
