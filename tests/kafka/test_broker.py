@@ -195,10 +195,11 @@ def test_a_pipe_kept_open_by_a_grandchild_does_not_keep_it(cache_dir: Path) -> N
 
 
 def test_ctrl_c_is_for_the_caller_alone(cache_dir: Path) -> None:
-    code = _CALLER.replace(
-        "time.sleep(600)",
-        "\n    try: time.sleep(600)"
-        "\n    except KeyboardInterrupt: time.sleep(2); print(kafka.pid(), flush=True); kafka.stop()",
+    head, _, rest = _CALLER.partition("    print(")
+    code = (
+        f"{head}    try:\n        print({rest.replace('    time.sleep', '        time.sleep')}"
+        "\n    except KeyboardInterrupt:"
+        "\n        time.sleep(2); print(kafka.pid(), flush=True); kafka.stop()"
     )
     command = [sys.executable, "-c", textwrap.dedent(code), str(cache_dir)]
     caller = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
