@@ -1,20 +1,25 @@
 """How many new edges a second the identity stage takes on one core, and how many bytes it keeps per identifier.
 
-    python -m bench.identity [--edges N] [--batch N]
+    python -m bench.identity [--edges N] [--batch N] [--rocksdb]
 
 The stage runs over a task's real state: every batch is encoded into the store and the cache is smaller than the
-population, so that most records are decoded again. Kafka and RocksDB are not in it.
+population, so that records met again later are decoded again. The store is a dictionary, or RocksDB in a temporary
+folder. Kafka is not in it.
 """
 
 import argparse
 import random
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from pipeline.identity import Sizes
 from pipeline.records import Evidence
+from pipeline.runtime.adapters import StoreMeta
 from pipeline.runtime.overlay import TaskState
-from tests.rooms.identity.harness import World, saw
+from pipeline.runtime.rocksdb import RocksStores
+from tests.rooms.identity.harness import DictStore, World, saw
 
 CACHED = 50_000
 
@@ -56,9 +61,30 @@ def address(count: int, chance: random.Random) -> Iterator[Evidence]:
         yield saw("email:test@test.com", f"user_id:{chance.getrandbits(64):016x}", at, 1_791_000_000_000)
 
 
-def measure(name: str, edges: list[Evidence], batch: int) -> None:
+class RocksBehind(DictStore):
+    """A RocksDB store, and beside it the sizes of what it holds."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._store = RocksStores(Path(folder)).open(0)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._store.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._store.scan(prefix)
+
+    def write(self, values: Iterable[tuple[bytes, bytes | None]]) -> int:
+        changed = list(values)
+        self._store.write(changed, (), (), StoreMeta())
+        return super().write(changed)
+
+
+def measure(name: str, edges: list[Evidence], batch: int, folder: str | None = None) -> None:
     """Consume the edges and say what it cost, and whether the last tenth cost more than the first."""
     world = World(batch=batch, sizes=Sizes())
+    if folder is not None:
+        world.store = RocksBehind(f"{folder}/{name}")
     world.state = TaskState(world.store, world.stage.encode, world.stage.decode, CACHED, 1 << 40)  # type: ignore[arg-type]
     world._deliver = lambda out: None  # type: ignore[method-assign]
     tenths: list[float] = []
@@ -89,15 +115,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edges", type=int, default=200_000)
     parser.add_argument("--batch", type=int, default=1_000)
+    parser.add_argument("--rocksdb", action="store_true")
     arguments = parser.parse_args()
     chance = random.Random(7)
     crowd = list(people(arguments.edges // 7, chance))
-    measure("people", crowd, arguments.batch)
     shuffled = crowd[:]
     chance.shuffle(shuffled)
-    measure("shuffled", shuffled, arguments.batch)
-    measure("bot", list(bot(arguments.edges, chance)), arguments.batch)
-    measure("address", list(address(arguments.edges, chance)), arguments.batch)
+    shapes = {
+        "people": crowd,
+        "shuffled": shuffled,
+        "bot": list(bot(arguments.edges, chance)),
+        "address": list(address(arguments.edges, chance)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, edges in shapes.items():
+            measure(name, edges, arguments.batch, folder if arguments.rocksdb else None)
 
 
 if __name__ == "__main__":
