@@ -1,7 +1,7 @@
 """What the identity stage does with evidence. A new edge between ordinary people takes the cheap paths."""
 
 from pipeline.identity.repair import is_refused, join, rename
-from pipeline.identity.state import NEVER, Edge
+from pipeline.identity.state import FLAGS, FREE, NEVER, Edge
 from pipeline.identity.turn import Turn
 from pipeline.records import Evidence
 
@@ -16,14 +16,14 @@ def take(turn: Turn, message: Evidence) -> None:
     if b < a:
         a, b = b, a
     graph = turn.graph
-    turn.renew(a)
-    turn.renew(b)
     node_a, node_b = graph.node(a), graph.node(b)
+    turn.renew(a, node_a)
+    turn.renew(b, node_b)
 
-    erased_at = max(
-        -1 if node_a.decided is None else node_a.decided.erased_at,
-        -1 if node_b.decided is None else node_b.decided.erased_at,
-    )
+    cut = erased_at = -1
+    for decided in (node_a.decided, node_b.decided):
+        if decided is not None:
+            cut, erased_at = max(cut, decided.cut), max(erased_at, decided.erased_at)
     if message.last_received <= erased_at:
         # The route may have seen the pair since, and believes that it was sent.
         turn.counters.erased += 1
@@ -34,42 +34,48 @@ def take(turn: Turn, message: Evidence) -> None:
     was_there = edge is not None
     if edge is None:
         edge = Edge()
+    cut = max(cut, edge.cut)
     is_new = edge.last < 0
-    counted = not is_new and graph.counts(a, b, edge)
+    counted = not is_new and edge.last > cut
     earlier = message.first < edge.first
     if earlier:
         edge.first = message.first
     edge.last = max(edge.last, message.last_received)
     edge.epoch = edge.epoch or turn.epoch
-    counts = graph.counts(a, b, edge)
-    _remember_route(turn, message, a, b, edge, counts)
+    counts = edge.last > cut
+    if counts or cut == NEVER:
+        _remember_route(message.route, a, b, edge)
+    else:
+        # An unlink has overtaken it on its way, and its route believes that it was sent.
+        turn.forget(message.route, a, b, cut)
     if was_there:
         graph.change_edge(a, b, edge)
     else:
         graph.put_edge(a, b, edge)
 
+    changed = counts and (earlier or not counted)
+    for text, node, other in ((a, node_a, b), (b, node_b, a)):
+        if changed and edge.first < node.first:
+            node.first = edge.first
+            graph.touch(text)
+        if is_new:
+            namespace = other.partition(":")[0]
+            node.touched[namespace] = node.touched.get(namespace, 0) + 1
+            graph.touch(text)
     if is_new:
         turn.counters.edges += 1
-        _touch(turn, a, b)
-        _touch(turn, b, a)
-    changed = counts and (earlier or not counted)
-    if changed:
         for text, node in ((a, node_a), (b, node_b)):
-            if edge.first < node.first:
-                node.first = edge.first
-                graph.touch(text)
-    if is_new:
-        for text in (a, b):
-            if graph.crowd(text):
+            if node.flag == FREE and graph.crowd(text):
                 turn.quarantine(text)
     if changed:
-        for text in (a, b):
-            turn.counters.renamed += rename(graph, text)
+        for text, node in ((a, node_a), (b, node_b)):
+            if node.name:
+                turn.counters.renamed += rename(graph, text)
 
-    flagged = turn.flagged(a, b)
-    if flagged is not None:
+    if node_a.flag != FREE or node_b.flag != FREE:
         if is_new:
-            turn.conflict(a, b, edge.first, *flagged)
+            text, flag = (a, node_a.flag) if node_a.flag != FREE else (b, node_b.flag)
+            turn.conflict(a, b, edge.first, FLAGS[flag], text)
     elif not counts:
         if is_new:
             turn.counters.unlinked += 1
@@ -113,22 +119,8 @@ def _follow(turn: Turn, a: str, b: str, edge: Edge, counted: bool) -> None:
         turn.conflict(a, b, edge.first, *graph.ruling.reason(clash))
 
 
-def _touch(turn: Turn, text: str, other: str) -> None:
-    node = turn.graph.node(text)
-    namespace = other.partition(":")[0]
-    node.touched[namespace] = node.touched.get(namespace, 0) + 1
-    turn.graph.touch(text)
-
-
-def _remember_route(turn: Turn, message: Evidence, a: str, b: str, edge: Edge, counts: bool) -> None:
-    """Keep who sent an edge, so that it can be asked again after an unlink. Evidence that an unlink has overtaken on
-    its way is asked for at once: its route believes that it was sent."""
-    if not counts:
-        decided = [node.decided for node in (turn.graph.node(a), turn.graph.node(b)) if node.decided is not None]
-        cut = max([edge.cut, *(each.cut for each in decided)])
-        if cut < NEVER:
-            turn.forget(message.route, a, b, cut)
-            return
-    route: int | str = 0 if message.route == a else 1 if message.route == b else message.route
+def _remember_route(route_text: str, a: str, b: str, edge: Edge) -> None:
+    """Keep who sent an edge, so that it can be asked again after an unlink."""
+    route: int | str = 0 if route_text == a else 1 if route_text == b else route_text
     if route not in edge.routes:
         edge.routes.append(route)

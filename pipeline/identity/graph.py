@@ -61,10 +61,6 @@ class Graph:
             self.before[text] = node.name or text
         return node
 
-    def stale(self, text: str) -> bool:
-        """Whether an identifier was last resolved under other rules than those in force."""
-        return self.node(text).generation != self.meta.generation
-
     def forget_all(self, text: str, erased_at: int, epoch: int) -> None:
         """Leave nothing of an identifier but that it was erased; its edges are gone already."""
         old = self.node(text).decided

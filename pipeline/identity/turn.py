@@ -8,7 +8,7 @@ from pipeline.identifiers import Keys
 from pipeline.identity.graph import Graph
 from pipeline.identity.repair import Repair, resolve, upgrade
 from pipeline.identity.resolution import EdgeOrder
-from pipeline.identity.state import FLAGS, FREE, Edge
+from pipeline.identity.state import FLAGS, Edge, Node
 from pipeline.records import Assign, Forget, IdentityConflict, encode
 from pipeline.runtime.ports import Outputs
 
@@ -56,11 +56,12 @@ class Turn:
         if received > self.graph.meta.clock:
             self.graph.meta.clock = received
 
-    def renew(self, text: str) -> None:
-        """Make sure that an identifier is resolved under the rules in force."""
-        if self.graph.stale(text):
+    def renew(self, text: str, node: Node | None = None) -> None:
+        """Make sure that an identifier (its node, if at hand) is resolved under the rules in force."""
+        graph = self.graph
+        if (node or graph.node(text)).generation != graph.meta.generation:
             self.counters.upgraded += 1
-            self.resolve(upgrade(self.graph, text))
+            self.resolve(upgrade(graph, text))
 
     def resolve(self, groups: Iterable[str], since: EdgeOrder | None = None) -> None:
         """Resolve these groups again, and tell which evidence is followed no more."""
@@ -85,14 +86,6 @@ class Turn:
                 if edge is not None and graph.counts(a, b, edge):
                     self.conflict(a, b, edge.first, FLAGS[graph.flag(text)], text)
         self.resolve([name])
-
-    def flagged(self, a: str, b: str) -> tuple[str, str] | None:
-        """Why no edge between two identifiers is followed: (reason, which of them), or None."""
-        for text in (a, b):
-            flag = self.graph.flag(text)
-            if flag != FREE:
-                return FLAGS[flag], text
-        return None
 
     def conflict(self, a: str, b: str, first: int, reason: str, detail: str) -> None:
         """Say that the evidence a-b is not followed, and why."""
