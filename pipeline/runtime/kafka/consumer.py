@@ -15,8 +15,9 @@ from pipeline.runtime.ports import Record
 _METADATA_FORMAT = b"CGMDv2:"
 _SEEK_ATTEMPTS = 200
 _SEEK_PAUSE_S = 0.01
-_BEGINNING_ATTEMPTS = 5
-_BEGINNING_TIMEOUT_S = 5.0
+_BEGINNING_ATTEMPTS = 200
+_BEGINNING_PAUSE_S = 0.05
+_BEGINNING_TIMEOUT_S = 2.0
 
 
 def generation_of(metadata: bytes) -> int:
@@ -110,9 +111,10 @@ class KafkaConsumer:
         for _ in range(_BEGINNING_ATTEMPTS):
             try:
                 return _bounds(self._consumer, partition, _BEGINNING_TIMEOUT_S)[0]
-            except Retriable:
-                continue
-        raise Fatal(f"the broker does not tell where {partition.topic}/{partition.partition} begins")
+            except Retriable as unanswered:
+                last = unanswered
+                time.sleep(_BEGINNING_PAUSE_S)
+        raise Fatal(f"the broker does not tell where {partition.topic}/{partition.partition} begins: {last}")
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         assert self._listener is not None
