@@ -91,8 +91,8 @@ def compare(leaf_id: str, value_of: Value, comparison: rules.Comparison, falls: 
 
 
 def _only_falls(state: Any, now_ms: int) -> bool:
-    entries, _, _, negative = state
-    return not negative and (not entries or entries[-1][0] <= now_ms)
+    entries = state[0]
+    return not state[3] and (not entries or entries[-1][0] <= now_ms)
 
 
 def compare_against_trait(

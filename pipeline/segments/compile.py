@@ -26,6 +26,7 @@ from pipeline.segments.leaves import (
     WeightEntries,
 )
 from pipeline.segments.plan import Atom, Computed, Gate, LeafSpec, Rule, SegmentsPlan, index_leaves
+from pipeline.segments.selection import event_predicate, split_equality, thresholds
 from pipeline.segments.values import (
     Getter,
     Predicate,
@@ -34,7 +35,6 @@ from pipeline.segments.values import (
     event_getter,
     has_trait_values,
     paths_of,
-    scalar_key,
     trait_names,
 )
 from pipeline.segments.windows import Window, compile_window
@@ -285,7 +285,7 @@ class _Compiler:
 
     def _count(self, rule: rules.Performed, window: Window) -> int:
         """A count is a gate over `at least k`: k + 1 newest times answer `at most k` too."""
-        bounds = [_at_least(test) for test in rule.comparison.tests]
+        bounds = [thresholds(test) for test in rule.comparison.tests]
         keep = max((k for pair in bounds for k in pair if k is not None and k > 0), default=1)
         if isinstance(rule.measure.window, rules.Ever | rules.Between):
             leaf_id = self._leaf(("count",), Counter(), rule.measure)
@@ -388,12 +388,12 @@ class _Compiler:
         canonical = rules.canonical(("leaf", kind, selection, window))
         leaf_id, birth = self._identify(canonical)
         if leaf_id not in self.leaves:
-            table, rest = _split_equality(selection.where)
+            table, rest = split_equality(selection.where)
             between = window if isinstance(window, rules.Between) else None
             key = rules.canonical((rest, between))
             predicate = self.conditions.get(key)
             if predicate is None and (rest is not None or between is not None):
-                predicate = self.conditions[key] = _predicate(rest, between)
+                predicate = self.conditions[key] = event_predicate(rest, between)
             self.leaves[leaf_id] = LeafSpec(
                 leaf, selection.events, predicate, key, table, compile_window(window), birth, canonical.decode()
             )
@@ -439,55 +439,6 @@ def _whole(leaf: Leaf, lines: Mapping[str, Any], within_ms: int, birth: int, can
     """A leaf that does its own selecting."""
     window = compile_window(rules.Within(within_ms) if within_ms else rules.Ever())
     return LeafSpec(leaf, tuple(sorted(lines)), None, b"", None, window, birth, canonical.decode())
-
-
-def _at_least(test: rules.Test) -> tuple[int | None, int | None]:
-    """A test of a count as (at least this many, and not at least that many)."""
-    number = int(test.operand)
-    return {
-        "at_least": (number, None),
-        "more_than": (number + 1, None),
-        "at_most": (None, number + 1),
-        "less_than": (None, number),
-        "exactly": (number, number + 1),
-    }[test.operator]
-
-
-def _predicate(where: Any, between: rules.Between | None) -> Predicate:
-    passes = None if where is None else compile_condition(where)
-    if between is None:
-        assert passes is not None
-        return passes
-    start, end = between.start, between.end
-
-    def in_dates(event: Any) -> bool:
-        time_ms = min(event.time, event.received)
-        if (start is not None and time_ms < start) or (end is not None and time_ms >= end):
-            return False
-        return passes is None or passes(event)
-
-    return in_dates
-
-
-def _split_equality(where: Any) -> tuple[tuple[tuple[str, ...], Getter, tuple[Any, ...]] | None, Any]:
-    """Take one test by equality out of a condition, for the index; gives it and the rest (None: nothing is left)."""
-    if where is None:
-        return None, None
-    parts = where.parts if isinstance(where, rules.AllOf) else (where,)
-    for place, part in enumerate(parts):
-        if not isinstance(part, rules.Check) or part.comparison.cast:
-            continue
-        for test in part.comparison.tests:
-            if test.operator not in ("equals", "in") or isinstance(test.operand, rules.TraitValue):
-                continue
-            operands = test.operand if test.operator == "in" else (test.operand,)
-            others = tuple(one for one in part.comparison.tests if one is not test)
-            rest = [*parts[:place], *parts[place + 1 :]]
-            if others:
-                rest.append(rules.Check(part.path, rules.Comparison(others)))
-            table = (part.path, event_getter(part.path), tuple(dict.fromkeys(scalar_key(one) for one in operands)))
-            return table, rules.AllOf(tuple(rest)) if rest else None
-    return None, where
 
 
 def referred(rule: Any) -> set[str]:

@@ -278,8 +278,9 @@ def distinct_count(state: Any) -> int:
 
 
 class Entries:
-    """[entries (time, value), newest time dropped, {tile: [count, sum, min, max]}, 1 if a number was ever below 0].
+    """[entries (time, value), newest time dropped, {tile: [count, sum, min, max]}, 1 once a number was below 0, sum].
 
+    The sum, in 10^-9, is that of the entries, where they are numbers: what is in the window is all but a few of them.
     The entries are those that may still be in the window. Past the cap the oldest tenth goes: numbers into tiles of a
     thousandth of the window, everything else is dropped.
     """
@@ -300,10 +301,13 @@ class Entries:
         floor_ms = event.received - self.span_ms if self.span_ms else None
         if floor_ms is not None and time_ms <= floor_ms:
             return None
+        nano = to_nano(value) if self.signed else 0
         if state is None:
-            return [[[time_ms, value]], 0, {}, int(self.signed and value < 0)]
-        if self.signed and value < 0:
-            state[3] = 1
+            return [[[time_ms, value]], 0, {}, int(nano < 0), pack_nano(nano)]
+        if nano:
+            state[4] = pack_nano(int(state[4]) + nano)
+            if nano < 0:
+                state[3] = 1
         entries = state[0]
         entry = [time_ms, value]
         if not entries or entry >= entries[-1]:
@@ -314,13 +318,19 @@ class Entries:
             gone = 1
             while entries[gone][0] <= floor_ms:
                 gone += 1
-            del entries[:gone]
+            self._take_out(state, gone)
             for tile in [one for one in state[2] if (one + 1) * self.tile_ms <= floor_ms]:
                 del state[2][tile]
         return self._capped(state)
 
+    def _take_out(self, state: Any, gone: int) -> None:
+        entries = state[0]
+        if self.signed:
+            state[4] = pack_nano(int(state[4]) - sum(to_nano(entry[1]) for entry in entries[:gone]))
+        del entries[:gone]
+
     def _capped(self, state: Any) -> Any:
-        entries, _, tiles, _ = state
+        entries, tiles = state[0], state[2]
         if len(entries) <= CAP:
             return state
         gone = len(entries) - CAP + CAP // 10
@@ -328,7 +338,7 @@ class Entries:
         if self.tile_ms:
             for time_ms, value in entries[:gone]:
                 add_tile(tiles, time_ms // self.tile_ms, [1, to_nano(value), value, value])
-        del entries[:gone]
+        self._take_out(state, gone)
         return state
 
     def join(self, a: Any, b: Any) -> Any:
@@ -336,10 +346,12 @@ class Entries:
         for number, tile in b[2].items():
             add_tile(tiles, number, tile)
         entries = sorted([entry[:] for entry in a[0]] + [entry[:] for entry in b[0]])
-        return self._capped([entries, max(a[1], b[1]), tiles, max(a[3], b[3])])
+        total = pack_nano(int(a[4]) + int(b[4]))
+        return self._capped([entries, max(a[1], b[1]), tiles, max(a[3], b[3]), total])
 
     def copy(self, state: Any) -> Any:
-        return [[e[:] for e in state[0]], state[1], {number: tile[:] for number, tile in state[2].items()}, state[3]]
+        tiles = {number: tile[:] for number, tile in state[2].items()}
+        return [[entry[:] for entry in state[0]], state[1], tiles, state[3], state[4]]
 
     def approximate(self, state: Any, start_ms: int) -> bool:
         return state is not None and bool(state[1]) and state[1] >= start_ms

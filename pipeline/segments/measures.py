@@ -4,12 +4,11 @@ import json
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline.segments.leaves import distinct_count
-from pipeline.segments.values import NANO, from_nano, local_offset_ms, to_nano
+from pipeline.segments.values import from_nano, local_offset_ms, to_nano
 from pipeline.segments.windows import NEVER, EverWindow, Window
 
 Value = Callable[[Any, int], tuple[Any, int]]
@@ -73,16 +72,14 @@ def windowed_statistic(function: str, window: Window, tile_ms: int) -> Value:
             return _statistic(function, 0, 0, None, None), 0
         low, high, next_ms = in_window(state[0], window, now_ms)
         count, nano, least, greatest = high - low, 0, None, None
-        if function != "count" and count:
-            numbers = [entry[1] for entry in state[0][low:high]]
-            if function == "min":
-                least = min(numbers)
-            elif function == "max":
-                greatest = max(numbers)
-            else:
-                # Whole numbers add exactly as they are; one fraction among them makes the sum a float.
-                total = sum(numbers)
-                nano = total * NANO if total.__class__ is int else sum(map(_cached_nano, numbers))
+        entries = state[0]
+        if function == "min" and count:
+            least = min(entry[1] for entry in entries[low:high])
+        elif function == "max" and count:
+            greatest = max(entry[1] for entry in entries[low:high])
+        elif function != "count" and count:
+            # All but what has left the window since the last event, or isn't in it yet.
+            nano = int(state[4]) - sum(to_nano(entry[1]) for entry in (*entries[:low], *entries[high:]))
         if state[2]:
             start, end = window.bounds(now_ms)
             for number, tile in state[2].items():
@@ -96,9 +93,6 @@ def windowed_statistic(function: str, window: Window, tile_ms: int) -> Value:
         return _statistic(function, count, nano, least, greatest), next_ms
 
     return value
-
-
-_cached_nano = lru_cache(maxsize=50_000, typed=True)(to_nano)
 
 
 def lifetime_count(state: Any, now_ms: int) -> tuple[Any, int]:
