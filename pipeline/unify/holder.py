@@ -3,9 +3,12 @@
 A record first settles what time alone has changed, then changes the facts, then evaluates at the clock. A change of
 membership may have to wait:
 
-    the profile's own fragment is on its way back       nothing changes until it is here
-    its identifier belongs to another profile by now    nothing is entered: the rest will be called away too
-    a part is known to be on its way                    nothing is entered that rests on an absence
+    the profile's own fragment is on its way back       FROZEN     nothing changes until it is here
+    its identifier belongs to another profile by now    ELSEWHERE  nothing is entered: the rest will be called away too
+    a part is known to be on its way                    ARRIVING   nothing is entered: the part may be what forbids it
+
+Only entries that rest on an absence would have to wait for a part. All of them do, for the milliseconds that it takes:
+then nobody has to know which rules, counts and averages could be wrong about a part of a person.
 """
 
 from collections.abc import Sequence
@@ -14,27 +17,27 @@ from typing import Any
 
 from pipeline.profile import Fragment, difference, events_in, fold, is_empty
 from pipeline.records import Cause, Event, ProfileDocument, Total
-from pipeline.segments import Flip, SegmentsPlan
+from pipeline.segments import Flip
 from pipeline.unify import publish
 from pipeline.unify.actor import FOREVER, Actor
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task, live
 
-FREE, NO_ABSENCE, NO_ENTRY, FROZEN = 0, 1, 2, 3
+FREE, ARRIVING, ELSEWHERE, FROZEN = 0, 1, 2, 3
 
 
 def holdback(profile: Profile, clock: int) -> int:
     """What has to wait at this profile."""
     actor, group = profile.actor, profile.group
     if (actor.name and actor.name != actor.identifier) or actor.epoch < actor.hold_epoch:
-        return NO_ENTRY
+        return ELSEWHERE
     if group is not None:
         own = group.present.get(actor.identifier)
         if own is None or not own[0]:
             return FROZEN
         if profile.awaiting:
-            return NO_ABSENCE
-    return NO_ABSENCE if actor.expecting and clock < actor.hold_until else FREE
+            return ARRIVING
+    return ARRIVING if actor.expecting and clock < actor.hold_until else FREE
 
 
 # ----------------------------------------------------------------------------------------------------------- an event
@@ -161,7 +164,7 @@ def hash_of(message_id: str) -> bytes:
 def begin(task: Task, profile: Profile, moment: Moment, change: str = "created", origin: str | None = None) -> bool:
     """Publish the profile, if it is one: its own identifier names it, is here, and something is known of it."""
     actor = profile.actor
-    if is_empty(profile.joined) or holdback(profile, task.clock) >= NO_ENTRY:
+    if is_empty(profile.joined) or holdback(profile, task.clock) >= ELSEWHERE:
         return False
     actor.published = True
     actor.left = []
@@ -202,7 +205,7 @@ def end_if_elsewhere(task: Task, profile: Profile, moment: Moment) -> None:
 def say_change(task: Task, profile: Profile, before: ProfileDocument, moment: Moment, origin: str = "") -> None:
     """Fragments of a published profile came or went, and were judged anew: say what is different. If nothing is known
     of it any more, and nothing is on its way, it ends as a part of whoever got the last fragment."""
-    if is_empty(profile.joined) and holdback(profile, 0) not in (FROZEN, NO_ENTRY) and not profile.awaiting:
+    if is_empty(profile.joined) and holdback(profile, 0) not in (FROZEN, ELSEWHERE) and not profile.awaiting:
         group = profile.group
         heirs = [(epoch, to, erased) for to, epoch, erased in group.given.values() if to] if group is not None else []
         if heirs:
@@ -247,7 +250,7 @@ def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, no
         flips = sorted(flips, key=_segment_of)
     done = []
     for one in flips:
-        if level and _waits(profile, one.segment, one.entered, level):
+        if level and (one.entered or level == FROZEN):
             actor.held = True
         elif publish.segment_change(task, profile, one.segment, one.entered, moment, one.approximate):
             done.append(one.segment)
@@ -266,24 +269,11 @@ def compare(task: Task, profile: Profile, moment: Moment) -> list[str]:
     done = []
     for segment in sorted(standing ^ members):
         entered = segment in standing
-        if level and _waits(profile, segment, entered, level):
+        if level and (entered or level == FROZEN):
             actor.held = True
         elif publish.segment_change(task, profile, segment, entered, moment):
             done.append(segment)
     return done
-
-
-def _waits(profile: Profile, segment: str, entered: bool, level: int) -> bool:
-    if level == FROZEN:
-        return True
-    if not entered:
-        return False
-    return level == NO_ENTRY or may_rest_on_absence(profile.plan.segments, segment)
-
-
-def may_rest_on_absence(plan: SegmentsPlan, segment: str) -> bool:
-    """Whether what is on its way might show that an entry was wrong. That is not told by the plan; assume it."""
-    return True
 
 
 def _segment_of(one: Flip) -> str:

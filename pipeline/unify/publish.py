@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from pipeline.profile import build, contents
 from pipeline.records import (
     Cause,
@@ -17,6 +19,9 @@ from pipeline.records import (
 )
 from pipeline.unify.actor import Actor, Pair
 from pipeline.unify.task import Profile, Task
+
+# The order of names in a document says nothing; sorted, equal documents are equal bytes.
+_encode_document = msgspec.json.Encoder(order="deterministic").encode
 
 PERSON = "person"
 NO_CAUSE = Cause()
@@ -62,12 +67,28 @@ def publish(task: Task, profile: Profile) -> None:
 def write_documents(task: Task) -> None:
     """Write the documents of the batch's changed profiles."""
     for profile in task.dirty.values():
-        task.out.upsert("profiles", profile.profile_key, encode(document(profile)))
+        shown = profile.shown
+        if shown is None:
+            shown = profile.shown = document(profile)
+        task.out.upsert("profiles", profile.profile_key, _encode_document(shown))
     task.dirty.clear()
+
+
+def _show(shown: ProfileDocument, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
+    for section, value in added.items():
+        if type(value) is dict:
+            getattr(shown, section).update(value)
+        else:
+            setattr(shown, section, value)
+    for section, names in removed.items():
+        there = getattr(shown, section)
+        for name in names:
+            there.pop(name, None)
 
 
 def unpublish(task: Task, profile: Profile) -> None:
     """The profile is no more."""
+    profile.shown = None
     task.dirty.pop(profile.key, None)
     task.out.upsert("profiles", profile.profile_key, None)
 
@@ -155,6 +176,8 @@ def profile_change(
         origin=origin,
     )
     task.out.log("profile-changes", profile.profile_key, encode(record))
+    if profile.shown is not None:
+        _show(profile.shown, added, removed)
     activation = profile.plan.activation
     if activation.wants_profile_changes:
         _deliver(task, activation.for_profile_change(record, _shown(profile), moment.position))

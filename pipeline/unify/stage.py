@@ -12,6 +12,7 @@
     CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.identifiers import Keys
@@ -151,6 +152,11 @@ class UnifyStage:
     def forget(self) -> None:
         """Drop every cache."""
         self._task.forget()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What has been counted since the task began: duplicates, erased and expired events, and what was ignored."""
+        return self._task.counts
 
     def encode(self, key: bytes, value: Any) -> bytes:
         """The stored form of a value."""

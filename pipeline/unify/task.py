@@ -4,7 +4,7 @@ Nothing here outlives a crash but what is in the state. The profiles at hand are
 the state, and is then equal to what it was.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from pipeline.identifiers import Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
 from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join_all
-from pipeline.records import Event, IdentifierPair
+from pipeline.records import Event, IdentifierPair, ProfileDocument
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import SegmentsPlan, Standing
 from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Meta
@@ -25,7 +25,8 @@ class Profile:
     """A holder's profile at hand. It is also the `facts` that rules are judged on.
 
     `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
-    is None until the profile is published. `deadline`: nothing changes before it without a message.
+    is None until the profile is published. `deadline`: nothing changes before it without a message. `shown` is the
+    document as it was last said to be, once it was written; each change that is said is made to it.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Profile:
         "profile_id",
         "profile_key",
         "pseudonymous",
+        "shown",
         "standing",
         "totals",
         "traits",
@@ -60,6 +62,7 @@ class Profile:
         self.standing: Standing | None = None
         self.computed: dict[str, Any] = {}
         self.computed_deadline = 0
+        self.shown: ProfileDocument | None = None
         self.deadline = 0
         self.identifiers: list[IdentifierPair] = []
         self.identifiers_total = 0
@@ -68,6 +71,7 @@ class Profile:
 
     def holds(self, joined: Fragment) -> None:
         """Show the rules this join."""
+        self.shown = None
         self.joined = joined
         self.leaves = joined.leaves
         self.traits = joined.traits
@@ -161,6 +165,11 @@ class Task:
         """Count what is neither in a profile nor an error."""
         counts = self.change_meta().counts
         counts[what] = counts.get(what, 0) + number
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """All that was counted; empty before the first record."""
+        return self._meta.counts if self._meta is not None else {}
 
     def put_meta(self) -> None:
         """Keep the task as a whole, if it has changed."""

@@ -14,8 +14,8 @@ from pipeline.unify.task import Profile, Task
 
 # Bytes are base64 in JSON: this is about 500 kB of it.
 PIECE_BYTES = 370_000
-# The fragments of a profile that is being merged come one by one, and what rests on an absence waits for the last. If
-# one was erased on its way it never comes: hence not longer than this.
+# The fragments of a profile that is being merged come one by one, and entries wait for the last. If one was erased on
+# its way it never comes: hence not longer than this.
 HOLD_MS = 2_000
 MOST_EXPECTED = 16
 

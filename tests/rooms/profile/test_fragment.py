@@ -132,7 +132,14 @@ def test_joining_shares_nothing_that_folding_changes() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "wins"),
-    [("free", "pro", "pro"), ("pro", "free", "pro"), (1, 1.0, 1.0), (None, "pro", None), (True, 1, True), ([2], [1], [2])],
+    [
+        ("free", "pro", "pro"),
+        ("pro", "free", "pro"),
+        (1, 1.0, 1.0),
+        (None, "pro", None),
+        (True, 1, True),
+        ([2], [1], [2]),
+    ],
 )
 def test_case_41_of_two_values_with_the_same_time_the_greater_wins_in_any_order(
     first: Any, second: Any, wins: Any

@@ -255,7 +255,7 @@ def test_case_45_a_membership_held_by_a_person_who_was_merged_away(seed: int) ->
     world.rest(MINUTE)
     world.send(ANN, TAB, event="Login", at=2 * MINUTE)
     world.rest(3 * MINUTE)
-    changes = [one for one in world.segment_changes("three_visits")]
+    changes = world.segment_changes("three_visits")
     assert [(one.profile_id, one.change, one.cause, one.moved_to, one.continues) for one in changes] == [
         (id_of(TAB), "entered", "event", None, []),
         (id_of(TAB), "exited", "merge", id_of(ANN), []),

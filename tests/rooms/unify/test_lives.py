@@ -131,7 +131,7 @@ def test_who_is_known_by_more_than_pseudonyms_does_not_expire(seed: int) -> None
     assert world.totals(TAB) == {"Page Viewed": 2}
 
 
-# -------------------------------------------------------------------------------------------- changes of the definitions
+# ------------------------------------------------------------------------------------------- changes of definitions
 
 
 @pytest.mark.parametrize("seed", SEEDS)
