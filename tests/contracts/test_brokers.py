@@ -207,7 +207,8 @@ def test_deleted_records_raise_the_beginning_and_a_position_below_it_is_loud(sid
     for n in range(4):
         side.say("left", b"k", b"%d" % n, 0)
     consumer, _ = joined(side, ["left"])
-    side.admin().delete_records({("left", 0): 3})
+    admin = side.admin()
+    admin.delete_records({("left", 0): 3})
     until(lambda: consumer.bounds(("left", 0), TIMEOUT_S) == (3, 4))
     consumer.start({("left", 0): 3})
     assert [r.offset for r in take(consumer, 1)] == [3]
