@@ -289,3 +289,19 @@ def test_a_mistake_is_named_with_its_line(text: str, line: int, words: str) -> N
     with pytest.raises(InvalidDefinitionsError) as caught:
         load_text(text)
     assert any(problem.line == line and words in problem.what for problem in caught.value.problems), caught.value
+
+
+LEAF_IDS = {
+    "{performed: {event: A, count: {at_least: 3}, within: 7d}}": "VMvDlbjXF_Ky",
+    "{performed: {event: [B, A], where: {properties.v: 3}}}": "v4aGDaTwXXX-",
+    "{performed: {event: A, sum: {of: properties.v, at_least: 1}, calendar: {unit: month}}}": "s9_DzVBOVhRM",
+    "{performed: {event: A, where: {properties.c: {not_equals: {trait: home}}}}}": "YCwRfnJ8VSgW",
+    "{sequence: {steps: [{event: A}, {not: {event: B}, within: 1h}], by: properties.k}}": "FYp4gx8JYFgh",
+    "{score: {events: [{event: A, weight: 1}], half_life: 1d, at_least: 2}}": "u5B0TpyzEcpu",
+}
+
+
+@pytest.mark.parametrize(("rule", "hashed"), LEAF_IDS.items())
+def test_the_id_of_a_leaf_stays_what_it_is(rule: str, hashed: str) -> None:
+    """States in stores go by these: where one changes, every profile's history of the leaf is lost without a backfill."""
+    assert list(plan_of_rule(rule).births) == [hashed]

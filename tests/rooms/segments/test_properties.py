@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.profile import Fragment, decode_fragment, encode_fragment
 from pipeline.records import Event
 from pipeline.segments import SegmentsPlan, compile_plan, rules
 from tests.rooms.segments.helpers import Facts
@@ -275,6 +276,10 @@ def test_a_history_in_parts_is_the_whole(rule: Any, events: list[Event], places:
     plan = _plan(rule)
     parts: list[dict[str, Any]] = [{}, {}, {}]
     for event, place in zip(events, places, strict=False):
+        # As between batches: what was stored is read again, and folded into.
+        stored = decode_fragment(encode_fragment(Fragment(leaves=parts[place])))
+        assert stored.leaves == parts[place]
+        parts[place] = stored.leaves
         plan.fold(parts[place], event)
     before = copy.deepcopy(parts)
     left = plan.join(plan.join(parts[order[0]], parts[order[1]]), parts[order[2]])
