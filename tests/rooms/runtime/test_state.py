@@ -1,0 +1,121 @@
+"""`TaskState` is a dictionary with a time index, whatever the batches, aborts and reopened stores between."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.runtime.adapters import StoreMeta
+from pipeline.runtime.memory import MemoryStores
+from pipeline.runtime.overlay import TaskState
+
+KEYS = st.sampled_from([b"a", b"ab", b"b", b"ba", b"c"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), KEYS, st.integers(0, 9), st.integers(0, 5)),
+        st.tuples(st.just("grow"), KEYS, st.integers(0, 9), st.integers(0, 5)),
+        st.tuples(st.just("delete"), KEYS, st.just(0), st.just(0)),
+        st.tuples(st.sampled_from(["commit", "abort", "reopen", "look"]), st.just(b""), st.just(0), st.integers(0, 6)),
+    ),
+    max_size=40,
+)
+
+
+def opened(store: Any, cache: int) -> TaskState:
+    return TaskState(
+        store,
+        lambda _, value: b",".join(b"%d" % n for n in value),
+        lambda _, data: [int(n) for n in data.split(b",")],
+        cache,
+        1 << 20,
+    )
+
+
+def committed(state: TaskState, store: Any) -> None:
+    changes = state.changes()
+    store.write(changes.values, changes.timers_gone, changes.timers_new, StoreMeta())
+    state.committed()
+
+
+@given(STEPS, st.sampled_from([1, 2, 100]))
+def test_equals_a_dictionary(steps: list[tuple[str, bytes, int, int]], cache: int) -> None:
+    store = MemoryStores().open(0)
+    state = opened(store, cache)
+    running: dict[bytes, tuple[list[int], int]] = {}
+    kept: dict[bytes, tuple[list[int], int]] = {}
+    for what, key, number, wake in steps:
+        if what == "put":
+            state.put(key, [number], wake)
+            running[key] = ([number], wake)
+        elif what == "grow":
+            value = state.get(key)
+            assert value == (running[key][0] if key in running else None)
+            if value is not None:
+                value.append(number)
+                state.put(key, value, wake)
+                running[key] = (list(value), wake)
+        elif what == "delete":
+            state.delete(key)
+            running.pop(key, None)
+        elif what == "commit":
+            committed(state, store)
+            kept = {k: (list(v), w) for k, (v, w) in running.items()}
+        elif what == "abort":
+            state.drop()
+            running = {k: (list(v), w) for k, (v, w) in kept.items()}
+        elif what == "reopen":
+            state = opened(store, cache)
+            running = {k: (list(v), w) for k, (v, w) in kept.items()}
+        assert dict(state.scan(b"")) == {k: v for k, (v, _) in running.items()}
+        assert [k for k, _ in state.scan(b"b")] == sorted(k for k in running if k.startswith(b"b"))
+        rows = sorted((w, k) for k, (_, w) in running.items() if w)
+        assert state.first_wake() == (rows[0][0] if rows else None)
+        for limit in (1, 2, 10):
+            assert state.due(wake, limit) == [row for row in rows if row[0] <= wake][:limit]
+    committed(state, store)
+    # Every row that is left in the store is true, or is told to nobody.
+    assert list(state.due(99, 99)) == sorted((w, k) for k, (_, w) in running.items() if w)
+
+
+def test_a_value_changed_in_place_without_a_put_is_forgotten_with_the_abort() -> None:
+    store = MemoryStores().open(0)
+    state = opened(store, 100)
+    state.put(b"a", [1])
+    committed(state, store)
+    value = state.get(b"a")
+    assert value is not None
+    value.append(2)
+    state.drop()
+    assert state.get(b"a") == [1]
+
+
+def test_a_value_is_encoded_once_per_batch_and_decoded_once_while_it_is_cached() -> None:
+    calls: list[str] = []
+    store = MemoryStores().open(0)
+    state = TaskState(
+        store,
+        lambda key, value: (calls.append("encode"), b"%d" % value)[1],
+        lambda key, data: (calls.append("decode"), int(data))[1],
+        100,
+        1 << 20,
+    )
+    for n in range(50):
+        state.put(b"a", n)
+    committed(state, store)
+    for _ in range(50):
+        assert state.get(b"a") == 49
+    assert calls == ["encode"]
+    state.drop()
+    for _ in range(50):
+        assert state.get(b"a") == 49
+    assert calls == ["encode", "decode"]
+
+
+def test_the_cache_is_bounded_by_objects_and_by_bytes() -> None:
+    store = MemoryStores().open(0)
+    for objects, size in ((10, 1 << 20), (10_000, 200)):
+        state = TaskState(store, lambda _, v: b"%d" % v, lambda _, d: int(d), objects, size)
+        for n in range(200):
+            state.put(b"%03d" % n, n)
+            committed(state, store)
+        assert state.cached <= 14
