@@ -1,11 +1,13 @@
-"""A write of the local store that fails, as on a full disk, without one: `ATTACK_FAIL_WRITE=n` fails the n-th."""
+"""A local store that fails: `ATTACK_FAIL_WRITE=n` fails the n-th write and all after it, as on a full disk, without
+one; `ATTACK_BUFFER=bytes` flushes that often, so that a full disk shows itself soon."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.runtime.rocksdb.store import RocksStore
+from pipeline.runtime.rocksdb.store import RocksStore, RocksStores
 
 FAIL_WRITE = "ATTACK_FAIL_WRITE"
+BUFFER = "ATTACK_BUFFER"
 
 
 class _FailingDatabase:
@@ -27,7 +29,17 @@ class _FailingDatabase:
 
 
 def apply(environment: Mapping[str, str]) -> None:
-    """Let writes fail where the environment says so."""
+    """Change the stores of this process as the environment says."""
+    buffer = environment.get(BUFFER)
+    if buffer is not None:
+        options_of = RocksStores._options
+
+        def smaller(self: RocksStores) -> Any:
+            options = options_of(self)
+            options.set_write_buffer_size(int(buffer))
+            return options
+
+        RocksStores._options = smaller  # type: ignore[method-assign]
     after = environment.get(FAIL_WRITE)
     if after is None:
         return

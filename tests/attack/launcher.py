@@ -37,7 +37,7 @@ def _child(order: dict[str, object]) -> None:
     code = 70
     try:
         code = run(str(order["role"]))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the child must not return into its parent's loop
         import traceback
 
         traceback.print_exc()

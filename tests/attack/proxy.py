@@ -17,10 +17,11 @@ GROUP_AUTHORIZATION_FAILED = 30
 
 @dataclass
 class Rules:
-    """What the proxy does at the moment. Counters tell how often it did it."""
+    """What the proxy does at the moment, to transactional ids with `whose` in them. Counters tell how often it did."""
 
     stalled: bool = False
     refused: bool = False
+    whose: bytes = b""
     hold_end: float = 0.0
     swallow_end: int = 0
     refuse_offsets: int = 0
@@ -89,16 +90,23 @@ class Proxy:
 
         return int(self._do(close_all))
 
-    def hold_commits(self, seconds: float) -> None:
-        """Keep each EndTxn request for so long before it is passed on, even if its client is gone by then. 0: no more."""
+    def refuse(self, refused: bool) -> None:
+        """Accept no connection, until told otherwise."""
+        self.rules.refused = refused
+
+    def hold_commits(self, seconds: float, whose: str = "") -> None:
+        """Keep each EndTxn request for so long before it is passed on, even if its client is gone. 0: no more."""
+        self.rules.whose = whose.encode()
         self.rules.hold_end = seconds
 
-    def swallow_commit_answers(self, count: int) -> None:
+    def swallow_commit_answers(self, count: int, whose: str = "") -> None:
         """Let the next answers to EndTxn vanish, and their connections break a moment later."""
+        self.rules.whose = whose.encode()
         self.rules.swallow_end = count
 
-    def refuse_offsets(self, count: int) -> None:
+    def refuse_offsets(self, count: int, whose: str = "") -> None:
         """Turn the answers to the next AddOffsetsToTxn requests into refusals that abort the transaction."""
+        self.rules.whose = whose.encode()
         self.rules.refuse_offsets = count
 
     def close(self) -> None:
@@ -143,9 +151,11 @@ class _Link:
             while True:
                 frame = await _frame(self._client_reader)
                 key, version, correlation = struct.unpack_from(">hhi", frame)
-                if key in (END_TXN, ADD_OFFSETS_TO_TXN):
+                # The transactional id stands within the first bytes after the client's name.
+                meant = key in (END_TXN, ADD_OFFSETS_TO_TXN) and self._rules.whose in frame[:300]
+                if meant:
                     self._asked[correlation] = (key, version)
-                if key == END_TXN and self._rules.hold_end > 0:
+                if meant and key == END_TXN and self._rules.hold_end > 0:
                     self._rules.held += 1
                     await asyncio.sleep(self._rules.hold_end)
                 await self._while_stalled()

@@ -116,8 +116,10 @@ class Traffic:
         """Produce so many now."""
         for _ in range(count):
             message = next(self._stream)
-            key, value = None, message
-            if isinstance(message, dict):
+            key: bytes | None = None
+            if isinstance(message, bytes):
+                value = message
+            else:
                 key = str(message.get("userId") or message["anonymousId"]).encode()
                 value = msgspec.json.encode(message)
             try:

@@ -1,0 +1,224 @@
+"""A campaign in slices: each slice is one world, hurt several times, drained and judged. It can be taken up later."""
+
+import json
+import random
+import shutil
+import sys
+import time
+import traceback
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.broker import LocalKafka, free_port
+from pipeline.settings import load
+from pipeline.topology import TOPICS
+from tests.attack.faults import BY_NAME, SETTINGS, Place
+from tests.attack.launcher import Launcher
+from tests.attack.proxy import Proxy
+from tests.attack.storm import plan, storm
+from tests.attack.truncation import VARIANTS, be_loud
+from tests.attack.world import World
+
+KILLS_A_SLICE = 45
+FAULTS_A_SLICE = 8
+# These take more than twenty seconds each, nearly all of it waiting for a session to expire: a fifth as many.
+SLOW = {
+    name
+    for name in BY_NAME
+    if name.startswith(
+        ("zombie", "scale", "commit of a dead", "full disk", "foreign", "SIGKILL of one", "restart of one")
+    )
+}
+
+
+@dataclass
+class Slice:
+    """One world's worth of faults."""
+
+    name: str
+    setting: str
+    seed: int
+    kills: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Result:
+    """What came of a slice; `failed` is empty if everything was right."""
+
+    slice: str
+    setting: str
+    seconds: float
+    done: dict[str, int]
+    recovered: list[tuple[str, str, float]]
+    ended: list[tuple[str, int, str]]
+    verdict: dict[str, int]
+    failed: str = ""
+
+
+def slices(seed: int, kills: int, others: int, only: str = "") -> list[Slice]:
+    """The slices of a campaign, in turns, so that a campaign cut short has some of everything."""
+    queues: dict[str, list[Slice]] = {"storm": []}
+    number, left = 0, kills
+    while left > 0:
+        count = min(KILLS_A_SLICE, left)
+        queues["storm"].append(Slice(f"storm-{number}", "storm", seed * 1_000 + number, kills=count))
+        number, left = number + 1, left - count
+    for setting, faults in SETTINGS.items():
+        todo = [
+            fault.name
+            for fault in faults
+            if only in fault.name
+            for _ in range(max(min(others, 1), others // 5) if fault.name in SLOW else others)
+        ]
+        random.Random(f"{seed}/{setting}").shuffle(todo)
+        queues[setting] = [
+            Slice(
+                f"{setting}-{at // FAULTS_A_SLICE}", setting, seed * 1_000 + at, faults=todo[at : at + FAULTS_A_SLICE]
+            )
+            for at in range(0, len(todo), FAULTS_A_SLICE)
+        ]
+    variants = [name for name in VARIANTS if only in name]
+    count = max(min(others, len(variants)), others // 5) if variants else 0
+    queues["truncation"] = [
+        Slice(f"truncation-{n}", "truncation", seed * 1_000 + n, faults=[variants[n % len(variants)]])
+        for n in range(count)
+    ]
+    longest = max(map(len, queues.values()), default=0)
+    # Spread evenly: a queue with few slices has them all along the way.
+    placed = [
+        (n * longest / len(queue), order, each)
+        for order, queue in enumerate(queues.values())
+        for n, each in enumerate(queue)
+    ]
+    return [each for _, _, each in sorted(placed, key=lambda place: place[:2])]
+
+
+class Campaign:
+    """Brokers and the launcher, for as many slices as wanted. `folder` keeps results, and the worlds that failed."""
+
+    def __init__(self, folder: Path, broken_rule: str = "") -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._broken = broken_rule
+        self._launcher = Launcher()
+        self._single: tuple[LocalKafka, Proxy] | None = None
+
+    def __enter__(self) -> "Campaign":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._launcher.close()
+        if self._single is not None:
+            self._single[1].close()
+            self._single[0].stop()
+
+    @property
+    def results_file(self) -> Path:
+        return self.folder / "results.jsonl"
+
+    def results(self) -> list[Result]:
+        """Everything done so far, in this folder."""
+        if not self.results_file.exists():
+            return []
+        return [Result(**json.loads(line)) for line in self.results_file.read_text().splitlines()]
+
+    def run(self, each: Slice) -> Result:
+        """Run one slice and keep its result."""
+        began = time.monotonic()
+        folder = self.folder / f"world-{each.name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        result = Result(each.name, each.setting, 0.0, {}, [], [], {})
+        cluster = LocalKafka(load().cache_dir, nodes=3) if each.setting == "cluster" else None
+        try:
+            kafka, proxy = (cluster, None) if cluster is not None else self._one_node()
+            try:
+                self._in_world(each, kafka, proxy, folder, result)
+            except AssertionError as wrong:
+                result.failed = str(wrong)
+            except Exception:  # noqa: BLE001 - a fault of the campaign itself is a failed slice, with all it says
+                result.failed = traceback.format_exc()
+        finally:
+            if cluster is not None:
+                cluster.stop()
+        result.seconds = time.monotonic() - began
+        if not result.failed:
+            shutil.rmtree(folder, ignore_errors=True)
+        with self.results_file.open("a") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
+        return result
+
+    def _one_node(self) -> tuple[LocalKafka, Proxy]:
+        if self._single is None:
+            proxy = Proxy(free_port())
+            kafka = LocalKafka(load().cache_dir, proxied_ports=(proxy.port,))
+            proxy.target = kafka.behind[proxy.port]
+            self._single = kafka, proxy
+        return self._single
+
+    def _in_world(self, each: Slice, kafka: LocalKafka, proxy: Proxy | None, folder: Path, result: Result) -> None:
+        random_ = random.Random(each.seed)
+        via = f"127.0.0.1:{proxy.port}" if proxy is not None and each.setting == "network" else ""
+        done: Counter[str] = Counter()
+        world = World(
+            kafka.bootstrap_servers,
+            folder,
+            self._launcher,
+            each.seed,
+            via=via,
+            partitions=random_.choice([2, 2, 3]),
+            broken_rule=self._broken,
+            per_second=random_.choice([30, 60, 120, 300]),
+            wait_s=60.0 if self._broken else 180.0,
+        )
+        try:
+            with world:
+                try:
+                    if each.setting == "storm":
+                        done.update(storm(world, plan(each.seed % 1_000, each.kills), each.seed))
+                    elif each.setting == "truncation":
+                        be_loud(world, each.faults[0], random_)
+                        done[each.faults[0]] += 1
+                        return
+                    else:
+                        place = Place(world, random_, kafka, proxy)
+                        for name in each.faults:
+                            time.sleep(random_.uniform(0.2, 1.5))
+                            BY_NAME[name].run(place)
+                            done[name] += 1
+                    result.verdict = asdict(world.finish())
+                except BaseException:
+                    self._keep(world)
+                    raise
+        finally:
+            result.done = dict(done)
+            result.recovered = world.recovered
+            result.ended = [(end.role, end.code, end.words) for end in world.ended]
+
+    def _keep(self, world: World) -> None:
+        """Write every topic of a world beside its logs."""
+        for topic in TOPICS:
+            lines = []
+            try:
+                records = world.deployment.read(topic.name)
+            except Exception as error:  # noqa: BLE001 - what is left is worth keeping without it
+                print(f"{topic.name} was not kept: {error}", file=sys.stderr)
+                continue
+            for record in records:
+                value: Any = record.value
+                if value is not None and not topic.name.endswith("changelog"):
+                    try:
+                        value = msgspec.json.decode(value)
+                    except msgspec.DecodeError:
+                        value = repr(value)
+                lines.append(
+                    json.dumps(
+                        {"at": f"{record.partition}/{record.offset}", "key": repr(record.key), "value": value},
+                        default=repr,
+                    )
+                )
+            (world.folder / f"{topic.name}.jsonl").write_text("\n".join(lines))
