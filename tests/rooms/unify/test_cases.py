@@ -347,6 +347,23 @@ def test_an_absence_waits_for_the_whole_of_a_merged_profile(seed: int) -> None:
     world.check()
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_an_absence_waits_for_a_fragment_whose_events_came_first(seed: int) -> None:
+    """The tab bought before it looked around; an event forwarded ahead of that history proves nothing."""
+    world = World((NOT_BOUGHT,), seed, partitions=4)
+    world.send(TAB, event="Order Completed")
+    world.send(ANN, event="Login")
+    world.rest(SECOND)
+    world.send(ANN, TAB, event="Login", at=2 * SECOND)
+    world.send(TAB, at=3 * SECOND)
+    world.work(seed % 7)
+    world.send(TAB, at=4 * SECOND)
+    world.rest(MINUTE)
+    assert world.totals(ANN) == {"Page Viewed": 2, "Order Completed": 1, "Login": 2}
+    assert world.segment_changes() == []
+    world.check()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_only_the_first_ten_identifiers_of_an_event_are_linked(seed: int) -> None:
     world = World(seed=seed)

@@ -190,6 +190,27 @@ def test_a_leaf_that_two_generations_share_counts_every_event_once(seed: int) ->
     world.check()
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_new_leaf_counts_from_the_marker_on(seed: int) -> None:
+    """Also what is forwarded, or moved to another profile, before everything is ready."""
+    new = {"segment": "new", "when": {"performed": {"event": "Page Viewed", "count": {"exactly": 4}}}}
+    world = World((RECENT,), seed)
+    world.send(TAB)
+    world.send(ANN, TAB)
+    world.rest(SECOND)
+    generation = world.define((RECENT, new))
+    world.mark(generation, SECOND)
+    world.send(TAB, at=2 * SECOND)
+    world.send(ANN, at=2 * SECOND)
+    world.work(seed % 9)
+    world.send(PHONE, at=3 * SECOND)
+    world.send(ANN, PHONE, at=3 * SECOND)
+    world.rest(MINUTE)
+    assert world.members("new") == {id_of(ANN)}
+    assert {one.cause for one in world.segment_changes("new")} <= {"backfill", "event", "merge"}
+    world.check()
+
+
 def test_a_sweep_takes_many_profiles_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.unify import generations
 
