@@ -196,6 +196,13 @@ class SegmentsPlan:
                     joined[leaf_id] = spec.leaf.copy(state)
         return joined
 
+    def prune(self, leaves: dict[str, Any]) -> bool:
+        """Take out, in place, the leaf states of no rule of this plan; whether there were any."""
+        gone = [leaf_id for leaf_id in leaves if leaf_id not in self.leaves]
+        for leaf_id in gone:
+            del leaves[leaf_id]
+        return bool(gone)
+
     def with_leaves_of(self, other: "SegmentsPlan", only: Iterable[str] | None = None) -> "SegmentsPlan":
         """This plan, folding and joining the leaves of `other` too (of those, only the ones in `only`): for the time
         between a marker and its ready. Rules are judged as here; a leaf both have is folded once."""

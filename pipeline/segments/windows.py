@@ -16,6 +16,7 @@ _DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _FIRST_MONDAY = date(1970, 1, 5).toordinal() - _EPOCH_DAY
+_FIRST_MS, _LAST_MS = -62_000_000_000_000, 253_000_000_000_000
 _LONGEST_DAYS = {"day": 2, "week": 8, "month": 32, "quarter": 93, "year": 367}
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
@@ -84,6 +85,7 @@ class CalendarWindow:
         self.span_ms = (last + 1) * _LONGEST_DAYS[unit] * _DAY_MS
         self._unit, self._last = unit, last
         self._zone = ZoneInfo(time_zone)
+        self._latest = (0, 0, 0)
         self._start = lru_cache(maxsize=4096)(self._start_of)
 
     def bounds(self, now_ms: int) -> tuple[int, int]:
@@ -100,12 +102,18 @@ class CalendarWindow:
 
     def unit_of(self, time_ms: int) -> int:
         """The number of the unit that holds an instant: the last one that starts at or before it."""
+        start_ms, end_ms, unit = self._latest
+        if start_ms <= time_ms < end_ms:
+            return unit
+        # What lies before the year 1 or after 9999 belongs to the first or last unit that calendars know.
+        time_ms = min(max(time_ms, _FIRST_MS), _LAST_MS)
         local = (_EPOCH + timedelta(milliseconds=time_ms)).astimezone(self._zone)
         unit = self._unit_of_day(local.date())
         while self._start(unit) > time_ms:
             unit -= 1
         while self._start(unit + 1) <= time_ms:
             unit += 1
+        self._latest = (self._start(unit), self._start(unit + 1), unit)
         return unit
 
     def _unit_of_day(self, day: date) -> int:
@@ -117,12 +125,15 @@ class CalendarWindow:
         return ((day.year - 1970) * 12 + day.month - 1) // _MONTHS[self._unit]
 
     def _start_of(self, unit: int) -> int:
-        if self._unit == "day":
-            return midnight(date.fromordinal(unit + _EPOCH_DAY), self._zone)
-        if self._unit == "week":
-            return midnight(date.fromordinal(unit * 7 + _FIRST_MONDAY + _EPOCH_DAY), self._zone)
-        year, month = divmod(unit * _MONTHS[self._unit], 12)
-        return midnight(date(1970 + year, month + 1, 1), self._zone)
+        try:
+            if self._unit == "day":
+                return midnight(date.fromordinal(unit + _EPOCH_DAY), self._zone)
+            if self._unit == "week":
+                return midnight(date.fromordinal(unit * 7 + _FIRST_MONDAY + _EPOCH_DAY), self._zone)
+            year, month = divmod(unit * _MONTHS[self._unit], 12)
+            return midnight(date(1970 + year, month + 1, 1), self._zone)
+        except (ValueError, OverflowError):
+            return -NEVER if unit < 0 else NEVER
 
 
 def midnight(day: date, zone: ZoneInfo) -> int:

@@ -84,6 +84,16 @@ def test_case_26_a_day_whose_midnight_does_not_occur_begins_after_the_gap() -> N
     assert (at, entered) == (1_541_300_400_000, False)
 
 
+@pytest.mark.parametrize("at", [-(10**17), -(10**14), -1, 0, 10**15, 10**17])
+@pytest.mark.parametrize("unit", ["day", "week", "month", "year"])
+def test_case_25_a_time_no_calendar_knows_is_no_accident(at: int, unit: str) -> None:
+    for current in ("true", "false"):
+        calendar = f"{{unit: {unit}, last: 1000, current: {current}, time_zone: Asia/Tokyo}}"
+        profile = Profile(plan_of_rule(f"{{performed: {{event: A, calendar: {calendar}}}}}"), min(at, NOW))
+        profile.send(event("A", at, received=max(at, NOW)))
+        assert profile.members in (set(), {"s"})
+
+
 def test_case_27_a_merge_that_makes_three_visits_of_two_and_one() -> None:
     plan = plan_of_rule("{performed: {event: Page Viewed, within: 7d, count: {at_least: 3}}}")
     two, one = Profile(plan, NOW), Profile(plan, NOW)
@@ -201,6 +211,8 @@ def test_case_39_a_rule_deleted_in_mid_backfill_leaves_nothing_behind() -> None:
     profile.send(event("A", NOW))
     assert new.join(profile.facts.leaves, {}) == {}
     assert new.begin(profile.facts, NOW).members == set()
+    assert new.prune(profile.facts.leaves) and profile.facts.leaves == {}
+    assert not new.prune(profile.facts.leaves)
 
 
 def test_case_40_a_rule_edited_and_edited_back_counts_anew() -> None:
@@ -303,5 +315,5 @@ LEAF_IDS = {
 
 @pytest.mark.parametrize(("rule", "hashed"), LEAF_IDS.items())
 def test_the_id_of_a_leaf_stays_what_it_is(rule: str, hashed: str) -> None:
-    """States in stores go by these: where one changes, every profile's history of the leaf is lost without a backfill."""
+    """States in stores go by these: where one changes, every profile's history of the leaf is lost."""
     assert list(plan_of_rule(rule).births) == [hashed]
