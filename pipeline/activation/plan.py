@@ -6,8 +6,9 @@ moment. A trigger gets
 - no change caused by a backfill, a change of definition, or a split: nothing happened to the person just then;
 - nothing that became true more than `max_age_ms` before it was decided: the moment has passed;
 - no entry that only continues a membership across a merge, and no exit of a profile that was merged away: the person
-  is where they were, under another id;
-- nothing while it is paused. (A paused audience goes on queueing, for it must end equal to the memberships.)
+  is where they were, under another id.
+
+While a destination is paused its deliveries are decided as ever, and wait in its topic.
 
 A destination with `purposes` gets a person only while all of them are granted. What takes a person *out* of an
 audience always passes, for that is what a withdrawn consent asks for.
@@ -88,8 +89,7 @@ class ActivationPlan:
     _profile: tuple[Destination, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # A paused trigger decides nothing; leaving it out here keeps the question off the path of every event.
-        active = sorted((d for d in self.destinations if not (d.paused and d.mode == "trigger")), key=lambda d: d.name)
+        active = sorted(self.destinations, key=lambda destination: destination.name)
         index = object.__setattr__
         index(self, "_by_segment", _grouped((s, d) for d in active for s in sorted(d.segments or ())))
         index(self, "_every_segment", tuple(d for d in active if d.segments is None))

@@ -1,5 +1,12 @@
 """`headwater destinations`: the destinations in force, and what waits for each."""
 
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
 from pipeline.cli._definitions import build
 from pipeline.definitions.log import read_catalog
 from pipeline.runtime.kafka.doors import GroupPositions
@@ -11,9 +18,21 @@ def _waiting(settings: Settings) -> dict[str, str]:
     catalog = read_catalog(settings)
     names = [each.name for each in catalog.of_kind(catalog.latest, "destination")]
     positions = GroupPositions(settings)({f"deliver-{name}": [DELIVERIES.name + name] for name in names})
-    return {
-        group.removeprefix("deliver-"): f"{max(0, end - reached):,}" for group, (reached, end) in positions.items()
-    }
+    return {group.removeprefix("deliver-"): f"{max(0, end - reached):,}" for group, (reached, end) in positions.items()}
 
 
 app = build("destination", "destinations", "waiting", _waiting)
+
+
+@app.command("resync")
+def resync(name: Annotated[str, typer.Argument(help="As `list` shows it; an audience.")]) -> None:
+    """Send an audience every present membership again, beside what happens meanwhile.
+
+    Example: headwater destinations resync crm
+    """
+    from pipeline.deliver.resync import resync as send_again
+
+    sent = send_again(find_kafka(settings_module.load()), name)
+    Console(highlight=False).print(
+        f"{sent:,} memberships wait for {name}. `headwater destinations list` shows them going out."
+    )

@@ -97,6 +97,18 @@ class Catalog:
         """The names of the paused definitions of a kind."""
         return frozenset(key.partition("/")[2] for key in generation.paused if key.startswith(f"{kind}/"))
 
+    def pauses(self, key: str) -> list[tuple[int, int | None]]:
+        """When "kind/name" was paused: from and to (None: still), in ms."""
+        found: list[tuple[int, int | None]] = []
+        for number in sorted(self._generations):
+            generation = self._generations[number]
+            paused, open_pause = key in generation.paused, bool(found) and found[-1][1] is None
+            if paused and not open_pause:
+                found.append((generation.applied_at, None))
+            elif open_pause and not paused:
+                found[-1] = (found[-1][0], generation.applied_at)
+        return found
+
     def _required(self, key: str, version: int, generation: int) -> Definition:
         found = self._definitions.get((key, version))
         if found is None:

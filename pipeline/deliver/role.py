@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -17,7 +17,7 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.deliver.circuit import Limits
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.deliver.scheduler import Policy
-from pipeline.deliver.worker import DestinationWorker
+from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
 from pipeline.records import Definition
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
@@ -48,7 +48,8 @@ class _Running:
     version: int
     worker: DestinationWorker
     thread: threading.Thread
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event
+    looked_at: int = -1
 
 
 class DeliverRole:
@@ -79,11 +80,23 @@ class DeliverRole:
         self._stop(gone)
         for name, definition in wanted.items():
             if name not in self._running and time.monotonic() >= self._not_before.get(name, 0):
-                self._start(definition)
+                self._start(catalog, definition)
             if name in self._running:
+                if self._running[name].looked_at != latest.number:
+                    self._running[name].looked_at = latest.number
+                    self._tell_pauses(catalog, definition)
+                # Only now: what waited in a pause is judged by when it ended.
                 self._running[name].worker.paused = name in paused
 
-    def _start(self, written: Definition) -> None:
+    def _tell_pauses(self, catalog: Catalog, written: Definition) -> None:
+        destination = DestinationDefinition.model_validate(written.body).compiled()
+        pauses = catalog.pauses(f"destination/{written.name}")
+        if destination.mode == "trigger" and pauses:
+            self._running[written.name].worker.has_passed = lambda delivery: passed_in_a_pause(
+                delivery, pauses, destination.max_age_ms
+            )
+
+    def _start(self, catalog: Catalog, written: Definition) -> None:
         name = written.name
         try:
             definition = DestinationDefinition.model_validate(written.body)
@@ -105,6 +118,8 @@ class DeliverRole:
 
         thread = threading.Thread(target=serve, name=f"destination-{name}")
         self._running[name] = _Running(written.version, worker, thread, stop)
+        self._tell_pauses(catalog, written)
+        worker.paused = name in catalog.paused(catalog.latest, "destination")
         thread.start()
         _log.info("delivering to %s (%s, version %d)", name, definition.kind, written.version)
 

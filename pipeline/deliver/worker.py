@@ -37,8 +37,22 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def passed_in_a_pause(delivery: Delivery, pauses: Sequence[tuple[int, int | None]], max_age_ms: int) -> bool:
+    """Whether a moment passed while its destination was paused: decided in a pause that ended too late for it.
+
+    A destination that was only out of reach gets what it missed; somebody who pauses a trigger for a week does not
+    want last week's mails to be sent on resuming.
+    """
+    return any(
+        start <= delivery.decided_at < end and end - delivery.at > max_age_ms
+        for start, end in pauses
+        if end is not None
+    )
+
+
 class DestinationWorker:
-    """Serves one destination until it is told to stop. Its own thread calls `run`; `paused` may be set by another."""
+    """Serves one destination until it is told to stop. Its own thread calls `run`; another may set `paused`,
+    and `has_passed`, which tells deliveries that came to nothing while they waited."""
 
     def __init__(
         self,
@@ -52,6 +66,7 @@ class DestinationWorker:
         self.destination = destination
         self.scheduler = Scheduler(policy)
         self.paused = False
+        self.has_passed: Callable[[Delivery], bool] = lambda delivery: False
         self._connector = connector
         self._log = log
         self._metrics = metrics
@@ -112,12 +127,12 @@ class DestinationWorker:
     # ---- the parts of a turn
 
     def _hold_back(self) -> None:
-        """Read no more than there is room for: the rest waits in the topic."""
+        """Read no more than there is room for, and nothing while paused: the rest waits in the topic."""
         room = self.scheduler.room
-        if not self._holding and room <= 0:
+        if not self._holding and (room <= 0 or self.paused):
             self._holding = True
             self._log.pause()
-        elif self._holding and room > self.scheduler.policy.max_open // 4:
+        elif self._holding and room > self.scheduler.policy.max_open // 4 and not self.paused:
             self._holding = False
             self._log.resume()
 
@@ -139,11 +154,17 @@ class DestinationWorker:
         try:
             delivery = _decode(record.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            given = self.scheduler.refuse(record, "not a delivery", str(error))
-            if given is not None:
-                self._put_aside([given])
+            self._refuse(record, "not a delivery", str(error))
             return
-        self.scheduler.accept(record, delivery)
+        if self.has_passed(delivery):
+            self._refuse(record, "too old", "its moment passed while the destination was paused")
+        else:
+            self.scheduler.accept(record, delivery)
+
+    def _refuse(self, record: Record, reason: str, detail: str) -> None:
+        given = self.scheduler.refuse(record, reason, detail)
+        if given is not None:
+            self._put_aside([given])
 
     def _send(self) -> None:
         while not self.paused:

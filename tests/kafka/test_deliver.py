@@ -23,7 +23,9 @@ from pipeline.admin import create_topics
 from pipeline.definitions.loader import Written
 from pipeline.definitions.log import apply
 from pipeline.deliver import run_deliver
-from pipeline.records import DeadLetter, Delivery, IdentifierPair, encode
+from pipeline.deliver.resync import resync
+from pipeline.errors import InputError, LookupFailed
+from pipeline.records import DeadLetter, Delivery, IdentifierPair, ProfileDocument, SegmentMember, encode
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
 from tests.contracts.webhook_receiver import Request, WebhookReceiver
@@ -64,16 +66,19 @@ def hook(name: str, url: str, **more: Any) -> Written:
     return Written("destination", name, body)
 
 
-def decide(settings: Settings, destination: str, count: int, profiles: int = 10, first: int = 0) -> list[str]:
+def decide(
+    settings: Settings, destination: str, count: int, profiles: int = 10, first: int = 0, at: int = 0
+) -> list[str]:
     """Put deliveries on a destination's topic, as unify does; their ids."""
+    now_ms = time.time_ns() // 1_000_000
     deliveries = [
         Delivery(
             delivery_id=f"dlv_{destination}_{number}",
             destination=destination,
             profile_id=f"p{number % profiles}",
             action="segment_entered",
-            at=number,
-            decided_at=time.time_ns() // 1_000_000,
+            at=now_ms,
+            decided_at=now_ms,
             identifiers=[IdentifierPair("user_id", f"u{number % profiles}")],
             segment="trial",
             body={"sequence": number},
@@ -92,7 +97,7 @@ def delivering(settings: Settings, destination: str | None = None) -> Iterator[N
     def serve() -> None:
         try:
             run_deliver(settings, destination, stop.is_set)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - shown by the test's own thread
             failed.append(error)
 
     thread = threading.Thread(target=serve)
@@ -249,7 +254,18 @@ def test_pause_resume_and_a_new_address(ready: Settings, receivers: Callable[...
         assert not new.requests
         apply(ready, resume=["destination/mails"])
         wait_for(lambda: arrived(new) == set(second))
-    assert len(old.requests) == 20 and len(new.requests) == 20
+        assert len(old.requests) == 20 and len(new.requests) == 20
+        # What a trigger missed in a pause longer than its max_age is not sent on resuming; nor is it lost.
+        apply(ready, [hook("mails", new.url, max_age="1s")], pause=["destination/mails"])
+        time.sleep(1)
+        stale = decide(ready, "mails", 3, first=40)
+        time.sleep(1.5)
+        apply(ready, resume=["destination/mails"])
+        fresh = decide(ready, "mails", 3, first=50)
+        wait_for(lambda: set(fresh) <= arrived(new))
+        wait_for(lambda: len(dead_letters(ready)) == 3)
+    assert {letter.reason for letter in dead_letters(ready)} == {"too old"}
+    assert not set(stale) & arrived(new)
 
 
 def test_a_destination_that_cannot_be_opened_stops_no_other(
@@ -262,6 +278,34 @@ def test_a_destination_that_cannot_be_opened_stops_no_other(
         wait_for(lambda: arrived(receiver) == set(ids))
     assert "NOT_THERE" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_an_audience_learns_of_what_was_before_it(ready: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "audience.jsonl"
+    body = {"destination": "crm", "kind": "file", "path": str(file), "segments": ["trial"], "traits": ["plan"]}
+    apply(ready, [Written("destination", "crm", body), hook("mails", "https://x.io")])
+    members = [
+        SegmentMember(segment, f"p{n}", "person", 1, since=n, sequence=n)
+        for n in range(50)
+        for segment in ("trial", "x")
+    ]
+    profiles = [
+        ProfileDocument(f"p{n}", "person", [IdentifierPair("user_id", f"u{n}")], 1, traits={"plan": n})
+        for n in range(50)
+    ]
+    produce_all(ready, "segment-members", ((f"{m.segment}/{m.profile_id}".encode(), encode(m)) for m in members))
+    produce_all(ready, "profiles", ((p.profile_id.encode(), encode(p)) for p in profiles))
+    assert resync(ready, "crm") == 50
+    with delivering(ready, "crm"):
+        wait_for(lambda: file.exists() and file.read_bytes().count(b"\n") == 50)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {(line["profile_id"], line["body"]["traits"]["plan"], line["body"]["sequence"]) for line in lines} == {
+        (f"p{n}", n, n) for n in range(50)
+    }
+    with pytest.raises(InputError, match="acts on a moment"):
+        resync(ready, "mails")
+    with pytest.raises(LookupFailed, match="there are: crm, mails"):
+        resync(ready, "absent")
 
 
 def role(settings: Settings, slot: str) -> "subprocess.Popen[bytes]":

@@ -91,8 +91,7 @@ FILTER_CASES = [
     ("exits only", Destination("d", "webhook", segments=None, changes=frozenset({"exited"})), False),
     ("accounts only", Destination("d", "webhook", segments=None, entity="account"), False),
     ("people only", Destination("d", "webhook", segments=None, entity="person"), True),
-    ("paused trigger", Destination("d", "webhook", segments=None, paused=True), False),
-    ("paused audience", Destination("d", "webhook", mode="audience", segments=None, paused=True), True),
+    ("paused: it waits in the topic", Destination("d", "webhook", segments=None, paused=True), True),
     ("longer max age", Destination("d", "webhook", segments=None, max_age_ms=2 * HOUR_MS), True),
 ]
 

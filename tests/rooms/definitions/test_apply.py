@@ -107,6 +107,11 @@ def test_pause_and_resume() -> None:
     assert log.apply(resume=["destination/d"]) == [("resumed", "destination/d", 1, 1)]
     assert [d.paused for d in activation_plan(log.catalog, log.catalog.latest).destinations] == [False]
     assert log.plan(resume=["destination/d"]).is_empty
+    assert log.catalog.pauses("destination/d") == [(2, 4)]
+    log.apply(destination("e"), pause=["destination/d"])
+    log.apply(destination("f"))
+    assert log.catalog.pauses("destination/d") == [(2, 4), (6, None)]
+    assert log.catalog.pauses("destination/e") == []
 
 
 def test_an_edit_keeps_a_pause_and_a_removal_ends_it() -> None:

@@ -110,7 +110,11 @@ WRONG = [
     ("kind: file\n", 1, "one of the keys"),
     ("- 3\n", 1, "one of the keys"),
     ("segment: a\ndestination: b\n", 1, "one of the keys"),
-    ("destination: a\nkind: carrier_pigeon\n", 2, "no destination kind 'carrier_pigeon'; known: file, http, postgres, webhook"),
+    (
+        "destination: a\nkind: carrier_pigeon\n",
+        2,
+        "no destination kind 'carrier_pigeon'; known: file, http, postgres, webhook",
+    ),
     ("destination: a\nkind: file\n", 1, "needs the key `path`"),
     ("destination: a\nkind: file\npath: x\nurl: y\n", 4, "no key `url` for the kind file"),
     ("destination: A b\nkind: file\npath: x\n", 1, "a name begins with a small letter"),
