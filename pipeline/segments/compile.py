@@ -10,6 +10,7 @@ from pipeline.segments import atoms, measures, rules
 from pipeline.segments.leaves import (
     Counter,
     DistinctValues,
+    Exact,
     FirstAndLast,
     Frequencies,
     HashEntries,
@@ -135,6 +136,11 @@ class _Compiler:
                     one.entity,
                     self.roots[name],
                     tuple(sorted(self.leaves_below[self.roots[name]])),
+                    tuple(
+                        leaf_id
+                        for leaf_id in sorted(self.leaves_below[self.roots[name]])
+                        if not isinstance(self.leaves[leaf_id].leaf, Exact)
+                    ),
                     tuple(sorted(referred(one.when))),
                 )
                 for name, one in sorted(self.segments.items())

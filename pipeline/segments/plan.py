@@ -26,13 +26,15 @@ class Flip(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A segment of the plan. `node` is its root, `leaves` what it rests on, `refers` the segments it asks for."""
+    """A segment of the plan. `node` is its root, `leaves` what it rests on, `inexact` those of them that have a cap,
+    `refers` the segments it asks for."""
 
     name: str
     version: int
     entity: str
     node: int
     leaves: tuple[str, ...]
+    inexact: tuple[str, ...]
     refers: tuple[str, ...]
 
 
@@ -347,7 +349,7 @@ class SegmentsPlan:
 
     def approximate(self, segment: str, facts: Any, now_ms: int) -> bool:
         """Whether a leaf below a segment is past its cap, so that its answer may be slightly off."""
-        for leaf_id in self.segments[segment].leaves:
+        for leaf_id in self.segments[segment].inexact:
             state = facts.leaves.get(leaf_id)
             if state is not None:
                 spec = self.leaves.get(leaf_id)
