@@ -1,7 +1,8 @@
 """The roles, put together: which stage, plugged into what. This is where a real clock and a real Kafka come in."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -13,7 +14,7 @@ from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.sources import SourcesAtEnd
-from pipeline.runtime.metrics import Metrics
+from pipeline.runtime.metrics import Metrics, StageCounters
 from pipeline.runtime.ports import Stage
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
@@ -41,7 +42,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
     worker = Worker(
         role,
-        _stage_maker(name, settings, metrics),
+        _stage_maker(name, settings, metrics, registry),
         kafka_adapters(config, role, settings.state_dir),
         WorkerSettings(),
         failpoints,
@@ -57,7 +58,9 @@ def _role(name: str, settings: Settings) -> Role:
     return {role.name: role for role in (IDENTITY, UNIFY)}[name]
 
 
-def _stage_maker(name: str, settings: Settings, metrics: Metrics) -> Callable[[int], Stage]:
+def _stage_maker(
+    name: str, settings: Settings, metrics: Metrics, registry: CollectorRegistry
+) -> Callable[[int], Stage]:
     keys = Keys(settings.secret_bytes())
     plans = KafkaPlans(settings)
     if name == INGEST.name:
@@ -65,6 +68,17 @@ def _stage_maker(name: str, settings: Settings, metrics: Metrics) -> Callable[[i
         return lambda _: IngestStage(
             keys, lambda: plans.latest().identity, wall_clock_ms, settings.partitions, at_end, metrics.ingested
         )
-    if name == IDENTITY.name:
-        return lambda _: IdentityStage(keys, plans, settings.partitions)
-    return lambda partition: UnifyStage(partition, keys, plans)
+    made: dict[int, Callable[[], Mapping[str, int]]] = {}
+    StageCounters(registry, name, lambda: [count() for count in made.values()])
+
+    def identity(partition: int) -> Stage:
+        stage = IdentityStage(keys, plans, settings.partitions)
+        made[partition] = lambda: asdict(stage.counters)
+        return stage
+
+    def unify(partition: int) -> Stage:
+        stage = UnifyStage(partition, keys, plans)
+        made[partition] = lambda: stage.counts
+        return stage
+
+    return identity if name == IDENTITY.name else unify

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.identity import builtin_rules
+from pipeline.definitions.log import KafkaPlans
 from pipeline.lookup import find_profile, normalised
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_values
@@ -27,7 +27,7 @@ def command(
     """
     settings = find_kafka(settings_module.load())
     is_profile_id = ":" not in identifier and identifier.count("-") == 4
-    wanted = identifier if is_profile_id else normalised(identifier, builtin_rules())
+    wanted = identifier if is_profile_id else normalised(identifier, KafkaPlans(settings).latest().identity)
 
     def value(topic: str, key: bytes) -> bytes | None:
         return current_values(settings, topic, key).get(key)

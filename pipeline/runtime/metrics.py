@@ -1,8 +1,11 @@
 """The metrics of a worker, one typed catalogue. Updated per batch, never per record."""
 
+from collections import Counter as Sum
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
 
 _TIMES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIZES = (1, 10, 50, 100, 200, 500, 1_000, 2_000)
@@ -81,3 +84,25 @@ class Metrics:
         """The metrics of one role. `dead_letters` still takes its reason as a label."""
         bound = {name: metric.labels(role) for name, metric in self._children.items()}
         return WorkerMetrics(dead_letters=self._dead_letters, **bound)  # type: ignore[arg-type]
+
+
+class StageCounters:
+    """What stages count themselves (duplicates, merges, conflicts, …), read when somebody asks for the metrics.
+
+    `read` gives the counters of all stages of this process; they are added up by name.
+    """
+
+    def __init__(self, registry: CollectorRegistry, role: str, read: Callable[[], Iterable[Mapping[str, int]]]) -> None:
+        self._role = role
+        self._read = read
+        registry.register(self)
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """One family: headwater_stage_total{role, what}."""
+        total: Sum[str] = Sum()
+        for counters in self._read():
+            total.update(counters)
+        family = CounterMetricFamily("headwater_stage", "What the stages counted, by name", labels=["role", "what"])
+        for what, number in sorted(total.items()):
+            family.add_metric([self._role, what], number)
+        yield family

@@ -80,6 +80,26 @@ def test_a_login_makes_one_profile_of_two(running: Deployment) -> None:
     assert pointers[anonymous]["profile_id"] == ada
 
 
+def test_an_unlink_gives_both_people_back_what_was_theirs(running: Deployment) -> None:
+    login = {"type": "identify", "messageId": "m-9", "userId": "ada", "anonymousId": "a-1"}
+    running.produce([page("m-1", anonymousId="a-1"), page("m-2", anonymousId="a-1"), login, page("m-3", userId="ada")])
+    anonymous, ada = profile_id(running, "anonymous_id:a-1"), profile_id(running, "user_id:ada")
+    running.wait_until(lambda: running.members("three_visits") == {ada}, "one person of three visits")
+
+    running.command("identity", "unlink", "user_id:ada", "anonymous_id:a-1")
+    running.wait_until(lambda: anonymous in running.table("profiles"), "the anonymous visitor again")
+    running.wait_until(lambda: running.members("three_visits") == set(), "nobody has three visits")
+    profiles = running.table("profiles")
+    assert profiles[anonymous]["totals"]["Page Viewed"]["count"] == 2
+    assert profiles[ada]["totals"] == {
+        name: total for name, total in profiles[ada]["totals"].items() if name in ("Page Viewed", "Identified")
+    }
+    assert profiles[ada]["totals"]["Page Viewed"]["count"] == 1
+
+    running.command("identity", "relink", "anonymous_id:a-1", "user_id:ada")
+    running.wait_until(lambda: running.members("three_visits") == {ada}, "one person again")
+
+
 BAD = {
     "not JSON": b"{not json",
     "empty": b"",
