@@ -7,6 +7,8 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import msgspec
 from pipeline.broker import LocalKafka, free_port
 from pipeline.settings import load
 from pipeline.topology import TOPICS
-from tests.attack.faults import BY_NAME, SETTINGS, Place
+from tests.attack.faults import BY_NAME, SETTINGS, Place, small_file_system
 from tests.attack.launcher import Launcher
 from tests.attack.proxy import Proxy
 from tests.attack.storm import plan, storm
@@ -133,18 +135,13 @@ class Campaign:
         folder = self.folder / f"world-{each.name}"
         shutil.rmtree(folder, ignore_errors=True)
         result = Result(each.name, each.setting, 0.0, {}, [], [], {})
-        cluster = LocalKafka(load().cache_dir, nodes=3) if each.setting == "cluster" else None
         try:
-            kafka, proxy = (cluster, None) if cluster is not None else self._one_node()
-            try:
+            with self._kafka(each) as (kafka, proxy):
                 self._in_world(each, kafka, proxy, folder, result)
-            except AssertionError as wrong:
-                result.failed = str(wrong)
-            except Exception:  # noqa: BLE001 - a fault of the campaign itself is a failed slice, with all it says
-                result.failed = traceback.format_exc()
-        finally:
-            if cluster is not None:
-                cluster.stop()
+        except AssertionError as wrong:
+            result.failed = str(wrong)
+        except Exception:  # noqa: BLE001 - a fault of the campaign itself is a failed slice, with all it says
+            result.failed = traceback.format_exc()
         result.seconds = time.monotonic() - began
         if not result.failed:
             shutil.rmtree(folder, ignore_errors=True)
@@ -152,13 +149,31 @@ class Campaign:
             file.write(json.dumps(asdict(result)) + "\n")
         return result
 
-    def _one_node(self) -> tuple[LocalKafka, Proxy]:
-        if self._single is None:
-            proxy = Proxy(free_port())
-            kafka = LocalKafka(load().cache_dir, proxied_ports=(proxy.port,))
-            proxy.target = kafka.behind[proxy.port]
-            self._single = kafka, proxy
-        return self._single
+    @contextmanager
+    def _kafka(self, each: Slice) -> Iterator[tuple[LocalKafka, Proxy | None]]:
+        """The broker of a slice: the campaign's own, with its proxy, or one that ends with the slice."""
+        cache = load().cache_dir
+        if each.setting == "disk":
+            with small_file_system(self.folder / "small", 300):
+                kafka = LocalKafka(cache, self.folder / "small")
+                try:
+                    yield kafka, None
+                finally:
+                    kafka.kill()
+                    kafka.stop()
+        elif each.setting == "cluster":
+            kafka = LocalKafka(cache, nodes=3)
+            try:
+                yield kafka, None
+            finally:
+                kafka.stop()
+        else:
+            if self._single is None:
+                proxy = Proxy(free_port())
+                kafka = LocalKafka(cache, proxied_ports=(proxy.port,))
+                proxy.target = kafka.behind[proxy.port]
+                self._single = kafka, proxy
+            yield self._single
 
     def _in_world(self, each: Slice, kafka: LocalKafka, proxy: Proxy | None, folder: Path, result: Result) -> None:
         random_ = random.Random(each.seed)

@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,20 @@ class Place:
 
     world: World
     random: random.Random
-    kafka: LocalKafka
-    proxy: Proxy | None
+    kafka: LocalKafka | None = None
+    proxy: Proxy | None = None
+
+    @property
+    def node(self) -> LocalKafka:
+        """The broker, of a place where it may be hurt."""
+        assert self.kafka is not None
+        return self.kafka
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One line of the table. `setting`: workers, network (through the proxy), broker (one node), cluster (three)."""
+    """One line of the table. `setting`: workers, network (through the proxy), broker (one node), disk (one node on a
+    small file system), cluster (three nodes)."""
 
     name: str
     setting: str
@@ -157,9 +165,7 @@ def full_disk(place: Place) -> None:
     world.kill(who)
     folder = world.state_dir("0") / who
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], check=True)
-    try:
+    with small_file_system(folder, 16):
         running = world.start(who, **{disk.BUFFER: str(32 * 1024)})
         world.hurt("new file system", who)
         world.wait_recovered()
@@ -177,8 +183,6 @@ def full_disk(place: Place) -> None:
         (folder / "filler").unlink()
         world.wait_recovered()
         world.kill(who)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
     world.hurt("full disk under the store", who)
     world.start(who)
     world.wait_recovered()
@@ -200,34 +204,59 @@ def _fill(folder: Path) -> None:
 
 def broker_restart(place: Place) -> None:
     _hurt_all(place, "broker stopped and started")
-    place.kafka.stop_node(1)
+    place.node.stop_node(1)
     time.sleep(place.random.uniform(0.0, 2.0))
-    place.kafka.restart(1)
+    place.node.restart(1)
     place.world.wait_recovered()
 
 
 def broker_kill(place: Place) -> None:
     _hurt_all(place, "broker SIGKILL")
-    place.kafka.kill(1)
+    place.node.kill(1)
     time.sleep(place.random.uniform(0.0, 2.0))
-    place.kafka.restart(1)
+    place.node.restart(1)
     place.world.wait_recovered()
+
+
+def full_broker_disk(place: Place) -> None:
+    """The broker's data are on a small file system that fills up; it ends, or writes nothing; later there is room."""
+    _hurt_all(place, "full disk under the broker")
+    _fill(place.node.folder)
+    until = time.monotonic() + 8
+    while place.node.pid() and time.monotonic() < until:
+        place.world.tend()
+        time.sleep(0.1)
+    (place.node.folder / "filler").unlink()
+    place.node.kill(1)
+    place.node.restart(1)
+    place.world.wait_recovered()
+
+
+@contextmanager
+def small_file_system(folder: Path, megabytes: int) -> Iterator[None]:
+    """A file system of its own in `folder` while the block runs; takes root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def node_kill(place: Place) -> None:
     """One of three nodes dies, with whatever it leads and coordinates; it comes back after the others have gone on."""
     node = place.random.choice([1, 2, 3])
     _hurt_all(place, "SIGKILL of one of three nodes")
-    place.kafka.kill(node)
+    place.node.kill(node)
     place.world.wait_recovered()
-    place.kafka.restart(node)
+    place.node.restart(node)
     time.sleep(1.0)
 
 
 def node_restart(place: Place) -> None:
     node = place.random.choice([1, 2, 3])
     _hurt_all(place, "restart of one of three nodes")
-    place.kafka.restart(node)
+    place.node.restart(node)
     place.world.wait_recovered()
 
 
@@ -368,11 +397,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault("offsets refused: abort", "network", refused_offsets),
     Fault("broker stopped and started", "broker", broker_restart),
     Fault("broker SIGKILL", "broker", broker_kill),
+    Fault("full disk under the broker", "disk", full_broker_disk),
     Fault("SIGKILL of one of three nodes", "cluster", node_kill),
     Fault("restart of one of three nodes", "cluster", node_restart),
 )
 BY_NAME: dict[str, Fault] = {fault.name: fault for fault in FAULTS}
 SETTINGS: dict[str, Any] = {
     setting: [fault for fault in FAULTS if fault.setting == setting]
-    for setting in ("workers", "network", "broker", "cluster")
+    for setting in ("workers", "network", "broker", "disk", "cluster")
 }

@@ -1,0 +1,107 @@
+"""A short campaign of `make attack`, and the cases of the engine that only a real broker can show."""
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.broker import Kafka, LocalKafka
+from pipeline.settings import load
+from tests.attack import faults
+from tests.attack.faults import Place
+from tests.attack.launcher import Launcher
+from tests.attack.storm import plan, storm
+from tests.attack.truncation import VARIANTS, be_loud
+from tests.attack.world import World
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    running = Launcher()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def world(kafka: Kafka, launcher: Launcher, tmp_path: Path) -> Iterator[World]:
+    with World(kafka.bootstrap_servers, tmp_path / "world", launcher, seed=1) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[LocalKafka]:
+    """A broker that may be hurt."""
+    running = LocalKafka(load().cache_dir)
+    yield running
+    running.stop()
+
+
+def may_mount(folder: Path) -> bool:
+    """Whether this machine lets us have a small file system."""
+    if os.getuid() != 0:
+        return False
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False)
+    return made.returncode == 0 and subprocess.run(["umount", str(folder)], check=False).returncode == 0
+
+
+def test_killed_at_many_points_of_every_role(world: World) -> None:
+    done = storm(world, plan(seed=3, kills=12), seed=3)
+    assert sum(done.values()) >= 12
+    verdict = world.finish()
+    assert verdict.merged > 0 and verdict.duplicates > 0 and verdict.dead_letters > 0
+
+
+def test_case_49_a_paused_worker_wakes_after_its_partitions_went_elsewhere(world: World) -> None:
+    faults.zombie(Place(world, random.Random(5)), "after_offsets")
+    world.finish()
+
+
+def test_case_53_a_write_of_the_store_fails(world: World) -> None:
+    faults.failing_write(Place(world, random.Random(1)))
+    assert any("No space left" in end.words for end in world.ended)
+    world.finish()
+
+
+def test_case_53_disk_full_under_the_store(world: World, tmp_path: Path) -> None:
+    if not may_mount(tmp_path / "probe"):
+        pytest.skip("a small file system takes the right to mount one")
+    faults.full_disk(Place(world, random.Random(1)))
+    world.finish()
+
+
+def test_case_53_disk_full_under_the_broker(launcher: Launcher, tmp_path: Path) -> None:
+    if not may_mount(tmp_path / "probe"):
+        pytest.skip("a small file system takes the right to mount one")
+    with faults.small_file_system(tmp_path / "small", 300):
+        small = LocalKafka(load().cache_dir, tmp_path / "small")
+        try:
+            with World(small.bootstrap_servers, tmp_path / "world", launcher, seed=53) as hurt:
+                faults.full_broker_disk(Place(hurt, random.Random(1), small))
+                hurt.finish()
+        finally:
+            small.kill()
+            small.stop()
+
+
+def test_case_54_the_broker_is_killed_and_comes_back(own_kafka: LocalKafka, launcher: Launcher, tmp_path: Path) -> None:
+    with World(own_kafka.bootstrap_servers, tmp_path / "world", launcher, seed=54) as hurt:
+        faults.broker_kill(Place(hurt, random.Random(1), own_kafka))
+        hurt.finish()
+
+
+def test_case_60_more_workers_than_partitions(world: World) -> None:
+    assert world.settings.partitions == 2
+    faults.one_three_one(Place(world, random.Random(1)))
+    world.finish()
+
+
+@pytest.mark.parametrize("variant", ["truncated changelog, store lost", "recreated source topic"])
+def test_case_59_what_was_truncated_or_recreated_is_loud(world: World, variant: str) -> None:
+    assert variant in VARIANTS
+    be_loud(world, variant, random.Random(1))
