@@ -153,8 +153,13 @@ def check_pointers(truth: Truth, broker: Topics) -> None:
             raise Violation("identities", f"{one} leads nowhere")
         _same("identities", one, pointer.profile_id, truth.keys.profile_id(truth.who.name_of.get(one, one)))
     ended = {change.profile_id for change in _profile_changes(broker) if change.change == "merged"}
+    naming = {truth.keys.profile_id(one): one for one in {*_all_identifiers(truth), *truth.who.name_of}}
     for profile_id in ended - truth.expected.keys():
         here, steps = profile_id, 0
+        one = naming[profile_id]
+        if truth.keys.profile_id(truth.who.name_of.get(one, one)) not in truth.expected:
+            # What named it is nobody's now, or belongs to others of whom nothing is known.
+            continue
         while here not in truth.expected:
             pointer = pointers.get(here)
             if pointer is None or steps > len(ended) + 1:

@@ -26,10 +26,11 @@ class Stuck(Exception):
 
 @dataclass(frozen=True)
 class Written:
-    """One record of a topic."""
+    """One record of a topic; `transaction` is the number of the commit that wrote it, 0 for the outside."""
 
     key: bytes | None
     value: bytes | None
+    transaction: int = 0
 
 
 class Broker:
@@ -50,6 +51,18 @@ class Broker:
         if partition is None:
             partition = 0 if key is None else partition_of(key, len(topic))
         topic[partition].append(written)
+
+    def insert(self, name: str, written: Written, partition: int | None, lowest: int, rng: random.Random) -> None:
+        """Append a record, or put it between unread records of a transaction that was under way at the same time.
+        `lowest` is the first place it may take; nothing that belongs before it stands behind."""
+        topic = self.topic(name)
+        if partition is None:
+            partition = 0 if written.key is None else partition_of(written.key, len(topic))
+        log = topic[partition]
+        place = len(log)
+        while place > lowest and rng.random() < 0.7:
+            place -= 1
+        log.insert(place, written)
 
     def records(self, name: str) -> list[Written]:
         """All records of a topic, partition by partition."""
@@ -191,6 +204,8 @@ class Task:
     positions: dict[tuple[str, int], int] = field(init=False)
     consumed: list[tuple[str, int]] = field(default_factory=list)
     produced: list[tuple[str, bytes | None, bytes, int | None]] = field(default_factory=list)
+    seen_transaction: int = 0
+    last_transaction: int = 0
     stale: tuple[int, dict[bytes, tuple[int, bytes]]] = field(default_factory=lambda: (0, {}))
 
     def __post_init__(self) -> None:
@@ -240,6 +255,8 @@ class Simulation:
         self.largest_batch = rng.choice((1, 2, 5, 20))
         self.now = 0
         self.crashes = 0
+        self.transactions = 0
+        self.interleaves = rng.random() < 0.6
         self.tasks = [Task("identity", 0, (("identity-edges", 0),), make_identity, self.broker)]
         for partition in range(partitions):
             inputs = (("events", partition), ("links", partition))
@@ -315,10 +332,14 @@ class Simulation:
             task.restore(stale=self.rng.random() < 0.5)
             return True
         encoded = task.state.encoded()
+        for record in records:
+            written = self.broker.topic(record.topic)[record.partition][record.offset]
+            task.seen_transaction = max(task.seen_transaction, written.transaction)
         self._commit(task, out, encoded, by_waking)
         for record in records:
             task.consumed.append((record.topic, record.offset))
         task.positions = dict(positions)
+        task.last_transaction = self.transactions
         if fate < 1.0:
             self.crashes += 1
             task.restore(stale=self.rng.random() < 0.5)
@@ -331,14 +352,34 @@ class Simulation:
         return bool(records or out.logged or out.upserts)
 
     def _commit(self, task: Task, out: Buffer, encoded: dict[bytes, tuple[int, bytes] | None], by_waking: int) -> None:
+        self.transactions += 1
+        number = self.transactions
         for name, key, value, partition in out.logged:
-            self.broker.append(name, key, Written(key, value), partition)
+            written = Written(key, value, number)
+            if name == "links" and self.interleaves:
+                at = partition if partition is not None else partition_of(key or b"", self.broker.partitions)
+                self.broker.insert(name, written, at, self._lowest(task, at, number), self.rng)
+            else:
+                self.broker.append(name, key, written, partition)
         task.produced += out.logged[by_waking:]
         for (name, key), upserted in out.upserts.items():
             self.broker.append(name, key, Written(key, upserted), None)
         for key, entry in encoded.items():
             data = None if entry is None else entry[0].to_bytes(8, "big") + entry[1]
             task.changelog.append(Written(key, data))
+
+    def _lowest(self, task: Task, partition: int, number: int) -> int:
+        """The first place in a partition of `links` that a record of this transaction may take: behind what was read,
+        behind this task's own records, and behind every transaction whose records the task may have seen."""
+        log = self.broker.topic("links")[partition]
+        owner = next(one for one in self.tasks if one.role == "unify" and one.partition == partition)
+        place = len(log)
+        while place > owner.positions["links", partition]:
+            other = log[place - 1].transaction
+            if other == number or other <= max(task.seen_transaction, task.last_transaction):
+                break
+            place -= 1
+        return place
 
     def stores(self) -> dict[str, tuple[Any, Any]]:
         """By task: (what its store holds, what its changelog gives)."""

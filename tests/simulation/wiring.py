@@ -53,9 +53,7 @@ def lay_out(seed: int) -> None:
     """Draw a layout: each bound is what it is, or so small that what lies beyond it happens all the time."""
     rng = random.Random(f"layout {seed}")
     for module, name, small in _LAYOUT:
-        setattr(
-            importlib.import_module(module), name, small if rng.random() < 0.3 else _ORDINARY[module, name]
-        )
+        setattr(importlib.import_module(module), name, small if rng.random() < 0.3 else _ORDINARY[module, name])
 
 
 def unify_stage(world: World, keys: Keys) -> Callable[[int], Stage]:
