@@ -15,6 +15,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     Tag,
+    TypeAdapter,
     field_validator,
     model_validator,
 )
@@ -37,7 +38,7 @@ from pipeline.definitions.comparisons import (
     instant_ms,
     without_traits,
 )
-from pipeline.definitions.traits import computed_trait
+from pipeline.definitions.traits import TraitDefinition, computed_trait
 from pipeline.errors import DefinitionError
 from pipeline.records import Generation
 from pipeline.segments import RuleError, SegmentsPlan, compile_plan, rules
@@ -494,5 +495,5 @@ def leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a segment's file, for editors."""
-    return SegmentDefinition.model_json_schema(by_alias=True)
+    """The JSON Schema of a file of segments and computed traits, for editors."""
+    return TypeAdapter(SegmentDefinition | TraitDefinition).json_schema(by_alias=True)

@@ -57,6 +57,7 @@ def test_every_rule_and_function_is_on_the_page() -> None:
 def test_the_json_schema_is_one_and_describes_rules() -> None:
     schema = segments.json_schema()
     text = json.dumps(schema)
-    assert schema["required"] == ["segment", "when"]
+    assert [one["$ref"] for one in schema["anyOf"]] == ["#/$defs/SegmentDefinition", "#/$defs/TraitDefinition"]
+    assert schema["$defs"]["SegmentDefinition"]["required"] == ["segment", "when"]
     assert '"within_last"' in text and '"starts_with"' in text and '"in_segment"' in text
     assert set(re.findall(r"#/\$defs/([A-Za-z_]+)", text)) <= set(schema["$defs"])
