@@ -20,8 +20,8 @@ from pipeline.records import (
 from pipeline.unify.actor import Actor, Pair
 from pipeline.unify.task import Profile, Task
 
-# The order of names in a document says nothing; sorted, equal documents are equal bytes.
-_encode_document = msgspec.json.Encoder(order="deterministic").encode
+# The order of names in a profile depends on what was at hand and says nothing; sorted, equal profiles are equal bytes.
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 PERSON = "person"
 NO_CAUSE = Cause()
@@ -70,7 +70,7 @@ def write_documents(task: Task) -> None:
         shown = profile.shown
         if shown is None:
             shown = profile.shown = document(profile)
-        task.out.upsert("profiles", profile.profile_key, _encode_document(shown))
+        task.out.upsert("profiles", profile.profile_key, _encode_sorted(shown))
     task.dirty.clear()
 
 
@@ -175,7 +175,7 @@ def profile_change(
         into=into,
         origin=origin,
     )
-    task.out.log("profile-changes", profile.profile_key, encode(record))
+    task.out.log("profile-changes", profile.profile_key, _encode_sorted(record))
     if profile.shown is not None:
         _show(profile.shown, added, removed)
     activation = profile.plan.activation
@@ -229,4 +229,4 @@ def _shown(profile: Profile) -> Callable[[], ProfileDocument | None]:
 
 def _deliver(task: Task, deliveries: Iterable[Delivery]) -> None:
     for delivery in deliveries:
-        task.out.log(f"deliveries.{delivery.destination}", delivery.profile_id.encode(), encode(delivery))
+        task.out.log(f"deliveries.{delivery.destination}", delivery.profile_id.encode(), _encode_sorted(delivery))

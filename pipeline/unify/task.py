@@ -4,6 +4,7 @@ Nothing here outlives a crash but what is in the state. The profiles at hand are
 the state, and is then equal to what it was.
 """
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 
 from pipeline.identifiers import Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
-from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join_all
+from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
 from pipeline.records import Event, IdentifierPair, ProfileDocument
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import SegmentsPlan, Standing
@@ -42,6 +43,7 @@ class Profile:
         "joined",
         "key",
         "leaves",
+        "names",
         "plan",
         "profile_id",
         "profile_key",
@@ -64,6 +66,7 @@ class Profile:
         self.computed_deadline = 0
         self.shown: ProfileDocument | None = None
         self.deadline = 0
+        self.names: list[tuple[tuple[int, int], str]] = []
         self.identifiers: list[IdentifierPair] = []
         self.identifiers_total = 0
         self.pseudonymous = False
@@ -290,15 +293,39 @@ class Task:
     def list_identifiers(self, profile: Profile) -> None:
         """List the identifiers of the profile, strongest first, and how much of them is on its way."""
         actor, group = profile.actor, profile.group
+        order = profile.plan.identity.order
         if group is None:
-            names = [actor.identifier]
+            profile.names = [(order(actor.identifier), actor.identifier)]
             profile.awaiting = 0
         else:
-            names = sorted(live(group, actor), key=profile.plan.identity.order)
-            profile.awaiting = sum(1 for name in names if not group.present[name][0])
-        profile.identifiers = [IdentifierPair(*split_identifier(name)) for name in names[:SHOWN_IDENTIFIERS]]
-        profile.identifiers_total = len(names)
-        profile.pseudonymous = all(name.startswith(PSEUDONYMOUS_PREFIXES) for name in names)
+            profile.names = sorted((order(name), name) for name in live(group, actor))
+            profile.awaiting = sum(1 for _, name in profile.names if not group.present[name][0])
+        self._show_identifiers(profile)
+        profile.pseudonymous = all(name.startswith(PSEUDONYMOUS_PREFIXES) for _, name in profile.names)
+
+    def _show_identifiers(self, profile: Profile) -> None:
+        profile.identifiers = [IdentifierPair(*split_identifier(name)) for _, name in profile.names[:SHOWN_IDENTIFIERS]]
+        profile.identifiers_total = len(profile.names)
+
+    def add(self, profile: Profile, name: str, there: tuple[bool, int] | None, piece: Fragment | None) -> None:
+        """Add a fragment that has come, or a piece of it (None: an empty one), to the join and to the identifiers.
+        `there` is what was known of it before. What it costs does not depend on how many are there."""
+        actor, group = profile.actor, profile.group
+        assert group is not None
+        if actor.erased:
+            self.rejoin(profile)
+            return
+        if there is None:
+            insort(profile.names, (profile.plan.identity.order(name), name))
+            profile.pseudonymous = profile.pseudonymous and name.startswith(PSEUDONYMOUS_PREFIXES)
+            self._show_identifiers(profile)
+        profile.awaiting += (not group.present[name][0]) - (there is not None and not there[0])
+        join_leaves = self.folding(actor.generation, self.meta.newest).join
+        if piece is not None:
+            profile.holds(join(profile.joined, piece, join_leaves))
+        elif profile.joined is actor.own:
+            # From now on there are several: what is folded into another must not come into this one.
+            profile.holds(join_all((profile.joined,), join_leaves))
 
     def set_deadline(self, profile: Profile) -> None:
         """After an evaluation: when the profile is to be looked at again, in the time index too. The index may be

@@ -121,8 +121,8 @@ def on_absorb(task: Task, message: Absorb) -> None:
         message.last or (there is not None and there[0]),
         max(message.epoch, there[1]) if there is not None else message.epoch,
     )
-    if message.state is not None:
-        piece = decode_fragment(message.state)
+    piece = decode_fragment(message.state) if message.state is not None else None
+    if piece is not None:
         part = task.part(key, actor, name)
         join_leaves = task.folding(task.generation, task.meta.newest).join
         task.put_part(key, actor, name, piece if part is None else join(part, piece, join_leaves))
@@ -130,10 +130,9 @@ def on_absorb(task: Task, message: Absorb) -> None:
     task.put_group(key, actor, group)
 
     moment = Moment(message.reason, task.clock)
-    if message.state is not None or there is None:
-        holder.rejoin(task, profile)
-    else:
-        task.list_identifiers(profile)
+    task.add(profile, name, there, piece)
+    if actor.published and (piece is not None or actor.erased):
+        task.judge(profile, task.clock)
     if before is not None:
         holder.say_change(task, profile, before, moment, message.origin_id)
     elif message.reason == "split" and message.origin_id:

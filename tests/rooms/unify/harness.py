@@ -93,6 +93,7 @@ class World:
         self.compacted: dict[str, dict[str, bytes]] = {topic: {} for topic in COMPACTED}
         self.said: dict[str, list[bytes]] = {}
         self.messages = 0
+        self.lose = 0.2
         self.tasks: list[tuple[Stage, State, dict[tuple[str, int], int]]] = []
         self._add(IdentityStage(KEYS, self.generations.__getitem__, partitions), [("identity-edges", 0)])
         for partition in range(partitions):
@@ -181,7 +182,7 @@ class World:
             positions[topic, partition] += 1
         stage.finish(state, out)
         self._commit(out)
-        if self.rng.random() < 0.2:
+        if self.rng.random() < self.lose:
             state.lose_caches()
 
     def _wake(self, now: int) -> bool:
