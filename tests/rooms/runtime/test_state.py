@@ -141,3 +141,15 @@ def test_a_row_left_behind_by_a_value_replaced_unread_is_told_to_nobody_and_goes
     assert state.due(99, 10) == [(9, b"b")]
     committed(state, store)
     assert list(store.timers()) == [(9, b"b")]
+
+
+def test_a_row_before_all_others_is_found_after_they_were_looked_at() -> None:
+    store = MemoryStores().open(0)
+    state = opened(store, 100)
+    state.put(b"a", [1], 5)
+    committed(state, store)
+    assert state.first_wake() == 5
+    state.put(b"b", [1], 2)
+    committed(state, store)
+    assert state.first_wake() == 2
+    assert state.due(9, 9) == [(2, b"b"), (5, b"a")]

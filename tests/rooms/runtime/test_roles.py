@@ -1,0 +1,124 @@
+"""What kinds of role a worker can run, and what it refuses."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from pipeline.runtime.errors import WorkerStopped
+from pipeline.runtime.failpoints import VARIABLE, failpoints_from
+from pipeline.runtime.ports import Outputs, Record, State
+from pipeline.runtime.watchdog import EXIT_CODE
+from pipeline.topology import Role
+from tests.rooms.runtime.counting import COUNTING, World, run_idle
+
+COPYING = Role("copying", ("first", "second"), None, tolerant=("first", "second"))
+
+
+class CopyingStage:
+    """Copies everything to `counts`; keeps nothing."""
+
+    def step(self, record: Record, state: State, out: Outputs) -> None:
+        if record.value == b"poison":
+            raise ValueError("a poisoned word")
+        if record.value == b"use state":
+            state.get(b"k")
+        out.log("counts", record.key, record.value or b"")
+
+    def finish(self, state: State, out: Outputs) -> None:
+        return
+
+    def wake(self, state: State, out: Outputs, now_ms: int) -> None:
+        return
+
+    def forget(self) -> None:
+        return
+
+    def encode(self, key: bytes, value: Any) -> bytes:
+        raise NotImplementedError
+
+    def decode(self, key: bytes, data: bytes) -> Any:
+        raise NotImplementedError
+
+
+def copying_world() -> World:
+    world = World(role=COPYING)
+    world.broker.topics["second"] = world.broker.topics["second"][:1]
+    return world
+
+
+def test_a_role_without_state_reads_topics_that_are_not_co_partitioned() -> None:
+    world = copying_world()
+    for n in range(10):
+        world.say((f"k{n}", f"a{n}"), topic="first")
+        world.say((f"k{n}", f"b{n}"), topic="second")
+    worker = world.worker(make_stage=lambda _: CopyingStage())
+    assert worker.input_lag() is None
+    run_idle(worker)
+    assert sorted(world.counts()) == sorted([f"a{n}" for n in range(10)] + [f"b{n}" for n in range(10)])
+    assert worker.input_lag() == 0
+    worker.close()
+    world.say(("k", "poison"), ("k", "later"), topic="second")
+    run_idle(world.worker(make_stage=lambda _: CopyingStage()))
+    assert len(world.counts()) == 21 and len(world.broker.read("dead-letters")) == 1
+
+
+def test_a_role_without_state_that_uses_some_is_stopped() -> None:
+    world = copying_world()
+    world.say(("k", "use state"), topic="first")
+    with pytest.raises(WorkerStopped, match="no state"):
+        run_idle(world.worker(make_stage=lambda _: CopyingStage()))
+
+
+def test_inputs_with_different_partition_counts_are_refused() -> None:
+    world = World()
+    world.broker.topics["echoes"] = world.broker.topics["echoes"][:1]
+    with pytest.raises(WorkerStopped, match="partition counts differ"):
+        world.worker()
+
+
+def test_a_skewed_assignment_is_refused() -> None:
+    worker = World().worker()
+    with pytest.raises(WorkerStopped, match="without those of echoes"):
+        worker.assigned([("words", 0), ("words", 1), ("echoes", 0)])
+
+
+def test_a_missing_topic_is_named() -> None:
+    world = World()
+    del world.broker.topics["counting-changelog"]
+    with pytest.raises(WorkerStopped, match="counting-changelog"):
+        world.worker()
+
+
+def test_case_60_more_workers_than_partitions() -> None:
+    world = World(partitions=2)
+    workers = [world.worker(str(slot)) for slot in range(4)]
+    world.say(*[(f"k{n}", "w") for n in range(20)])
+    run_idle(*workers)
+    assert len(world.counts()) == 20
+    assert sorted(len(worker.tasks) for worker in workers) == [0, 0, 1, 1]
+
+
+def test_failpoints_from_the_environment() -> None:
+    assert COUNTING.changelog is not None
+    with pytest.raises(ValueError, match="after_lunch"):
+        failpoints_from({VARIABLE: "after_lunch"})
+    code = (
+        "from pipeline.runtime.failpoints import failpoints_from as f\n"
+        "reached = f({'HEADWATER_FAILPOINT': 'after_begin:2,after_write:~7:0.0'})\n"
+        "for _ in range(3): print('x', flush=True); reached('after_write'); reached('after_begin')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == -9 and done.stdout == b"x\nx\n"
+
+
+def test_a_call_that_hangs_ends_the_process() -> None:
+    code = (
+        "import time\n"
+        "from pipeline.runtime.watchdog import Watchdog\n"
+        "with Watchdog(lambda: 1, 0.2, 'worker'): time.sleep(30)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20, check=False)
+    assert done.returncode == EXIT_CODE
+    assert b"has not come back" in done.stderr
