@@ -169,6 +169,11 @@ def replay(reader: adapters.LogReader, partition: Partition, position: int, targ
     """Read a partition back from a position until the reader has reached the target."""
     found: list[Record] = []
     reader.open(partition, position)
-    until(lambda: (found.extend(reader.read(100, 0.1)), reader.position(partition) >= target)[1])
+
+    def at_target() -> bool:
+        found.extend(reader.read(100, 0.1))
+        return reader.position(partition) >= target
+
+    until(at_target)
     reader.close_partition(partition)
     return found

@@ -174,7 +174,12 @@ def test_a_new_producer_of_the_slot_fences_the_old_one_and_ends_its_transaction(
     old.send_changelog("changelog", 0, [(b"k", b"old")])
     old.flush(TIMEOUT_S)
     new = side.producer()
-    until(lambda: (new.init(TIMEOUT_S), True)[1])
+
+    def initialised() -> bool:
+        new.init(TIMEOUT_S)
+        return True
+
+    until(initialised)
     with pytest.raises(Fatal):
         old.commit(TIMEOUT_S)
     new.begin()

@@ -96,14 +96,17 @@ def test_a_value_changed_in_place_without_a_put_is_forgotten_with_the_abort() ->
 
 def test_a_value_is_encoded_once_per_batch_and_decoded_once_while_it_is_cached() -> None:
     calls: list[str] = []
+
+    def encode(key: bytes, value: Any) -> bytes:
+        calls.append("encode")
+        return b"%d" % value
+
+    def decode(key: bytes, data: bytes) -> Any:
+        calls.append("decode")
+        return int(data)
+
     store = MemoryStores().open(0)
-    state = TaskState(
-        store,
-        lambda key, value: (calls.append("encode"), b"%d" % value)[1],
-        lambda key, data: (calls.append("decode"), int(data))[1],
-        100,
-        1 << 20,
-    )
+    state = TaskState(store, encode, decode, 100, 1 << 20)
     for n in range(50):
         state.put(b"a", n)
     committed(state, store)
