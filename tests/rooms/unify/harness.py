@@ -46,11 +46,16 @@ class State:
         self.stage = stage
         self.values: dict[bytes, Any] = {}
         self.wakes: dict[bytes, int] = {}
+        self.stored: dict[bytes, bytes] = {}
+        self.touched: set[bytes] = set()
+        self.changed: set[bytes] = set()
 
     def get(self, key: bytes) -> Any | None:
+        self.touched.add(key)
         return self.values.get(key)
 
     def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
+        self.changed.add(key)
         self.values[key] = value
         self.wakes[key] = wake_at
 
@@ -66,6 +71,15 @@ class State:
 
     def first_wake(self) -> int | None:
         return min((at for at in self.wakes.values() if at), default=None)
+
+    def commit(self) -> None:
+        """Keep what was put; what was changed without being put would be lost."""
+        for key in self.changed & self.values.keys():
+            self.stored[key] = self.stage.encode(key, self.values[key])
+        for key in (self.touched - self.changed) & self.values.keys():
+            assert self.stage.encode(key, self.values[key]) == self.stored[key], f"{key!r} was changed and not put"
+        self.touched.clear()
+        self.changed.clear()
 
     def lose_caches(self) -> None:
         self.stage.forget()
@@ -181,6 +195,7 @@ class World:
             stage.step(Record(topic, partition, offset, key, value), state, out)
             positions[topic, partition] += 1
         stage.finish(state, out)
+        state.commit()
         self._commit(out)
         if self.rng.random() < self.lose:
             state.lose_caches()
@@ -190,6 +205,7 @@ class World:
         for stage, state, _ in self.tasks:
             out = _Out()
             stage.wake(state, out, now)
+            state.commit()
             said = said or bool(out.logged)
             self._commit(out)
         return said
