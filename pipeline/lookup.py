@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.errors import InputError, LookupFailed
+from pipeline.identifiers import identifier
 from pipeline.identity import IdentityRules, Junk
 from pipeline.records import IdentityPointer, ProfileDocument
 
@@ -29,7 +30,7 @@ def normalised(text: str, rules: IdentityRules) -> str:
     cleaned = rules.clean(namespace, value)
     if isinstance(cleaned, Junk):
         raise InputError(f"{text!r} never identifies anybody: {cleaned.reason}.", "", "look for another identifier")
-    return cleaned
+    return identifier(namespace, cleaned)
 
 
 def find_profile(text: str, value: Value) -> ProfileDocument:
