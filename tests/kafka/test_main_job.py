@@ -91,9 +91,7 @@ def test_an_unlink_gives_both_people_back_what_was_theirs(running: Deployment) -
     running.wait_until(lambda: running.members("three_visits") == set(), "nobody has three visits")
     profiles = running.table("profiles")
     assert profiles[anonymous]["totals"]["Page Viewed"]["count"] == 2
-    assert profiles[ada]["totals"] == {
-        name: total for name, total in profiles[ada]["totals"].items() if name in ("Page Viewed", "Identified")
-    }
+    assert set(profiles[ada]["totals"]) == {"Page Viewed", "Identify"}
     assert profiles[ada]["totals"]["Page Viewed"]["count"] == 1
 
     running.command("identity", "relink", "anonymous_id:a-1", "user_id:ada")
