@@ -43,10 +43,11 @@ def test_case_25_a_future_dated_event_counts_as_received() -> None:
     assert changes(profile.wait(NOW + 2 * DAY)) == [(NOW + HOUR, "s", False)]
 
 
-def test_case_25_an_entry_from_the_future_is_not_there_yet() -> None:
-    profile = Profile(plan_of_rule("{performed: {event: A, within: 1h, count: {at_least: 2}}}"), NOW)
-    profile.plan.fold(profile.facts.leaves, event("A", NOW + 10))
-    profile.plan.fold(profile.facts.leaves, event("A", NOW))
+@pytest.mark.parametrize("result", ["count: {at_least: 2}", "sum: {of: properties.v, at_least: 2}"])
+def test_case_25_an_entry_from_the_future_is_not_there_yet(result: str) -> None:
+    profile = Profile(plan_of_rule(f"{{performed: {{event: A, within: 1h, {result}}}}}"), NOW)
+    profile.plan.fold(profile.facts.leaves, event("A", NOW + 10, v=1))
+    profile.plan.fold(profile.facts.leaves, event("A", NOW, v=1))
     profile.standing = profile.plan.begin(profile.facts, NOW)
     assert profile.members == set()
     assert changes(profile.wait(NOW + DAY)) == [(NOW + 10, "s", True), (NOW + HOUR, "s", False)]
