@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES
 from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
@@ -35,7 +36,9 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         WorkerStopped: the worker cannot go on and its process must end; started again it recovers by itself.
     """
     role = _role(name, settings)
-    config = KafkaConfig(settings.client_properties(), settings.prefix, settings.slot)
+    config = KafkaConfig(
+        settings.client_properties(), settings.prefix, settings.slot, max_message_bytes=MAX_MESSAGE_BYTES
+    )
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     if settings.metrics_port is not None:
@@ -44,7 +47,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         role,
         _stage_maker(name, settings, metrics, registry),
         kafka_adapters(config, role, settings.state_dir),
-        WorkerSettings(),
+        WorkerSettings(tombstone_retention_ms=DELETE_RETENTION_MS),
         failpoints,
         metrics.for_role(name),
     )

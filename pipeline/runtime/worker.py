@@ -37,6 +37,7 @@ from pipeline.topology import Role
 
 _ATTEMPTS = 10_000
 _WHOLE_ROLE = 0
+_OBSERVED_EVERY_MS = 1_000
 _Answer = TypeVar("_Answer")
 
 
@@ -84,6 +85,7 @@ class Worker:
         self._woken: set[int] = set()
         self._one_by_one = 0
         self._trimmed_ms = 0
+        self._observed_ms = 0
         self._trimmed: dict[Partition, int] = {}
         self._stopped: str | None = None
 
@@ -138,6 +140,7 @@ class Worker:
             self._reach("after_consume")
         done = self._batch(records) if records or self._woken else 0
         self._wake()
+        self._observe_state()
         return done
 
     # ------------------------------------------------------------------------------------------- the ten steps
@@ -387,6 +390,23 @@ class Worker:
         metrics.batch_records.observe(records)
         metrics.batch_seconds.observe(seconds)
         metrics.lag_ms.set(max(0, self._adapters.clock() - timestamp_ms))
+
+    def _observe_state(self) -> None:
+        metrics = self._metrics
+        if metrics is None:
+            return
+        now = self._adapters.clock()
+        if 0 <= now - self._observed_ms < _OBSERVED_EVERY_MS:
+            return
+        self._observed_ms = now
+        lag = self.input_lag()
+        if lag is not None:
+            metrics.lag_records.set(lag)
+        states = [task.task_state for task in self.tasks.values() if task.task_state is not None]
+        metrics.state_cached.set(sum(state.cached for state in states))
+        for state in states:
+            metrics.state_loads.inc(state.loads)
+            state.loads = 0
 
     def _trim(self) -> None:
         """Now and then delete what the role's own loop-back topics hold below the committed positions."""
