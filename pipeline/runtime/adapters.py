@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 from pipeline.runtime.ports import Record
 
 Partition = tuple[str, int]
-Outgoing = tuple[str, bytes | None, bytes | None, int]
-"""(topic, value, key, partition); partition -1: murmur2 of the key chooses it."""
+Outgoing = tuple[str, bytes | None, bytes | None, int | bytes]
+"""(topic, value, key, partition); partition -1: murmur2 of the key chooses it; bytes: murmur2 of these does."""
 
 Clock = Callable[[], int]
 """Milliseconds since the epoch."""

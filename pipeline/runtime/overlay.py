@@ -261,17 +261,17 @@ class Outbox:
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
-        self.upserts: dict[tuple[str, bytes], bytes | None] = {}
+        self.upserts: dict[tuple[str, bytes], tuple[bytes | None, int | bytes]] = {}
 
     def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
         self.records.append((topic, value, key, CHOOSE_BY_KEY if partition is None else partition))
 
-    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
-        self.upserts[(topic, key)] = value
+    def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
+        self.upserts[(topic, key)] = (value, CHOOSE_BY_KEY if by is None else by)
 
     def take_upserts(self) -> list[Outgoing]:
         """The last value of each key, as records."""
-        return [(topic, value, key, CHOOSE_BY_KEY) for (topic, key), value in self.upserts.items()]
+        return [(topic, value, key, partition) for (topic, key), (value, partition) in self.upserts.items()]
 
     def __len__(self) -> int:
         return len(self.records) + len(self.upserts)

@@ -62,8 +62,9 @@ class Outputs(Protocol):
         """Append a record to a log topic; without a partition, murmur2 of the key chooses it."""
         ...
 
-    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """Set the value of a key in a compacted topic (None: a tombstone). The last one of a transaction is written."""
+    def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
+        """Set the value of a key in a compacted topic (None: a tombstone). The last one of a transaction is written.
+        murmur2 of `by` chooses the partition, where it is not the key itself that does: always the same of a key."""
         ...
 
 

@@ -11,7 +11,8 @@ class WorkerSettings:
 
     `tombstone_retention_ms` is `delete.retention.ms` of the changelog: a store older than half of it is wiped.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
-    `stuck_s` bounds a single call; a process that passes it ends itself.
+    `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
+    what takes longer is lost already.
     """
 
     batch_records: int = 1_500
@@ -23,4 +24,4 @@ class WorkerSettings:
     restore_records: int = 2_000
     tombstone_retention_ms: int = DAY_MS
     trim_interval_ms: int = 10_000
-    stuck_s: float = 120.0
+    stuck_s: float = 30.0

@@ -1,4 +1,8 @@
-"""Ends the process when a call hangs: a worker that does not come back holds its partitions for ever."""
+"""Ends the process when a call hangs: a worker that does not come back holds its partitions for ever.
+
+It is not only for what nobody foresaw: `send_offsets_to_transaction` of librdkafka 2.16 pays no heed to its time-out
+while it waits for a group coordinator, and may never return after a connection was lost.
+"""
 
 import faulthandler
 import os
@@ -7,10 +11,14 @@ import threading
 from collections.abc import Callable
 
 EXIT_CODE = 70
+_LOOKS = 20
 
 
 class Watchdog:
-    """Watches a counter that its owner raises; ends the process if it stands still for `stuck_s`."""
+    """Watches a counter that its owner raises; ends the process if it stands still for `stuck_s`.
+
+    Only time in which the process runs counts: one that was paused is not stuck.
+    """
 
     def __init__(self, beats: Callable[[], int], stuck_s: float, what: str) -> None:
         self._beats = beats
@@ -27,10 +35,11 @@ class Watchdog:
         self._over.set()
 
     def _watch(self) -> None:
-        seen = self._beats()
-        while not self._over.wait(self._stuck_s):
+        seen, looks = self._beats(), 0
+        while not self._over.wait(self._stuck_s / _LOOKS):
             now = self._beats()
-            if now == seen:
+            looks = looks + 1 if now == seen else 0
+            if looks >= _LOOKS:
                 sys.stderr.write(f"{self._what}: a call has not come back for {self._stuck_s:g} s; ending\n")
                 faulthandler.dump_traceback(file=sys.stderr)
                 sys.stderr.flush()

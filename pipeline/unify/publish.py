@@ -146,7 +146,7 @@ def segment_change(
     task.out.log("segment-changes", profile.profile_key, encode(change))
     member = SegmentMember(segment, profile.profile_id, PERSON, pair.version, pair.at, pair.sequence)
     member_key = f"{segment}/{profile.profile_id}".encode()
-    task.out.upsert("segment-members", member_key, encode(member) if entered else None)
+    task.out.upsert("segment-members", member_key, encode(member) if entered else None, profile.profile_key)
     _deliver(task, profile.plan.activation.for_segment_change(change, _shown(profile)))
     return True
 

@@ -98,6 +98,20 @@ def test_the_key_chooses_the_partition_as_java_does(side: Side) -> None:
     assert {r.key: r.partition for r in records} == {key: partition_of(key, PARTITIONS) for key in keys}
 
 
+def test_another_key_than_the_records_may_choose_the_partition(side: Side) -> None:
+    consumer, _ = joined(side, ["left"])
+    consumer.start({("left", 0): 0, ("left", 1): 0})
+    producer = side.producer()
+    producer.init(TIMEOUT_S)
+    producer.begin()
+    keys = [b"%d" % n for n in range(20)]
+    producer.send([("left", b"v", b"segment/" + key, key) for key in keys])
+    producer.flush(TIMEOUT_S)
+    producer.commit(TIMEOUT_S)
+    records = take(consumer, 20)
+    assert {r.key: r.partition for r in records} == {b"segment/" + key: partition_of(key, PARTITIONS) for key in keys}
+
+
 def test_positions_are_committed_with_the_transaction_or_not_at_all(side: Side) -> None:
     consumer, _ = joined(side, ["left"])
     partitions = [("left", 0), ("left", 1)]

@@ -184,7 +184,7 @@ class Buffer:
         assert isinstance(value, bytes)
         self.logged.append((topic, key, value, partition))
 
-    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
+    def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
         assert topic in COMPACTED, topic
         self.upserts.pop((topic, key), None)
         self.upserts[(topic, key)] = value

@@ -239,7 +239,9 @@ class GroupPositions:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._admin = AdminClient({**settings.client_properties(), "client.id": "headwater-positions"})
+        properties = {**settings.client_properties(), "client.id": "headwater-positions"}
+        self._admin = AdminClient(properties)
+        self._committed = CommittedPositions(properties)
 
     def __call__(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
         """Name of a group (without the prefix) and its topics → (committed, end), summed over the partitions.
@@ -257,15 +259,12 @@ class GroupPositions:
         return found
 
     def _position(self, group: str, partitions: list[TopicPartition]) -> tuple[int, int]:
-        request = ConsumerGroupTopicPartitions(group, partitions)
-        committed = self._admin.list_consumer_group_offsets([request])[group].result(_REQUEST_TIMEOUT_S)
+        committed = self._committed(group, partitions, _REQUEST_TIMEOUT_S)
+        if committed is None:
+            raise BrokerError(f"The Kafka does not tell how far {group} is.", str(self._settings.bootstrap_servers))
         starts = list_offsets(self._admin, partitions, latest=False)
         ends = list_offsets(self._admin, partitions, latest=True)
-        reached = 0
-        for at in committed.topic_partitions or []:
-            start = starts[at.topic, at.partition]
-            reached += max(at.offset, start) if at.offset >= 0 else start
-        return reached, sum(ends.values())
+        return sum(max(at, starts[partition]) for partition, at in committed.items()), sum(ends.values())
 
 
 def list_offsets(

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from pipeline.identifiers import partition_of
 from pipeline.runtime.adapters import Membership, Outgoing, Partition
 from pipeline.runtime.errors import Retriable
 from pipeline.runtime.kafka.config import KafkaConfig
@@ -15,6 +16,7 @@ from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
 
 log = logging.getLogger(__name__)
 _FULL_PAUSE_S = 0.01
+_METADATA_WITHIN_S = 5.0
 
 
 class _Names(dict[str, str]):
@@ -36,6 +38,7 @@ class KafkaProducer:
         self._names = _Names(config)
         self._producer = Producer(config.producer(role))
         self._highest: dict[Partition, int] = {}
+        self._counts: dict[str, int] = {}
 
     def init(self, timeout_s: float) -> None:
         try:
@@ -52,7 +55,8 @@ class KafkaProducer:
 
     def send(self, records: Iterable[Outgoing]) -> None:
         produce, names = self._producer.produce, self._names
-        for topic, value, key, partition in records:
+        for topic, value, key, chosen in records:
+            partition = chosen if isinstance(chosen, int) else self._partition_by(topic, chosen)
             try:
                 produce(names[topic], value, key, partition)
             except BufferError:
@@ -81,6 +85,15 @@ class KafkaProducer:
                 self._producer.poll(_FULL_PAUSE_S)
             except KafkaException as error:
                 raise fault_of(error, f"producing to {topic}") from error
+
+    def _partition_by(self, topic: str, key: bytes) -> int:
+        count = self._counts.get(topic)
+        if count is None:
+            known = self._producer.list_topics(self._names[topic], timeout=_METADATA_WITHIN_S).topics[self._names[topic]]
+            if not known.partitions:
+                raise Retriable(f"the partitions of {topic} are not known")
+            count = self._counts[topic] = len(known.partitions)
+        return partition_of(key, count)
 
     def _wait_and_produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int) -> None:
         while True:

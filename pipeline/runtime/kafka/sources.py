@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.runtime.kafka.doors import list_offsets
+from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.settings import Settings
 
 Offsets = dict[tuple[str, int], int]
@@ -27,6 +28,7 @@ class SourcesAtEnd:
         self._group = settings.prefix + group
         self._topics = [settings.topic(topic) for topic in topics]
         self._admin = AdminClient({**settings.client_properties(), "client.id": "headwater-sources"})
+        self._committed = CommittedPositions(settings.client_properties())
         self._reader: Consumer | None = None
         self._partitions: list[TopicPartition] = []
         self._ends: Offsets | None = None
@@ -36,7 +38,7 @@ class SourcesAtEnd:
         """Whether the ends of the last question are reached; False also when the broker does not say."""
         try:
             return self._look()
-        except KafkaException:
+        except (KafkaException, TimeoutError):
             self._ends = None
             return False
 
@@ -50,17 +52,16 @@ class SourcesAtEnd:
         if ends is None:
             return False
         starts = list_offsets(self._admin, self._partitions, latest=False)
-        request = ConsumerGroupTopicPartitions(self._group, self._partitions)
-        answer = self._admin.list_consumer_group_offsets([request])[self._group].result(_TIMEOUT_S)
-        return all(self._reached(at, starts, ends) for at in answer.topic_partitions or [])
+        committed = self._committed(self._group, self._partitions, _TIMEOUT_S)
+        if committed is None:
+            return False
+        return all(self._reached(partition, max(at, starts[partition]), ends) for partition, at in committed.items())
 
-    def _reached(self, at: TopicPartition, starts: Offsets, ends: Offsets) -> bool:
-        partition = at.topic, at.partition
-        position = max(at.offset, starts[partition])
+    def _reached(self, partition: tuple[str, int], position: int, ends: Offsets) -> bool:
         if position >= ends[partition]:
             return True
         gap = (*partition, position, ends[partition])
-        if gap not in self._known_empty and self._holds_a_record(at.topic, at.partition, position, ends[partition]):
+        if gap not in self._known_empty and self._holds_a_record(*partition, position, ends[partition]):
             return False
         if len(self._known_empty) > 10 * len(self._partitions):
             self._known_empty.clear()

@@ -76,14 +76,16 @@ class MemoryBroker:
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        partition: int = CHOOSE_BY_KEY,
+        partition: int | bytes = CHOOSE_BY_KEY,
         transaction: Transaction | None = None,
     ) -> int:
         """Append one record, outside a transaction unless one is given; gives its offset."""
         logs = self.topics.get(topic)
         if logs is None:
             raise Fatal(f"there is no topic {topic}")
-        if partition == CHOOSE_BY_KEY:
+        if isinstance(partition, bytes):
+            partition = partition_of(partition, len(logs))
+        elif partition == CHOOSE_BY_KEY:
             if key is None:
                 self._without_key += 1
                 partition = self._without_key % len(logs)

@@ -58,7 +58,7 @@ class Sent:
     def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
         self.records.append((topic, key, value, partition))
 
-    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
+    def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
         raise AssertionError("ingest writes no compacted topic")
 
 

@@ -327,7 +327,7 @@ class _Out:
         assert topic not in COMPACTED
         self.logged.append((topic, key, value, partition))
 
-    def upsert(self, topic: str, key: bytes, value: bytes | None) -> None:
+    def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
         assert topic in COMPACTED
         self.upserts[topic, key] = value
 
