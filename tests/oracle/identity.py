@@ -150,7 +150,7 @@ def resolve(evidence: Evidence, rules: Rules) -> Resolution:
         first = -edge.first if rules.of(strong).on_conflict == "latest" else edge.first
         return rules.of(strong).priority, rules.of(weak).priority, first, text_hash(strong), text_hash(weak)
 
-    groups = nx.Graph()
+    groups: nx.Graph[str] = nx.Graph()
     groups.add_nodes_from(identifiers)
     refused: set[tuple[str, str]] = set()
     for edge in sorted(followed, key=order):

@@ -149,7 +149,7 @@ def json_text(value: Any) -> str:
 
 
 def as_instant(value: Any) -> int | None:
-    if is_number(value):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return math.floor(value)
     return instant_ms(value) if isinstance(value, str) else None
 
@@ -224,7 +224,7 @@ def _operator(name: str, operand: Any, value: Any, facts: Facts) -> bool:
             low, high = operand
             return _ordered(value, low, lambda v, x: v >= x) and _ordered(value, high, lambda v, x: v <= x)
         case "exists":
-            return (value is not MISSING) == operand
+            return (value is not MISSING) is bool(operand)
     moment = as_instant(value)
     if moment is None:
         return False

@@ -68,6 +68,7 @@ class Truth:
         self.partitions: dict[int, list[Event]] = defaultdict(list)
         self.operated: list[tuple[int, EdgesRecord]] = []
         self.sent = 0
+        self._known_at: dict[int, set[tuple[str, str]]] = {}
         self.accepted = Accepted()
         self.who = Resolution({}, {}, frozenset(), frozenset())
         self.expected: dict[str, ExpectedProfile] = {}
@@ -101,10 +102,6 @@ class Truth:
             evidence.touched_at_release[record.identifier] = {pair for pair in before if record.identifier in pair}
         self._known_at[self.sent] = set(evidence.edges)
         return evidence
-
-    @property
-    def _known_at(self) -> dict[int, set[tuple[str, str]]]:
-        return self.__dict__.setdefault("known_at", {})
 
 
 def check_profiles(truth: Truth, broker: Topics) -> None:

@@ -4,12 +4,13 @@ from typing import Literal, NamedTuple
 
 
 class Fault(NamedTuple):
-    """`changes` are (text, replacement) in `module`, each text standing there once."""
+    """`changes` are (text, replacement) in `module`, each text standing there once. `engine`: the worlds on one of the
+    engines only, or the pairs of definitions and histories; otherwise the worlds on both."""
 
     name: str
     module: str
     changes: tuple[tuple[str, str], ...]
-    engine: Literal["light", "real"] | None = None
+    engine: Literal["light", "real", "pairs"] | None = None
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -363,6 +364,7 @@ FAULTS: tuple[Fault, ...] = (
                 "            state.append(time_ms)\n            return state\n",
             ),
         ),
+        "pairs",
     ),
     Fault(
         "leaves_of_a_merge_are_not_joined",
@@ -454,12 +456,12 @@ FAULTS: tuple[Fault, ...] = (
         "real",
     ),
     Fault(
-        "restore_stops_short",
+        "restore_lacks_a_record",
         "pipeline.runtime.restore",
         (
             (
-                "        restoration.target = high\n",
-                "        restoration.target = max(meta.changelog, high - 2)\n",
+                "records = by_partition.get(number, [])",
+                "records = by_partition.get(number, [])[1:]",
             ),
         ),
         "real",

@@ -70,12 +70,10 @@ def run_with(fault: Fault, first: int, seeds: int) -> int:
     """In a process of its own: put the fault in, run seeds until one fails. Exit code 0: found."""
     finder = _Finder(fault)
     sys.meta_path.insert(0, finder)
-    from tests.simulation import run
-
     for seed in range(first, seeds):
-        failure = run.try_seed(seed, fault.engine)
-        if failure is not None:
-            print(f"{seed} {failure.detail[:200]}")
+        detail = _try(fault, seed)
+        if detail is not None:
+            print(f"{seed} {detail[:200]}")
             return 0
     if not finder.was_used:
         print(f"{fault.module} was never imported")
@@ -83,10 +81,17 @@ def run_with(fault: Fault, first: int, seeds: int) -> int:
     return 1
 
 
+def _try(fault: Fault, seed: int) -> str | None:
+    from tests.simulation import pairs, run
+
+    if fault.engine == "pairs":
+        return pairs.try_pair(seed)
+    failure = run.try_seed(seed, fault.engine)
+    return None if failure is None else failure.detail
+
+
 def find(fault: Fault, seeds: int) -> Found:
     """Run a fault in a process of its own. A seed that fails without it too says nothing about it."""
-    from tests.simulation import run
-
     started, first = time.monotonic(), 0
     while True:
         command = [sys.executable, "-m", "tests.simulation.faults", "--inside", fault.name]
@@ -97,7 +102,7 @@ def find(fault: Fault, seeds: int) -> Found:
         if ended.returncode != 0:
             return Found(fault, None, said[-300:] or "not found", took)
         seed, _, detail = said.partition(" ")
-        if run.try_seed(int(seed), fault.engine) is None:
+        if _try(fault, int(seed)) is None:
             return Found(fault, int(seed), detail, took)
         first = int(seed) + 1
 

@@ -8,17 +8,22 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
+from pipeline.identifiers import Keys
 from pipeline.identity import builtin_rules
 from pipeline.ingest import Emit, ingest
-from pipeline.records import Event
+from pipeline.records import Assign, Event, Evidence, decode_links_record, encode
 from pipeline.runtime.ports import Record
 from tests.oracle.identity import Resolution, built_in_rules, resolve
 from tests.oracle.profiles import accept, gather_evidence
+from tests.simulation.driver import Buffer, OverlayState
 from tests.simulation.people import Mix, Said, people
+from tests.simulation.wiring import identity_stage
 
 ORDINARY = Mix()
+DEFAULT_QUARANTINE = builtin_rules().quarantine_after
 
 
 class Score(NamedTuple):
@@ -84,12 +89,36 @@ def resolution_of(events: Sequence[Event], quarantine_after: int) -> Resolution:
     return resolve(gather_evidence(accept([events]).events), built_in_rules(quarantine_after))
 
 
-def scores(count: int, seed: int = 1, mix: Mix = ORDINARY) -> tuple[Score, Score]:
+def names_by_stage(events: Sequence[Event], quarantine_after: int) -> dict[str, str]:
+    """Who is who among these events by the identity stage itself: identifier to the name of its profile."""
+    keys = Keys(b"score")
+    make_stage = identity_stage(built_in_rules(quarantine_after), 1, 0, keys)
+    stage = make_stage(0)
+    state, out = OverlayState(stage, {}), Buffer()
+    told: dict[tuple[str, str], int] = {}
+    for event in accept([events]).events:
+        for a, b in combinations(sorted(set(event.identifiers)), 2):
+            if event.time < told.get((a, b), event.time + 1):
+                told[a, b] = event.time
+                evidence = Evidence(a, b, event.time, event.received, event.identifiers[0])
+                stage.step(Record("identity-edges", 0, len(told), None, encode(evidence)), state, out)
+    stage.finish(state, out)
+    names: dict[str, str] = {}
+    for topic, _, value, _ in out.logged:
+        message = decode_links_record(value) if topic == "links" else None
+        if isinstance(message, Assign):
+            names[message.identifier] = message.name
+    return names
+
+
+def scores(
+    count: int, seed: int = 1, mix: Mix = ORDINARY, quarantine_after: int = DEFAULT_QUARANTINE
+) -> tuple[Score, Score]:
     """(with the rules, plain union-find) over the events of `count` people."""
     kept = ingested(people(seed, count, mix))
     said = [one for one, _ in kept]
     events = [event for _, event in kept]
-    who = resolution_of(events, builtin_rules().quarantine_after)
+    who = resolution_of(events, quarantine_after)
     true = [one.person for one in said]
     found = [who.name_of.get(event.identifiers[0], event.identifiers[0]) for event in events]
     return pairwise(true, found), pairwise(true, raw_groups(said))
@@ -99,8 +128,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--with-account", type=float, default=ORDINARY.with_account)
+    parser.add_argument("--quarantine-after", type=int, default=DEFAULT_QUARANTINE)
     arguments = parser.parse_args()
-    ours, plain = scores(arguments.people, arguments.seed)
+    mix = Mix(with_account=arguments.with_account)
+    ours, plain = scores(arguments.people, arguments.seed, mix, arguments.quarantine_after)
     print(f"with the rules    precision {ours.precision:.4f}  recall {ours.recall:.4f}")
     print(f"plain union-find  precision {plain.precision:.4f}  recall {plain.recall:.4f}")
 
