@@ -157,20 +157,25 @@ def pieces(fragment: Fragment, most_bytes: int) -> list[bytes]:
     whole = encode_fragment(fragment)
     if len(whole) <= most_bytes:
         return [whole]
-    rest = Fragment(
-        recent=fragment.recent,
-        first_seen=fragment.first_seen,
-        last_seen=fragment.last_seen,
-        last_received=fragment.last_received,
-    )
+
+    # Each piece says when something was seen: one that travels alone must not pass for an empty fragment.
+    def empty_piece() -> Fragment:
+        return Fragment(
+            first_seen=fragment.first_seen, last_seen=fragment.last_seen, last_received=fragment.last_received
+        )
+
+    rest = empty_piece()
+    rest.recent = fragment.recent
     done: list[bytes] = []
     size = len(encode_fragment(rest))
+    least = size
     for section in ("traits", "consents", "totals", "leaves"):
         for name, value in getattr(fragment, section).items():
             entry_size = len(_encoder.encode((name, value)))
-            if size + entry_size > most_bytes and size > 64:
+            if size + entry_size > most_bytes and size > least:
                 done.append(encode_fragment(rest))
-                rest, size = Fragment(), 32
+                rest = empty_piece()
+                size = least = len(encode_fragment(rest))
             getattr(rest, section)[name] = value
             size += entry_size
     done.append(encode_fragment(rest))
