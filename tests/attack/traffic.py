@@ -129,8 +129,12 @@ class Traffic:
             self.produced += 1
         self._producer.poll(0)
 
-    def finish(self) -> None:
-        """Stop, and wait until everything is in the log."""
+    def stop(self) -> None:
+        """Produce nothing more."""
         self._over.set()
         self._thread.join()
+
+    def finish(self) -> None:
+        """Stop, and wait until everything is in the log."""
+        self.stop()
         assert self._producer.flush(120) == 0, "the traffic is not in the log"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from pipeline.admin import admin_client
 from tests.attack.role import STOPPED
@@ -21,10 +21,14 @@ def _forget_store(world: World, role: str) -> None:
 
 def _delete_records(world: World, name: str, share: float) -> None:
     """Delete a share of every partition of a topic, from its beginning."""
-    topic = world.settings.topic(name)
+    topic, client = world.settings.topic(name), admin_client(world.settings)
     counts = {record.partition: record.offset + 1 for record in world.deployment.read(name)}
+    # Kafka refuses it where records are only compacted, so somebody must have changed that too.
+    entry = ConfigEntry("cleanup.policy", "compact,delete", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    client.incremental_alter_configs([resource])[resource].result(30)
     wanted = [TopicPartition(topic, number, max(1, int(end * share))) for number, end in counts.items()]
-    for future in admin_client(world.settings).delete_records(wanted).values():
+    for future in client.delete_records(wanted).values():
         future.result(30)
 
 

@@ -129,6 +129,8 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self._watching.set()
+        if self._traffic is not None:
+            self._traffic.stop()
         for key in list(self.running):
             self.kill(*key)
         try:

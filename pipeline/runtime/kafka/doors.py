@@ -11,7 +11,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Producer,
@@ -23,6 +22,7 @@ from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of
 from pipeline.runtime.kafka.errors import PASSING
+from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -260,8 +260,6 @@ class GroupPositions:
 
     def _position(self, group: str, partitions: list[TopicPartition]) -> tuple[int, int]:
         committed = self._committed(group, partitions, _REQUEST_TIMEOUT_S)
-        if committed is None:
-            raise BrokerError(f"The Kafka does not tell how far {group} is.", str(self._settings.bootstrap_servers))
         starts = list_offsets(self._admin, partitions, latest=False)
         ends = list_offsets(self._admin, partitions, latest=True)
         return sum(max(at, starts[partition]) for partition, at in committed.items()), sum(ends.values())

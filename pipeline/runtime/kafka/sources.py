@@ -53,8 +53,6 @@ class SourcesAtEnd:
             return False
         starts = list_offsets(self._admin, self._partitions, latest=False)
         committed = self._committed(self._group, self._partitions, _TIMEOUT_S)
-        if committed is None:
-            return False
         return all(self._reached(partition, max(at, starts[partition]), ends) for partition, at in committed.items())
 
     def _reached(self, partition: tuple[str, int], position: int, ends: Offsets) -> bool:
