@@ -110,7 +110,7 @@ def test_the_stored_form_gives_the_fragment_back(history: list[Event]) -> None:
 def test_case_16_the_pieces_of_a_large_fragment_add_up_to_it(history: list[Event], most_bytes: int) -> None:
     fragment = folded(*history)
     parts = [decode_fragment(piece) for piece in pieces(fragment, most_bytes)]
-    assert not any(is_empty(part) for part in parts), "a piece that travels alone must not pass for nothing"
+    assert not history or not any(map(is_empty, parts)), "a piece that travels alone must not pass for nothing"
     assert plain(join_all(parts, join_sets)) == plain(fragment)
     assert sum(map(events_in, parts)) == len(history)
 
