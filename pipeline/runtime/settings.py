@@ -24,4 +24,4 @@ class WorkerSettings:
     restore_records: int = 2_000
     tombstone_retention_ms: int = DAY_MS
     trim_interval_ms: int = 10_000
-    stuck_s: float = 30.0
+    stuck_s: float = 20.0

@@ -27,6 +27,7 @@ from tests.attack.world import World
 
 KILLS_A_SLICE = 45
 FAULTS_A_SLICE = 8
+RESULTS = "results.jsonl"
 # These take more than twenty seconds each, nearly all of it waiting for a session to expire: a fifth as many.
 SLOW = {
     name
@@ -100,6 +101,12 @@ def slices(seed: int, kills: int, others: int, only: str = "") -> list[Slice]:
     return [each for _, _, each in sorted(placed, key=lambda place: place[:2])]
 
 
+def results_in(folder: Path) -> list[Result]:
+    """Everything done so far in a folder."""
+    file = folder / RESULTS
+    return [Result(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 class Campaign:
     """Brokers and the launcher, for as many slices as wanted. `folder` keeps results, and the worlds that failed."""
 
@@ -119,16 +126,6 @@ class Campaign:
             self._single[1].close()
             self._single[0].stop()
 
-    @property
-    def results_file(self) -> Path:
-        return self.folder / "results.jsonl"
-
-    def results(self) -> list[Result]:
-        """Everything done so far, in this folder."""
-        if not self.results_file.exists():
-            return []
-        return [Result(**json.loads(line)) for line in self.results_file.read_text().splitlines()]
-
     def run(self, each: Slice) -> Result:
         """Run one slice and keep its result."""
         began = time.monotonic()
@@ -145,7 +142,7 @@ class Campaign:
         result.seconds = time.monotonic() - began
         if not result.failed:
             shutil.rmtree(folder, ignore_errors=True)
-        with self.results_file.open("a") as file:
+        with (self.folder / RESULTS).open("a") as file:
             file.write(json.dumps(asdict(result)) + "\n")
         return result
 
