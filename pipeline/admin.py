@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from pipeline.errors import BrokerError, TopicsError
+from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 from pipeline.topology import DAY_MS, DELIVERIES, TOPICS, Topic
 
@@ -55,7 +56,7 @@ def alike(differences: Iterable[Difference]) -> dict[tuple[str, str, bool], list
 
 def admin_client(settings: Settings) -> AdminClient:
     """An admin client of the workspace's Kafka. It connects when it is used."""
-    return AdminClient({**settings.client_properties(), "client.id": "headwater-admin"})
+    return AdminClient({**quiet_properties(settings), "client.id": "headwater-admin"})
 
 
 def wanted_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[WantedTopic]:

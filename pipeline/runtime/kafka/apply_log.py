@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.errors import BrokerError, TopicsError
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
 from pipeline.runtime.kafka.errors import fault_of
+from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 
 _CALL_S = 5.0
@@ -33,7 +34,7 @@ class ApplyTransaction:
         self._settings = settings
         self._producer = Producer(
             {
-                **settings.client_properties(),
+                **quiet_properties(settings),
                 "transactional.id": f"{settings.prefix}apply",
                 "transaction.timeout.ms": 30_000,
                 "linger.ms": 0,
@@ -48,7 +49,7 @@ class ApplyTransaction:
         """The partition count of a topic. TopicsError if it is not there."""
         name = self._settings.topic(topic)
         try:
-            found = AdminClient(dict(self._settings.client_properties())).list_topics(name, timeout=15).topics[name]
+            found = AdminClient(quiet_properties(self._settings)).list_topics(name, timeout=15).topics[name]
         except KafkaException as error:
             raise BrokerError(f"The Kafka does not answer: {error.args[0].str()}.") from None
         if found.error is not None or not found.partitions:

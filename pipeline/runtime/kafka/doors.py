@@ -23,6 +23,7 @@ from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of
 from pipeline.runtime.kafka.errors import PASSING
 from pipeline.runtime.kafka.positions import CommittedPositions
+from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -55,7 +56,7 @@ class TopicReader:
         self._names = {settings.topic(name): name for name in topics}
         self._consumer = Consumer(
             {
-                **settings.client_properties(),
+                **quiet_properties(settings),
                 "group.id": f"{settings.prefix}reader",
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
@@ -187,7 +188,7 @@ def produce_all(
     """
     producer = Producer(
         {
-            **settings.client_properties(),
+            **quiet_properties(settings),
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 5,
@@ -239,7 +240,7 @@ class GroupPositions:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        properties = {**settings.client_properties(), "client.id": "headwater-positions"}
+        properties = {**quiet_properties(settings), "client.id": "headwater-positions"}
         self._admin = AdminClient(properties)
         self._committed = CommittedPositions(properties)
 

@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.runtime.kafka.doors import list_offsets
 from pipeline.runtime.kafka.positions import CommittedPositions
+from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 
 Offsets = dict[tuple[str, int], int]
@@ -27,8 +28,8 @@ class SourcesAtEnd:
         self._settings = settings
         self._group = settings.prefix + group
         self._topics = [settings.topic(topic) for topic in topics]
-        self._admin = AdminClient({**settings.client_properties(), "client.id": "headwater-sources"})
-        self._committed = CommittedPositions(settings.client_properties())
+        self._admin = AdminClient({**quiet_properties(settings), "client.id": "headwater-sources"})
+        self._committed = CommittedPositions(quiet_properties(settings))
         self._reader: Consumer | None = None
         self._partitions: list[TopicPartition] = []
         self._ends: Offsets | None = None
@@ -70,7 +71,7 @@ class SourcesAtEnd:
         if self._reader is None:
             self._reader = Consumer(
                 {
-                    **self._settings.client_properties(),
+                    **quiet_properties(self._settings),
                     "group.id": f"{self._group}-tail",
                     "isolation.level": "read_uncommitted",  # an open transaction counts: it may still commit
                     "enable.auto.commit": False,
