@@ -1,0 +1,209 @@
+"""`headwater test`: a segment on a fixture of events, with a simulated clock."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
+from pipeline.cli._explained import instant, shown_time, tree
+from pipeline.definitions.identity import identity_rules as identity_rules_of
+from pipeline.definitions.loader import SUFFIXES, Written, load
+from pipeline.definitions.segments import compile_definitions
+from pipeline.errors import InputError, LookupFailed
+from pipeline.identity import IdentityRules
+from pipeline.ingest import Emit, RawEvent, Refusal, decode, ingest
+from pipeline.ingest.times import DAY_MS, to_ms
+from pipeline.lookup import normalised
+from pipeline.records import Event
+from pipeline.runtime.ports import Record
+from pipeline.segments import SegmentsPlan, explain, run_fixture
+from pipeline.segments.fixture import people_of
+from pipeline.sources.files import inspect_file, is_csv, read_rows
+
+_SHOWN_MEMBERS = 50
+_EXPLAINED = 3
+NOBODY = "nobody"
+
+
+class Fixture(NamedTuple):
+    """The events of a file in the order they were received, and what a person should know of the rest."""
+
+    events: list[Event]
+    remarks: list[str]
+
+
+def command(
+    segment: Annotated[str, typer.Argument(help="A file or folder of definitions, or the name of a segment.")],
+    events: Annotated[Path, typer.Option(help="JSON lines as applications send them; .gz as well.")],
+    at: Annotated[list[str], typer.Option(help="When to look: ISO 8601, or ms. May be repeated.")],
+    definitions: Annotated[
+        list[Path] | None, typer.Option(help="Where the named segment is defined; what is in force by default.")
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Who must be a member: identifiers with commas, a file of them, or `{NOBODY}`. One per --at."
+        ),
+    ] = None,
+    changes: Annotated[bool, typer.Option("--changes", help="Also show who entered and left, and when.")] = False,
+) -> None:
+    """Test a segment on a file of events: the evaluator of production, with a simulated clock. Needs no Kafka.
+
+    An event without receivedAt is received when it was sent (sentAt), or when it happened (timestamp).
+    Ends with 1 if the members are not the expected ones, and says why.
+
+    Example: headwater test curious.yaml --events visits.jsonl --at 2026-03-01T09:30:00Z --expect user_id:ada
+    """
+    plan, rules, names = _plan(segment, definitions or [])
+    instants = [instant(text, "--at") for text in at]
+    if expect is not None and (len(expect) != len(instants) or len(names) != 1):
+        raise InputError(
+            f"{len(expect)} --expect do not go with {len(instants)} --at and {len(names)} segments.",
+            ", ".join(names),
+            "give one --expect for each --at, of one segment: its name, with --definitions FILE",
+        )
+    if is_csv(events):
+        raise InputError(
+            "A fixture is a file of JSON lines.", str(events), "give one JSON object a line, as applications send them"
+        )
+    fixture = read_fixture(events, rules)
+    console, remarks = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+    for remark in fixture.remarks:
+        remarks.print(remark, markup=False)
+    wanted = [expected(text, rules) for text in expect or []]
+    result = run_fixture(plan, fixture.events, instants)
+    people = people_of(fixture.events)
+    failed = False
+    for number, now_ms in enumerate(instants):
+        for name in names:
+            members = {person for person, held in result.members[now_ms].items() if name in held}
+            console.print(f"[bold]{escape(name)}[/] at {shown_time(now_ms)}: {_some(members)}")
+            if expect is not None:
+                lines, differ = compare(members, wanted[number], people)
+                failed = failed or bool(differ)
+                for line in lines:
+                    console.print(line)
+                if differ:
+                    facts = run_fixture(plan, fixture.events, [now_ms]).facts
+                    for person in differ[:_EXPLAINED]:
+                        if person in facts:
+                            console.print(f"\n  {escape(person)}:")
+                            console.print(tree(explain(plan, facts[person], now_ms, name), now_ms), soft_wrap=False)
+    if changes:
+        for change in result.changes:
+            if change.segment in names:
+                sign = "[green]→ entered[/]" if change.entered else "[yellow]← exited[/] "
+                console.print(f"{shown_time(change.at)} {sign} [bold]{change.segment}[/]  {escape(change.profile)}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _plan(segment: str, paths: Sequence[Path]) -> tuple[SegmentsPlan, IdentityRules, list[str]]:
+    """The compiled rules, the identity rules, and the names of the segments to look at."""
+    is_path = segment.endswith(SUFFIXES) or Path(segment).exists()
+    if not is_path and not paths:
+        from pipeline.definitions.log import KafkaPlans
+
+        latest = KafkaPlans(find_kafka(settings_module.load())).latest()
+        _required(segment, list(latest.segments.segments))
+        return latest.segments, latest.identity, [segment]
+    written = load([Path(segment), *paths] if is_path else paths)
+    plan = compile_definitions(_of(written, "segment"), _of(written, "trait"))
+    identity = [each.body for each in written if each.kind == "identity"]
+    rules = identity_rules_of(identity[0] if identity else {})
+    if not is_path:
+        _required(segment, list(plan.segments))
+        return plan, rules, [segment]
+    own = [each.name for each in load([Path(segment)]) if each.kind == "segment"]
+    if not own:
+        raise LookupFailed("There is no segment here.", segment, "name a file that defines one")
+    return plan, rules, own
+
+
+def _of(written: Sequence[Written], kind: str) -> list[tuple[dict[str, object], int]]:
+    return [(each.body, 1) for each in written if each.kind == kind]
+
+
+def _required(segment: str, known: list[str]) -> None:
+    if segment not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise LookupFailed(f"There is no segment {segment}.", "", f"there are: {there}; a file may be named as well")
+
+
+def read_fixture(path: Path, rules: IdentityRules) -> Fixture:
+    """The events of a file of JSON lines, as ingest makes them.
+
+    Raises:
+        InputError: a line says no time at which it could be played.
+    """
+    facts = inspect_file(path)
+    found: list[Event] = []
+    remarks: list[str] = []
+    for row in read_rows(path, facts):
+        raw = decode(row.value)
+        outcome = raw if isinstance(raw, Refusal) else _ingest(row.line, row.value, raw, rules, path)
+        if isinstance(outcome, Emit):
+            found.append(outcome.event)
+        else:
+            remarks.append(f"{path}:{row.line}: left out, {outcome.reason}: {outcome.detail}")
+    found.sort(key=lambda event: event.received)
+    accepted: dict[tuple[str, str], int] = {}
+    events = []
+    for event in found:
+        key = event.identifiers[0], event.message_id
+        if event.received - accepted.get(key, -DAY_MS - 1) <= DAY_MS:
+            remarks.append(f"{path}: left out, a duplicate: {event.message_id} of {event.identifiers[0]}")
+            continue
+        accepted[key] = event.received
+        events.append(event)
+    return Fixture(events, remarks)
+
+
+def _ingest(line: int, value: bytes, raw: RawEvent, rules: IdentityRules, path: Path) -> Emit | Refusal:
+    for time in (raw.received_at, raw.sent_at, raw.timestamp, raw.original_timestamp):
+        now_ms = to_ms(time) if time is not None else ""
+        if isinstance(now_ms, int):
+            return ingest(Record("fixture", 0, line, None, value), now_ms, rules)
+    raise InputError(
+        "An event of a fixture needs a time.", f"{path}:{line}", 'give it a "timestamp": "2026-03-01T09:30:00Z"'
+    )
+
+
+def expected(text: str, rules: IdentityRules) -> list[str]:
+    """The identifiers of an --expect, normalised: of a file (one a line, # for remarks), or with commas between."""
+    if text.strip() == NOBODY:
+        return []
+    path = Path(text)
+    if path.is_file():
+        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    else:
+        lines = [part.strip() for part in text.split(",")]
+    return [normalised(line, rules) for line in lines if line]
+
+
+def compare(members: set[str], wanted: Sequence[str], people: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The difference as lines with markup, and the people it is about. `people`: identifier → name of its person."""
+    by_person: dict[str, str] = {}
+    for identifier in wanted:
+        by_person.setdefault(people.get(identifier, identifier), identifier)
+    missing = sorted(set(by_person) - members)
+    unexpected = sorted(members - set(by_person))
+    if not missing and not unexpected:
+        return ["  [green]✓[/] as expected"], []
+    lines = ["  [red]✗[/] not as expected"]
+    for person in missing:
+        unknown = "" if person in people.values() else "; no event says anything of them"
+        lines.append(f"    [red]−[/] {escape(by_person[person])}: expected, and is no member{unknown}")
+    lines += [f"    [red]+[/] {escape(person)}: a member, and was not expected" for person in unexpected]
+    return lines, [*missing, *unexpected]
+
+
+def _some(members: set[str]) -> str:
+    shown = ", ".join(escape(member) for member in sorted(members)[:_SHOWN_MEMBERS])
+    more = f" and {len(members) - _SHOWN_MEMBERS} more" if len(members) > _SHOWN_MEMBERS else ""
+    return f"{len(members)} {'member' if len(members) == 1 else 'members'}{': ' if members else ''}{shown}{more}"
