@@ -1,0 +1,77 @@
+"""What a holder has of one person, read from the changelog of `unify`: the state itself, no copy made for looking."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pipeline.errors import LookupFailed
+from pipeline.identifiers import Keys, identifier
+from pipeline.plans import GenerationPlan, Plans
+from pipeline.profile import Fragment, join_all
+from pipeline.records import ProfileDocument
+from pipeline.runtime.overlay import HEADER
+from pipeline.segments import SegmentsPlan
+from pipeline.unify.actor import META_KEY, Actor, Group, Meta, decode
+from pipeline.unify.task import live
+
+ReadPartition = Callable[[bytes], Mapping[bytes, bytes]]
+"""Gives the present changelog of the partition that an actor's key belongs to: state key → header and value."""
+
+
+class Facts(NamedTuple):
+    """A profile as rules are judged on it."""
+
+    profile_id: str
+    leaves: dict[str, Any]
+    traits: dict[str, tuple[int, Any]]
+    consents: dict[str, tuple[int, bool]]
+    totals: dict[str, list[int]]
+
+
+def held_profile(
+    document: ProfileDocument, read: ReadPartition, keys: Keys, plans: Plans
+) -> tuple[Facts, GenerationPlan]:
+    """The facts of a profile, joined as its holder joins them, and the generation that its task evaluates.
+
+    Raises:
+        LookupFailed: the holder's state is not there under any identifier the profile shows.
+    """
+    for pair in document.identifiers:
+        name = identifier(pair.namespace, pair.value)
+        key = keys.actor(name)
+        stored = read(key)
+        actor: Actor | None = _value(stored, b"a" + key)
+        if actor is None or keys.profile_id(name, actor.erased) != document.profile_id:
+            continue
+        meta: Meta = _value(stored, META_KEY) or Meta()
+        joined = _joined(stored, key, actor, keys, _leaves_up_to(plans, actor.generation, meta.newest))
+        facts = Facts(document.profile_id, joined.leaves, joined.traits, joined.consents, joined.totals)
+        return facts, plans(meta.generation)
+    raise LookupFailed(
+        f"The state of profile {document.profile_id} was not found.",
+        "unify-changelog",
+        "see that HEADWATER_SECRET (or the state folder) is that of the workspace; or look again in a moment",
+    )
+
+
+def _value(stored: Mapping[bytes, bytes], key: bytes) -> Any:
+    data = stored.get(key)
+    return None if data is None else decode(key, data[HEADER:])
+
+
+def _joined(stored: Mapping[bytes, bytes], key: bytes, actor: Actor, keys: Keys, plan: SegmentsPlan) -> Fragment:
+    group: Group | None = _value(stored, b"h" + key) if actor.spilled else actor.group
+    if group is None:
+        return actor.own if actor.own is not None else Fragment()
+    parts = [
+        actor.own if name == actor.identifier else _value(stored, b"f" + key + keys.actor(name))
+        for name in live(group, actor)
+    ]
+    return join_all((part for part in parts if part is not None), plan.join)
+
+
+def _leaves_up_to(plans: Plans, generation: int, newest: int) -> SegmentsPlan:
+    """The leaves of a generation and of all later ones that events already fold into."""
+    plan = plans(generation).segments
+    for later in range(generation + 1, newest + 1):
+        plan = plan.with_leaves_of(plans(later).segments)
+    return plan
