@@ -62,6 +62,10 @@ class KafkaConfig:
             "queue.buffering.max.messages": 1_000_000,
             "message.max.bytes": self.max_message_bytes,
             **self.extra,
+            # librdkafka opens connections only when it needs one, and to look for a coordinator that was lost it does not:
+            # without this, sending offsets after an outage hangs until the next refresh, five minutes by default.
+            "topic.metadata.refresh.interval.ms": 1_000,
+            "reconnect.backoff.max.ms": 1_000,
             "transactional.id": f"{self.prefix}{role}-{self.slot}",
             "transaction.timeout.ms": self.transaction_timeout_ms,
             # The default is not Java's: other clients would find keys in other partitions.
