@@ -24,6 +24,7 @@ install: $(INSTALLED) ## install into .venv
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found. Install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): a minute or a few the first time"
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 

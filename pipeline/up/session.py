@@ -173,7 +173,7 @@ class Session:
                 now_s = time.monotonic()
                 if now_s - measured_s >= _MEASURE_EVERY_S:
                     measured_s = now_s
-                    self._picture.measure(positions(GROUPS), now_s)
+                    self._measure(positions, now_s)
                     for name in processes.tend():
                         self._say(f"{name} had ended and was started again", live)
                 if self._failure is not None:
@@ -186,6 +186,14 @@ class Session:
                 if self._is_idle(now_s):
                     break
         self._say(f"nothing has happened for {self._exit_when_idle_s:.0f} s: stopping")
+
+    def _measure(self, positions: GroupPositions, now_s: float) -> None:
+        told = positions.now(GROUPS)
+        if told:
+            self._picture.measure(told, now_s)
+        else:
+            # The broker does not say just now: nothing is known to be caught up.
+            self._picture.lags = {}
 
     def end(self) -> None:
         """Leave the table of segments behind."""
@@ -209,4 +217,5 @@ class Session:
         return f"{self._status}   Kafka: {self._settings.bootstrap_servers}   Ctrl-C stops it"
 
     def _say(self, text: str, live: Live | None = None) -> None:
-        (live.console if live is not None else self._console).print(text, highlight=False, markup=False)
+        console = live.console if live is not None else self._console
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
