@@ -62,7 +62,7 @@ class KafkaConfig:
             "queue.buffering.max.messages": 1_000_000,
             "message.max.bytes": self.max_message_bytes,
             **self.extra,
-            # librdkafka opens connections only when it needs one, and looking for a coordinator it lost is no such need:
+            # librdkafka opens connections only when it needs one, and looking for a lost coordinator is no such need:
             # without this, sending offsets after an outage hangs until the next refresh, five minutes by default.
             "topic.metadata.refresh.interval.ms": 1_000,
             "reconnect.backoff.max.ms": 1_000,
