@@ -64,11 +64,13 @@ def build(kind: Literal["segment", "destination"], title: str, extra_column: str
     def show(name: Name) -> None:
         Console().print(Syntax(as_yaml(_required(settings_now(), kind, name).body), "yaml", background_color="default"))
 
-    @app.command("pause", help=f"Let a {kind} rest: nothing leaves, nothing is lost.")
+    resting = f"Let a {kind} rest: nothing leaves, nothing is lost.\n\nExample: headwater {kind}s pause NAME"
+
+    @app.command("pause", help=resting)
     def pause(name: Name, take_over: TakeOver = False) -> None:
         change(settings_now(), "pause", name, take_over)
 
-    @app.command("resume", help=f"Let a paused {kind} go on.")
+    @app.command("resume", help=f"Let a paused {kind} go on.\n\nExample: headwater {kind}s resume NAME")
     def resume(name: Name, take_over: TakeOver = False) -> None:
         change(settings_now(), "resume", name, take_over)
 

@@ -1,6 +1,7 @@
 """`headwater profile`: one profile, whole."""
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -12,14 +13,18 @@ from rich.table import Table
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.definitions.log import KafkaPlans
+from pipeline.errors import LookupFailed
 from pipeline.lookup import find_profile, normalised
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_values
+
+_LOOK_AGAIN_S = 0.2
 
 
 def command(
     identifier: Annotated[str, typer.Argument(help="NAMESPACE:VALUE, or a profile_id (a retired one leads on).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    wait: Annotated[float, typer.Option(help="Wait so many seconds for it to appear.", min=0)] = 0,
 ) -> None:
     """Show one profile, whole.
 
@@ -32,7 +37,15 @@ def command(
     def value(topic: str, key: bytes) -> bytes | None:
         return current_values(settings, topic, key).get(key)
 
-    document = find_profile(wanted, value)
+    give_up = time.monotonic() + wait
+    while True:
+        try:
+            document = find_profile(wanted, value)
+            break
+        except LookupFailed:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
     console = Console()
     if as_json:
         console.print_json(json.dumps(msgspec.to_builtins(document)))
