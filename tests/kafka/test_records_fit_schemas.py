@@ -1,0 +1,67 @@
+"""What really stands in the topics is what schemas/ says."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import fastavro
+import msgspec
+
+from pipeline import avro
+from pipeline.admin import create_topics
+from pipeline.settings import Settings
+from tests.kafka.deployment import Deployment
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+DEFINITIONS = """
+segment: visitors
+when: {performed: {event: Page Viewed, within: 1h}}
+---
+destination: kept
+kind: file
+path: PATH
+"""
+
+
+def test_every_record_of_every_topic_fits_its_schema(new_workspace: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = new_workspace(partitions=2)
+    create_topics(settings)
+    with Deployment(settings, tmp_path) as deployment:
+        for role in ("ingest", "identity", "unify"):
+            deployment.start(role)
+        deployment.apply(DEFINITIONS.replace("PATH", str(tmp_path / "kept.jsonl")))
+        people = [("u-1", "a-1"), ("u-2", "a-1"), ("u-3", "a-3")]
+        deployment.produce(
+            {"type": "page", "messageId": f"{number}-{kind}", **fields}
+            for number, (user, cookie) in enumerate(people)
+            for kind, fields in {
+                "cookie": {"anonymousId": cookie},
+                "login": {"userId": user, "anonymousId": cookie},
+                "user": {"userId": user, "context": {"traits": {"plan": "pro", "nested": {"a": [1, None]}}}},
+            }.items()
+        )
+        deployment.produce([b"not json"])
+        deployment.command("identity", "unlink", "user_id:u-3", "anonymous_id:a-3")
+        deployment.wait_until(lambda: len(deployment.values("identity-conflicts")) >= 1, "evidence not followed")
+        deployment.wait_until(lambda: len(deployment.members("visitors")) >= 3, "the members")
+        deployment.wait_until(lambda: len(deployment.values("deliveries.kept")) >= 3, "the deliveries")
+        deployment.wait_until(lambda: len(deployment.table("identity-decisions")) == 1, "the decision to unlink")
+        for topic, kinds in avro.RECORDS.items():
+            logical = topic if topic != "deliveries" else "deliveries.kept"
+            schema = fastavro.parse_schema(json.loads((SCHEMAS / f"{topic}.avsc").read_text()))
+            values = [record.value for record in deployment.read(logical) if record.value is not None]
+            assert values or topic == "links", f"{topic} is empty: it shows nothing"
+            for value in values:
+                record = msgspec.to_builtins(_decoded(value, kinds), builtin_types=(bytes,))
+                assert fastavro.validate(record, schema), (topic, value)
+
+
+def _decoded(value: bytes, kinds: tuple[type[msgspec.Struct], ...]) -> msgspec.Struct:
+    strict = [msgspec.defstruct(kind.__name__, [], bases=(kind,), forbid_unknown_fields=True) for kind in kinds]
+    errors = []
+    for kind in strict:
+        try:
+            return msgspec.json.decode(value, type=kind)
+        except msgspec.ValidationError as error:
+            errors.append(str(error))
+    raise AssertionError(f"{value!r} is none of {[kind.__name__ for kind in kinds]}: {errors}")
