@@ -12,7 +12,7 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.definitions.apply import ApplyPlan
 from pipeline.definitions.loader import load
-from pipeline.definitions.log import apply
+from pipeline.definitions.log import Readiness, apply
 
 
 def command(
@@ -20,6 +20,7 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, write nothing.")] = False,
     prune: Annotated[bool, typer.Option(help="Remove what files own and these do not mention.")] = False,
     take_over: Annotated[bool, typer.Option(help="Also change what somebody else owns.")] = False,
+    wait: Annotated[float, typer.Option(help="Wait at most so many seconds until it is in force.", min=0)] = 60.0,
 ) -> None:
     """Validate definitions and put them into force, at an exact place in the log, while everything runs.
 
@@ -29,10 +30,20 @@ def command(
     """
     written = load(paths)
     settings = find_kafka(settings_module.load())
-    planned = apply(
-        settings, written, prune=prune, take_over=take_over, applied_by=getpass.getuser(), dry_run=dry_run
-    )
-    tell(planned, Console(highlight=False), dry_run=dry_run)
+    console = Console(highlight=False)
+    readiness = Readiness(settings)
+    try:
+        planned = apply(
+            settings, written, prune=prune, take_over=take_over, applied_by=getpass.getuser(), dry_run=dry_run
+        )
+        tell(planned, console, dry_run=dry_run)
+        if planned.generation is not None and not dry_run and wait:
+            if readiness.wait(planned.generation.number, wait):
+                console.print("It is in force. Next: headwater segments list")
+            else:
+                console.print(f"It is not in force after {wait:g} s. It will be once identity and unify run.")
+    finally:
+        readiness.close()
 
 
 def tell(planned: ApplyPlan, console: Console, *, dry_run: bool) -> None:
@@ -47,4 +58,4 @@ def tell(planned: ApplyPlan, console: Console, *, dry_run: bool) -> None:
     elif dry_run:
         console.print("This is what would change; nothing was written. Without --dry-run it is.")
     elif planned.generation is not None:
-        console.print(f"Generation {planned.generation.number} is published. Next: headwater segments list")
+        console.print(f"Generation {planned.generation.number} is published.")

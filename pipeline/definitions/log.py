@@ -11,7 +11,7 @@ from pipeline.definitions.loader import Written
 from pipeline.definitions.segments import leaves_of
 from pipeline.errors import DefinitionError
 from pipeline.plans import GenerationPlan
-from pipeline.records import Marker, RulesChanged, encode
+from pipeline.records import Marker, Ready, RulesChanged, decode_events_record, encode
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
@@ -99,6 +99,31 @@ def apply(
         return planned
     finally:
         transaction.close()
+
+
+class Readiness:
+    """Tells when a generation is in force. Open it before the apply: it hears what comes after."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._reader = TopicReader(settings, ["events"], from_end=True)
+        self._partitions = settings.partitions
+
+    def wait(self, generation: int, timeout_s: float) -> bool:
+        """Wait until every partition evaluates under the generation; whether it came to that in time."""
+        ready: set[int] = set()
+        give_up = time.monotonic() + timeout_s
+        while len(ready) < self._partitions and time.monotonic() < give_up:
+            for record in self._reader.read(1_000, 0.1):
+                # Most of what comes are events; only what may be the record is decoded.
+                if record.value is not None and b'"ready"' in record.value:
+                    message = decode_events_record(record.value)
+                    if isinstance(message, Ready) and message.generation >= generation:
+                        ready.add(record.partition)
+        return len(ready) >= self._partitions
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._reader.close()
 
 
 class KafkaPlans:

@@ -17,8 +17,8 @@ from rich.live import Live
 from pipeline.admin import create_topics
 from pipeline.broker import running_kafka
 from pipeline.definitions.loader import Written, load, load_text
-from pipeline.definitions.log import apply, read_catalog
-from pipeline.errors import HeadwaterError, InputError
+from pipeline.definitions.log import Readiness, apply, read_catalog
+from pipeline.errors import BrokerError, HeadwaterError, InputError
 from pipeline.runtime.kafka.doors import GroupPositions, TopicReader, produce_all
 from pipeline.sample import raw_events
 from pipeline.settings import Settings
@@ -130,23 +130,39 @@ class Session:
                 self._sample = Sample(self._sample_folder, settings)
                 stack.callback(self._sample.receiver.close)
                 environment |= self._sample.environment
-            self._apply()
+            readiness = Readiness(settings)
+            stack.callback(readiness.close)
+            generation = self._apply()
             # A role must find its destinations, so the definitions come first: the stages read them from the log.
             processes = stack.enter_context(Processes(ROLES, environment, settings.state_dir / "logs"))
             reader = stack.enter_context(TopicReader(settings, WATCHED))
-            threading.Thread(target=self._play, name="sample", daemon=True).start()
+            player = threading.Thread(target=self._play, args=(readiness, generation), name="sample", daemon=True)
+            player.start()
             self._watch(reader, processes)
 
-    def _apply(self) -> None:
+    def _apply(self) -> int | None:
+        """Put the definitions into force; the generation to wait for, if there is a new one."""
+        planned = None
         written = load(self._definitions) if self._definitions else []
         if self._sample is not None:
             written += self._sample.definitions()
         if written:
-            apply(self._settings, written, take_over=False, applied_by="headwater up")
+            planned = apply(self._settings, written, take_over=False, applied_by="headwater up")
         catalog = read_catalog(self._settings)
         self._segments = [each.name for each in catalog.of_kind(catalog.latest, "segment")]
+        return planned.generation.number if planned is not None and planned.generation is not None else None
 
-    def _play(self) -> None:
+    def _play(self, readiness: Readiness, generation: int | None) -> None:
+        if generation is not None:
+            # What happens before its rules are in force is history to them, and history triggers nothing.
+            self._status = "putting the definitions into force"
+            if not readiness.wait(generation, _READY_WITHIN_S):
+                self._failure = BrokerError(
+                    f"The definitions were not in force after {_READY_WITHIN_S:.0f} s.",
+                    str(self._settings.state_dir / "logs"),
+                    "the logs of identity and unify say why",
+                )
+                return
         if self._sample is None or self._sample.played:
             self._status = "ready for your events"
             return

@@ -22,7 +22,8 @@ GROUPS = {"ingest": ("raw",), "identity": ("identity-edges",), "unify": ("events
 class Role:
     """One role process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    def __init__(self, words: tuple[str, ...], process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.words = words
         self.process = process
         self.log = log
 
@@ -103,15 +104,16 @@ class Deployment:
                 stdout=output,
                 stderr=output,
             )
-        role = Role(process, log)
+        role = Role(words, process, log)
         self._started.append(role)
         return role
 
-    def apply(self, text: str) -> None:
-        """Write a definitions file and apply it."""
+    def apply(self, text: str, wait_s: float = 30) -> None:
+        """Write a definitions file and apply it; waits until it is in force, if it can come to that."""
         path = self.folder / "definitions.yaml"
         path.write_text(text)
-        self.command("apply", str(path))
+        running = {role.words[0] for role in self._started if role.process.poll() is None}
+        self.command("apply", str(path), "--wait", str(wait_s if {"identity", "unify"} <= running else 0))
 
     def produce(self, events: Iterable[dict[str, Any] | bytes], topic: str = "raw") -> int:
         """Produce raw events; a mapping is keyed by its userId or anonymousId."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    OFFSET_END,
     Consumer,
     KafkaError,
     KafkaException,
@@ -69,8 +68,11 @@ class TopicReader:
         )
         self._reached: dict[tuple[str, int], int] = {}
         self._partitions = self._find_partitions(key)
-        start = OFFSET_END if from_end else OFFSET_BEGINNING
-        self._consumer.assign([TopicPartition(topic, number, start) for topic, number in self._partitions])
+        if from_end:
+            # The ends of this moment: what comes after the reader was opened is never missed.
+            self._reached = self.ends()
+        starts = {partition: self._reached.get(partition, OFFSET_BEGINNING) for partition in self._partitions}
+        self._consumer.assign([TopicPartition(*partition, start) for partition, start in starts.items()])
 
     def _find_partitions(self, key: bytes | None) -> list[tuple[str, int]]:
         found = []

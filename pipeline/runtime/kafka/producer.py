@@ -89,7 +89,8 @@ class KafkaProducer:
     def _partition_by(self, topic: str, key: bytes) -> int:
         count = self._counts.get(topic)
         if count is None:
-            known = self._producer.list_topics(self._names[topic], timeout=_METADATA_WITHIN_S).topics[self._names[topic]]
+            name = self._names[topic]
+            known = self._producer.list_topics(name, timeout=_METADATA_WITHIN_S).topics[name]
             if not known.partitions:
                 raise Retriable(f"the partitions of {topic} are not known")
             count = self._counts[topic] = len(known.partitions)
