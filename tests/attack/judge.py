@@ -19,9 +19,12 @@ from tests.kafka.checker import (
     check_timers,
     open_transactions,
     read_topics,
+    transactional_ids,
 )
 from tests.kafka.deployment import Deployment
 
+# Those of `headwater apply`, and of the fault that is somebody else's transaction.
+FOREIGN = {"apply", "foreign"}
 STATEFUL = {"unify": "unify-changelog", "identity": "identity-changelog"}
 
 
@@ -97,8 +100,9 @@ def settled(deployment: Deployment, expected: Expected) -> str:
     return ""
 
 
-def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]]) -> Verdict:
-    """Check everything of a deployment that has stopped. `state_dirs`: the folders of each stateful role.
+def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]], slots: set[str]) -> Verdict:
+    """Check everything of a deployment that has stopped. `state_dirs`: the folders of each stateful role; `slots`: the
+    "role-slot" of every worker there was.
 
     AssertionError says what is wrong.
     """
@@ -113,6 +117,8 @@ def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]]) -> Verdi
     check(topics)
     check_pointers(topics)
     check_timers(topics, events, "fresh", FRESH_MS)
+    strangers = {name for name in transactional_ids(settings) if name not in slots | FOREIGN}
+    assert not strangers, f"transactional ids that no slot has, and no start can fence: {sorted(strangers)[:3]}"
     still_open = open_transactions(settings, [topic.name for topic in TOPICS])
     assert not still_open, f"open transactions: {still_open}"
     for role, changelog in STATEFUL.items():

@@ -109,6 +109,7 @@ class World:
         self._seed = seed
         # The broker will be away; nobody wants to read that every second.
         self._admin = AdminClient({**self.settings.client_properties(), "log_level": 0})
+        self._slots: set[str] = set()
         self._askers: dict[str, Consumer] = {}
         self._pending: list[Pending] = []
         self._watching = threading.Event()
@@ -174,6 +175,7 @@ class World:
         pid = self._launcher.start(role, environment, log)
         running = Running(pid, log, time.monotonic(), more)
         self.running[role, slot] = running
+        self._slots.add(f"{role}-{slot}")
         self.wanted[role, slot] = {}
         return running
 
@@ -327,7 +329,7 @@ class World:
         for role in STATEFUL:
             assert not [key for key in self.running if key[0] == role]
         dirs = {role: sorted(self.folder.glob(f"state-*/{role}")) for role in STATEFUL}
-        verdict = judge(self.deployment, dirs)
+        verdict = judge(self.deployment, dirs, self._slots)
         lost = [each for each in self.ended if any(text in each.words for text in LOUD)]
         assert not lost, f"roles that ended by themselves over lost state: {lost[:3]}"
         return verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from pipeline.runtime.ports import Record
 from pipeline.runtime.rocksdb import RocksStores
@@ -183,7 +183,9 @@ def check_store(folder: Path, partition: int, changelog: list[Record], complete:
         if key is None or key == POSITIONS_KEY or record.offset >= at:
             continue
         held = values.get(key)
-        assert held == record.value, f"{folder.name}/{partition}: {key!r} is {held!r}, the changelog says {record.value!r}"
+        assert held == record.value, (
+            f"{folder.name}/{partition}: {key!r} is {held!r}, the changelog says {record.value!r}"
+        )
     unknown = set(values) - {key for key in last if key is not None}
     assert not unknown, f"{folder.name}/{partition}: keys that the changelog does not know: {sorted(unknown)[:3]}"
     due = {(int.from_bytes(data[:_WAKE], "big"), key) for key, data in values.items() if data[:_WAKE] != bytes(_WAKE)}
@@ -212,4 +214,36 @@ def open_transactions(settings: Settings, topics: Iterable[str]) -> dict[str, tu
     finally:
         for reader in readers:
             reader.close()
+    return found
+
+
+def transactional_ids(settings: Settings) -> set[str]:
+    """The transactional ids of the workspace that the broker knows, without its prefix. What is not the id of a slot
+    is somebody whom no start can fence."""
+    consumer = Consumer(
+        {
+            **settings.client_properties(),
+            "group.id": f"{settings.prefix}ids",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    found: set[str] = set()
+    try:
+        topic = "__transaction_state"
+        waiting = set(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in waiting])
+        while waiting:
+            for message in consumer.consume(10_000, 1.0):
+                if message.error() is not None:
+                    waiting.discard(message.partition() or 0)
+                    continue
+                key = message.key() or b""
+                # The version (2 bytes), the length of the id (2 bytes), the id.
+                name = bytes(key)[4:].decode(errors="replace")
+                if name.startswith(settings.prefix):
+                    found.add(name.removeprefix(settings.prefix))
+    finally:
+        consumer.close()
     return found
