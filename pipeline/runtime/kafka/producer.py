@@ -90,7 +90,10 @@ class KafkaProducer:
         count = self._counts.get(topic)
         if count is None:
             name = self._names[topic]
-            known = self._producer.list_topics(name, timeout=_METADATA_WITHIN_S).topics[name]
+            try:
+                known = self._producer.list_topics(name, timeout=_METADATA_WITHIN_S).topics[name]
+            except KafkaException as error:
+                raise passing_or_fatal(error, f"asking for the partitions of {topic}") from error
             if not known.partitions:
                 raise Retriable(f"the partitions of {topic} are not known")
             count = self._counts[topic] = len(known.partitions)
@@ -106,7 +109,10 @@ class KafkaProducer:
                 continue
 
     def flush(self, timeout_s: float) -> dict[Partition, int]:
-        left = self._producer.flush(timeout_s)
+        try:
+            left = self._producer.flush(timeout_s)
+        except KafkaException as error:
+            raise fault_of(error, "flush") from error
         if left:
             raise Retriable(f"{left} records are not in the log yet")
         return self._highest
