@@ -63,12 +63,14 @@ def list_all(
         for each in found[-limit:]:
             sys.stdout.write(msgspec.json.encode({"id": each.id, **msgspec.to_builtins(each.letter)}).decode() + "\n")
         return
-    table = Table("id", "at", "stage", "reason", "what", "came from", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "at", "stage", "reason", "what", "came from"):
+        table.add_column(heading, no_wrap=heading != "what")
     for each in found[-limit:]:
         letter = each.letter
         table.add_row(
             each.id,
-            shown_time(letter.at),
+            shown_time(letter.at)[:-4],
             letter.stage,
             letter.reason,
             escape(letter.detail[:_SHOWN_DETAIL]),
@@ -119,7 +121,7 @@ def replay(
     everything: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
 ) -> None:
-    """Send dead letters again, to the topic they came from, under their key; `--value` sends a mended one.
+    """Send dead letters again, to the topic they came from, under their key; `--value` sends a mended one instead.
 
     What has a messageId and was accepted within a day is recognised as a duplicate, so replaying twice adds nothing.
 

@@ -73,7 +73,8 @@ def _show(document: ProfileDocument, console: Console) -> None:
     ]
     for title, rows in sections:
         if rows:
-            table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+            console.print(f"\n[italic]{title}[/]")
+            table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for name, shown in rows:
                 table.add_row(name, str(shown))
             console.print(table)
