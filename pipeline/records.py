@@ -260,7 +260,40 @@ class Sweep(Struct, tag_field="kind", tag="sweep", omit_defaults=True):
     after: bytes = b""
 
 
-LinksRecord = Tick | Forward | Assign | Recall | Absorb | Forget | Erase | Sweep
+class Contribute(Struct, tag_field="kind", tag="contribute", omit_defaults=True):
+    """What history has for the new leaves of `generation` in the part named `fragment`, on its one hop to the holder
+    `to`. `state` is an encoded fragment with nothing but leaves. It goes the way of a Forward, behind all of them."""
+
+    to: str
+    fragment: str
+    generation: int
+    clock: int
+    state: bytes
+    birth: int = 0
+    epoch: int = -1
+
+
+class HistorySent(Struct, tag_field="kind", tag="history_sent", omit_defaults=True):
+    """Partition `partition` has sent everything its history holds for the leaves of `generation`. It goes to every
+    partition, behind the contributions: whoever has one from each has received all there will be."""
+
+    generation: int
+    partition: int
+    clock: int
+
+
+class Expired(Struct, tag_field="kind", tag="expired", omit_defaults=True):
+    """The profile that held the fragment of `identifier` has expired: nothing of what was received up to `received` is
+    left of it."""
+
+    identifier: str
+    received: int
+    clock: int
+
+
+LinksRecord = (
+    Tick | Forward | Assign | Recall | Absorb | Forget | Erase | Sweep | Contribute | HistorySent | Expired
+)
 
 # ------------------------------------------------------------------------------------------- what the world is told
 

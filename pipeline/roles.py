@@ -80,7 +80,7 @@ def _stage_maker(
         return stage
 
     def unify(partition: int) -> Stage:
-        stage = UnifyStage(partition, keys, plans)
+        stage = UnifyStage(partition, keys, plans, partitions=settings.partitions)
         made[partition] = lambda: stage.counts
         return stage
 

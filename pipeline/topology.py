@@ -39,7 +39,8 @@ class Role(NamedTuple):
     """A stage as the runtime runs it: its input topics (co-partitioned when stateful) and its changelog.
 
     A record of a `tolerant` input that makes the stage raise becomes a dead letter; of any other it stops the worker,
-    because we wrote it ourselves. Records of a `trimmed` input are deleted once they are committed.
+    because we wrote it ourselves. Records of a `trimmed` input are deleted once they are committed. Its stages may ask
+    for the past of the input `history`.
     """
 
     name: str
@@ -47,8 +48,11 @@ class Role(NamedTuple):
     changelog: str | None
     tolerant: tuple[str, ...] = ()
     trimmed: tuple[str, ...] = ()
+    history: str | None = None
 
 
 INGEST = Role("ingest", ("raw",), None, tolerant=("raw",))
 IDENTITY = Role("identity", ("identity-edges",), "identity-changelog")
-UNIFY = Role("unify", ("events", "links"), "unify-changelog", tolerant=("events",), trimmed=("links",))
+UNIFY = Role(
+    "unify", ("events", "links"), "unify-changelog", tolerant=("events",), trimmed=("links",), history="events"
+)

@@ -113,7 +113,7 @@ class Producer(Protocol):
 
 
 class LogReader(Protocol):
-    """Reads changelog partitions back, committed records only."""
+    """Reads partitions back, committed records only."""
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         """(first position that still exists, high watermark as an uncommitted reader sees it)."""
@@ -200,7 +200,8 @@ class Stores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """Everything a worker is plugged into. A role without a changelog needs neither `reader` nor `stores`."""
+    """Everything a worker is plugged into. A role without a changelog needs neither `reader` nor `stores`; `history`
+    makes a reader of its own for a role that has one."""
 
     consumer: Consumer
     producer: Producer
@@ -208,3 +209,4 @@ class Adapters:
     clock: Clock
     reader: LogReader | None = None
     stores: Stores | None = None
+    history: Callable[[], LogReader] | None = None

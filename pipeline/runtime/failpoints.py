@@ -25,6 +25,8 @@ POINTS = (
     "after_write",
     "mid_restore",
 )
+MID_HISTORY = "mid_history"
+"""Reached only where a rule's history is being read."""
 VARIABLE = "HEADWATER_FAILPOINT"
 
 Failpoints = Callable[[str], None]
@@ -43,7 +45,7 @@ def failpoints_from(environment: Mapping[str, str]) -> Failpoints:
     decisions: dict[str, Callable[[], bool]] = {}
     for part in text.split(","):
         name, _, when = part.strip().partition(":")
-        if name not in POINTS:
+        if name not in (*POINTS, MID_HISTORY):
             raise ValueError(f"{VARIABLE}: no failpoint {name!r}; there are {', '.join(POINTS)}")
         decisions[name] = _by_chance(when) if when.startswith("~") else _at_hit(int(when or 1))
 

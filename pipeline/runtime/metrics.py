@@ -28,6 +28,7 @@ class WorkerMetrics:
     partitions_restoring: Gauge
     restore_records_left: Gauge
     restored_records: Counter
+    history_records_left: Gauge
     state_loads: Counter
     state_cached: Gauge
     dead_letters: Counter
@@ -61,6 +62,7 @@ class Metrics:
             "partitions_restoring": gauge("partitions_restoring", "Partitions whose state is being restored"),
             "restore_records_left": gauge("restore_records_left", "Changelog offsets still to be read back"),
             "restored_records": counter("restored_records_total", "Changelog records read back"),
+            "history_records_left": gauge("history_records_left", "Offsets of history still to be read for new rules"),
             "state_loads": counter("state_loads_total", "Values read from the store because they were not cached"),
             "state_cached": gauge("state_cached", "Decoded values in the caches"),
             "rebalances": counter("rebalances_total", "Assignments taken, given back or lost"),

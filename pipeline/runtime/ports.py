@@ -5,7 +5,7 @@ is given, the `State` it reads and writes, and the `Outputs` it sends. The same 
 RocksDB, and before the memory adapters of the tests.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -97,4 +97,21 @@ class Stage(Protocol):
 
     def decode(self, key: bytes, data: bytes) -> Any:
         """The value of a stored form."""
+        ...
+
+
+class ReadsHistory(Protocol):
+    """What a stage has besides, if its role has a `history`: it may ask for the past of that input."""
+
+    def history(self, state: State) -> tuple[int, int] | None:
+        """The positions between which the partition's past is to be read now; None if there is nothing to read."""
+        ...
+
+    def fold_history(self, records: Sequence[Record], reached: int, state: State, out: Outputs) -> None:
+        """Take in the next slice of the past, which ends at the position `reached`; `finish` follows. It may be given
+        twice, if it was not committed: how far it has come is part of the state."""
+        ...
+
+    def put_aside(self, record: Record, state: State, out: Outputs) -> None:
+        """A record of the input, which `step` had refused, became a dead letter."""
         ...

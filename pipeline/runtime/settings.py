@@ -10,12 +10,16 @@ class WorkerSettings:
     """Bounds and paces of one worker.
 
     `tombstone_retention_ms` is `delete.retention.ms` of the changelog: a store older than half of it is wiped.
+    `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
     what takes longer is lost already.
     """
 
     batch_records: int = 1_500
+    history_records: int = 4_000
+    history_records_beside: int = 500
+    history_wait_s: float = 0.02
     idle_timeout_s: float = 0.05
     cache_objects: int = 200_000
     cache_bytes: int = 128 * 1024 * 1024

@@ -15,20 +15,24 @@ The commit order. Every number is a line below and a failpoint of that name.
      9  one write per store: values, time index, changelog position, input positions  after_write
     10  on: wake the stages
 
+A slice of history, where a stage has asked for it, follows the live batch in a transaction of its own, from step 3 on;
+the input positions in it are those that were committed before.
+
 The stores are touched in step 9 only, so until then dropping the overlays undoes the batch.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import Adapters, Membership, Partition, Store
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
+from pipeline.runtime.history import HistoryReader, Slice
 from pipeline.runtime.metrics import WorkerMetrics
 from pipeline.runtime.overlay import Outbox
-from pipeline.runtime.ports import Record, Stage
+from pipeline.runtime.ports import ReadsHistory, Record, Stage
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.task import Task
@@ -80,6 +84,10 @@ class Worker:
         self._metrics = metrics
         self._tolerant = frozenset(role.tolerant)
         self._restorer = Restorer(role.changelog, adapters, self.settings, failpoints)
+        self._history: HistoryReader | None = None
+        if role.history is not None and adapters.history is not None:
+            self._history = HistoryReader(role.history, adapters.history)
+        self._history_one_by_one = 0
         self._owners: dict[Partition, Task] = {}
         self._outbox = Outbox()
         self._woken: set[int] = set()
@@ -131,7 +139,7 @@ class Worker:
         if self._restorer.waiting:
             self._restore()
         limit = 1 if self._one_by_one else self.settings.batch_records
-        busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken)
+        busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken) or bool(self.history_left())
         try:
             records = self._consumer.consume(limit, 0.0 if busy else self.settings.idle_timeout_s)
         except Retriable:
@@ -139,6 +147,8 @@ class Worker:
         if records:
             self._reach("after_consume")
         done = self._batch(records) if records or self._woken else 0
+        if self._history is not None:
+            self._read_history(self._history, idle=not records)
         self._wake()
         self._observe_state()
         return done
@@ -205,6 +215,8 @@ class Worker:
                 if put_aside and index in put_aside:
                     letter = dead_letters.dead_letter(record, self.role.name, put_aside[index])
                     outbox.log(dead_letters.TOPIC, record.key, letter)
+                    if record.topic == self.role.history:
+                        task.stage.put_aside(record, task.state, outbox)  # type: ignore[attr-defined]
                 else:
                     task.stage.step(record, task.state, outbox)
                 task.reached[partition] = record[2] + 1
@@ -223,6 +235,64 @@ class Worker:
             raise _StageRaised(error, None) from error
         if put_aside and self._metrics is not None:
             self._metrics.dead_letters.labels(self.role.name, dead_letters.REASON).inc(len(put_aside))
+
+    def _read_history(self, history: HistoryReader, idle: bool) -> None:
+        """A slice of what stages want of the past. One that cannot be folded is folded record by record, without those
+        that make the stage raise: they are dead letters, as when they are new."""
+        settings = self.settings
+        limit = settings.history_records if idle else settings.history_records_beside
+        if self._history_one_by_one:
+            limit = 1
+        slices = history.slices(self._ready_tasks(), limit, settings.history_wait_s if idle else 0.0)
+        if not slices:
+            return
+        if limit == 1:
+            del slices[1:]
+        membership = self._consumer.membership()
+        if membership.generation < 0:
+            history.clear()
+            return
+        put_aside = ""
+        while True:
+            try:
+                self._fold_history(slices, put_aside)
+                break
+            except _StageRaised as raised:
+                self._forget_batch()
+                if limit > 1:
+                    self._history_one_by_one = limit
+                    history.clear()
+                    return
+                if put_aside:
+                    detail = dead_letters.detail_of(raised.cause)
+                    raise WorkerStopped(f"{self.role.name} raised in its history: {detail}") from raised.cause
+                put_aside = dead_letters.detail_of(raised.cause)
+        self._reach("mid_history")
+        try:
+            self._commit([one.task for one in slices], membership)
+        except Abortable as abortable:
+            self._abort(str(abortable), ())
+            history.clear()
+            return
+        self._history_one_by_one = max(0, self._history_one_by_one - 1)
+
+    def _fold_history(self, slices: Sequence[Slice], put_aside: str) -> None:
+        outbox = self._outbox
+        try:
+            for task, records, reached in slices:
+                stage = cast(ReadsHistory, task.stage)
+                if put_aside:
+                    for record in records:
+                        letter = dead_letters.dead_letter(record, self.role.name, put_aside)
+                        outbox.log(dead_letters.TOPIC, record.key, letter)
+                    records = []
+                stage.fold_history(records, reached, task.state, outbox)
+                task.stage.finish(task.state, outbox)
+                task.encode_changes(True)
+        except RuntimeFault:
+            raise
+        except Exception as error:
+            raise _StageRaised(error, None) from error
 
     def _commit(self, involved: Sequence[Task], membership: Membership) -> None:
         producer, reach, timeout_s = self._producer, self._reach, self.settings.call_timeout_s
@@ -351,6 +421,8 @@ class Worker:
         self._woken.clear()
         self._owners.clear()
         self._trimmed.clear()
+        if self._history is not None:
+            self._history.clear()
         for task in self.tasks.values():
             task.close()
         self.tasks.clear()
@@ -382,6 +454,10 @@ class Worker:
         """Partition to (changelog position, target) of what is being restored; target None: not known yet."""
         return {number: (r.position, r.target) for number, r in self._restorer.waiting.items()}
 
+    def history_left(self) -> dict[int, int]:
+        """Partition to the offsets of history that are still to be read for it."""
+        return self._history.left if self._history is not None else {}
+
     def _observe(self, records: int, timestamp_ms: int, seconds: float) -> None:
         metrics = self._metrics
         if metrics is None:
@@ -403,6 +479,7 @@ class Worker:
         if lag is not None:
             metrics.lag_records.set(lag)
         states = [task.task_state for task in self.tasks.values() if task.task_state is not None]
+        metrics.history_records_left.set(sum(self.history_left().values()))
         metrics.state_cached.set(sum(state.cached for state in states))
         for state in states:
             metrics.state_loads.inc(state.loads)

@@ -7,6 +7,7 @@
     "f" actor, fragment's actor                Fragment of another identifier, held here
     "d" actor, page                            Page of message hashes, when they have outgrown the Actor
     "e" actor, hash of the pair                SentEdge, when the sent evidence has outgrown the Actor
+    "n" bucket of 4,096 offsets of `events`    Dropped: which of them are in no profile, so that a backfill skips them
 
 An actor's key is the 32 hexadecimal bytes of `Keys.actor`. Whoever has one identifier and nothing unusual is one
 record.
@@ -63,7 +64,8 @@ class Actor(Struct, array_like=True):
     that were members). `settled`: the clock up to which the holder is evaluated. `wake`: its entry in the time index.
     `held`: a change waits. `expecting`: epoch and origin → how many fragments of that decision are still to come,
     believed until `hold_until`. `hold_epoch`: this profile ends by that decision, as soon as it hears of it itself.
-    `left`: of what a profile that ended was a member, for the fragments that still have to leave.
+    `left`: of what a profile that ended was a member, for the fragments that still have to leave. `cut`: the position
+    of `events` up to which an erasure took what the route had seen; `expired`: nothing received up to then is left.
     """
 
     version: int
@@ -93,6 +95,8 @@ class Actor(Struct, array_like=True):
     expecting: dict[str, int] = {}
     inherited: dict[str, tuple[int, list[str]]] = {}
     left: list[str] = []
+    cut: int = 0
+    expired: int = 0
 
 
 class Page(Struct, array_like=True):
@@ -113,12 +117,31 @@ class SentEdge(Struct, array_like=True):
     last: int
 
 
+class Dropped(Struct, array_like=True):
+    """Offsets within a bucket whose events the route dropped as duplicates, or that were put aside."""
+
+    version: int = VERSION
+    offsets: list[int] = []
+
+
+class Job(Struct, array_like=True):
+    """History still to be read for the leaves that `generation` has and `before` has not: up to the marker's offset
+    `until`, from `next` on."""
+
+    generation: int
+    before: int
+    until: int
+    next: int = 0
+
+
 class Meta(Struct, array_like=True):
     """A task as a whole.
 
     `generation` is the one evaluated, since `switched`; `marked` that of the last marker, `newest` the newest whose
     leaves may have come from anywhere; `received` the latest of `events`, `caught_up` that of the last caught-up
-    record, `tick` the outstanding tick (0: none).
+    record, `tick` the outstanding tick (0: none). `position` is how far `events` was read; `jobs` the history to be
+    read, in order; `sent` the newest generation whose history this partition has sent, `received_from` who has sent
+    theirs, by generation; `done` the newest that was reported.
     """
 
     version: int = VERSION
@@ -131,12 +154,25 @@ class Meta(Struct, array_like=True):
     newest: int = 0
     tick: int = 0
     counts: dict[str, int] = {}
+    position: int = 0
+    jobs: list[Job] = []
+    sent: int = 0
+    received_from: dict[int, list[int]] = {}
+    done: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[int, Any] = {
     prefix[0]: msgspec.msgpack.Decoder(kind).decode
-    for prefix, kind in ((b"g", Meta), (b"a", Actor), (b"h", Group), (b"f", Fragment), (b"d", Page), (b"e", SentEdge))
+    for prefix, kind in (
+        (b"g", Meta),
+        (b"a", Actor),
+        (b"h", Group),
+        (b"f", Fragment),
+        (b"d", Page),
+        (b"e", SentEdge),
+        (b"n", Dropped),
+    )
 }
 
 

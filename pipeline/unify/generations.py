@@ -1,13 +1,13 @@
 """A change of the definitions, at exact places in the log.
 
     Marker(g)   from here on the partition's events belong to g: they fold into the leaves of both generations
-    (history)   what stands before the marker is folded into the leaves that g has and its predecessor has not
+    (history)   what stands before the marker is folded into the leaves that g has and its predecessor has not: see
+                history.py
     Ready(g)    every partition has done so: evaluation moves to g, and a sweep takes every profile along
 """
 
-from pipeline.plans import GenerationPlan
-from pipeline.records import BackfillDone, Marker, Ready, Sweep, encode
-from pipeline.unify import holder
+from pipeline.records import Marker, Ready, Sweep, encode
+from pipeline.unify import history, holder
 from pipeline.unify.actor import Actor
 from pipeline.unify.task import Task
 
@@ -15,7 +15,7 @@ PROFILES_PER_SWEEP = 1_000
 _BUCKETS = tuple(f"a{number:03x}".encode() for number in range(4_096))
 
 
-def on_marker(task: Task, message: Marker) -> None:
+def on_marker(task: Task, message: Marker, offset: int) -> None:
     """A new generation begins in this partition of `events`."""
     task.see(message.received)
     meta = task.change_meta()
@@ -24,17 +24,7 @@ def on_marker(task: Task, message: Marker) -> None:
         return
     before, meta.marked = meta.marked, message.generation
     task.see_generation(message.generation)
-    if not history_needed(task.plans(before), task.plans(message.generation)):
-        done = BackfillDone(generation=message.generation, partition=task.partition, received=message.received)
-        task.out.log("identity-edges", None, encode(done), 0)
-
-
-def history_needed(before: GenerationPlan, after: GenerationPlan) -> bool:
-    """Whether `after` has leaves whose history must be folded before it can be evaluated.
-
-    The seam for the backfill: it will compare the leaves of both. Until it is there, a new leaf begins at its marker.
-    """
-    return False
+    history.add_job(task, before, message, offset)
 
 
 def on_ready(task: Task, message: Ready) -> None:
@@ -58,7 +48,7 @@ def on_sweep(task: Task, message: Sweep) -> None:
         return
     after, done = message.after, 0
     for bucket in _BUCKETS:
-        if bucket < after[:4]:
+        if bucket < after[: len(bucket)]:
             continue
         for key in [key for key, _ in task.state.scan(bucket) if key > after]:
             if _take_along(task, key):

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from pipeline.profile import Fragment, difference, events_in, fold, is_empty
-from pipeline.records import Cause, Event, ProfileDocument, Total
+from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import Flip
 from pipeline.unify import publish
 from pipeline.unify.actor import FOREVER, Actor
@@ -62,7 +62,7 @@ def take_event(
     if profile.group is None and fragment == actor.identifier:
         actor.own = part = joined
     else:
-        part = _part_of_several(task, profile, fragment, epoch)
+        part = part_of_several(task, profile, fragment, epoch)
         joined = profile.joined
         assert profile.group is not None
         if actor.erased and profile.group.present[fragment][1] < actor.erased:
@@ -116,8 +116,8 @@ def take_event(
     task.state.put(key, actor, actor.wake)
 
 
-def _part_of_several(task: Task, profile: Profile, fragment: str, epoch: int) -> Fragment:
-    """The fragment an event goes into, at a holder of several."""
+def part_of_several(task: Task, profile: Profile, fragment: str, epoch: int) -> Fragment:
+    """The fragment that an event, or history, goes into, at a holder of several."""
     key, actor = profile.key, profile.actor
     group = profile.group
     there = group.present.get(fragment) if group is not None else None
@@ -362,7 +362,13 @@ def _expire(task: Task, profile: Profile, at: int) -> None:
         publish.no_pointer(task, actor.identifier)
         actor.announced = False
     names = live(profile.group, actor) if profile.group is not None else (actor.identifier,)
+    received = profile.joined.last_received
     for name in names:
+        if name == actor.identifier:
+            actor.expired = max(actor.expired, received)
+        else:
+            gone = Expired(identifier=name, received=received, clock=task.clock)
+            task.out.log("links", task.keys.actor(name), encode(gone))
         task.count("expired", events_in(task.part(profile.key, actor, name)))
         task.put_part(profile.key, actor, name, None)
     task.rejoin(profile)

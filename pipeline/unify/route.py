@@ -3,7 +3,7 @@
 from pipeline.profile import events_in
 from pipeline.records import Assign, Erase, Event, Forward, Recall, encode
 from pipeline.runtime.ports import Record
-from pipeline.unify import dedup, evidence, holder, publish
+from pipeline.unify import dedup, evidence, history, holder, publish
 from pipeline.unify.actor import VERSION, Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
@@ -34,6 +34,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
     number = int.from_bytes(message_hash, "big")
     if dedup.is_duplicate(state, task.message_index, key, actor, number, event.received):
         task.count("duplicates")
+        history.note_dropped(task, record.offset)
         return
     if len(event.identifiers) > 1:
         evidence.send(task, key, actor, event)
@@ -122,6 +123,7 @@ def on_erase(task: Task, message: Erase) -> None:
         generation=task.generation,
         settled=task.clock,
         wake=actor.wake,
+        cut=task.position,
     )
     if group is not None:
         # What is still here of others either was erased too or has been given to another: its route will say which.

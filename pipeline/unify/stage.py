@@ -9,10 +9,14 @@
     Erase               links    both parts
     Tick                links    time alone
     Marker, Ready       events   another generation of the definitions; Sweep (links) takes every profile along
+    (a slice)           events   history again, for leaves that are new
+    Contribute          links    holder: join what history has for a fragment
+    HistorySent         links    a partition has sent its history
+    Expired             links    route: what is left out of history
     CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.identifiers import Keys
@@ -21,10 +25,13 @@ from pipeline.records import (
     Absorb,
     Assign,
     CaughtUp,
+    Contribute,
     Erase,
     Event,
+    Expired,
     Forget,
     Forward,
+    HistorySent,
     Marker,
     Ready,
     Recall,
@@ -36,7 +43,7 @@ from pipeline.records import (
 )
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.unify import actor as kept
-from pipeline.unify import evidence, generations, holder, publish, route, transfer
+from pipeline.unify import evidence, generations, history, holder, publish, route, transfer
 from pipeline.unify.task import Task
 
 DAY_MS = 86_400_000
@@ -48,11 +55,13 @@ class UnifyStage:
     """`events` and `links` of one partition in; profiles, segment changes and deliveries out.
 
     `plans` gives the plan of a generation and waits until its definitions are there. `expire_after_days`: profiles that
-    are known by pseudonyms only end so long after they last received anything.
+    are known by pseudonyms only end so long after they last received anything. `partitions`: how many tasks there are.
     """
 
-    def __init__(self, partition: int, keys: Keys, plans: Plans, expire_after_days: int = 90) -> None:
-        self._task = Task(partition, keys, plans, expire_after_days * DAY_MS)
+    def __init__(
+        self, partition: int, keys: Keys, plans: Plans, expire_after_days: int = 90, partitions: int = 1
+    ) -> None:
+        self._task = Task(partition, keys, plans, expire_after_days * DAY_MS, partitions)
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
         """Consume one record."""
@@ -61,6 +70,7 @@ class UnifyStage:
         if record.value is None:
             raise ValueError(f"{record.topic}/{record.partition}/{record.offset} has no value")
         if record.topic == "events":
+            task.position = record.offset + 1
             message = decode_events_record(record.value)
             if type(message) is Event:
                 received = message.received
@@ -68,11 +78,11 @@ class UnifyStage:
                     task.change_meta().received = received
                 route.on_event(task, record, message)
             else:
-                self._mark(message)
+                self._mark(message, record.offset)
         else:
             self._link(decode_links_record(record.value))
 
-    def _mark(self, message: Any) -> None:
+    def _mark(self, message: Any, offset: int) -> None:
         task = self._task
         meta = task.change_meta()
         meta.received = max(meta.received, message.received)
@@ -80,7 +90,7 @@ class UnifyStage:
             task.see(message.received)
             meta.caught_up = message.received
         elif type(message) is Marker:
-            generations.on_marker(task, message)
+            generations.on_marker(task, message, offset)
         elif type(message) is Ready:
             generations.on_ready(task, message)
 
@@ -104,6 +114,12 @@ class UnifyStage:
             route.on_erase(task, message)
         elif kind is Sweep:
             generations.on_sweep(task, message)
+        elif kind is Contribute:
+            history.on_contribute(task, message)
+        elif kind is HistorySent:
+            history.on_history_sent(task, message)
+        elif kind is Expired:
+            history.on_expired(task, message)
 
     def _tick(self, message: Tick) -> None:
         """Settle what is due, a bounded number of profiles at a time, so that live records come between."""
@@ -128,6 +144,22 @@ class UnifyStage:
         self._task.enter(state, out)
         publish.write_documents(self._task)
         self._task.put_meta()
+
+    def history(self, state: State) -> tuple[int, int] | None:
+        """The positions of `events` between which history is to be read, if there is any to read."""
+        meta: kept.Meta | None = state.get(kept.META_KEY)
+        return history.bounds(meta) if meta is not None else None
+
+    def fold_history(self, records: Sequence[Record], reached: int, state: State, out: Outputs) -> None:
+        """Fold a slice of history that ends at the position `reached`."""
+        self._task.enter(state, out)
+        history.fold_slice(self._task, records, reached)
+
+    def put_aside(self, record: Record, state: State, out: Outputs) -> None:
+        """A record of `events` was refused by `step` and is not in any profile: history leaves it out too."""
+        self._task.enter(state, out)
+        self._task.position = record.offset + 1
+        history.note_dropped(self._task, record.offset)
 
     def wake(self, state: State, out: Outputs, now_ms: int) -> None:
         """Write a tick if a deadline is due: by the wall clock only while ingest says that nothing older is still on

@@ -85,8 +85,9 @@ class Profile:
 class Task:
     """What the functions of this room share. `state` and `out` are those of the step at hand."""
 
-    def __init__(self, partition: int, keys: Keys, plans: Plans, expire_after_ms: int) -> None:
+    def __init__(self, partition: int, keys: Keys, plans: Plans, expire_after_ms: int, partitions: int) -> None:
         self.partition = partition
+        self.partitions = partitions
         self.keys = keys
         self.plans = plans
         self.expire_after_ms = expire_after_ms
@@ -104,7 +105,9 @@ class Task:
         self.profiles: dict[bytes, Profile] = {}
         self.dirty: dict[bytes, Profile] = {}
         self.message_index: dict[bytes, dict[int, int]] = {}
+        self.position = 0
         self._folding: dict[tuple[int, int], SegmentsPlan] = {}
+        self.jobs_wanted: dict[tuple[int, int, int], SegmentsPlan | None] = {}
 
     def enter(self, state: State, out: Outputs) -> None:
         """Begin a step."""
@@ -115,6 +118,7 @@ class Task:
             # A copy: the stored object may be changed only in a step that also puts it.
             self._meta = msgspec.structs.replace(stored, counts=dict(stored.counts)) if stored is not None else Meta()
             self.clock = self._meta.clock
+            self.position = self._meta.position
             self.use_generation(self._meta.generation)
 
     @property
@@ -177,8 +181,9 @@ class Task:
     def put_meta(self) -> None:
         """Keep the task as a whole, if it has changed."""
         meta = self.meta
-        if self._meta_changed or meta.clock != self.clock:
+        if self._meta_changed or meta.clock != self.clock or meta.position != self.position:
             meta.clock = self.clock
+            meta.position = self.position
             self.state.put(META_KEY, msgspec.structs.replace(meta, counts=dict(meta.counts)))
             self._meta_changed = False
 

@@ -24,7 +24,7 @@ def on_forward(task: Task, message: Forward) -> None:
     """An event for a fragment that is, or will be, here."""
     key = task.actor_key(message.to)
     actor = task.actor(key, message.to)
-    if message.birth < _birth(task, key, actor, message.fragment):
+    if message.birth < birth_of(task, key, actor, message.fragment):
         task.count("erased")
         return
     task.see_generation(message.generation)
@@ -49,7 +49,7 @@ def on_recall(task: Task, message: Recall) -> None:
     key = task.actor_key(message.holder)
     actor = task.actor(key, message.holder)
     name = message.fragment
-    if message.birth < _birth(task, key, actor, name):
+    if message.birth < birth_of(task, key, actor, name):
         task.count("erased_recalls")
         return
     profile = task.profile(key, actor)
@@ -89,7 +89,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
     key = task.actor_key(message.to)
     actor = task.actor(key, message.to)
     name = message.fragment
-    birth = _birth(task, key, actor, name)
+    birth = birth_of(task, key, actor, name)
     given = None
     group = task.group(key, actor)
     if group is not None:
@@ -214,7 +214,7 @@ def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, 
         task.out.log("links", task.keys.actor(message.to), encode(absorb))
 
 
-def _birth(task: Task, key: bytes, actor: Actor, fragment: str) -> int:
+def birth_of(task: Task, key: bytes, actor: Actor, fragment: str) -> int:
     """The erase epoch of a fragment, as far as this actor knows it."""
     if fragment == actor.identifier:
         return actor.erased

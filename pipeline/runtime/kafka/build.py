@@ -26,4 +26,5 @@ def kafka_adapters(config: KafkaConfig, role: Role, state_dir: Path) -> Adapters
         clock=wall_clock_ms,
         reader=KafkaLogReader(config, role.name) if stateful else None,
         stores=RocksStores(state_dir / role.name) if stateful else None,
+        history=(lambda: KafkaLogReader(config, role.name)) if role.history else None,
     )

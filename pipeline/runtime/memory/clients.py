@@ -22,6 +22,7 @@ def memory_adapters(
         clock=clock,
         reader=MemoryLogReader(broker) if stores is not None else None,
         stores=stores,
+        history=(lambda: MemoryLogReader(broker)) if stores is not None else None,
     )
 
 

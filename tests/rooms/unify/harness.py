@@ -111,7 +111,7 @@ class World:
         self.tasks: list[tuple[Stage, State, dict[tuple[str, int], int]]] = []
         self._add(IdentityStage(KEYS, self.generations.__getitem__, partitions), [("identity-edges", 0)])
         for partition in range(partitions):
-            stage = make_unify(partition, KEYS, self.generations.__getitem__, expire_after_days)
+            stage = make_unify(partition, KEYS, self.generations.__getitem__, expire_after_days, partitions)
             self._add(stage, [("events", partition), ("links", partition)])
         self.weights = [self.rng.choice((0.2, 1.0, 4.0)) for _ in self.tasks]
 
@@ -168,7 +168,7 @@ class World:
         """Everything is read to its end, and time comes to `at`."""
         for partition in range(self.partitions):
             self.write("events", None, encode(CaughtUp(NOON + at)), partition)
-        while self.work() or self._wake(NOON + at):
+        while self.work() or self._read_history(most_slices=10_000) or self._wake(NOON + at):
             pass
 
     def work(self, most_batches: int = 1_000_000) -> bool:
@@ -180,7 +180,33 @@ class World:
                 break
             worked = True
             self._batch(self.rng.choices(waiting, [self.weights[number] for number in waiting])[0])
+            if self.rng.random() < 0.3:
+                self._read_history(most_slices=1)
         return worked
+
+    def _read_history(self, most_slices: int) -> bool:
+        """Slices of history of whoever is drawn, until nobody has any. Gives whether there was one."""
+        for done in range(most_slices):
+            asking = [
+                (stage, state, bounds)
+                for stage, state, _ in self.tasks
+                if isinstance(stage, UnifyStage) and (bounds := stage.history(state)) is not None
+            ]
+            if not asking:
+                return done > 0
+            stage, state, (start, end) = self.rng.choice(asking)
+            reached = min(end, start + self.rng.choice((1, 3, 100)))
+            partition = stage._task.partition
+            log = self._log("events")[partition][:reached]
+            records = [Record("events", partition, offset, *log[offset]) for offset in range(start, reached)]
+            out = _Out()
+            stage.fold_history(records, reached, state, out)
+            stage.finish(state, out)
+            state.commit()
+            self._commit(out)
+            if self.rng.random() < self.lose:
+                state.lose_caches()
+        return True
 
     def _batch(self, number: int) -> None:
         stage, state, positions = self.tasks[number]

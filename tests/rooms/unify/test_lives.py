@@ -193,7 +193,7 @@ def test_a_leaf_that_two_generations_share_counts_every_event_once(seed: int) ->
 @pytest.mark.parametrize("seed", range(30))
 def test_a_new_leaf_counts_from_the_marker_on(seed: int) -> None:
     """Also what is forwarded, or moved to another profile, before everything is ready."""
-    new = {"segment": "new", "when": {"performed": {"event": "Page Viewed", "count": {"exactly": 4}}}}
+    new = {"segment": "new", "when": {"performed": {"event": "Page Viewed", "count": {"exactly": 6}}}}
     world = World((RECENT,), seed)
     world.send(TAB)
     world.send(ANN, TAB)

@@ -1,0 +1,239 @@
+"""A rule that is added, edited or removed while everything runs ends with the members it would always have had."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.records import BackfillDone, EraseRequest, Unlink
+from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
+from tests.rooms.unify.test_cases import ANN, BOB, MAIL, PHONE, SEEDS, TAB
+
+OLD = {"segment": "old", "when": {"performed": {"event": "Page Viewed"}}}
+
+
+def counted(number: int, event: str = "Page Viewed", name: str = "new") -> dict[str, Any]:
+    """Exactly so many times: one too many or too few is seen."""
+    return {"segment": name, "when": {"performed": {"event": event, "count": {"exactly": number}}}}
+
+
+def change(world: World, *segments: dict[str, Any], at: int) -> int:
+    generation = world.define(segments)
+    world.mark(generation, at)
+    return generation
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_new_rule_has_the_members_it_would_have_had_from_the_start(seed: int) -> None:
+    world = World((OLD,), seed)
+    for number in range(3):
+        world.send(ANN, at=number * SECOND)
+    world.send(BOB)
+    world.rest(MINUTE)
+    change(world, OLD, counted(3), at=MINUTE)
+    world.rest(2 * MINUTE)
+    assert world.members("new") == {id_of(ANN)}
+    assert [(one.cause, one.change, one.profile_id) for one in world.segment_changes("new")] == [
+        ("backfill", "entered", id_of(ANN))
+    ]
+    assert world.members("old") == {id_of(ANN), id_of(BOB)}
+    assert len(world.segment_changes("old")) == 2
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_history_has_the_same_duplicates_as_live(seed: int) -> None:
+    world = World((OLD,), seed)
+    world.send(ANN, message_id="twice")
+    world.send(ANN, at=SECOND, message_id="twice")
+    world.send(ANN, at=2 * DAY, message_id="twice")
+    world.work(seed % 5)
+    change(world, OLD, counted(2), at=2 * DAY)
+    world.send(ANN, at=2 * DAY + SECOND, message_id="twice")
+    world.rest(3 * DAY)
+    assert world.counts()["duplicates"] == 2
+    assert world.members("new") == {id_of(ANN)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_history_finds_fragments_that_have_moved_or_are_moving(seed: int) -> None:
+    world = World((OLD,), seed)
+    world.send(TAB)
+    world.send(PHONE, at=1)
+    world.send(MAIL, at=2)
+    world.work(seed % 7)
+    world.send(ANN, TAB, at=SECOND)
+    world.send(MAIL, PHONE, at=SECOND)
+    world.work(seed % 11)
+    change(world, OLD, counted(7), counted(0, name="none"), at=2 * SECOND)
+    world.work(seed % 13)
+    world.send(ANN, MAIL, at=3 * SECOND)
+    world.send(TAB, at=4 * SECOND)
+    world.rest(MINUTE)
+    assert world.identifiers(ANN) == {ANN, TAB, MAIL, PHONE}
+    assert world.members("new") == {id_of(ANN)}
+    assert world.members("none") == set()
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_split_after_a_backfill_parts_what_history_brought(seed: int) -> None:
+    world = World((OLD,), seed)
+    world.send(TAB)
+    world.send(TAB, at=1)
+    world.send(ANN, TAB, at=SECOND)
+    world.rest(MINUTE)
+    change(world, OLD, counted(2), counted(1, name="one"), at=MINUTE)
+    world.work(seed % 9)
+    world.operate(Unlink(TAB, NOON + MINUTE, ANN))
+    world.rest(2 * MINUTE)
+    assert world.members("new") == {id_of(TAB)}
+    assert world.members("one") == {id_of(ANN)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_was_erased_is_not_in_the_history(seed: int) -> None:
+    world = World((OLD,), seed)
+    world.send(TAB)
+    world.send(ANN, TAB, at=SECOND)
+    world.send(BOB, at=SECOND)
+    world.rest(MINUTE)
+    world.operate(EraseRequest(ANN, NOON + MINUTE, "r1"))
+    world.rest(2 * MINUTE)
+    world.send(TAB, at=3 * MINUTE)
+    world.work(seed % 5)
+    change(world, OLD, counted(1), at=4 * MINUTE)
+    world.rest(5 * MINUTE)
+    assert world.members("new") == {world.profile(TAB).profile_id, id_of(BOB)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_erasure_in_mid_backfill_takes_what_history_brought(seed: int) -> None:
+    world = World((OLD,), seed)
+    world.send(TAB)
+    world.send(ANN, TAB, at=SECOND)
+    world.rest(MINUTE)
+    change(world, OLD, counted(2), counted(1, name="one"), at=MINUTE)
+    world.work(seed % 9)
+    world.operate(EraseRequest(ANN, NOON + MINUTE, "r1"))
+    world.rest(2 * MINUTE)
+    assert world.profiles() == {}
+    world.send(TAB, at=3 * MINUTE)
+    world.rest(4 * MINUTE)
+    assert world.members("new") == set()
+    assert world.members("one") == {world.profile(TAB).profile_id}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_expired_is_not_in_the_history(seed: int) -> None:
+    world = World((OLD,), seed, expire_after_days=1)
+    phone = "device_id:d1"
+    world.send(TAB)
+    world.send(phone, TAB, at=SECOND)
+    world.rest(MINUTE)
+    world.rest(3 * DAY)
+    assert world.profiles() == {}
+    world.send(TAB, at=3 * DAY + 1)
+    world.send(phone, at=3 * DAY + 2)
+    world.work(seed % 5)
+    change(world, OLD, counted(2), counted(1, name="one"), at=3 * DAY + 3)
+    world.rest(3 * DAY + HOUR)
+    assert len(world.profiles()) == 1
+    assert world.members("new") == set(world.profiles())
+    assert world.members("one") == set()
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_case_39_a_rule_deleted_in_mid_backfill(seed: int) -> None:
+    world = World((OLD,), seed)
+    for number in range(5):
+        world.send(ANN, at=number)
+        world.send(BOB, at=number)
+    world.rest(MINUTE)
+    change(world, OLD, counted(5), at=MINUTE)
+    world.work(seed % 9)
+    change(world, OLD, at=2 * MINUTE)
+    world.rest(3 * MINUTE)
+    assert world.members("new") == set()
+    for _, state, _ in world.tasks[1:]:
+        assert state.get(b"g").jobs == []
+        for key, actor in state.scan(b"a"):
+            known = world.generations[-1].segments.leaves.keys()
+            assert actor.own is None or actor.own.leaves.keys() <= known, key
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_case_40_a_rule_edited_and_edited_back(seed: int) -> None:
+    world = World((OLD, counted(2)), seed)
+    world.send(ANN)
+    world.send(ANN, at=1)
+    world.send(BOB, at=2)
+    world.rest(MINUTE)
+    change(world, OLD, {**counted(1), "version": 2}, at=MINUTE)
+    world.work(seed % 9)
+    change(world, OLD, {**counted(2), "version": 3}, at=2 * MINUTE)
+    world.rest(3 * MINUTE)
+    assert world.members("new") == {id_of(ANN)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_rule_removed_and_added_again_has_its_whole_history(seed: int) -> None:
+    world = World((OLD, counted(3)), seed)
+    world.send(ANN)
+    world.rest(SECOND)
+    change(world, OLD, at=SECOND)
+    world.send(ANN, at=2 * SECOND)
+    world.work(seed % 9)
+    change(world, OLD, counted(3), at=3 * SECOND)
+    world.send(ANN, at=4 * SECOND)
+    world.rest(MINUTE)
+    assert world.members("new") == {id_of(ANN)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_several_changes_one_after_the_other(seed: int) -> None:
+    world = World((), seed)
+    world.send(ANN)
+    world.send(TAB)
+    segments: list[dict[str, Any]] = []
+    for number in range(1, 5):
+        segments.append(counted(6, name=f"s{number}"))
+        change(world, *segments, at=number * SECOND)
+        world.work(seed % (number * 3))
+        world.send(*((ANN, TAB) if number == 2 else (ANN,)), at=number * SECOND)
+    world.rest(MINUTE)
+    for number in range(1, 5):
+        assert world.members(f"s{number}") == {id_of(ANN)}
+    world.check()
+
+
+def test_a_computed_trait_has_its_history() -> None:
+    world = World((OLD,))
+    world.send(ANN)
+    world.send(ANN, at=1)
+    world.rest(MINUTE)
+    change(world, OLD, {"computed": "visits", "compute": {"function": "count", "event": "Page Viewed"}}, at=MINUTE)
+    world.rest(2 * MINUTE)
+    assert world.profile(ANN).computed == {"visits": 2}
+    world.check()
+
+
+def test_nothing_is_ready_before_every_partition_has_sent_its_history() -> None:
+    world = World((OLD,), partitions=3)
+    world.send(ANN)
+    world.rest(SECOND)
+    change(world, OLD, counted(1), at=SECOND)
+    world.work()
+    done = [msgspec.json.decode(one, type=BackfillDone) for one in world.said["identity-edges"]]
+    assert len(done) in (0, 3)
+    world.rest(MINUTE)
+    done = [msgspec.json.decode(one, type=BackfillDone) for one in world.said["identity-edges"]]
+    assert sorted(one.partition for one in done) == [0, 1, 2]
