@@ -1,5 +1,6 @@
 """The table of a campaign."""
 
+import re
 import statistics
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
@@ -48,4 +49,4 @@ def table(results: "list[Result]") -> str:
 def _reason(words: str) -> str:
     """Last words without what differs from one to the next."""
     kept = "".join("#" if character.isdigit() else character for character in words.removeprefix("stopped: "))
-    return kept[:140] or "(killed)"
+    return re.sub(r"(/[^ ]*)*/state-#", "…", kept)[:140].replace("|", "/") or "(killed)"

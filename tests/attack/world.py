@@ -26,6 +26,7 @@ from tests.kafka.deployment import Deployment
 
 INPUTS = {"ingest": "raw", "identity": "identity-edges", "unify": "events"}
 ROLES = tuple(INPUTS)
+HUNG = "has not come back"
 SESSION_MS = 6_000
 TRANSACTION_MS = 5_000
 KILLED = -signal.SIGKILL
@@ -336,9 +337,11 @@ class World:
 
 
 def last_words(log: Path) -> str:
-    """The last line that a role wrote about its end."""
-    lines = log.read_text(errors="replace").splitlines()
-    said = [line for line in lines if line.startswith("stopped: ")]
-    if said and lines and lines[-1] == said[-1]:
-        return said[-1]
-    return " | ".join(lines[-3:])
+    """The last line that a role wrote about its end: its own, the watchdog's, or what a traceback ends with."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("%")]
+    for line in reversed(lines[-60:]):
+        if line.startswith("stopped: ") or HUNG in line:
+            return line
+        if " runs in slot " in line:
+            break
+    return " | ".join(lines[-2:])
