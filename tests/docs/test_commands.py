@@ -105,7 +105,7 @@ def test_every_metric_is_described() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     DeliverMetrics(registry)
-    StageCounters(registry, "unify", lambda: [])
+    StageCounters(registry, "unify", list)
     missing = [family.name for family in registry.collect() if not re.search(rf"`{family.name}(_total)?[`{{]", text)]
     assert missing == []
 

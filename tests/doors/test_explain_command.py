@@ -1,0 +1,92 @@
+"""`headwater explain`: what it reads from the state is what the holder judges."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.cli._explained import span
+from pipeline.cli._held import held_profile
+from pipeline.errors import LookupFailed
+from pipeline.identifiers import Keys, partition_of
+from pipeline.records import ProfileDocument, Unlink
+from pipeline.segments import explain
+from tests.rooms.unify.harness import HOUR, KEYS, MINUTE, NOON, World
+
+SEGMENTS = (
+    {"segment": "looker", "when": {"performed": {"event": "Page Viewed", "count": {"at_least": 3}, "within": "1h"}}},
+    {"segment": "pro", "when": {"trait": {"plan": {"equals": "pro"}}}},
+)
+
+
+def stored(world: World, key: bytes) -> dict[bytes, bytes]:
+    """The changelog of the partition of an actor's key, as it would stand on Kafka."""
+    stage, state, _ = world.tasks[1 + partition_of(key, world.partitions)]
+    return {at: bytes(8) + stage.encode(at, value) for at, value in state.values.items()}
+
+
+def held(world: World, document: ProfileDocument, keys: Keys = KEYS) -> Any:
+    return held_profile(document, lambda key: stored(world, key), keys, world.generations.__getitem__)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_read_is_what_the_holder_has(seed: int) -> None:
+    world = World(SEGMENTS, seed)
+    for number in range(12):
+        world.send(f"anonymous_id:b-{number}", at=number * MINUTE)
+        world.send(f"anonymous_id:b-{number}", at=number * MINUTE + 1, traits={"plan": "pro"} if number % 2 else {})
+    # Twelve browsers of two people: some have more fragments than an actor's record holds.
+    for number in range(12):
+        world.send(f"user_id:person-{number // 10}", f"anonymous_id:b-{number}", at=15 * MINUTE + number)
+    world.rest(at=20 * MINUTE)
+    world.operate(Unlink(a="anonymous_id:b-3", b="user_id:person-0", received=NOON + 20 * MINUTE))
+    world.rest(at=21 * MINUTE)
+    documents = world.profiles()
+    assert len(documents) == 3, "two people, and the browser that was parted from one"
+    now_ms = NOON + 21 * MINUTE
+    for document in documents.values():
+        facts, plan = held(world, document)
+        assert plan.generation == 0
+        assert {name: total[0] for name, total in facts.totals.items()} == {
+            name: total.count for name, total in document.totals.items()
+        }
+        assert {name: value for name, (_, value) in facts.traits.items()} == document.traits
+        for segment in ("looker", "pro"):
+            told = explain(plan.segments, facts, now_ms, segment)
+            assert told.true is (segment in document.segments)
+
+
+def test_the_deadline_that_is_told_is_the_one_that_comes() -> None:
+    world = World(SEGMENTS)
+    for minute in (0, 10, 20):
+        world.send("anonymous_id:a", at=minute * MINUTE)
+    world.send("user_id:ada", "anonymous_id:a", at=25 * MINUTE)
+    world.rest(at=30 * MINUTE)
+    facts, plan = held(world, world.profile("user_id:ada"))
+    told = explain(plan.segments, facts, NOON + 30 * MINUTE, "looker")
+    world.rest(at=3 * HOUR)
+    [left] = [change for change in world.segment_changes("looker") if change.cause == "timer"]
+    assert told.true and told.changes_at == left.at
+
+
+def test_state_that_is_not_there_is_an_error_people_can_act_on() -> None:
+    world = World(SEGMENTS)
+    world.send("user_id:ada")
+    world.rest(at=MINUTE)
+    document = world.profile("user_id:ada")
+    with pytest.raises(LookupFailed, match="was not found"):
+        held(world, document, Keys(b"the secret of another workspace"))
+
+
+@pytest.mark.parametrize(
+    ("length_ms", "said"),
+    [
+        (4_791, "4.791s"),
+        (59_999, "59.999s"),
+        (60_000, "1m 0s"),
+        (3_599_999, "59m 59s"),
+        (7_260_000, "2h 1m"),
+        (86_400_000 + 3_600_000 * 5, "1d 5h"),
+    ],
+)
+def test_a_length_of_time_in_words(length_ms: int, said: str) -> None:
+    assert span(length_ms) == said

@@ -1,0 +1,158 @@
+"""`headwater test`: what a fixture says, and what it ends with."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.cli import build
+from pipeline.errors import HeadwaterError, InputError, LookupFailed
+
+CURIOUS = """
+segment: curious
+when:
+  performed: {event: Page Viewed, where: {properties.path: {starts_with: /pricing}}, count: {at_least: 2}, within: 10s}
+"""
+MORE = """
+segment: known
+when: {trait: {email: {exists: true}}}
+---
+identity:
+  namespaces: {user_id: {blocked: [robot]}}
+"""
+NINE = "2026-03-01T09:00:"
+
+
+def page(second: float, **fields: Any) -> dict[str, Any]:
+    return {"type": "page", "timestamp": f"{NINE}{second:06.3f}Z", "properties": {"path": "/pricing"}} | fields
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # Nothing of the machine's own set-up counts, and no Kafka is asked.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    (tmp_path / "curious.yaml").write_text(CURIOUS)
+    return tmp_path
+
+
+def run(events: list[Any], *words: str, segment: str = "curious.yaml") -> Result:
+    lines = [one if isinstance(one, str) else msgspec.json.encode(one).decode() for one in events]
+    Path("events.jsonl").write_text("\n".join(lines) + "\n")
+    said = CliRunner().invoke(build(), ["test", segment, "--events", "events.jsonl", *words])
+    if isinstance(said.exception, HeadwaterError):
+        raise said.exception
+    return said
+
+
+def at(second: float) -> tuple[str, str]:
+    return "--at", f"{NINE}{second:06.3f}Z"
+
+
+def test_members_at_several_instants(folder: Path) -> None:
+    said = run([page(0, userId="ada"), page(4, userId="ada")], *at(3), *at(4), *at(9.999), *at(10), "--changes")
+    assert said.exit_code == 0
+    assert said.stdout.splitlines() == [
+        "curious at 2026-03-01 09:00:03.000: 0 members",
+        "curious at 2026-03-01 09:00:04.000: 1 member: user_id:ada",
+        "curious at 2026-03-01 09:00:09.999: 1 member: user_id:ada",
+        "curious at 2026-03-01 09:00:10.000: 0 members",
+        "2026-03-01 09:00:04.000 → entered curious  user_id:ada",
+        "2026-03-01 09:00:10.000 ← exited  curious  user_id:ada",
+    ]
+
+
+ADA_AND_BOB = [
+    page(0, anonymousId="a-1"),
+    page(1, anonymousId="a-1", userId="Ada"),
+    page(1, userId="bob"),
+    page(2, userId="eve"),
+    page(2, userId="eve"),
+]
+
+
+@pytest.mark.parametrize(
+    ("expected", "exit_code", "told"),
+    [
+        ("user_id:Ada,user_id:eve", 0, "as expected"),
+        ("anonymous_id:a-1, user_id:eve", 0, "as expected"),
+        ("user_id:Ada,anonymous_id:a-1,user_id:eve", 0, "as expected"),
+        ("user_id:Ada", 1, "+ user_id:eve: a member, and was not expected"),
+        ("user_id:Ada,user_id:eve,user_id:bob", 1, "− user_id:bob: expected, and is no member"),
+        ("user_id:Ada,user_id:eve,user_id:zoe", 1, "user_id:zoe: expected, and is no member; no event says anything"),
+        ("nobody", 1, "+ anonymous_id:a-1: a member, and was not expected"),
+        ("wanted.txt", 0, "as expected"),
+    ],
+)
+def test_expectations(folder: Path, expected: str, exit_code: int, told: str) -> None:
+    (folder / "wanted.txt").write_text("# who looked twice\nuser_id:Ada\n\nuser_id:eve  # at once\n")
+    said = run(ADA_AND_BOB, *at(5), "--expect", expected)
+    assert said.exit_code == exit_code
+    assert told in said.stdout
+    assert ("✗ not as expected" in said.stdout) is (exit_code == 1)
+
+
+def test_a_difference_comes_with_its_reason(folder: Path) -> None:
+    said = run(ADA_AND_BOB, *at(5), "--expect", "user_id:Ada,user_id:eve,user_id:bob")
+    words = " ".join(said.stdout.split())
+    assert "user_id:bob: ✗ segment curious" in words
+    assert "is 1 · changes with 1 more Page Viewed within 10s" in words
+
+
+def test_each_instant_has_its_expectation(folder: Path) -> None:
+    events = [page(0, userId="ada"), page(4, userId="ada")]
+    both = (*at(4), "--expect", "user_id:ada", *at(10), "--expect", "nobody")
+    assert run(events, *both).exit_code == 0
+    assert run(events, *at(4), "--expect", "nobody", *at(10), "--expect", "nobody").exit_code == 1
+    with pytest.raises(InputError, match="1 --expect do not go with 2 --at"):
+        run(events, *at(4), *at(10), "--expect", "nobody")
+
+
+def test_events_are_received_when_they_say(folder: Path) -> None:
+    late = page(0, userId="ada", receivedAt=f"{NINE}08Z")
+    sent = page(0, userId="bob", sentAt=f"{NINE}06Z")
+    events = [late, page(1, userId="ada"), sent, page(1, userId="bob")]
+    said = run(events, *at(5), *at(6), *at(8))
+    counts = [line.rpartition(": ")[2] if "member:" in line else "0" for line in said.stdout.splitlines()[:2]]
+    assert counts == ["0", "user_id:bob"]
+    assert said.stdout.splitlines()[2].endswith("2 members: user_id:ada, user_id:bob")
+
+
+def test_what_is_left_out_is_told(folder: Path) -> None:
+    twice = page(0, userId="ada", messageId="m-1")
+    events = [twice, twice, page(1), page(1, userId="null"), '{"type": ', page(2, userId="eve")]
+    said = run(events, *at(5))
+    assert "curious at 2026-03-01 09:00:05.000: 0 members" in said.stdout, "a duplicate does not count twice"
+    assert "left out, a duplicate: m-1 of user_id:ada" in said.stderr
+    assert "events.jsonl:3: left out, no_identifier" in said.stderr
+    assert "events.jsonl:4: left out, only_junk_identifiers" in said.stderr
+    assert "events.jsonl:5: left out, not_json" in said.stderr
+
+
+def test_a_name_with_its_definitions(folder: Path) -> None:
+    (folder / "rules").mkdir()
+    (folder / "rules" / "all.yaml").write_text(CURIOUS + "---" + MORE)
+    login = {"type": "identify", "userId": "ada", "traits": {"email": "a@b.de"}, "timestamp": f"{NINE}00Z"}
+    events = [login, login | {"userId": "robot-7"}]
+    said = run(events, *at(1), "--definitions", "rules", "--expect", "user_id:ada", segment="known")
+    assert said.exit_code == 0, said.stdout
+    assert "1 member: user_id:ada" in said.stdout, "the file's identity rules hold: robots have no user_id"
+    both = run(events, *at(1), segment="rules")
+    assert both.stdout.count(" at 2026-03-01") == 2
+    with pytest.raises(LookupFailed, match="no segment nosuch"):
+        run(events, *at(1), "--definitions", "rules", segment="nosuch")
+
+
+@pytest.mark.parametrize(
+    ("events", "words", "told"),
+    [
+        ([{"type": "page", "userId": "ada"}], at(1), "needs a time"),
+        ([page(0, userId="ada")], ("--at", "yesterday"), "--at cannot be used"),
+        ([page(0, userId="ada")], (*at(1), "--expect", "ada"), "no identifier"),
+    ],
+)
+def test_what_cannot_be_asked(folder: Path, events: list[Any], words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        run(events, *words)
