@@ -1,6 +1,15 @@
 """What is known of a person: fragments, their join, and the document the world sees."""
 
-from pipeline.profile.document import SHOWN_IDENTIFIERS, apply_change, build, contents, difference
+from pipeline.profile.document import (
+    SHOWN_IDENTIFIERS,
+    apply_change,
+    build,
+    contents,
+    difference,
+    shown_consents,
+    shown_totals,
+    shown_traits,
+)
 from pipeline.profile.fragment import (
     RECENT_EVENTS,
     Fragment,
@@ -30,4 +39,7 @@ __all__ = [
     "join",
     "join_all",
     "pieces",
+    "shown_consents",
+    "shown_totals",
+    "shown_traits",
 ]

@@ -31,15 +31,30 @@ def build(
         entity=entity,
         identifiers=identifiers,
         identifiers_total=identifiers_total,
-        traits={name: value for name, (_, value) in joined.traits.items() if value is not None},
+        traits=shown_traits(joined),
         computed=dict(computed) if computed else {},
-        consents={purpose: granted for purpose, (_, granted) in joined.consents.items()},
-        totals={name: Total(count, first, last) for name, (count, first, last) in joined.totals.items()},
+        consents=shown_consents(joined),
+        totals=shown_totals(joined),
         segments=dict(memberships),
         accounts=sorted(accounts),
         first_seen=joined.first_seen,
         last_seen=joined.last_seen,
     )
+
+
+def shown_traits(joined: Fragment) -> dict[str, Any]:
+    """The traits that have a value."""
+    return {name: value for name, (_, value) in joined.traits.items() if value is not None}
+
+
+def shown_consents(joined: Fragment) -> dict[str, bool]:
+    """What is known of each purpose."""
+    return {purpose: granted for purpose, (_, granted) in joined.consents.items()}
+
+
+def shown_totals(joined: Fragment) -> dict[str, Total]:
+    """How often each event was performed."""
+    return {name: Total(count, first, last) for name, (count, first, last) in joined.totals.items()}
 
 
 def contents(document: ProfileDocument) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from msgspec import Struct
 from pipeline.records import Event
 
 RECENT_EVENTS = 10
+_TIME_OFFSET = 1 << 63
 
 Leaves = dict[str, Any]
 JoinLeaves = Callable[[Leaves, Leaves], Leaves]
@@ -34,8 +35,9 @@ class Fragment(Struct, array_like=True):
     """One fragment, or the join of several. Times are milliseconds; `first_seen` 0 means nothing was seen.
 
     `traits`: name → (event time, value), where None is a trait taken back. `consents`: purpose → (event time, granted).
-    `totals`: event name → [count, first, last]. `recent`: (event time, hash of the message id, where it stands), oldest
-    first. It holds no event itself, because it is written again with every event of its profile; `events` has them all.
+    `totals`: event name → [count, first, last]. `recent`, oldest first: event time (8 bytes, in order also below 0),
+    hash of the message id (8 bytes), where it stands. It holds no event itself, and each entry is one object, because
+    it is written again with every event of its profile; `events` has them all.
     """
 
     version: int = 1
@@ -43,7 +45,7 @@ class Fragment(Struct, array_like=True):
     consents: dict[str, tuple[int, bool]] = {}
     totals: dict[str, list[int]] = {}
     leaves: Leaves = {}
-    recent: list[tuple[int, bytes, bytes]] = []
+    recent: list[bytes] = []
     first_seen: int = 0
     last_seen: int = 0
     last_received: int = 0
@@ -84,7 +86,7 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) ->
         fragment.last_received = event.received
 
     recent = fragment.recent
-    entry = (time, message_hash, place)
+    entry = (time + _TIME_OFFSET).to_bytes(8, "big") + message_hash + place
     if not recent or entry > recent[-1]:
         recent.append(entry)
     elif len(recent) < RECENT_EVENTS or entry > recent[0]:

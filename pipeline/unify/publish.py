@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.profile import build, contents
+from pipeline.profile import build, contents, shown_consents, shown_totals, shown_traits
 from pipeline.records import (
     Cause,
     Delivery,
@@ -50,13 +50,17 @@ def document(profile: Profile) -> ProfileDocument:
         profile.identifiers,
         profile.identifiers_total,
         profile.joined,
-        {
-            segment: Membership(pair.at, pair.sequence, pair.version)
-            for segment, pair in profile.actor.pairs.items()
-            if pair.member
-        },
+        _memberships(profile),
         profile.computed,
     )
+
+
+def _memberships(profile: Profile) -> dict[str, Membership]:
+    return {
+        segment: Membership(pair.at, pair.sequence, pair.version)
+        for segment, pair in profile.actor.pairs.items()
+        if pair.member
+    }
 
 
 def publish(task: Task, profile: Profile) -> None:
@@ -67,28 +71,48 @@ def publish(task: Task, profile: Profile) -> None:
 def write_documents(task: Task) -> None:
     """Write the documents of the batch's changed profiles."""
     for profile in task.dirty.values():
-        shown = profile.shown
-        if shown is None:
-            shown = profile.shown = document(profile)
-        task.out.upsert("profiles", profile.profile_key, _encode_sorted(shown))
+        task.out.upsert("profiles", profile.profile_key, encoded_document(profile))
     task.dirty.clear()
 
 
-def _show(shown: ProfileDocument, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
-    for section, value in added.items():
-        if type(value) is dict:
-            getattr(shown, section).update(value)
-        else:
-            setattr(shown, section, value)
-    for section, names in removed.items():
-        there = getattr(shown, section)
-        for name in names:
-            there.pop(name, None)
+def encoded_document(profile: Profile) -> bytes:
+    """The document, encoded. What no change has touched since is as it was encoded then: most events change a total."""
+    shown = profile.shown
+    get = shown.get
+    joined = profile.joined
+    end = f',"first_seen":{joined.first_seen}' if joined.first_seen else ""
+    if joined.last_seen:
+        end += f',"last_seen":{joined.last_seen}'
+    return b"".join(
+        (
+            get("identifiers") or _remember(shown, "identifiers", _head(profile)),
+            get("traits") or _remember(shown, "traits", _section("traits", shown_traits(joined))),
+            get("computed") or _remember(shown, "computed", _section("computed", profile.computed)),
+            get("consents") or _remember(shown, "consents", _section("consents", shown_consents(joined))),
+            _section("totals", shown_totals(joined)),
+            get("segments") or _remember(shown, "segments", _section("segments", _memberships(profile))),
+            end.encode() + b"}",
+        )
+    )
+
+
+def _head(profile: Profile) -> bytes:
+    head = ProfileDocument(profile.profile_id, PERSON, profile.identifiers, profile.identifiers_total)
+    return _encode_sorted(head)[:-1]
+
+
+def _section(name: str, values: dict[str, Any]) -> bytes:
+    return b',"%b":%b' % (name.encode(), _encode_sorted(values)) if values else b""
+
+
+def _remember(shown: dict[str, bytes], section: str, encoded: bytes) -> bytes:
+    shown[section] = encoded
+    return encoded
 
 
 def unpublish(task: Task, profile: Profile) -> None:
     """The profile is no more."""
-    profile.shown = None
+    profile.shown.clear()
     task.dirty.pop(profile.key, None)
     task.out.upsert("profiles", profile.profile_key, None)
 
@@ -176,8 +200,11 @@ def profile_change(
         origin=origin,
     )
     task.out.log("profile-changes", profile.profile_key, _encode_sorted(record))
-    if profile.shown is not None:
-        _show(profile.shown, added, removed)
+    shown = profile.shown
+    for section in added:
+        shown.pop("identifiers" if section == "identifiers_total" else section, None)
+    for section in removed:
+        shown.pop(section, None)
     activation = profile.plan.activation
     if activation.wants_profile_changes:
         _deliver(task, activation.for_profile_change(record, _shown(profile), moment.position))

@@ -13,7 +13,7 @@ import msgspec
 from pipeline.identifiers import Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
 from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
-from pipeline.records import Event, IdentifierPair, ProfileDocument
+from pipeline.records import Event, IdentifierPair
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import SegmentsPlan, Standing
 from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Meta
@@ -26,8 +26,8 @@ class Profile:
     """A holder's profile at hand. It is also the `facts` that rules are judged on.
 
     `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
-    is None until the profile is published. `deadline`: nothing changes before it without a message. `shown` is the
-    document as it was last said to be, once it was written; each change that is said is made to it.
+    is None until the profile is published. `deadline`: nothing changes before it without a message. `shown` holds
+    sections of the document as they were last written; a change that is said takes those it touches out.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Profile:
         self.standing: Standing | None = None
         self.computed: dict[str, Any] = {}
         self.computed_deadline = 0
-        self.shown: ProfileDocument | None = None
+        self.shown: dict[str, bytes] = {}
         self.deadline = 0
         self.names: list[tuple[tuple[int, int], str]] = []
         self.identifiers: list[IdentifierPair] = []
@@ -74,7 +74,7 @@ class Profile:
 
     def holds(self, joined: Fragment) -> None:
         """Show the rules this join."""
-        self.shown = None
+        self.shown.clear()
         self.joined = joined
         self.leaves = joined.leaves
         self.traits = joined.traits

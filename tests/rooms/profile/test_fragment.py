@@ -176,7 +176,8 @@ def test_what_an_event_says_of_consent(stated: Any, expected: dict[str, bool]) -
 def test_the_ring_holds_the_newest_events() -> None:
     history = [happened(n, n) for n in range(RECENT_EVENTS + 5)]
     for order in (history, history[::-1]):
-        assert [time - NOON for time, _, _ in folded(*order).recent] == list(range(5, RECENT_EVENTS + 5))
+        times = [int.from_bytes(entry[:8], "big") - (1 << 63) for entry in folded(*order).recent]
+        assert [time - NOON for time in times] == list(range(5, RECENT_EVENTS + 5))
 
 
 def test_fold_says_which_values_changed() -> None:
