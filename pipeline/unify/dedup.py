@@ -1,7 +1,8 @@
 """Duplicates: the same route and message id, received within 24 h of each other, decided by the route before all else.
 
 Most people need a few entries, which stand in their actor. Whoever has more spills them, 32 at a time, into pages, of
-which only the last is ever written again; a memory-only index over the pages answers for all of them.
+which only the last is ever written again. A few pages are asked one by one; where there are more, a memory-only index
+over the pages answers for all of them.
 """
 
 from pipeline.runtime.ports import State
@@ -12,6 +13,8 @@ WITHIN_MS = 86_400_000
 KEPT_MS = 2 * WITHIN_MS
 INLINE = 32
 PAGE = 256
+# An index costs as much to make as the pages have entries: for many people with one page each it would never pay.
+ASKED_ONE_BY_ONE = 4
 
 Index = dict[bytes, dict[int, int]]
 _MOST_INDEXED = 1_000
@@ -22,7 +25,7 @@ def is_duplicate(state: State, index: Index, key: bytes, actor: Actor, message_h
     seen = actor.seen
     there = seen.get(message_hash)
     if there is None and actor.pages[1]:
-        there = _indexed(state, index, key, actor).get(message_hash)
+        there = _in_pages(state, index, key, actor, message_hash)
     if there is not None:
         if -WITHIN_MS <= received - there <= WITHIN_MS:
             return True
@@ -63,6 +66,17 @@ def _make_room(state: State, index: Index, key: bytes, actor: Actor) -> None:
     if indexed is not None:
         indexed.update(actor.seen)
     actor.seen = {}
+
+
+def _in_pages(state: State, index: Index, key: bytes, actor: Actor, message_hash: int) -> int | None:
+    first, end = actor.pages
+    if end - first > ASKED_ONE_BY_ONE:
+        return _indexed(state, index, key, actor).get(message_hash)
+    found = None
+    for number in range(first, end):
+        # Where two pages have it, the later one has the later time.
+        found = _page(state, key, number).seen.get(message_hash, found)
+    return found
 
 
 def _indexed(state: State, index: Index, key: bytes, actor: Actor) -> dict[int, int]:
