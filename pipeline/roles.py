@@ -12,6 +12,7 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
 from pipeline.ingest import IngestStage
 from pipeline.runtime.failpoints import Failpoints
+from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.sources import SourcesAtEnd
@@ -52,7 +53,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         metrics.for_role(name),
     )
     _log.info("%s runs in slot %s", name, settings.slot)
-    worker.run(until)
+    worker.run(collecting_between(until))
 
 
 def _role(name: str, settings: Settings) -> Role:
