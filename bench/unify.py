@@ -21,7 +21,9 @@ from pipeline.definitions.segments import compile_definitions
 from pipeline.identifiers import Keys
 from pipeline.identity import builtin_rules
 from pipeline.plans import GenerationPlan
+from pipeline.records import decode_events_record, encode
 from pipeline.runtime.adapters import StoreMeta
+from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.overlay import Outbox, TaskState
 from pipeline.runtime.ports import Record
 from pipeline.runtime.rocksdb import RocksStores
@@ -48,8 +50,17 @@ class Bench:
         self.batch = batch
         self.bytes: dict[str, int] = {}
         self.seconds: list[float] = []
+        self.parts: dict[str, list[float]] = {
+            "step": [],
+            "documents": [],
+            "encode": [],
+            "store": [],
+            "garbage": [],
+            "reference": [],
+        }
         self.gc_seconds = 0.0
         gc.callbacks.append(self._collected)
+        self._over = collecting_between(lambda: False)
 
     def _collected(self, phase: str, _: object) -> None:
         now = time.thread_time()
@@ -58,19 +69,36 @@ class Bench:
         else:
             self.gc_seconds += now - self._gc_began
 
+    def _reference(self, record: Record) -> float:
+        """The CPU time of a fixed piece of work (decoding and encoding an event), scaled to a batch: how fast this
+        machine is at this moment, beside whatever its neighbours do."""
+        began = time.thread_time()
+        for _ in range(400):
+            encode(decode_events_record(record.value or b""))
+        return (time.thread_time() - began) / 400 * self.batch
+
     def run(self, records: list[Record]) -> None:
         """Take all records; the CPU time of each batch goes into `seconds`."""
         for start in range(0, len(records), self.batch):
-            began = time.thread_time()
             outbox = Outbox()
+            marks = [time.thread_time()]
             for record in records[start : start + self.batch]:
                 self.stage.step(record, self.state, outbox)
+            marks.append(time.thread_time())
             self.stage.finish(self.state, outbox)
-            changes = self.state.changes()
             produced = [*outbox.records, *outbox.take_upserts()]
+            marks.append(time.thread_time())
+            changes = self.state.changes()
+            marks.append(time.thread_time())
             self.store.write(changes.values, changes.timers_gone, changes.timers_new, StoreMeta())
             self.state.committed()
-            self.seconds.append(time.thread_time() - began)
+            marks.append(time.thread_time())
+            self._over()
+            marks.append(time.thread_time())
+            for part, one, next_one in zip(self.parts.values(), marks, marks[1:], strict=False):
+                part.append(next_one - one)
+            self.seconds.append(marks[-1] - marks[0])
+            self.parts["reference"].append(self._reference(records[start]))
             for topic, value, _, _ in produced:
                 self.bytes[topic] = self.bytes.get(topic, 0) + len(value or b"")
             self.bytes["changelog"] = self.bytes.get("changelog", 0) + sum(len(v or b"") for _, v in changes.values)
@@ -96,6 +124,8 @@ def main() -> None:
         of_first = max(1, len(bench.seconds) // 20)
         first = sum(bench.seconds[:of_first]) / (of_first * given.batch) * 1e6
         bench.seconds, bench.gc_seconds = [], 0.0
+        for part in bench.parts.values():
+            part.clear()
         profiler = cProfile.Profile()
         if given.profile:
             profiler.enable()
@@ -103,10 +133,17 @@ def main() -> None:
         profiler.disable()
         seconds = sum(bench.seconds)
     counted = given.events - steady
+
+    def shown(values: list[float]) -> str:
+        # Neighbours make everything dearer; the cheapest fifth of the batches tells most of the code itself.
+        return f"{sorted(values)[len(values) // 5] / given.batch * 1e6:.1f}"
+
+    relative = [one / reference for one, reference in zip(bench.seconds, bench.parts["reference"], strict=True)]
     print(
-        f"first {first:5.1f} µs an event, steady {seconds / counted * 1e6:5.1f} µs "
-        f"(median of batches {sorted(bench.seconds)[len(bench.seconds) // 2] / given.batch * 1e6:.1f}, of it garbage "
-        f"collection {bench.gc_seconds / counted * 1e6:.1f}); bytes written an event: "
+        f"{sorted(relative)[len(relative) // 2]:.2f} × the reference; first {first:.1f} µs an event, "
+        f"steady {seconds / counted * 1e6:.1f}, cheapest fifth {shown(bench.seconds)}: "
+        + ", ".join(f"{name} {shown(values)}" for name, values in bench.parts.items())
+        + f"; collecting {bench.gc_seconds / counted * 1e6:.1f}; bytes written an event: "
         + ", ".join(f"{topic} {size / given.events:.0f}" for topic, size in sorted(bench.bytes.items()))
     )
     if given.profile:
