@@ -339,9 +339,12 @@ class World:
 def last_words(log: Path) -> str:
     """The last line that a role wrote about its end: its own, the watchdog's, or what a traceback ends with."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("%")]
-    for line in reversed(lines[-60:]):
-        if line.startswith("stopped: ") or HUNG in line:
-            return line
-        if " runs in slot " in line:
+    for at in range(len(lines) - 1, max(-1, len(lines) - 60), -1):
+        if HUNG in lines[at]:
+            own = [line for line in lines[at:] if "/pipeline/" in line and "watchdog" not in line]
+            return lines[at] + (f" in {own[0].rpartition(' in ')[2]}" if own else "")
+        if lines[at].startswith("stopped: "):
+            return lines[at]
+        if " runs in slot " in lines[at]:
             break
     return " | ".join(lines[-2:])
