@@ -5,6 +5,7 @@ pipeline.segments.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
@@ -481,12 +482,13 @@ def compile_definitions(
 
 def segments_plan(catalog: Catalog, generation: Generation) -> SegmentsPlan:
     """The segments and computed traits of a generation, compiled. Raises DefinitionError."""
-    return compile_definitions(
+    plan = compile_definitions(
         [(each.body, each.version) for each in catalog.of_kind(generation, "segment")],
         [(each.body, each.version) for each in catalog.of_kind(generation, "trait")],
         generation.number,
         generation.leaves,
     )
+    return replace(plan, paused=catalog.paused(generation, "segment"))
 
 
 def leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:

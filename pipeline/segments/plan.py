@@ -124,7 +124,8 @@ class SegmentsPlan:
     """One generation of segments and computed traits, compiled. Made by `pipeline.segments.compile_plan`.
 
     `facts` everywhere is anything with `.leaves`, `.traits` {name: (time, value)}, `.consents` {purpose: (time,
-    granted)} and `.profile_id` (a text; only read where a rule has a bucket).
+    granted)} and `.profile_id` (a text; only read where a rule has a bucket). `paused` segments are judged like all
+    others, for rules may ask for them; whoever keeps memberships leaves theirs as they are.
     """
 
     generation: int
@@ -136,6 +137,7 @@ class SegmentsPlan:
     node_of: Mapping[bytes, int]
     sources: Mapping[str, Any]
     measures: Mapping[bytes, tuple[str, Value]]
+    paused: frozenset[str] = frozenset()
     _judges: tuple[Any, ...] = ()
     _defaults: tuple[bool, ...] = ()
     _default_counts: tuple[int, ...] = ()

@@ -11,7 +11,7 @@ Only entries that rest on an absence would have to wait for a part. All of them 
 then nobody has to know which rules, counts and averages could be wrong about a part of a person.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from hashlib import blake2b
 from typing import Any
 
@@ -246,10 +246,13 @@ def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, no
     """Make these changes of membership, but those that have to wait. Gives the segments that changed."""
     actor = profile.actor
     level = holdback(profile, now)
+    paused = profile.plan.segments.paused
     if len(flips) > 1:
         flips = sorted(flips, key=_segment_of)
     done = []
     for one in flips:
+        if one.segment in paused:
+            continue
         if level and (one.entered or level == FROZEN):
             actor.held = True
         elif publish.segment_change(task, profile, one.segment, one.entered, moment, one.approximate):
@@ -257,9 +260,9 @@ def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, no
     return done
 
 
-def compare(task: Task, profile: Profile, moment: Moment) -> list[str]:
-    """Enter and leave until the memberships are those of the standing, but for what has to wait. Gives the segments
-    that changed."""
+def compare(task: Task, profile: Profile, moment: Moment, among: Set[str] | None = None) -> list[str]:
+    """Enter and leave until the memberships (of the segments `among`, if given) are those of the standing, but for what
+    has to wait or is paused. Gives the segments that changed."""
     actor = profile.actor
     level = holdback(profile, task.clock)
     actor.held = False
@@ -267,7 +270,8 @@ def compare(task: Task, profile: Profile, moment: Moment) -> list[str]:
     standing = profile.standing.members
     members = {segment for segment, pair in actor.pairs.items() if pair.member}
     done = []
-    for segment in sorted(standing ^ members):
+    different = (standing ^ members) - profile.plan.segments.paused
+    for segment in sorted(different if among is None else different & among):
         entered = segment in standing
         if level and (entered or level == FROZEN):
             actor.held = True
@@ -382,6 +386,7 @@ def _change_generation(task: Task, profile: Profile) -> None:
         if actor.wake and actor.wake <= switched:
             _timers(task, profile, switched)
         before = publish.document(profile)
+    resumed = profile.plan.segments.paused - task.plan.segments.paused
     actor.generation = task.generation
     profile.plan = task.plan
     _drop_old_leaves(task, profile)
@@ -392,6 +397,8 @@ def _change_generation(task: Task, profile: Profile) -> None:
     known = profile.plan.segments.segments
     for segment in sorted(segment for segment, pair in actor.pairs.items() if pair.member and segment not in known):
         publish.segment_change(task, profile, segment, False, Moment("definition", task.clock))
+    if resumed:
+        compare(task, profile, Moment("definition", task.clock), resumed)
     moment = Moment("backfill", task.clock)
     compare(task, profile, moment)
     say_difference(task, profile, before, moment)

@@ -1,0 +1,298 @@
+"""Worlds whose rules change while everything runs: `python -m tests.simulation.rules_change --seeds N --first M`.
+
+Segments are added, edited, edited back, removed, paused and resumed at any moment, amid merges, duplicates, crashes and
+rebalances, on the real worker. At every rest the members are those of the rules in force as if they had always been
+there (DESIGN section 9, invariants 4 and 7), and of a paused segment those it had.
+"""
+
+import argparse
+import dataclasses
+import random
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from pydantic import ValidationError
+
+from pipeline.activation import ActivationPlan
+from pipeline.definitions.segments import SegmentDefinition
+from pipeline.definitions.traits import TraitDefinition
+from pipeline.identifiers import partition_of
+from pipeline.identity import IdentityStage
+from pipeline.plans import GenerationPlan
+from pipeline.records import Marker, SegmentChange, SegmentMember, encode
+from pipeline.runtime.memory import memory_adapters
+from pipeline.runtime.ports import Stage
+from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.worker import Worker
+from pipeline.segments import SegmentsPlan, compile_plan
+from pipeline.unify import UnifyStage, generations
+from tests.oracle.segments import truth_at
+from tests.simulation import checks
+from tests.simulation.cluster import Cluster, Slot
+from tests.simulation.definitions import Rule, make_segments
+from tests.simulation.run import KEYS
+from tests.simulation.wiring import NEVER_DAYS, identity_rules, lay_out
+from tests.simulation.world import Operate, Send, World, make_world
+
+
+@dataclass
+class Versions:
+    """Every generation of a world's rules. `definitions` are those in force, `paused` the names of the paused."""
+
+    world: World
+    plans: list[GenerationPlan]
+    definitions: list[Rule]
+    numbers: dict[str, int]
+    paused: frozenset[str] = frozenset()
+
+    def put_in_force(self, definitions: list[Rule], paused: frozenset[str]) -> bool:
+        """A new generation; False if these rules do not fit together."""
+        births = self.plans[-1].segments.births if self.plans else None
+        try:
+            plan = _compiled(definitions, self.numbers, len(self.plans), births)
+        except (ValueError, ValidationError):
+            return False
+        plan = dataclasses.replace(plan, paused=paused)
+        identity = identity_rules(self.world.rules)
+        self.plans.append(GenerationPlan(len(self.plans), identity, plan, ActivationPlan()))
+        self.definitions, self.paused = definitions, paused
+        return True
+
+
+def _compiled(
+    definitions: Sequence[Rule], numbers: dict[str, int], generation: int, births: dict[str, int] | None
+) -> SegmentsPlan:
+    return compile_plan(
+        [
+            SegmentDefinition.model_validate(one).compiled(numbers[one["segment"]])
+            for one in definitions
+            if "segment" in one
+        ],
+        [TraitDefinition.model_validate(one).compiled() for one in definitions if "computed" in one],
+        generation,
+        births,
+    )
+
+
+class Editor:
+    """Draws one change of the rules after the other."""
+
+    def __init__(self, rng: random.Random, versions: Versions, start_ms: int) -> None:
+        self.rng = rng
+        self.versions = versions
+        self.start_ms = start_ms
+        self.former: dict[str, Rule] = {}
+
+    def change(self) -> int | None:
+        """Another generation, and its number; None if what was drawn cannot be."""
+        versions, rng = self.versions, self.rng
+        definitions, paused = list(versions.definitions), set(versions.paused)
+        names = [one["segment"] for one in definitions if "segment" in one]
+        numbers = dict(versions.numbers)
+        match rng.choice(("add", "add", "add", "edit", "edit", "back", "remove", "trait", "pause", "resume")):
+            case "add":
+                name = next(f"s{n}" for n in range(100) if f"s{n}" not in names)
+                definitions.append({**self.drawn("segment"), "segment": name})
+                self.raise_version(name)
+            case "edit" if names:
+                name = rng.choice(names)
+                self.replace(definitions, name, {**self.drawn("segment"), "segment": name})
+            case "back" if self.former.keys() & set(names):
+                name = rng.choice(sorted(self.former.keys() & set(names)))
+                self.replace(definitions, name, self.former[name])
+            case "remove" if names:
+                name = rng.choice(names)
+                definitions = [one for one in definitions if one.get("segment") != name]
+                paused.discard(name)
+            case "trait":
+                number = sum("computed" in one for one in definitions)
+                definitions.insert(0, {**self.drawn("computed"), "computed": f"x{number}"})
+            case "pause" if names:
+                paused.add(rng.choice(names))
+            case "resume" if paused:
+                paused.discard(rng.choice(sorted(paused)))
+            case _:
+                return None
+        if versions.put_in_force(definitions, frozenset(paused)):
+            return len(versions.plans) - 1
+        versions.numbers = numbers
+        return None
+
+    def drawn(self, kind: str) -> Rule:
+        while True:
+            found = [one for one in make_segments(self.rng, self.start_ms) if kind in one]
+            if found:
+                return self.rng.choice(found)
+
+    def replace(self, definitions: list[Rule], name: str, by: Rule) -> None:
+        place = next(n for n, one in enumerate(definitions) if one.get("segment") == name)
+        self.former[name] = definitions[place]
+        definitions[place] = by
+        self.raise_version(name)
+
+    def raise_version(self, name: str) -> None:
+        self.versions.numbers = {**self.versions.numbers, name: self.versions.numbers.get(name, 0) + 1}
+
+
+class ChangingCluster(Cluster):
+    """A cluster whose workers read history in small slices."""
+
+    history_records = 3
+
+    def _start(self, slot: Slot) -> Worker:
+        adapters = memory_adapters(self.memory, slot.role.name, slot.number, lambda: self.now, slot.stores)
+        settings = WorkerSettings(
+            batch_records=self.batch_records,
+            history_records=self.history_records,
+            history_records_beside=max(1, self.history_records // 2),
+            trim_interval_ms=86_400_000,
+            cache_objects=self.rng.choice((2, 1_000)),
+        )
+        worker = Worker(slot.role, slot.make_stage, adapters, settings, self._reach)
+        slot.worker = worker
+        worker.start()
+        return worker
+
+
+def run_world(world: World) -> None:
+    """Run one world to its end and check it whenever it rests. Raises Violation, or whatever a stage raises."""
+    rng = random.Random(f"rules change {world.seed}")
+    lay_out(world.seed)
+    # A sweep asks the store bucket by bucket: for a dozen people, few will do.
+    generations._BUCKETS = tuple(f"a{number:x}".encode() for number in range(16))
+    generations.PROFILES_PER_SWEEP = rng.choice((1, 2, 1_000))
+    numbers = {one["segment"]: 1 for one in world.segments if "segment" in one}
+    versions = Versions(world, [], [], numbers)
+    if not versions.put_in_force(world.segments if rng.random() < 0.7 else [], frozenset()):
+        raise AssertionError("the first rules do not fit together")
+    sends = [one.event.received for one in world.arrivals if isinstance(one, Send)]
+    editor = Editor(rng, versions, min(sends, default=1_700_000_000_000))
+    cluster = ChangingCluster(
+        world.partitions,
+        rng,
+        _identity(world, versions),
+        lambda partition: UnifyStage(partition, KEYS, versions.plans.__getitem__, NEVER_DAYS, world.partitions),
+        rng.choice((0.0, 0.03, 0.15)),
+    )
+    cluster.history_records = rng.choice((1, 2, 5, 100))
+    truth = checks.Truth(world.rules, KEYS)
+    eager = rng.choice((0.05, 0.2, 0.5))
+    paused = Paused()
+    for arrival in world.arrivals:
+        if rng.random() < eager:
+            generation = editor.change()
+            if generation is not None:
+                paused.members = {one: ids for one, ids in paused.members.items() if one in versions.paused}
+                for partition in range(world.partitions):
+                    cluster.write("events", None, encode(Marker(generation, cluster.now)), partition)
+        if isinstance(arrival, Send):
+            key = KEYS.actor(arrival.event.identifiers[0])
+            cluster.write("events", key, encode(arrival.event))
+            truth.send(partition_of(key, world.partitions), arrival.event)
+            cluster.now = max(cluster.now, arrival.event.received)
+        elif isinstance(arrival, Operate):
+            cluster.write("identity-edges", None, encode(arrival.record), 0)
+            truth.operate(arrival.record)
+        else:
+            _rest(cluster, truth, versions, arrival.now, paused)
+            continue
+        cluster.some_steps()
+
+
+def _identity(world: World, versions: Versions) -> Callable[[int], Stage]:
+    return lambda partition: IdentityStage(KEYS, versions.plans.__getitem__, world.partitions)
+
+
+@dataclass
+class Paused:
+    """Of segments that have been paused since the last rest, who their members were then."""
+
+    members: dict[str, set[str]] = field(default_factory=dict)
+
+
+def _rest(cluster: Cluster, truth: checks.Truth, versions: Versions, now: int, paused: Paused) -> None:
+    """Bring everything to rest and check it under the rules in force."""
+    cluster.caught_up(now)
+    cluster.come_to_rest()
+    truth.settle()
+    broker: checks.Topics = cluster.broker
+    checks.check_nothing_refused(broker)
+    checks.check_profiles(truth, broker)
+    checks.check_accounting(truth, broker)
+    checks.check_folds(truth, broker)
+    checks.check_causes(broker)
+    published = _members(broker)
+    expected = {
+        one["segment"]: {
+            profile_id
+            for profile_id, profile in truth.expected.items()
+            if truth_at(one, versions.definitions, profile, profile_id, now)
+        }
+        for one in versions.definitions
+        if "segment" in one and one["segment"] not in versions.paused
+    }
+    for segment, before in paused.members.items():
+        if entered := published.get(segment, set()) - before:
+            raise checks.Violation("paused", f"{segment} was entered by {entered}")
+        if left := {one for one in before - published.get(segment, set()) if _ends_otherwise(broker, segment, one)}:
+            raise checks.Violation("paused", f"{segment} was left by {left}")
+    paused.members = {segment: published.get(segment, set()) for segment in versions.paused}
+    checks.check_members(truth, broker, {**expected, **paused.members}, now)
+    checks.check_computed(truth, broker, versions.definitions, now)
+    checks.check_store(cluster.stores())
+
+
+def _members(broker: checks.Topics) -> dict[str, set[str]]:
+    published: dict[str, set[str]] = {}
+    for value in broker.compacted("segment-members").values():
+        member = msgspec.json.decode(value, type=SegmentMember)
+        published.setdefault(member.segment, set()).add(member.profile_id)
+    return published
+
+
+def _ends_otherwise(broker: checks.Topics, segment: str, profile_id: str) -> bool:
+    """Whether a member left for another reason than that the profile itself ended."""
+    changes = [
+        change
+        for written in broker.records("segment-changes")
+        if written.value is not None
+        and (change := msgspec.json.decode(written.value, type=SegmentChange)).profile_id == profile_id
+        and change.segment == segment
+    ]
+    return changes[-1].cause not in ("merge", "split", "erase", "expired")
+
+
+def try_seed(seed: int) -> str | None:
+    """Run one seed; what went wrong, or None."""
+    world = make_world(seed, make_segments)
+    world.calm = False
+    try:
+        run_world(world)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed is told
+        return f"seed {seed}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--most-failures", type=int, default=5)
+    arguments = parser.parse_args()
+    started, failed = time.monotonic(), 0
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
+        failure = try_seed(seed)
+        if failure is not None:
+            print(failure, flush=True)
+            failed += 1
+            if failed >= arguments.most_failures:
+                break
+    print(f"{arguments.seeds} seeds from {arguments.first}: {failed} failed, {time.monotonic() - started:.1f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
