@@ -15,14 +15,13 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cli._explained import shown_time
 from pipeline.errors import InputError, LookupFailed
+from pipeline.ingest.stage import MAX_KEPT_BYTES
 from pipeline.records import DeadLetter
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
 
 TOPIC = "dead-letters"
 _SHOWN_DETAIL = 90
-# As much of a raw record's value as ingest keeps: one of this size may have been longer.
-_KEPT_BYTES = 700_000
 
 _decode = msgspec.json.Decoder(DeadLetter).decode
 
@@ -176,7 +175,8 @@ def _whole(each: Letter) -> bytes:
         raise InputError(
             "The record had no value, and would be refused again.", each.id, "give one: --value FILE, or leave it out"
         )
-    if len(body) == _KEPT_BYTES:
+    # One of this size may have been longer.
+    if len(body) == MAX_KEPT_BYTES:
         origin = f"{each.letter.topic}/{each.letter.partition}/{each.letter.offset}"
         raise InputError(
             "Only the beginning of this record is kept.",
