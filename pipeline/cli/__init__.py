@@ -86,10 +86,21 @@ def _options(
     """
     if config is not None:
         os.environ["HEADWATER_CONFIG"] = str(config)
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_path=False, show_level=verbose, markup=False)],
-    )
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[_handler(verbose)])
     for noisy in ("httpx", "httpcore", "urllib3", "docker", "testcontainers"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _handler(verbose: bool) -> logging.Handler:
+    """For a person at a terminal, short; for a file, whole lines that can be searched."""
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        console = Console(stderr=True)
+        handler = RichHandler(
+            console=console, show_path=False, show_level=verbose, markup=False, log_time_format="%H:%M:%S"
+        )
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
