@@ -1,7 +1,7 @@
 """The clients of commands and live views: what librdkafka says goes to Python's log, not to a person's terminal.
 
 It warns of what passes by itself (a coordinator that is only just coming up, a connection the broker closed), in lines
-that look like failures. What matters comes as an error of the call. `headwater -v` shows the lines.
+that look like failures. What matters comes as an error of the call. At the level debug (`headwater -v`) they are shown.
 """
 
 import logging
