@@ -56,6 +56,7 @@ def check_people(expected: Expected, profiles: Mapping[str, Mapping[str, Any]]) 
     by_name: dict[str, tuple[set[str], dict[str, int], dict[str, float]]] = {}
     for profile_id, profile in profiles.items():
         found = shown(profile)
+        assert found[0], f"{profile_id} shows no identifier"
         name = min(found[0])
         assert name not in by_name, f"two profiles hold {name}; one is {profile_id}"
         by_name[name] = found
