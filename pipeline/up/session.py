@@ -173,7 +173,7 @@ class Session:
 
         try:
             self._sample.play(self._settings, progress)
-            self._status = "the sample is played; ready for your events"
+            self._status = "the sample is produced; ready for your events"
         except HeadwaterError as error:
             self._failure = error
 

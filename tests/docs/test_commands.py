@@ -115,3 +115,9 @@ def test_every_error_is_described() -> None:
     # Each module of the pipeline may have its own; the commands load them all.
     known = [kind for kind in HeadwaterError.__subclasses__() if kind.__module__.startswith("pipeline")]
     assert [kind.__name__ for kind in known if f"`{kind.__name__}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    places = [place for place in re.findall(r"\]\(([^)#\s]+)", page.read_text()) if "://" not in place]
+    assert [place for place in places if not (page.parent / place).exists()] == []
