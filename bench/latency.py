@@ -1,6 +1,6 @@
 """Latency from produce to `segment-changes`, through every stage, on a real broker.
 
-    python -m bench.latency --rate 500 --seconds 20
+    python -m bench.latency --rates 100 1000 5000 --seconds 20
 
 Each event is a person's first purchase at a chosen moment, so each enters one segment. The latency of an event is the
 time from just before it is handed to the producer to the moment a read_committed consumer has its segment change.
@@ -8,7 +8,6 @@ time from just before it is handed to the producer to the moment a read_committe
 
 import argparse
 import json
-import statistics
 import tempfile
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
+from bench.machine import load_average
 from pipeline.admin import create_topics
 from pipeline.broker import running_kafka
 from pipeline.definitions.loader import load_text
@@ -82,7 +82,7 @@ def measure(settings: Settings, rate: float, seconds: float, label: str = "m") -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=500)
+    parser.add_argument("--rates", type=float, nargs="+", default=[100, 1_000, 5_000])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--partitions", type=int, default=4)
     given = parser.parse_args()
@@ -107,12 +107,13 @@ def main() -> None:
         }
         with Processes(ROLES, environment, Path(folder) / "logs"):
             time.sleep(8)
-            found = measure(settings, given.rate, given.seconds)
-    print(
-        f"{given.rate:.0f} events/s, {given.partitions} partitions, {len(found):,} events: "
-        f"p50 {statistics.median(found):.0f} ms, p95 {percentile(found, 0.95):.0f} ms, "
-        f"p99 {percentile(found, 0.99):.0f} ms, p99.9 {percentile(found, 0.999):.0f} ms"
-    )
+            print(f"{given.partitions} partitions; latency in ms from produce to segment-changes, read_committed")
+            print("| events/s | events | p50 | p95 | p99 | p99.9 | neighbours (load) |")
+            print("| --- | --- | --- | --- | --- | --- | --- |")
+            for rate in given.rates:
+                found = measure(settings, rate, given.seconds)
+                shown = " | ".join(f"{percentile(found, share):.0f}" for share in (0.5, 0.95, 0.99, 0.999))
+                print(f"| {rate:,.0f} | {len(found):,} | {shown} | {load_average():.1f} |", flush=True)
 
 
 if __name__ == "__main__":
