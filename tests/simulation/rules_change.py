@@ -34,6 +34,7 @@ from tests.simulation import checks
 from tests.simulation.cluster import Cluster, Slot
 from tests.simulation.definitions import Rule, make_segments
 from tests.simulation.run import KEYS
+from tests.simulation.vocabulary import EVENT_NAMES
 from tests.simulation.wiring import NEVER_DAYS, identity_rules, lay_out
 from tests.simulation.world import Operate, Send, World, make_world
 
@@ -122,6 +123,10 @@ class Editor:
         return None
 
     def drawn(self, kind: str) -> Rule:
+        if kind == "segment" and self.rng.random() < 0.4:
+            # Nothing shows so well whether an event was folded once.
+            count = {"exactly": self.rng.randint(1, 4)}
+            return {"segment": "", "when": {"performed": {"event": self.rng.choice(EVENT_NAMES), "count": count}}}
         while True:
             found = [one for one in make_segments(self.rng, self.start_ms) if kind in one]
             if found:
@@ -180,6 +185,7 @@ def run_world(world: World) -> None:
     cluster.history_records = rng.choice((1, 2, 5, 100))
     truth = checks.Truth(world.rules, KEYS)
     eager = rng.choice((0.05, 0.2, 0.5))
+    rests = rng.choice((0.0, 0.05, 0.2))
     paused = Paused()
     for arrival in world.arrivals:
         if rng.random() < eager:
@@ -200,6 +206,8 @@ def run_world(world: World) -> None:
             _rest(cluster, truth, versions, arrival.now, paused)
             continue
         cluster.some_steps()
+        if rng.random() < rests:
+            _rest(cluster, truth, versions, cluster.now, paused)
 
 
 def _identity(world: World, versions: Versions) -> Callable[[int], Stage]:
