@@ -1,4 +1,4 @@
-"""A changelog that was truncated or recreated, a source that was: the worker must say so and touch nothing."""
+"""A changelog that was truncated or recreated: the worker must say so and touch nothing."""
 
 import random
 import shutil
@@ -64,16 +64,11 @@ def recreated_changelog_store_lost(world: World, role: str, changelog: str) -> N
     _forget_store(world, role)
 
 
-def recreated_input(world: World, role: str, changelog: str) -> None:
-    _recreate(world, "raw")
-
-
 VARIANTS: dict[str, tuple[str, str, Callable[[World, str, str], None]]] = {
     "truncated changelog, store lost": ("unify", "unify-changelog", truncated_store_lost),
     "recreated changelog": ("unify", "unify-changelog", recreated_changelog),
     "recreated changelog, store lost": ("identity", "identity-changelog", recreated_changelog_store_lost),
     "truncated changelog of identity, store lost": ("identity", "identity-changelog", truncated_store_lost),
-    "recreated source topic": ("ingest", "", recreated_input),
 }
 
 

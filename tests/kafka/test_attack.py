@@ -103,7 +103,7 @@ def test_case_60_more_workers_than_partitions(world: World) -> None:
     world.finish()
 
 
-@pytest.mark.parametrize("variant", ["truncated changelog, store lost", "recreated source topic"])
-def test_case_59_what_was_truncated_or_recreated_is_loud(world: World, variant: str) -> None:
+@pytest.mark.parametrize("variant", ["truncated changelog, store lost", "recreated changelog"])
+def test_a_changelog_that_was_truncated_or_recreated_is_loud(world: World, variant: str) -> None:
     assert variant in VARIANTS
     be_loud(world, variant, random.Random(1))
