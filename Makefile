@@ -14,7 +14,7 @@ WORKERS ?= 2
 SEEDS ?= 200
 FIRST ?= 1
 
-.PHONY: help install run test test-rooms test-kafka check format attack simulate clean
+.PHONY: help install run test test-rooms test-kafka check format attack simulate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,10 @@ attack: install ## the fault campaign on a real broker; ARGS="--kills 2000 --oth
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+
+bench: install ## the core job beside Kafka Streams, Quix Streams and faust-streaming: build/bench/core.md; ARGS="--events 300000"
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m bench.core $(ARGS)
 
 clean: ## remove what was installed and cached in this folder (never any state)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

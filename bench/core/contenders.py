@@ -214,7 +214,7 @@ class Faust(PythonPeer):
     share = 0.05
 
     def command(self) -> list[str]:
-        return [*super().command(), "worker", "-l", "warning"]
+        return [*super().command(), "worker", "-l", "warn"]
 
 
 CONTENDERS: dict[str, type[Contender]] = {
