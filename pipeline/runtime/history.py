@@ -6,11 +6,13 @@ there is nothing left to read.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
+from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.errors import Retriable
+from pipeline.runtime.overlay import Outbox
 from pipeline.runtime.ports import ReadsHistory, Record
 from pipeline.runtime.task import Task
 
@@ -23,6 +25,17 @@ class Slice(NamedTuple):
     task: Task
     records: list[Record]
     reached: int
+
+
+def fold_slices(slices: Sequence[Slice], outbox: Outbox, role: str, put_aside: str) -> None:
+    """Let the stages take their slices in. With `put_aside`, the reason, their records become dead letters instead."""
+    for task, records, reached in slices:
+        if put_aside:
+            for record in records:
+                outbox.log(dead_letters.TOPIC, record.key, dead_letters.dead_letter(record, role, put_aside))
+        cast(ReadsHistory, task.stage).fold_history([] if put_aside else records, reached, task.state, outbox)
+        task.stage.finish(task.state, outbox)
+        task.encode_changes(True)
 
 
 class _Reading:

@@ -23,16 +23,16 @@ The stores are touched in step 9 only, so until then dropping the overlays undoe
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import Adapters, Membership, Partition, Store
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
-from pipeline.runtime.history import HistoryReader, Slice
+from pipeline.runtime.history import HistoryReader, Slice, fold_slices
 from pipeline.runtime.metrics import WorkerMetrics
 from pipeline.runtime.overlay import Outbox
-from pipeline.runtime.ports import ReadsHistory, Record, Stage
+from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.task import Task
@@ -277,18 +277,8 @@ class Worker:
         self._history_one_by_one = max(0, self._history_one_by_one - 1)
 
     def _fold_history(self, slices: Sequence[Slice], put_aside: str) -> None:
-        outbox = self._outbox
         try:
-            for task, records, reached in slices:
-                stage = cast(ReadsHistory, task.stage)
-                if put_aside:
-                    for record in records:
-                        letter = dead_letters.dead_letter(record, self.role.name, put_aside)
-                        outbox.log(dead_letters.TOPIC, record.key, letter)
-                    records = []
-                stage.fold_history(records, reached, task.state, outbox)
-                task.stage.finish(task.state, outbox)
-                task.encode_changes(True)
+            fold_slices(slices, self._outbox, self.role.name, put_aside)
         except RuntimeFault:
             raise
         except Exception as error:

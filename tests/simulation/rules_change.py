@@ -202,6 +202,8 @@ def run_world(world: World) -> None:
         elif isinstance(arrival, Operate):
             cluster.write("identity-edges", None, encode(arrival.record), 0)
             truth.operate(arrival.record)
+            # It carries the time to every task it reaches.
+            cluster.now = max(cluster.now, getattr(arrival.record, "received", 0))
         else:
             _rest(cluster, truth, versions, arrival.now, paused)
             continue
@@ -277,10 +279,13 @@ def try_seed(seed: int) -> str | None:
     """Run one seed; what went wrong, or None."""
     world = make_world(seed, make_segments)
     world.calm = False
+    ordinary = generations._BUCKETS, generations.PROFILES_PER_SWEEP
     try:
         run_world(world)
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed is told
         return f"seed {seed}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+    finally:
+        generations._BUCKETS, generations.PROFILES_PER_SWEEP = ordinary
     return None
 
 
