@@ -7,6 +7,7 @@
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ def write_before_commit() -> None:
                 if task.store is not None:
                     # Whatever the timing of background work: this is the rule's failure when it was flushed.
                     task.store._values.flush()
+            # A commit takes its time: what is killed while it is in flight is killed here.
+            time.sleep(0.005)
         commit(self, timeout_s)
 
     Worker._commit = batch  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from pipeline.topology import TOPICS
 from tests.attack.faults import BY_NAME, SETTINGS, Place, small_file_system
 from tests.attack.launcher import Launcher
 from tests.attack.proxy import Proxy
-from tests.attack.storm import plan, storm
+from tests.attack.storm import only_at, plan, storm
 from tests.attack.truncation import VARIANTS, be_loud
 from tests.attack.world import World
 
@@ -191,7 +191,10 @@ class Campaign:
             with world:
                 try:
                     if each.setting == "storm":
-                        done.update(storm(world, plan(each.seed % 1_000, each.kills), each.seed))
+                        kills = (
+                            only_at(each.faults[0], each.kills) if each.faults else plan(each.seed % 1_000, each.kills)
+                        )
+                        done.update(storm(world, kills, each.seed))
                     elif each.setting == "truncation":
                         be_loud(world, each.faults[0], random_)
                         done[each.faults[0]] += 1

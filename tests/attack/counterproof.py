@@ -7,8 +7,8 @@ from tests.attack.campaign import Campaign, Slice
 # Where each broken rule shows: a few slices, tried until one is wrong.
 _TRIES = 4
 _WHERE: dict[str, tuple[str, list[str]]] = {
-    "write-before-commit": ("storm", []),
-    "write-before-commit-unchecked": ("storm", []),
+    "write-before-commit": ("storm", ["commit_in_flight"]),
+    "write-before-commit-unchecked": ("storm", ["commit_in_flight"]),
     "random-transactional-id": ("network", ["commit delayed, its sender killed"] * 6),
     "restore-to-last-stable": ("workers", ["foreign transaction on the changelog, store lost"] * 3),
     "restore-to-last-stable-unchecked": ("workers", ["foreign transaction on the changelog, store lost"] * 3),

@@ -17,6 +17,11 @@ def points_of(role: str) -> tuple[str, ...]:
     return (*(point for point in POINTS if role != "ingest" or point != "mid_restore"), RANDOM)
 
 
+def only_at(point: str, kills: int) -> dict[str, list[str]]:
+    """All kills of the stateful roles at one point."""
+    return {role: [point] * (kills // 2) for role in ROLES if role != "ingest"}
+
+
 def plan(seed: int, kills: int) -> dict[str, list[str]]:
     """Kills by role: all points of all roles in turn, over as many campaigns slices as it takes."""
     turns = turn_of_points()
@@ -42,7 +47,7 @@ def turn_of_points() -> Iterator[tuple[str, str]]:
 def storm(world: World, plans: dict[str, list[str]], seed: int) -> dict[str, int]:
     """Carry the kills out; gives how often each "role point" was hit."""
     random_ = random.Random(seed)
-    left = {role: list(points) for role, points in plans.items()}
+    left = {role: list(plans.get(role, ())) for role in ROLES}
     armed: dict[str, tuple[str, float]] = {}
     done: dict[str, int] = {}
 
