@@ -178,8 +178,8 @@ class Assign(Struct, tag_field="kind", tag="assign", omit_defaults=True):
     """The fragment of `identifier` belongs to the profile named `name` since `epoch`.
 
     `name_erased` is the erase epoch of `name` (0: never), which its profile_id depends on. `companions` identifiers,
-    this one included, go from the same former name to the same new one by this decision; `former_lives` says whether the
-    former still names a group after it.
+    this one included, go from the same former name to the same new one by this decision; `former_lives` says whether
+    the former still names a group after it.
     """
 
     identifier: str
@@ -214,7 +214,8 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     `state` is the encoded fragment (None: empty); `origin` the identifier that named the profile it leaves, `origin_id`
     its profile_id if it was published, `memberships` the segments it was a member of. `last` says that with this
     message the fragment is complete, but for what goes by other ways; `generation` is the newest whose
-    leaves may be in it. `companions` fragments come from there by the same decision (0: this is not the last piece of its fragment).
+    leaves may be in it. `companions` fragments come from there by the same decision (0: this is not the last piece of
+    its fragment).
     """
 
     to: str
