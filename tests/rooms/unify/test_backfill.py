@@ -237,3 +237,15 @@ def test_nothing_is_ready_before_every_partition_has_sent_its_history() -> None:
     world.rest(MINUTE)
     done = [msgspec.json.decode(one, type=BackfillDone) for one in world.said["identity-edges"]]
     assert sorted(one.partition for one in done) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "Größe\\n", "*", ".*", "line\nbreak"])
+def test_history_knows_an_event_by_any_name(name: str) -> None:
+    world = World((OLD,))
+    world.send(ANN, event=name)
+    world.send(BOB, event="other", properties={"event": name})
+    world.rest(SECOND)
+    change(world, OLD, counted(1, name), at=SECOND)
+    world.rest(MINUTE)
+    assert world.members("new") == ({id_of(ANN), id_of(BOB)} if name == "*" else {id_of(ANN)})
+    world.check()
