@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bench.core.job import Outcome, rules_as_yaml
-from bench.core.measure import Measured, run
+from bench.core.measure import Measured, Stuck, run
 from bench.workspace import SECRET, Broker, Committed, Headwater, as_json, start_pinned, stop
 from pipeline.identifiers import Keys
 
@@ -143,6 +143,9 @@ class Peer(Contender):
             group = self.group(job.name)
             committed = Committed(job.broker, group, job.topic, job.partitions, [0] * job.partitions)
             measured = run(process, committed, job.events, job.warm_up, job.broker.pid)
+        except Stuck as stuck:
+            said = (job.folder / "log").read_text(errors="replace").strip().splitlines()[-3:]
+            raise Stuck(f"{stuck}; it said: {' / '.join(said)[-400:]}") from stuck
         finally:
             stop(process)
         outcome = Outcome()
