@@ -94,7 +94,7 @@ def test_a_split_after_a_backfill_parts_what_history_brought(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_was_erased_is_not_in_the_history(seed: int) -> None:
+def test_case_15_history_read_again_does_not_bring_back_what_was_erased(seed: int) -> None:
     world = World((OLD,), seed)
     world.send(TAB)
     world.send(ANN, TAB, at=SECOND)
@@ -248,4 +248,22 @@ def test_history_knows_an_event_by_any_name(name: str) -> None:
     change(world, OLD, counted(1, name), at=SECOND)
     world.rest(MINUTE)
     assert world.members("new") == ({id_of(ANN), id_of(BOB)} if name == "*" else {id_of(ANN)})
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_case_19_an_unlink_during_a_backfill(seed: int) -> None:
+    world = World((OLD,), seed)
+    world.send(TAB)
+    world.send(TAB, at=SECOND)
+    world.send(ANN, TAB, at=2 * SECOND)
+    world.rest(MINUTE)
+    change(world, OLD, counted(1, name="one"), counted(2, name="two"), counted(3, name="three"), at=MINUTE)
+    world.work(seed % 13)
+    world.operate(Unlink(TAB, NOON + MINUTE, ANN, forever=True))
+    world.rest(2 * MINUTE)
+    assert (world.totals(TAB), world.totals(ANN)) == ({"Page Viewed": 2}, {"Page Viewed": 1})
+    assert world.members("one") == {id_of(ANN)}
+    assert world.members("two") == {id_of(TAB)}
+    assert world.members("three") == set()
     world.check()

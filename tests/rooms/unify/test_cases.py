@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import Relink, Unlink
+from pipeline.records import CaughtUp, Relink, Unlink, encode
 from pipeline.unify import transfer
 from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
 
@@ -127,6 +127,43 @@ def test_case_10_equal_timestamps_give_the_same_profile_in_any_order() -> None:
         found.append(world.profile(ANN))
     assert found[0] == found[1] == found[2]
     assert found[0].traits == {"plan": "pro", "city": "Lima"}
+
+
+class FailingWorld(World):
+    """Every other batch fails when it is done: nothing of it was sent, and all of it is done again."""
+
+    failed = 0
+
+    def _batch(self, number: int) -> None:
+        stage, state, positions = self.tasks[number]
+        if self.rng.random() < 0.5:
+            self.failed += 1
+            values = {key: stage.encode(key, value) for key, value in state.values.items()}
+            wakes, stored, before = dict(state.wakes), dict(state.stored), dict(positions)
+            self._commit = lambda out: None  # type: ignore[method-assign]
+            super()._batch(number)
+            del self._commit
+            stage.forget()
+            state.values = {key: stage.decode(key, data) for key, data in values.items()}
+            state.wakes, state.stored = wakes, stored
+            positions.update(before)
+        super()._batch(number)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_case_21_a_merge_that_fails_half_way_is_done_again_whole(seed: int) -> None:
+    world = FailingWorld(ALL, seed)
+    for number in range(3):
+        world.send(TAB, at=number * SECOND, traits={f"t{number}": number})
+    world.send(ANN, TAB, at=3 * SECOND)
+    world.send(ANN, MAIL, at=4 * SECOND)
+    world.rest(MINUTE)
+    assert world.failed
+    assert world.identifiers(TAB) == {ANN, MAIL, TAB}
+    assert world.totals(ANN) == {"Page Viewed": 5}
+    assert world.profile(ANN).traits == {"t0": 0, "t1": 1, "t2": 2}
+    assert set(world.profiles()) == {id_of(ANN)}
+    world.check()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -408,4 +445,28 @@ def test_computed_traits_follow_events_and_time(seed: int) -> None:
     world.send(ANN, TAB, event="Login", at=HOUR)
     world.rest(HOUR + SECOND)
     assert world.profile(ANN).computed == {"visits": 2}
+    world.check()
+
+
+def test_case_43_thousands_of_deadlines_at_one_instant_and_a_live_event_between() -> None:
+    people = 2_500
+    world = World((RECENT,), seed=1, partitions=1)
+    world.lose = 0.0
+    for number in range(people):
+        world.send(f"user_id:p{number}")
+    world.rest(MINUTE)
+    assert len(world.members("recent")) == people
+    world.write("events", None, encode(CaughtUp(NOON + HOUR)), 0)
+    world.work()
+    world._wake(NOON + HOUR)
+    world.send(ANN, at=HOUR)
+    world.rest(HOUR + SECOND)
+    exits = [change for change in world.segment_changes("recent") if change.change == "exited"]
+    assert len(exits) == people
+    assert {(change.at, change.cause) for change in exits} == {(NOON + HOUR, "timer")}
+    assert world.members("recent") == {id_of(ANN)}
+    said = [change.profile_id for change in world.segment_changes("recent")[people:]]
+    assert said.index(id_of(ANN)) < people, "a live event does not wait until all of them are settled"
+    ticks = [data for data in world.said["links"] if b'"tick"' in data]
+    assert len(ticks) >= people // 1_000 + 1, "what is due comes in bounded batches"
     world.check()
