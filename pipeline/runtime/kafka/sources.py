@@ -28,19 +28,25 @@ class SourcesAtEnd:
         self._settings = settings
         self._group = settings.prefix + group
         self._topics = [settings.topic(topic) for topic in topics]
-        self._admin = AdminClient({**quiet_properties(settings), "client.id": "headwater-sources"})
-        self._committed = CommittedPositions(quiet_properties(settings))
+        self._connect()
         self._reader: Consumer | None = None
         self._partitions: list[TopicPartition] = []
         self._ends: Offsets | None = None
         self._known_empty: set[tuple[str, int, int, int]] = set()
+
+    def _connect(self) -> None:
+        self._admin = AdminClient({**quiet_properties(self._settings), "client.id": "headwater-sources"})
+        self._committed = CommittedPositions(quiet_properties(self._settings))
 
     def __call__(self) -> bool:
         """Whether the ends of the last question are reached; False also when the broker does not say."""
         try:
             return self._look()
         except (KafkaException, TimeoutError):
-            self._ends = None
+            # An admin client goes on asking with the leader epochs it once learned, and is refused for ever after a
+            # broker's restart: only a new one, or a new look at the topics, learns them again.
+            self._ends, self._partitions = None, []
+            self._connect()
             return False
 
     def _look(self) -> bool:
