@@ -37,15 +37,16 @@ def send(task: Task, key: bytes, actor: Actor, event: Event) -> None:
 
 
 def forget(task: Task, message: Forget, key: bytes) -> None:
-    """An edge was unlinked: send it again if it was seen since, else as if it had never been sent."""
+    """An edge was unlinked. Tell what was seen of it in any case: if the unlink is undone, and another one reaches less
+    far, it counts how late that was. Unless it was seen since, it is then as if it had never been sent."""
     actor = task.state.get(key)
     if actor is None:
         return
     beside = actor.sent.get(message.a)
     known = beside.get(message.b) if beside is not None else None
     if known is not None:
+        _tell(task, actor, message.a, message.b, known[0], known[1])
         if known[1] > message.received:
-            _tell(task, actor, message.a, message.b, known[0], known[1])
             return
         del beside[message.b]
         if not beside:
@@ -56,9 +57,8 @@ def forget(task: Task, message: Forget, key: bytes) -> None:
     edge = task.state.get(overflow)
     if edge is None:
         return
-    if edge.last > message.received:
-        _tell(task, actor, edge.a, edge.b, edge.first, edge.last)
-    else:
+    _tell(task, actor, edge.a, edge.b, edge.first, edge.last)
+    if edge.last <= message.received:
         task.state.delete(overflow)
 
 
