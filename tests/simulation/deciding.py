@@ -4,10 +4,8 @@
 only what is earlier, and answers a Forget.
 """
 
-import argparse
 import random
 import sys
-import time
 import traceback
 
 from pipeline.identifiers import Keys
@@ -24,6 +22,7 @@ from pipeline.records import (
 from pipeline.runtime.ports import Record
 from tests.oracle.identity import Evidence as Gathered
 from tests.oracle.identity import resolve
+from tests.simulation import seeds
 from tests.simulation.checks import Violation
 from tests.simulation.driver import Buffer, OverlayState
 from tests.simulation.wiring import identity_stage
@@ -167,24 +166,5 @@ def try_seed(seed: int) -> str | None:
     return None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--most-failures", type=int, default=5)
-    arguments = parser.parse_args()
-    started, failed, done = time.monotonic(), 0, 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        done += 1
-        detail = try_seed(seed)
-        if detail is not None:
-            failed += 1
-            print(f"seed {seed}: {detail}\n    python -m tests.simulation.deciding --seeds 1 --first {seed}")
-            if failed >= arguments.most_failures:
-                break
-    print(f"{done} seeds, {failed} failed, {time.monotonic() - started:.1f} s")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(seeds.main("tests.simulation.deciding", __doc__, try_seed))

@@ -5,17 +5,16 @@ arriving late and out of order; judged at every arrival, at every instant at whi
 and after fragments come and go.
 """
 
-import argparse
 import copy
 import random
 import sys
-import time
 import traceback
 from typing import Any
 
 from pipeline.records import Event
 from tests.oracle.profiles import ExpectedProfile, newest, tie_order
 from tests.oracle.segments import truth_at
+from tests.simulation import seeds
 from tests.simulation.checks import Violation
 from tests.simulation.definitions import make_segments
 from tests.simulation.instants import candidates
@@ -175,24 +174,5 @@ def try_pair(seed: int) -> str | None:
     return None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=300)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--most-failures", type=int, default=10)
-    arguments = parser.parse_args()
-    started, failed, done = time.monotonic(), 0, 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        done += 1
-        detail = try_pair(seed)
-        if detail is not None:
-            failed += 1
-            print(f"seed {seed}: {detail}\n    python -m tests.simulation.pairs --seeds 1 --first {seed}\n")
-            if failed >= arguments.most_failures:
-                break
-    print(f"{done} pairs, {failed} failed, {time.monotonic() - started:.1f} s")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(seeds.main("tests.simulation.pairs", __doc__, try_pair, seeds=300, most_failures=10))

@@ -6,10 +6,8 @@ their way, fragments in many pieces among them. When everything has arrived, eve
 decision says, once.
 """
 
-import argparse
 import random
 import sys
-import time
 import traceback
 from collections import Counter, defaultdict
 
@@ -18,7 +16,7 @@ from pipeline.records import Assign, Event, encode
 from tests.oracle.identity import Resolution
 from tests.oracle.profiles import accept, profiles
 from tests.oracle.segments import truth_at
-from tests.simulation import checks
+from tests.simulation import checks, seeds
 from tests.simulation.definitions import make_segments
 from tests.simulation.driver import Simulation
 from tests.simulation.run import KEYS
@@ -175,24 +173,5 @@ def try_seed(seed: int) -> str | None:
     return None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--most-failures", type=int, default=5)
-    arguments = parser.parse_args()
-    started, failed, done = time.monotonic(), 0, 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        done += 1
-        detail = try_seed(seed)
-        if detail is not None:
-            failed += 1
-            print(f"seed {seed}: {detail}\n    python -m tests.simulation.transfers --seeds 1 --first {seed}")
-            if failed >= arguments.most_failures:
-                break
-    print(f"{done} seeds, {failed} failed, {time.monotonic() - started:.1f} s")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(seeds.main("tests.simulation.transfers", __doc__, try_seed))
