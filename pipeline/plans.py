@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.activation import ActivationPlan
+from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.identity import IdentityRules
 from pipeline.segments import SegmentsPlan
 
@@ -16,6 +17,7 @@ class GenerationPlan:
     identity: IdentityRules
     segments: SegmentsPlan
     activation: ActivationPlan
+    contracts: ContractsPlan = NO_CONTRACTS
 
 
 Plans = Callable[[int], GenerationPlan]

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pipeline.activation import ActivationPlan
+from pipeline.contracts import ContractsPlan
 from pipeline.definitions.kinds import THE_IDENTITY_RULES
 from pipeline.errors import DefinitionError
 from pipeline.identity import IdentityRules
@@ -138,6 +139,19 @@ def identity_rules(catalog: Catalog, generation: Generation) -> IdentityRules:
     return identity.identity_rules(written[0].body)
 
 
+def contracts_plan(catalog: Catalog, generation: Generation) -> ContractsPlan:
+    """The contracts of a generation, compiled; a paused one is as if it were not there.
+
+    Raises:
+        DefinitionError: two contracts speak of the same source.
+    """
+    from pipeline.definitions.contracts import compile_contracts
+
+    written = {each.name: (each.version, each.body) for each in catalog.of_kind(generation, "contract")}
+    paused = catalog.paused(generation, "contract")
+    return compile_contracts({name: found for name, found in written.items() if name not in paused})
+
+
 def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
     """Everything of a generation, compiled. Raises DefinitionError."""
     from pipeline.definitions.segments import segments_plan
@@ -147,4 +161,5 @@ def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
         identity_rules(catalog, generation),
         segments_plan(catalog, generation),
         activation_plan(catalog, generation),
+        contracts_plan(catalog, generation),
     )

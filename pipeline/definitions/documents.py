@@ -67,6 +67,8 @@ def read_documents(text: str) -> list[Document]:
     try:
         nodes = list(yaml.compose_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in str(error):  # newer releases of the parser have a bound of their own
+            raise DocumentError("this is nested too deeply") from None
         mark = error.problem_mark or error.context_mark
         raise DocumentError(
             f"this is not YAML: {error.problem or error.context}", (mark.line + 1, mark.column + 1) if mark else (1, 1)

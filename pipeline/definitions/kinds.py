@@ -12,6 +12,7 @@ KINDS_BY_KEY: dict[str, Kind] = {
     "segment": "segment",
     "computed": "trait",
     "identity": "identity",
+    "contract": "contract",
     "destination": "destination",
 }
 THE_IDENTITY_RULES = "rules"
@@ -22,6 +23,7 @@ _MODELS: dict[Kind, str] = {
     "segment": "pipeline.definitions.segments:SegmentDefinition",
     "trait": "pipeline.definitions.traits:TraitDefinition",
     "identity": "pipeline.definitions.identity:IdentityDefinition",
+    "contract": "pipeline.definitions.contracts:ContractDefinition",
     "destination": "pipeline.definitions.destinations:DestinationDefinition",
 }
 

@@ -2,16 +2,16 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.admin import create_topics
 from pipeline.definitions.apply import ApplyPlan, plan_apply
-from pipeline.definitions.catalog import Catalog, generation_plan, records
+from pipeline.definitions.catalog import Catalog, contracts_plan, generation_plan, records
 from pipeline.definitions.loader import Written
 from pipeline.definitions.segments import leaves_of
 from pipeline.errors import DefinitionError
 from pipeline.plans import GenerationPlan
-from pipeline.records import Marker, Ready, RulesChanged, decode_events_record, encode
+from pipeline.records import Generation, Marker, Ready, RulesChanged, decode_events_record, encode
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
@@ -64,7 +64,7 @@ def apply(
         return plan_apply(
             catalog,
             written,
-            leaves_of=leaves_of,
+            leaves_of=_leaves_of,
             owner=owner,
             take_over=take_over,
             prune=prune,
@@ -99,6 +99,12 @@ def apply(
         return planned
     finally:
         transaction.close()
+
+
+def _leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:
+    # What belongs together and is in several documents is checked here: before anything is written.
+    contracts_plan(catalog, generation)
+    return leaves_of(catalog, generation)
 
 
 class Readiness:
