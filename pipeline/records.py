@@ -19,7 +19,9 @@ class Event(Struct, tag_field="kind", tag="event", omit_defaults=True):
     """A clean event. `identifiers` stand strongest first: the first is the route. `time` <= `received`.
 
     `event` is the name rules refer to: that of a track call, or `Page Viewed`, `Screen Viewed`, `Identify`, `Group`,
-    `Alias`. `source` is the position of the raw record, "topic/partition/offset".
+    `Alias`. `source` is the position of the raw record, "topic/partition/offset". `origin` is the
+    source's name where that is not the topic's: what a write key stands for at the collector. `contract` is
+    "name/version" of the contract the event was checked against.
     """
 
     message_id: str
@@ -35,6 +37,7 @@ class Event(Struct, tag_field="kind", tag="event", omit_defaults=True):
     group_id: str | None = None
     contract: str | None = None
     flags: list[str] = []
+    origin: str = ""
 
 
 class Marker(Struct, tag_field="kind", tag="marker", omit_defaults=True):

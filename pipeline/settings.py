@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as EnvironmentSourceError
 
+from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
 
 ENV_PREFIX = "HEADWATER_"
@@ -89,6 +90,9 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field("127.0.0.1", description="Address the metrics are served on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    collector: CollectorSettings = Field(
+        default_factory=CollectorSettings, description="The HTTP collector: write keys, address, limits."
+    )
     kafka: dict[str, KafkaProperty] = Field(
         default_factory=dict, description="Any librdkafka property, for every client: security, timeouts, …"
     )
@@ -211,8 +215,9 @@ _PROPERTIES_WITH_UNDERSCORES = frozenset({"ssl_key", "ssl_certificate", "ssl_ca"
 def load(file: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings. `overrides` (options of a command) stand above the environment, which stands above the file.
 
-    `file` None means `HEADWATER_CONFIG`, or `headwater.yaml` in the current folder if there is one. Of `kafka`, each
-    property counts by itself. SettingsError tells the setting, where its value came from, and what would be right.
+    `file` None means `HEADWATER_CONFIG`, or `headwater.yaml` in the current folder if there is one. Of
+    `kafka` and `collector` each property counts by itself. SettingsError tells the setting, where its value came from,
+    and what would be right.
     """
     path = file or (Path(os.environ["HEADWATER_CONFIG"]) if os.environ.get("HEADWATER_CONFIG") else None)
     if path is not None and not path.is_file():
@@ -231,6 +236,9 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
         environment["kafka"] = {_property_name(name): value for name, value in environment["kafka"].items()}
     layers = [_read(path) if path else {}, environment, given]
     values = {name: value for layer in layers for name, value in layer.items()}
+    said = [layer["collector"] for layer in layers if isinstance(layer.get("collector"), dict)]
+    if said and isinstance(values["collector"], dict):
+        values["collector"] = {name: value for layer in said for name, value in layer.items()}
     properties = [layer["kafka"] for layer in layers if isinstance(layer.get("kafka"), dict)]
     if properties and isinstance(values["kafka"], dict):
         values["kafka"] = {name: value for layer in properties for name, value in layer.items()}
@@ -287,6 +295,8 @@ def _explained(
         where = f"option --{name.replace('_', '-')}"
     elif name == "kafka":
         where = f"{ENV_PREFIX}KAFKA__…, or `kafka` in {path or DEFAULT_FILE}"
+    elif name == "collector" and name in environment:
+        where = f"{ENV_PREFIX}COLLECTOR__…, or `{field}` in {path or DEFAULT_FILE}"
     elif name in environment:
         where = f"environment variable {ENV_PREFIX}{name.upper()}"
     else:
@@ -295,7 +305,7 @@ def _explained(
         advice = _nearest(name, set(Settings.model_fields))
         return SettingsError(f"There is no setting `{name}`.", where, advice)
     description = Settings.model_fields[name].description if name in Settings.model_fields else ""
-    shown = "" if name in ("secret", "kafka") else f" (it is {first['input']!r})"
+    shown = "" if name in ("secret", "kafka", "collector") else f" (it is {first['input']!r})"
     return SettingsError(
         f"The setting `{field}` cannot be used: {first['msg'].removeprefix('Value error, ')}{shown}.",
         where,

@@ -15,7 +15,7 @@ from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import failpoints_from
 
 _PR_SET_PDEATHSIG = 1
-ROLES = ("ingest", "identity", "unify", "deliver")
+ROLES = ("ingest", "identity", "unify", "deliver", "collector")
 
 
 class RoleStopped(HeadwaterError):
@@ -23,7 +23,7 @@ class RoleStopped(HeadwaterError):
 
 
 def command(
-    role: Annotated[str, typer.Argument(help="ingest, identity, unify or deliver.")],
+    role: Annotated[str, typer.Argument(help="ingest, identity, unify, deliver or collector.")],
     destination: Annotated[str | None, typer.Argument(help="deliver: only this destination.")] = None,
     slot: Annotated[str | None, typer.Option(help="The worker's place; unique per role, the same at restarts.")] = None,
     end_with: Annotated[int | None, typer.Option(hidden=True, help="End when this parent process does.")] = None,
@@ -47,6 +47,17 @@ def command(
             from pipeline.deliver import run_deliver
 
             run_deliver(settings, destination, until=lambda: bool(asked))
+        elif role == "collector":
+            try:
+                from pipeline.collector.server import run_collector
+            except ModuleNotFoundError as missing:
+                raise InputError(
+                    f"The collector needs a package that is not installed: {missing.name}.",
+                    "",
+                    "pip install 'headwater[collector]'",
+                ) from None
+
+            run_collector(settings, until=lambda: bool(asked))
         else:
             from pipeline.roles import run_stage
 

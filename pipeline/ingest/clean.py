@@ -10,6 +10,7 @@
     traits of a group                       properties: they describe the account, not the person
     name, category of a page or screen      properties
     groupId, context.groupId                group_id
+    source, a text                          origin: what the contract and the statistics of the source go by
 
 A junk identifier is dropped, and the event says so; an event with nothing but junk is refused.
 """
@@ -24,6 +25,7 @@ from pipeline.records import Event
 
 MAX_IDENTIFIERS = 32
 MAX_NAME_LENGTH = 512
+MAX_SOURCE_LENGTH = 100
 
 # The name under which rules refer to a call; None: its own `event`.
 EVENT_NAMES: dict[str, str | None] = {
@@ -80,6 +82,9 @@ def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: Iden
         if raw.category is not None:
             properties.setdefault("category", raw.category)
 
+    if context.get("bot") is True:
+        flags.append("bot")
+
     given, malformed = _given(raw, kind, context, traits)
     if malformed is not None:
         return malformed
@@ -128,6 +133,7 @@ def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: Iden
         context=context,
         group_id=group_id,
         flags=flags,
+        origin=raw.source[:MAX_SOURCE_LENGTH] if type(raw.source) is str else "",
     )
 
 

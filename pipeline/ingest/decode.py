@@ -45,6 +45,7 @@ class RawEvent(Struct, rename="camel"):
     context: dict[str, Any] | None = None
     name: str | None = None
     category: str | None = None
+    source: Any = None
 
 
 _OBJECT_FIELDS = ("identifiers", "properties", "traits", "context")

@@ -47,6 +47,7 @@ REASONS: dict[str, str] = {
 # An event that was used, but not as it came, says so. `junk_identifier:` is followed by the namespace.
 FLAGS: dict[str, str] = {
     "junk_identifier:": "an identifier was dropped as junk",
+    "bot": "the user agent is a known robot's, says the collector (context.bot)",
     "junk_group": "the groupId was dropped as junk",
     "junk_message_id": "the messageId was a placeholder; the position of the raw record stands in its place",
     "future_timestamp": "the event lay in the future; it counts from when it was received",

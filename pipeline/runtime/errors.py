@@ -5,6 +5,8 @@ Retriable       the answer did not come; the call may be repeated  the same call
 Abortable       the transaction cannot be committed                abort, drop the overlay, seek back
 Fatal           this process can no longer commit                  WorkerStopped
 WorkerStopped   the process must end; the next start sorts it out  ends the loop
+
+`NotAcknowledged` is for the doors, which write without transactions.
 """
 
 
@@ -26,3 +28,8 @@ class Fatal(RuntimeFault):
 
 class WorkerStopped(RuntimeFault):
     """The worker cannot go on; its process must exit. The message says what happened, where, and what to do."""
+
+
+class NotAcknowledged(RuntimeFault):
+    """The broker did not acknowledge what was sent: whether it is kept is not known. Sending it again is safe where
+    duplicates are told."""

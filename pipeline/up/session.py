@@ -134,7 +134,8 @@ class Session:
             stack.callback(readiness.close)
             generation = self._apply()
             # A role must find its destinations, so the definitions come first: the stages read them from the log.
-            processes = stack.enter_context(Processes(ROLES, environment, settings.state_dir / "logs"))
+            roles = (*ROLES, ("collector",)) if settings.collector.write_keys else ROLES
+            processes = stack.enter_context(Processes(roles, environment, settings.state_dir / "logs"))
             reader = stack.enter_context(TopicReader(settings, WATCHED))
             player = threading.Thread(target=self._play, args=(readiness, generation), name="sample", daemon=True)
             player.start()

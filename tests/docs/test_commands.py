@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from pipeline.cli import build, command_names
+from pipeline.collector.metrics import CollectorMetrics
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.errors import HeadwaterError
 from pipeline.runtime.metrics import Metrics, StageCounters
@@ -105,6 +106,7 @@ def test_every_metric_is_described() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     DeliverMetrics(registry)
+    CollectorMetrics(registry)
     StageCounters(registry, "unify", list)
     missing = [family.name for family in registry.collect() if not re.search(rf"`{family.name}(_total)?[`{{]", text)]
     assert missing == []

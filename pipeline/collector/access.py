@@ -1,0 +1,90 @@
+"""Who may send, and from which pages: write keys and CORS."""
+
+import base64
+import binascii
+import hashlib
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?")
+_LONGEST_AUTHORIZATION = 1_024
+_LONGEST_ADDRESS = 100
+_IPV4_KEPT_BITS, _IPV6_KEPT_BITS = 24, 48
+
+
+class WriteKeys:
+    """The source each write key stands for. Keys are compared by their hashes: how long it takes tells nothing."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._sources = {_hashed(key): source for key, source in sources.items()}
+
+    def source(self, key: Any) -> str | None:
+        """The name of the source, or None for a key nobody was given."""
+        return self._sources.get(_hashed(key)) if isinstance(key, str) and len(key) <= 200 else None
+
+
+def _hashed(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def key_in_header(authorization: bytes | None) -> str | None:
+    """The write key of Basic authentication, where it is the user's name; None if there is none."""
+    if authorization is None or len(authorization) > _LONGEST_AUTHORIZATION:
+        return None
+    scheme, _, encoded = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+class Cors:
+    """What pages of other origins may do. No cookie is ever read, so any page may be let in by `*`."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self._everywhere = "*" in allowed
+        self._allowed = frozenset(origin.encode() for origin in allowed)
+
+    def headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        """The headers of every answer."""
+        if self._everywhere:
+            return [(b"access-control-allow-origin", b"*")]
+        found = [(b"vary", b"Origin")]
+        if origin is not None and origin in self._allowed:
+            found.append((b"access-control-allow-origin", origin))
+        return found
+
+    def preflight(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        """The headers of the answer to a browser's question whether it may."""
+        return [
+            *self.headers(origin),
+            (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+            # The star does not stand for Authorization.
+            (b"access-control-allow-headers", b"*, Authorization, Content-Type, Content-Encoding, X-Retry-Count"),
+            (b"access-control-max-age", b"86400"),
+        ]
+
+
+def kept_ip(address: Any, how: Literal["drop", "truncate", "keep"]) -> str | None:
+    """An address as far as it is kept: truncated are the last 8 bits of IPv4, and 80 of IPv6. None if it is none."""
+    if how == "drop" or not isinstance(address, str) or len(address) > _LONGEST_ADDRESS:
+        return None
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    if how == "keep":
+        return str(found)
+    bits = _IPV4_KEPT_BITS if found.version == 4 else _IPV6_KEPT_BITS
+    return str(ipaddress.ip_network(f"{found}/{bits}", strict=False).network_address)
+
+
+def is_host(text: str) -> bool:
+    """Whether a Host header can stand in an answer."""
+    return _HOST.fullmatch(text) is not None

@@ -1,0 +1,73 @@
+"""Bodies as they come: read, unpacked and bounded before anything looks into them."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pipeline.collector.answers import Refused
+
+Receive = Callable[[], Awaitable[Any]]
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Reader:
+    """Reads bodies of at most `max_bytes`, packed or not, each within `timeout_s`.
+
+    `reserve(n)` is asked before n more bytes are held; it raises Refused when there is no room.
+    """
+
+    def __init__(self, max_bytes: int, timeout_s: float) -> None:
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+
+    async def read(
+        self, receive: Receive, length: bytes | None, encoding: bytes | None, reserve: Callable[[int], None]
+    ) -> bytes:
+        """The unpacked body. Raises Refused."""
+        if encoding not in (None, b"", b"identity", b"gzip", b"x-gzip"):
+            raise Refused(415, "unknown_encoding", "Content-Encoding must be gzip or absent.")
+        if length is not None and length.isdigit() and int(length[:20]) > self._max_bytes:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                body = await self._whole(receive, reserve)
+        except TimeoutError:
+            raise Refused(408, "too_slow", f"The body did not come within {self._timeout_s:.0f} s.") from None
+        return self._unpacked(body, reserve) if encoding in (b"gzip", b"x-gzip") else body
+
+    async def _whole(self, receive: Receive, reserve: Callable[[int], None]) -> bytes:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        parts, size = [body], len(body)
+        reserve(size)
+        while message.get("more_body", False):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "disconnected", "The caller went away.")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_bytes:
+                raise self._too_large()
+            reserve(len(part))
+            parts.append(part)
+        if size > self._max_bytes:
+            raise self._too_large()
+        return body if len(parts) == 1 else b"".join(parts)
+
+    def _unpacked(self, body: bytes, reserve: Callable[[int], None]) -> bytes:
+        # What is unpacked is bounded, not what was announced: a bomb costs as much as a body that is just too large.
+        unpacking = zlib.decompressobj(_GZIP)
+        try:
+            plain = unpacking.decompress(body, self._max_bytes + 1)
+        except zlib.error:
+            raise Refused(400, "bad_gzip", "The body is not gzip, though Content-Encoding says so.") from None
+        if len(plain) > self._max_bytes:
+            raise self._too_large()
+        if not unpacking.eof or unpacking.unused_data:
+            raise Refused(400, "bad_gzip", "The gzip body ends too early, or something follows it.")
+        reserve(len(plain))
+        return plain
+
+    def _too_large(self) -> Refused:
+        return Refused(413, "too_large", f"The body is larger than {self._max_bytes:,} bytes.", close=True)
