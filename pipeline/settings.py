@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as EnvironmentSourceError
 
+from pipeline.api.settings import ApiSettings
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
 
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field("127.0.0.1", description="Address the metrics are served on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    api: ApiSettings = Field(default_factory=ApiSettings, description="The API: address, tokens, limits.")
     collector: CollectorSettings = Field(
         default_factory=CollectorSettings, description="The HTTP collector: write keys, address, limits."
     )
@@ -208,6 +210,9 @@ _ENGINE_PROPERTIES = frozenset(
     }
 )
 
+# Groups of settings: each member counts by itself, wherever the others come from.
+_GROUPS = ("kafka", "api", "collector")
+
 # librdkafka's few properties that have no dots; an environment variable writes _ for the dot of all others.
 _PROPERTIES_WITH_UNDERSCORES = frozenset({"ssl_key", "ssl_certificate", "ssl_ca"})
 
@@ -215,9 +220,9 @@ _PROPERTIES_WITH_UNDERSCORES = frozenset({"ssl_key", "ssl_certificate", "ssl_ca"
 def load(file: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings. `overrides` (options of a command) stand above the environment, which stands above the file.
 
-    `file` None means `HEADWATER_CONFIG`, or `headwater.yaml` in the current folder if there is one. Of
-    `kafka` and `collector` each property counts by itself. SettingsError tells the setting, where its value came from,
-    and what would be right.
+    `file` None means `HEADWATER_CONFIG`, or `headwater.yaml` in the current folder if there is one. Of a group such as
+    `kafka`, each member counts by itself. SettingsError tells the setting, where its value came from, and what would
+    be right.
     """
     path = file or (Path(os.environ["HEADWATER_CONFIG"]) if os.environ.get("HEADWATER_CONFIG") else None)
     if path is not None and not path.is_file():
@@ -236,12 +241,10 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
         environment["kafka"] = {_property_name(name): value for name, value in environment["kafka"].items()}
     layers = [_read(path) if path else {}, environment, given]
     values = {name: value for layer in layers for name, value in layer.items()}
-    said = [layer["collector"] for layer in layers if isinstance(layer.get("collector"), dict)]
-    if said and isinstance(values["collector"], dict):
-        values["collector"] = {name: value for layer in said for name, value in layer.items()}
-    properties = [layer["kafka"] for layer in layers if isinstance(layer.get("kafka"), dict)]
-    if properties and isinstance(values["kafka"], dict):
-        values["kafka"] = {name: value for layer in properties for name, value in layer.items()}
+    for group in _GROUPS:
+        said = [layer[group] for layer in layers if isinstance(layer.get(group), dict)]
+        if said and isinstance(values[group], dict):
+            values[group] = {name: value for layer in said for name, value in layer.items()}
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -295,8 +298,8 @@ def _explained(
         where = f"option --{name.replace('_', '-')}"
     elif name == "kafka":
         where = f"{ENV_PREFIX}KAFKA__…, or `kafka` in {path or DEFAULT_FILE}"
-    elif name == "collector" and name in environment:
-        where = f"{ENV_PREFIX}COLLECTOR__…, or `{field}` in {path or DEFAULT_FILE}"
+    elif name in _GROUPS and name in environment:
+        where = f"{ENV_PREFIX}{name.upper()}__…, or `{field}` in {path or DEFAULT_FILE}"
     elif name in environment:
         where = f"environment variable {ENV_PREFIX}{name.upper()}"
     else:
@@ -305,7 +308,7 @@ def _explained(
         advice = _nearest(name, set(Settings.model_fields))
         return SettingsError(f"There is no setting `{name}`.", where, advice)
     description = Settings.model_fields[name].description if name in Settings.model_fields else ""
-    shown = "" if name in ("secret", "kafka", "collector") else f" (it is {first['input']!r})"
+    shown = "" if name in ("secret", *_GROUPS) else f" (it is {first['input']!r})"
     return SettingsError(
         f"The setting `{field}` cannot be used: {first['msg'].removeprefix('Value error, ')}{shown}.",
         where,

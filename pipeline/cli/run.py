@@ -4,7 +4,8 @@ import ctypes
 import os
 import signal
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +16,9 @@ from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import failpoints_from
 
 _PR_SET_PDEATHSIG = 1
-ROLES = ("ingest", "identity", "unify", "deliver", "collector")
+# Roles that are doors: the module with `run`; each has an extra of its own name.
+DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server"}
+ROLES = ("ingest", "identity", "unify", "deliver", *DOORS)
 
 
 class RoleStopped(HeadwaterError):
@@ -23,7 +26,7 @@ class RoleStopped(HeadwaterError):
 
 
 def command(
-    role: Annotated[str, typer.Argument(help="ingest, identity, unify, deliver or collector.")],
+    role: Annotated[str, typer.Argument(help=f"One of {', '.join(ROLES)}.")],
     destination: Annotated[str | None, typer.Argument(help="deliver: only this destination.")] = None,
     slot: Annotated[str | None, typer.Option(help="The worker's place; unique per role, the same at restarts.")] = None,
     end_with: Annotated[int | None, typer.Option(hidden=True, help="End when this parent process does.")] = None,
@@ -47,23 +50,25 @@ def command(
             from pipeline.deliver import run_deliver
 
             run_deliver(settings, destination, until=lambda: bool(asked))
-        elif role == "collector":
-            try:
-                from pipeline.collector.server import run_collector
-            except ModuleNotFoundError as missing:
-                raise InputError(
-                    f"The collector needs a package that is not installed: {missing.name}.",
-                    "",
-                    "pip install 'headwater[collector]'",
-                ) from None
-
-            run_collector(settings, until=lambda: bool(asked))
+        elif role in DOORS:
+            _door(role)(settings, until=lambda: bool(asked))
         else:
             from pipeline.roles import run_stage
 
             run_stage(role, settings, lambda: bool(asked), failpoints_from(os.environ))
     except WorkerStopped as stopped:
         raise RoleStopped(f"{role} stopped: {stopped}", f"slot {settings.slot}", "start it again") from stopped
+
+
+def _door(role: str) -> Any:
+    try:
+        return import_module(DOORS[role]).run
+    except ModuleNotFoundError as missing:
+        raise InputError(
+            f"The role {role} needs a package that is not installed: {missing.name}.",
+            "",
+            f"pip install 'headwater[{role}]'",
+        ) from None
 
 
 def _end_with(parent: int) -> None:

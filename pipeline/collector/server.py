@@ -1,19 +1,19 @@
 """The collector as a process: sockets, signals, readiness, and an end at which nothing accepted is lost."""
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
+from pipeline import serving
 from pipeline.collector.app import Door, application
 from pipeline.collector.bots import known_bots
 from pipeline.collector.messages import Parser
 from pipeline.collector.metrics import CollectorMetrics
-from pipeline.errors import InputError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.outbox import KafkaOutbox
@@ -26,7 +26,7 @@ _BACKLOG = 2_048
 _KEEP_ALIVE_S = 65
 
 
-def run_collector(settings: Settings, until: Callable[[], bool]) -> None:
+def run(settings: Settings, until: Callable[[], bool]) -> None:
     """Serve until `until()`. Several processes on one machine may share a port.
 
     Raises:
@@ -51,40 +51,10 @@ def run_collector(settings: Settings, until: Callable[[], bool]) -> None:
     metrics = CollectorMetrics(registry)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
-    listening = _socket(own.host, own.port)
-    try:
-        import uvloop
-    except ImportError:  # where it is not built for, the standard loop does
-        runner = asyncio.Runner()
-    else:
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    with listening, runner:
-        runner.run(_serve(settings, metrics, listening, until))
-
-
-def _socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # One process uses one core: several of them on a port share what comes in.
-    if hasattr(socket, "SO_REUSEPORT"):
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise InputError(
-            f"The collector cannot listen: {error.strerror}.", f"{host}:{port}", "set HEADWATER_COLLECTOR__PORT"
-        ) from None
-    return listening
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn, but signals are its caller's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    listening = serving.listen(own.host, own.port, "HEADWATER_COLLECTOR__PORT", shared=True)
+    with listening, serving.runner() as runner:
+        runner.run(_serve(settings, metrics, listening, until))
 
 
 async def _serve(
@@ -99,10 +69,10 @@ async def _serve(
 
     metrics.ready.set_function(lambda: float(is_ready()))
     door = Door(own, Parser(settings.secret_bytes(), known_bots()), outbox, metrics, wall_clock_ms, is_ready)
-    server = _Server(
+    server = serving.Server(
         uvicorn.Config(
             application(door),
-            http="httptools",
+            http=serving.BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -128,8 +98,7 @@ async def _serve(
             answers = await asyncio.to_thread(outbox.broker_answers)
             await asyncio.sleep(_ASK_BROKER_EVERY_S)
 
-    host, port = listening.getsockname()[:2]
-    _log.info("collector listens on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    _log.info("collector listens on %s", serving.address(listening))
     helpers = [asyncio.create_task(watch()), asyncio.create_task(ask())]
     try:
         # It ends when no connection is left, or the time for it is over: what was answered 2xx is acknowledged.

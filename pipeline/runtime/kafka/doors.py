@@ -44,9 +44,13 @@ class TopicReader:
         *,
         from_end: bool = False,
         key: bytes | None = None,
+        start_at: Mapping[tuple[str, int], int] | None = None,
+        only: Mapping[tuple[str, int], int] | None = None,
         fetch_wait_ms: int = 20,
     ) -> None:
         """Open the topics at their beginnings, or at their ends; with `key`, only the partitions where it would be.
+        `start_at` gives positions by (topic, partition), for those that begin elsewhere; with `only`, nothing is read
+        but these partitions, from these positions on.
 
         Raises:
             BrokerError: a topic does not exist, or the broker does not answer.
@@ -68,9 +72,15 @@ class TopicReader:
         )
         self._reached: dict[tuple[str, int], int] = {}
         self._partitions = self._find_partitions(key)
+        if only is not None:
+            start_at = only
+            self._partitions = [at for at in self._partitions if (self._names[at[0]], at[1]) in only]
         if from_end:
             # The ends of this moment: what comes after the reader was opened is never missed.
             self._reached = self.ends()
+        for (topic, number), position in (start_at or {}).items():
+            self._reached[settings.topic(topic), number] = position
+        self._at_end: set[tuple[str, int]] = set()
         starts = {partition: self._reached.get(partition, OFFSET_BEGINNING) for partition in self._partitions}
         self._consumer.assign([TopicPartition(*partition, start) for partition, start in starts.items()])
 
@@ -106,9 +116,11 @@ class TopicReader:
             if error is None:
                 records.append(_record(message, self._names))
                 self._reached[partition] = message.offset() + 1
+                self._at_end.discard(partition)
             elif error.code() == KafkaError._PARTITION_EOF:
                 # Only the end-of-partition event passes the control records that end transactions.
                 self._reached[partition] = message.offset()
+                self._at_end.add(partition)
             elif not error.retriable():
                 raise BrokerError(f"Reading failed: {error.str()}.", partition[0], "is the broker still there?")
         return records
@@ -129,9 +141,41 @@ class TopicReader:
                     raise BrokerError(f"The Kafka does not answer: {told.str()}.", topic) from None
                 time.sleep(0.05)
 
+    @property
+    def partitions(self) -> list[tuple[str, int]]:
+        """What is read: (topic, partition)."""
+        return [(self._names[topic], number) for topic, number in self._partitions]
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """What comes next, by (topic, partition); a partition from which nothing has come is not there."""
+        return {(self._names[topic], number): position for (topic, number), position in self._reached.items()}
+
+    @property
+    def at_end(self) -> bool:
+        """Whether every partition was read to where it ended when it was last heard of."""
+        return len(self._at_end) == len(self._partitions)
+
     def behind(self) -> int:
         """How many positions lie between what was read and the present ends."""
         return sum(max(0, end - self._reached.get(partition, 0)) for partition, end in self.ends().items())
+
+    def bounds(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """The first position and the end of every partition, by (topic, partition)."""
+        found = {}
+        for topic, number in self._partitions:
+            partition = TopicPartition(topic, number)
+            found[self._names[topic], number] = self._consumer.get_watermark_offsets(partition, _REQUEST_TIMEOUT_S)
+        return found
+
+    def positions_at(self, time_ms: int) -> dict[tuple[str, int], int]:
+        """The position of the first record of each partition not older than `time_ms`; the end if there is none."""
+        asked = [TopicPartition(topic, number, time_ms) for topic, number in self._partitions]
+        ends = self.ends()
+        return {
+            (self._names[at.topic], at.partition): at.offset if at.offset >= 0 else ends[at.topic, at.partition]
+            for at in self._consumer.offsets_for_times(asked, _REQUEST_TIMEOUT_S)
+        }
 
     def read_to_end(self) -> Iterator[Record]:
         """All records up to where the topics end now."""
@@ -148,6 +192,24 @@ class TopicReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def topic_partitions(settings: Settings, topics: Iterable[str]) -> list[tuple[tuple[str, int], TopicPartition]]:
+    """Every partition of the topics: (topic, partition) and what the client calls it."""
+    with TopicReader(settings, topics) as reader:
+        return [(place, TopicPartition(settings.topic(place[0]), place[1])) for place in reader.partitions]
+
+
+def watermarks(settings: Settings, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
+    """The first position and the end (read committed) of every partition, by (topic, partition)."""
+    with TopicReader(settings, topics) as reader:
+        return reader.bounds()
+
+
+def positions_at(settings: Settings, topics: Iterable[str], time_ms: int) -> dict[tuple[str, int], int]:
+    """The position of the first record of each partition that is not older than `time_ms`, by (topic, partition)."""
+    with TopicReader(settings, topics) as reader:
+        return reader.positions_at(time_ms)
 
 
 def _record(message: Any, names: dict[str, str]) -> Record:

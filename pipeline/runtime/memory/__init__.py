@@ -13,6 +13,7 @@ from pipeline.runtime.memory.clients import (
     memory_adapters,
 )
 from pipeline.runtime.memory.store import MemoryStore, MemoryStores
+from pipeline.runtime.memory.tables import MemoryTables
 
 __all__ = [
     "Fault",
@@ -23,5 +24,6 @@ __all__ = [
     "MemoryProducer",
     "MemoryStore",
     "MemoryStores",
+    "MemoryTables",
     "memory_adapters",
 ]

@@ -1,0 +1,221 @@
+"""Who may ask for what: tokens with scopes, hidden fields and a rate each.
+
+The file of tokens holds their SHA-256 only; the token itself is shown once, when it is made.
+"""
+
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import InputError, SettingsError
+
+Scope = Literal[
+    "profiles:read",
+    "events:read",
+    "segments:read",
+    "streams:read",
+    "definitions:read",
+    "definitions:write",
+    "identity:write",
+    "privacy:write",
+]
+SCOPES: tuple[str, ...] = get_args(Scope)
+_PREFIX = "hw_"
+_log = logging.getLogger(__name__)
+_MAX_TOKENS = 10_000
+
+
+class Token(BaseModel):
+    """One token: whose it is, what it may do, and what it never sees.
+
+    `hide` names fields: `traits.email`, `identifiers.phone`, `properties.total`, or a whole section: `consents`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scopes: tuple[Scope, ...]
+    hide: tuple[str, ...] = ()
+    per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 1_000
+
+
+class TokensFile(BaseModel):
+    """The file of tokens."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: Annotated[list[Token], Field(max_length=_MAX_TOKENS)] = []
+
+
+class Caller:
+    """A token at work: what it is allowed, and how much of its rate is left."""
+
+    __slots__ = ("_at", "_left", "hide", "name", "per_second", "scopes")
+
+    def __init__(self, token: Token) -> None:
+        self.name = token.name
+        self.scopes = frozenset(token.scopes)
+        self.hide = Hidden(token.hide)
+        self.per_second = token.per_second
+        self._left = max(1.0, token.per_second)
+        self._at = time.monotonic()
+
+    def takes_one(self) -> float:
+        """Take one request from the rate; 0 if there was one, else the seconds until there is."""
+        now = time.monotonic()
+        self._left = min(max(1.0, self.per_second), self._left + (now - self._at) * self.per_second)
+        self._at = now
+        if self._left < 1:
+            return (1 - self._left) / self.per_second
+        self._left -= 1
+        return 0.0
+
+
+class Hidden:
+    """The fields a caller never sees: whole sections, and keys of sections."""
+
+    __slots__ = ("keys", "sections")
+
+    def __init__(self, paths: Iterable[str] = ()) -> None:
+        self.sections: set[str] = set()
+        self.keys: dict[str, set[str]] = {}
+        for path in paths:
+            section, dot, key = path.partition(".")
+            if dot:
+                self.keys.setdefault(section, set()).add(key)
+            else:
+                self.sections.add(section)
+
+    def __bool__(self) -> bool:
+        return bool(self.sections or self.keys)
+
+    def strip(self, found: dict[str, Any]) -> dict[str, Any]:
+        """A document, change or event without what is hidden."""
+        shown = {section: value for section, value in found.items() if section not in self.sections}
+        for section, keys in self.keys.items():
+            value = shown.get(section)
+            if isinstance(value, dict):
+                shown[section] = {key: one for key, one in value.items() if key not in keys}
+            elif section == "identifiers" and isinstance(value, list):
+                shown[section] = [one for one in value if namespace_of(one) not in keys]
+        for section in ("set", "unset"):
+            if isinstance(shown.get(section), dict):
+                shown[section] = self.strip(shown[section])
+        return shown
+
+
+def namespace_of(one: Any) -> str:
+    """The namespace of an identifier in either of its forms."""
+    return str(one["namespace"]) if isinstance(one, dict) else str(one).partition(":")[0]
+
+
+class Access:
+    """The tokens in force."""
+
+    def __init__(self, tokens: Iterable[Token]) -> None:
+        self._callers: dict[str, Caller] = {}
+        self.replace(tokens)
+
+    def replace(self, tokens: Iterable[Token]) -> None:
+        """Put other tokens into force."""
+        self._callers = {token.sha256: Caller(token) for token in tokens}
+
+    def caller(self, token: str) -> Caller | None:
+        """Who a token belongs to. Looked up by its hash, so the time it takes tells nothing of the token."""
+        return self._callers.get(hashed(token))
+
+
+class TokensFollowed:
+    """The tokens of a file, as it is now. A file that has become unreadable changes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it for the first time. Raises SettingsError."""
+        self._path = path
+        self.access = Access(read_tokens(path))
+        self._seen = self._stamp()
+
+    def look(self) -> None:
+        """Read it again if it has changed."""
+        if self._stamp() != self._seen:
+            self._seen = self._stamp()
+            try:
+                self.access.replace(read_tokens(self._path))
+            except SettingsError as error:
+                _log.error("the tokens stay as they were: %s", error)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+
+def hashed(token: str) -> str:
+    """The stored form of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def read_tokens(path: Path | None) -> list[Token]:
+    """The tokens in a file. Raises SettingsError."""
+    advice = "make one with `headwater tokens create NAME --scope profiles:read`"
+    if path is None or not path.is_file():
+        where = "api_tokens" if path is None else str(path)
+        raise SettingsError("There are no tokens, so nobody could ask the API anything.", where, advice)
+    try:
+        return TokensFile.model_validate(yaml.safe_load(path.read_text()) or {}).tokens
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+        first = (
+            f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
+            if isinstance(error, ValidationError)
+            else "it is not valid YAML"
+        )
+        raise SettingsError(f"The file of tokens cannot be used: {first}.", str(path), "correct it") from None
+
+
+def create_token(path: Path, name: str, scopes: Iterable[str], hide: Iterable[str], per_second: float) -> str:
+    """Make a token and add it to the file; the token, which is kept nowhere. Raises InputError, SettingsError."""
+    tokens = read_tokens(path) if path.is_file() else []
+    if any(token.name == name for token in tokens):
+        raise InputError(f"There is a token {name} already.", str(path), "choose another name, or revoke it first")
+    token = _PREFIX + secrets.token_urlsafe(32)
+    fields = {"scopes": list(scopes), "hide": list(hide), "per_second": per_second}
+    try:
+        made = Token.model_validate({"name": name, "sha256": hashed(token), **fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"The token cannot be made: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            "",
+            f"scopes are {', '.join(SCOPES)}",
+        ) from None
+    _write(path, [*tokens, made])
+    return token
+
+
+def revoke_token(path: Path, name: str) -> None:
+    """Take a token out of the file. Raises InputError."""
+    tokens = read_tokens(path)
+    kept = [token for token in tokens if token.name != name]
+    if len(kept) == len(tokens):
+        there = ", ".join(token.name for token in tokens) or "none"
+        raise InputError(f"There is no token {name}.", str(path), f"there are: {there}")
+    _write(path, kept)
+
+
+def _write(path: Path, tokens: list[Token]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        yaml.safe_dump({"tokens": [token.model_dump(mode="json") for token in tokens]}, file, sort_keys=False)
+    fresh.replace(path)

@@ -1,0 +1,258 @@
+"""The ASGI application: what can be asked, and what happens around every request."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.api.access import Caller
+from pipeline.api.examples import (
+    APPLIED,
+    EVENTS,
+    LINK,
+    MEMBERS,
+    OVERLAP,
+    PROFILE,
+    PROFILE_SEGMENTS,
+    SCHEMAS,
+    SEGMENT,
+    SEGMENTS,
+    SUPPORT,
+    ref,
+)
+from pipeline.api.live import Live
+from pipeline.api.operations import Call, Operation, Parameter, openapi
+from pipeline.api.problems import Problem
+from pipeline.api.profiles import Profiles
+from pipeline.api.segments import Segments
+from pipeline.api.service import Service
+from pipeline.api.writes import MAX_BODY, Writes
+
+VERSION = "1"
+MAX_IDENTIFIER = 600
+_MAX_TARGET = 8_000
+
+_PROFILE = Parameter(
+    "profile",
+    "path",
+    {"type": "string", "minLength": 1, "maxLength": MAX_IDENTIFIER},
+    "NAMESPACE:VALUE of any identifier, or a profile_id; that of a profile that was merged leads on to its successor.",
+    "email:ada@example.org",
+)
+_SEGMENT = Parameter(
+    "segment", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.", "repeat_buyers"
+)
+_WAIT = (
+    Parameter(
+        "wait_for",
+        "query",
+        {"type": "string", "maxLength": 300},
+        "TOPIC:PARTITION:OFFSET of a record: answer once its effect can be seen, for reading one's own writes.",
+        "raw:0:1042",
+    ),
+    Parameter("timeout_ms", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "How long to wait: 1,000."),
+    Parameter(
+        "Headwater-Position",
+        "header",
+        {"type": "string", "maxLength": 8_000},
+        "The header of an earlier answer: nothing older is answered, whichever process is asked.",
+    ),
+)
+_FIELDS = Parameter(
+    "fields",
+    "query",
+    {"type": "string", "minLength": 1, "maxLength": 2_000},
+    "Sections, or keys of sections, with commas between.",
+    "traits.plan,segments",
+)
+_EVENTS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}, "How many: 20.")
+_MEMBERS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "How many: 100.")
+_AFTER = Parameter("after", "query", {"type": "string", "maxLength": 100}, "`next` of the page before.")
+_OF = Parameter(
+    "of",
+    "query",
+    {"type": "string", "minLength": 1, "maxLength": 2_100},
+    "2 to 20 segments, with commas between.",
+    "repeat_buyers,lapsed",
+    required=True,
+)
+_LAST_ID = Parameter(
+    "Last-Event-ID", "header", {"type": "string", "maxLength": 4_000}, "The last id that was seen: go on behind it."
+)
+_DRY_RUN = Parameter("dry_run", "query", {"type": "boolean"}, "Only tell what would change.")
+_TAKE_OVER = Parameter("take_over", "query", {"type": "boolean"}, "Also what a file owns.")
+
+_YAML = {"application/yaml": {"schema": {"type": "string"}, "example": "segment: everyone\nwhen: {all: []}\n"}}
+_LINK = {"application/json": {"schema": ref("LinkRequest"), "example": LINK}}
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+
+
+def _json(schema: str, example: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": ref(schema), "example": example}}
+
+
+def operations(service: Service) -> tuple[Operation, ...]:
+    """Everything that can be asked."""
+    profiles, segments, live, writes = Profiles(service), Segments(service), Live(service), Writes(service)
+    read, see, watch = "profiles:read", "segments:read", "streams:read"
+    at = "/v1/profiles/{profile}"
+    waits = (400, 404, 409)
+    return (
+        Operation(
+            "GET", at, "getProfile", "One profile", read, profiles.whole, (_PROFILE, _FIELDS, *_WAIT),
+            returns=_json("Profile", PROFILE), fails=waits,
+        ),
+        Operation(
+            "GET", f"{at}/segments", "getProfileSegments", "Its segments, since when and why", read,
+            profiles.segments, (_PROFILE, *_WAIT), returns=_json("ProfileSegments", PROFILE_SEGMENTS), fails=waits,
+        ),
+        Operation(
+            "GET", f"{at}/events", "getProfileEvents", "Its most recent events", "events:read",
+            profiles.events, (_PROFILE, _EVENTS_LIMIT, *_WAIT), returns=_json("Events", EVENTS), fails=waits,
+        ),
+        Operation(
+            "GET", f"{at}/support", "getSupportView", "Who is in front of an agent", "events:read",
+            profiles.support, (_PROFILE, *_WAIT), returns=_json("SupportView", SUPPORT), fails=waits,
+        ),
+        Operation(
+            "GET", f"{at}/stream", "streamProfile", "The changes of a profile, live", watch,
+            live.profile, (_PROFILE, _LAST_ID), returns=_STREAM, fails=(404, 410),
+        ),
+        Operation(
+            "GET", "/v1/segments", "listSegments", "The segments in force, with their sizes", see,
+            segments.all, returns=_json("Segments", SEGMENTS),
+        ),
+        Operation(
+            "GET", "/v1/overlap", "getOverlap", "What segments have in common", see,
+            segments.overlap, (_OF,), returns=_json("Overlap", OVERLAP),
+        ),
+        Operation(
+            "GET", "/v1/segments/{segment}", "getSegment", "One segment: definition and size", see,
+            segments.one, (_SEGMENT,), returns=_json("Segment", SEGMENT), fails=(404,),
+        ),
+        Operation(
+            "GET", "/v1/segments/{segment}/members", "listMembers", "Its members, by pages", see,
+            segments.members, (_SEGMENT, _AFTER, _MEMBERS_LIMIT), returns=_json("Members", MEMBERS),
+        ),
+        Operation(
+            "GET", "/v1/segments/{segment}/stream", "streamSegment", "Who enters and leaves it, live", watch,
+            live.segment, (_SEGMENT, _LAST_ID), returns=_STREAM, fails=(410,),
+        ),
+        Operation(
+            "POST", "/v1/definitions", "applyDefinitions", "Put definitions into force", "definitions:write",
+            writes.definitions, (_DRY_RUN, _TAKE_OVER), _YAML, _json("Applied", APPLIED), (413, 422),
+        ),
+        Operation(
+            "POST", "/v1/unlink", "unlink", "Take back a link between identifiers", "identity:write",
+            writes.unlink, (), _LINK, _json("Told", {"told": "identity"}), (413, 422),
+        ),
+        Operation(
+            "POST", "/v1/relink", "relink", "Undo an unlink", "identity:write",
+            writes.relink, (), _LINK, _json("Told", {"told": "identity"}), (413, 422),
+        ),
+    )  # fmt: skip
+
+
+def build_app(service: Service) -> ASGIApp:
+    """The application of one process."""
+    found = operations(service)
+    document = msgspec.json.encode(openapi(found, SCHEMAS, VERSION))
+
+    async def describe(_: Request) -> Response:
+        return Response(document, 200, None, "application/json")
+
+    async def live(_: Request) -> Response:
+        failed = service.follower.failure is not None
+        return Response(b"failed" if failed else b"ok", 503 if failed else 200, None, "text/plain")
+
+    async def ready(_: Request) -> Response:
+        is_ready = service.follower.is_ready and service.follower.failure is None
+        return Response(b"ready" if is_ready else b"catching up", 200 if is_ready else 503, None, "text/plain")
+
+    routes = [Route(one.path, _endpoint(service, one), methods=[one.method]) for one in found]
+    routes += [Route("/openapi.json", describe), Route("/health/live", live), Route("/health/ready", ready)]
+    app = Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _wrong_method})
+    return _RawPaths(app)
+
+
+def _endpoint(service: Service, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        caller: Caller | None = None
+        subject = ""
+        try:
+            caller = _caller(service, request)
+            _allow(caller, operation)
+            if not service.follower.is_ready:
+                raise Problem(503, "This process is still reading the topics.", retry_after="2")
+            call = Call(caller, operation.values(request), request)
+            subject = str(call.values.get("profile") or call.values.get("segment") or "")
+            if operation.method == "POST":
+                call.body = await _body(request)
+            response = await operation.handler(call)
+        except Problem as problem:
+            response = problem.response()
+        service.note(caller.name if caller is not None else "", operation.name, subject, response.status_code)
+        return response
+
+    return endpoint
+
+
+def _caller(service: Service, request: Request) -> Caller:
+    """Who asks. Raises Problem 401."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    caller = service.access.caller(token.strip()) if scheme.lower() == "bearer" else None
+    if caller is None:
+        raise Problem(401, "Send a token: Authorization: Bearer hw_….", www_authenticate="Bearer")
+    return caller
+
+
+def _allow(caller: Caller, operation: Operation) -> None:
+    """Whether they may. Raises Problem 403, 429."""
+    wait_s = caller.takes_one()
+    if wait_s:
+        raise Problem(
+            429, f"This token may ask {caller.per_second:g} times a second.", retry_after=str(int(wait_s) + 1)
+        )
+    if operation.scope not in caller.scopes:
+        raise Problem(403, f"This needs the scope {operation.scope}.")
+
+
+async def _body(request: Request) -> bytes:
+    """The body, bounded. Raises Problem 413."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY:
+            raise Problem(413, f"A body has {MAX_BODY} bytes at most.", connection="close")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _nothing_here(_: Request, __: Exception) -> Response:
+    return Problem(404, "There is nothing at this path; /openapi.json lists what there is.").response()
+
+
+def _wrong_method(_: Request, error: Exception) -> Response:
+    allowed = (getattr(error, "headers", None) or {}).get("Allow", "")
+    return Problem(405, "/openapi.json lists what works here.", allow=allowed).response()
+
+
+class _RawPaths:
+    """Routes by the path as it was sent: a slash within an identifier is written %2F and stays within it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            raw: bytes = scope.get("raw_path") or scope["path"].encode()
+            if len(raw) + len(scope["query_string"]) > _MAX_TARGET:
+                await Problem(400, "The address is too long.").response()(scope, receive, send)
+                return
+            scope["path"] = raw.decode("latin-1")
+        await self._app(scope, receive, send)

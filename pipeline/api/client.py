@@ -1,0 +1,182 @@
+"""A client of the API, with the names of its operations. It never reads backwards, and streams go on after a cut."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from pipeline.records import ProfileChange, ProfileDocument, SegmentChange, SegmentMember
+
+_LONGEST_PAUSE_S = 5.0
+
+_decode_profile = msgspec.json.Decoder(ProfileDocument).decode
+_decode_segment_change = msgspec.json.Decoder(SegmentChange).decode
+_decode_profile_change = msgspec.json.Decoder(ProfileChange).decode
+
+
+class ApiError(Exception):
+    """The API said no: `status`, and what it said."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+
+
+class ApiClient:
+    """One caller. Keeps the position of the newest answer and asks for nothing older."""
+
+    def __init__(
+        self, url: str, token: str, timeout_s: float = 5.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s, transport=transport
+        )
+        self._position = ""
+
+    def get_profile(
+        self, profile: str, fields: Sequence[str] = (), wait_for: str | None = None, timeout_ms: int | None = None
+    ) -> ProfileDocument | dict[str, Any] | None:
+        """The profile of an identifier or profile_id; None if nobody is known by it. With `fields`, a mapping of those.
+        `wait_for` names a record, TOPIC:PARTITION:OFFSET, whose effect is to be seen first. Raises ApiError."""
+        wanted = {"fields": ",".join(fields) or None, "wait_for": wait_for, "timeout_ms": timeout_ms}
+        answer = self._get(f"/v1/profiles/{quote(profile, safe=':')}", wanted, may_be_missing=True)
+        if answer is None:
+            return None
+        return msgspec.json.decode(answer, type=dict[str, Any]) if fields else _decode_profile(answer)
+
+    def get_profile_segments(self, profile: str) -> list[dict[str, Any]]:
+        """Its memberships, each with `since` and `why`. Raises ApiError."""
+        return self._list(f"/v1/profiles/{quote(profile, safe=':')}/segments", "segments", {})
+
+    def get_profile_events(self, profile: str, limit: int = 20) -> list[dict[str, Any]]:
+        """Its most recent events, newest first. Raises ApiError."""
+        return self._list(f"/v1/profiles/{quote(profile, safe=':')}/events", "events", {"limit": limit})
+
+    def get_support_view(self, profile: str) -> dict[str, Any]:
+        """Who is in front of an agent. Raises ApiError."""
+        return self._object(f"/v1/profiles/{quote(profile, safe=':')}/support", {})
+
+    def list_segments(self) -> list[dict[str, Any]]:
+        """The segments in force, with their sizes. Raises ApiError."""
+        return self._list("/v1/segments", "segments", {})
+
+    def list_members(self, segment: str) -> Iterator[SegmentMember]:
+        """All members, page by page. Raises ApiError."""
+        after: str | None = ""
+        while after is not None:
+            page = self._object(f"/v1/segments/{quote(segment)}/members", {"after": after, "limit": 1_000})
+            yield from msgspec.convert(page["members"], list[SegmentMember])
+            after = page["next"]
+
+    def get_overlap(self, segments: Sequence[str]) -> dict[str, Any]:
+        """What segments have in common. Raises ApiError."""
+        return self._object("/v1/overlap", {"of": ",".join(segments)})
+
+    def stream_segment(self, segment: str, last_id: str = "") -> Iterator[tuple[str, SegmentChange]]:
+        """Who enters and leaves, for ever: (id, change). Goes on behind the last id you saw. Raises ApiError."""
+        for event_id, data, _ in self._stream(f"/v1/segments/{quote(segment)}/stream", last_id):
+            yield event_id, _decode_segment_change(data)
+
+    def stream_profile(self, profile: str, last_id: str = "") -> Iterator[tuple[str, SegmentChange | ProfileChange]]:
+        """The changes of one profile, for ever. Raises ApiError."""
+        for event_id, data, kind in self._stream(f"/v1/profiles/{quote(profile, safe=':')}/stream", last_id):
+            decode = _decode_segment_change if kind == "segment_change" else _decode_profile_change
+            yield event_id, decode(data)
+
+    def apply_definitions(self, text: str, dry_run: bool = False, take_over: bool = False) -> dict[str, Any]:
+        """Put definitions into force. Raises ApiError."""
+        flags = {"dry_run": str(dry_run).lower(), "take_over": str(take_over).lower()}
+        return self._post("/v1/definitions", text.encode(), flags)
+
+    def unlink(self, a: str, b: str = "", forever: bool = False) -> None:
+        """Take back a link between identifiers. Raises ApiError."""
+        self._post("/v1/unlink", msgspec.json.encode({"a": a, "b": b, "forever": forever}), {})
+
+    def relink(self, a: str, b: str = "") -> None:
+        """Undo an unlink. Raises ApiError."""
+        self._post("/v1/relink", msgspec.json.encode({"a": a, "b": b}), {})
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def __enter__(self) -> "ApiClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _get(self, path: str, query: dict[str, Any], may_be_missing: bool = False) -> bytes | None:
+        headers = {"Headwater-Position": self._position} if self._position else {}
+        answer = self._http.get(path, params={k: v for k, v in query.items() if v is not None}, headers=headers)
+        if answer.status_code == 404 and may_be_missing:
+            return None
+        _check(answer)
+        self._position = answer.headers.get("headwater-position", self._position)
+        return answer.content
+
+    def _object(self, path: str, query: dict[str, Any]) -> dict[str, Any]:
+        return msgspec.json.decode(self._get(path, query) or b"{}", type=dict[str, Any])
+
+    def _list(self, path: str, name: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._object(path, query)[name]
+        return found
+
+    def _post(self, path: str, body: bytes, query: dict[str, str]) -> dict[str, Any]:
+        answer = self._http.post(path, content=body, params=query)
+        _check(answer)
+        return msgspec.json.decode(answer.content, type=dict[str, Any])
+
+    def _stream(self, path: str, last_id: str) -> Iterator[tuple[str, bytes, str]]:
+        pause_s = 0.1
+        while True:
+            try:
+                headers = {"Last-Event-ID": last_id} if last_id else {}
+                with self._http.stream("GET", path, headers=headers, timeout=httpx.Timeout(5.0, read=60.0)) as answer:
+                    if answer.status_code != 200:
+                        answer.read()
+                        _check(answer)
+                    for last_id, kind, data in _events(answer.iter_lines()):
+                        pause_s = 0.1
+                        if kind:
+                            yield last_id, data.encode(), kind
+            except httpx.TransportError:
+                pass  # cut: it comes back, with the last id
+            except ApiError as error:
+                if error.status not in (429, 503):
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
+    """Server-sent events: (id, event, data)."""
+    last_id, kind = "", ""
+    data: list[str] = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data or last_id:
+                yield last_id, kind if data else "", "\n".join(data)
+            kind, data = "", []
+        elif name == "id":
+            last_id = value
+        elif name == "event":
+            kind = value
+        elif name == "data":
+            data.append(value)
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.status_code >= 400:
+        try:
+            detail = str(msgspec.json.decode(answer.content)["detail"])
+        except (msgspec.DecodeError, KeyError, TypeError):
+            detail = answer.text[:200]
+        raise ApiError(answer.status_code, detail)

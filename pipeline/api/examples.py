@@ -1,0 +1,150 @@
+"""The shapes of answers, for the OpenAPI document, each with an example. A test holds real answers to them."""
+
+from typing import Any
+
+import msgspec
+
+from pipeline.api.writes import LinkRequest
+from pipeline.records import ProfileDocument, SegmentMember
+
+_ID = "3e57d298-e2d2-5f9a-ac3c-68b3322459ff"
+
+
+def ref(name: str) -> dict[str, str]:
+    """A reference to a schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_, _GENERATED = msgspec.json.schema_components(
+    [ProfileDocument, SegmentMember, LinkRequest], ref_template="#/components/schemas/{name}"
+)
+_INTEGER, _STRING, _OBJECT = {"type": "integer"}, {"type": "string"}, {"type": "object"}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+_EVENT = {
+    "type": "object",
+    "required": ["event", "type", "time", "message_id"],
+    "properties": {"event": _STRING, "type": _STRING, "time": _INTEGER, "message_id": _STRING},
+}
+_MEMBERSHIP = _object(
+    segment=_STRING, since=_INTEGER, sequence=_INTEGER, version=_INTEGER, why=_or_null({"type": "object"})
+)
+# Only what was asked for is there.
+_PROFILE = _GENERATED.pop("ProfileDocument") | {"title": "Profile", "required": ["profile_id", "entity"]}
+
+SCHEMAS: dict[str, Any] = {
+    **_GENERATED,
+    "Profile": _PROFILE,
+    "ProfileSegments": _object(segments=_list(_MEMBERSHIP)),
+    "Events": _object(events=_list(_EVENT)),
+    "SupportView": _object(
+        profile_id=_STRING,
+        entity=_STRING,
+        who=_OBJECT,
+        orders=_object(count=_INTEGER, last=_or_null(_INTEGER), recent=_list(_EVENT)),
+        preferred_channel=_or_null(_STRING),
+        open_questions=_list(_EVENT),
+        last_events=_list(_EVENT),
+        segments=_list(_MEMBERSHIP),
+    ),
+    "Segments": _object(generation=_INTEGER, segments=_list(_object(segment=_STRING, version=_INTEGER, size=_INTEGER))),
+    "Segment": _object(segment=_STRING, version=_INTEGER, size=_INTEGER, definition=_OBJECT),
+    "Members": _object(segment=_STRING, size=_INTEGER, members=_list(ref("SegmentMember")), next=_or_null(_STRING)),
+    "Overlap": _object(
+        sizes={"type": "object", "additionalProperties": _INTEGER},
+        all=_INTEGER,
+        any=_INTEGER,
+        pairs=_list(_object(segments=_list(_STRING), both=_INTEGER)),
+    ),
+    "Applied": _object(generation=_or_null(_INTEGER), changes=_list(_OBJECT), dry_run={"type": "boolean"}),
+    "Told": _object(told=_STRING),
+}
+
+PROFILE = {
+    "profile_id": _ID,
+    "entity": "person",
+    "identifiers": [{"namespace": "email", "value": "ada@example.org"}],
+    "identifiers_total": 1,
+    "traits": {"plan": "pro"},
+    "totals": {"Order Completed": {"count": 3, "first": 1780000000000, "last": 1790000000000}},
+    "segments": {"repeat_buyers": {"since": 1790000000000, "sequence": 1, "version": 1}},
+    "first_seen": 1780000000000,
+    "last_seen": 1790000000000,
+}
+_EVENT_EXAMPLE = {
+    "event": "Order Completed",
+    "type": "track",
+    "time": 1790000000000,
+    "message_id": "m-1",
+    "identifiers": ["email:ada@example.org"],
+    "properties": {"total": 12.5},
+    "traits": {},
+    "context": {},
+}
+EVENTS = {"events": [_EVENT_EXAMPLE | {"position": {"partition": 0, "offset": 1042}}]}
+_WHY = {
+    "segment": "repeat_buyers",
+    "since": 1790000000000,
+    "sequence": 1,
+    "version": 1,
+    "why": {"at": 1790000000000, "decided_at": 1790000000250, "sequence": 1, "cause": "event"},
+}
+PROFILE_SEGMENTS = {"segments": [_WHY]}
+SUPPORT = {
+    "profile_id": _ID,
+    "entity": "person",
+    "who": {"identifiers": PROFILE["identifiers"], "traits": {"plan": "pro"}, "consents": {}},
+    "orders": {"count": 3, "last": 1790000000000, "recent": [_EVENT_EXAMPLE]},
+    "preferred_channel": "email",
+    "open_questions": [],
+    "last_events": [_EVENT_EXAMPLE],
+    "segments": [_WHY],
+}
+_DEFINITION = {
+    "segment": "repeat_buyers",
+    "when": {"performed": {"event": "Order Completed", "count": {"at_least": 2}}},
+}
+SEGMENT = {"segment": "repeat_buyers", "version": 1, "size": 7120, "definition": _DEFINITION}
+SEGMENTS = {
+    "generation": 1,
+    "segments": [
+        {
+            "segment": "repeat_buyers",
+            "entity": "person",
+            "description": "",
+            "version": 1,
+            "owner": "file",
+            "paused": False,
+            "size": 7120,
+        }
+    ],
+}
+_MEMBER = {
+    "segment": "repeat_buyers",
+    "profile_id": _ID,
+    "entity": "person",
+    "version": 1,
+    "since": 1790000000000,
+    "sequence": 1,
+}
+MEMBERS = {"segment": "repeat_buyers", "size": 7120, "members": [_MEMBER], "next": None}
+APPLIED = {"generation": 2, "changes": [], "dry_run": False}
+OVERLAP = {
+    "sizes": {"lapsed": 900, "repeat_buyers": 7120},
+    "all": 210,
+    "any": 7810,
+    "pairs": [{"segments": ["lapsed", "repeat_buyers"], "both": 210}],
+}
+LINK = {"a": "user_id:42", "b": "anonymous_id:f3a1"}

@@ -1,0 +1,135 @@
+"""The thread that follows the topics into the read model, and tells the streams what has changed."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.admin import DELETE_RETENTION_MS, admin_client
+from pipeline.api.model import FOLLOWED, ReadModel
+from pipeline.api.positions import Visible, position_text
+from pipeline.api.tables import TABLES
+from pipeline.runtime.kafka.doors import TopicReader, list_offsets, positions_at, topic_partitions, watermarks
+from pipeline.runtime.ports import Record
+from pipeline.runtime.rocksdb import RocksTables
+from pipeline.settings import Settings
+from pipeline.topology import DAY_MS
+
+TRUTH = ("profiles", "identities", "segment-members")
+"""The compacted topics: what an answer is made from."""
+TOPICS = (*FOLLOWED, "profile-changes")
+_HISTORIES = ("events", "segment-changes")
+_CATCH_UP_BATCH = 20_000
+_BATCH = 2_000
+_WAIT_S = 0.2
+_STAMP = "followed_at"
+
+_log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Owns the read model of a process. `told` is called, in the follower's thread, after each batch."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._recent_events = settings.api.recent_events
+        self._recent_days = settings.api.recent_days
+        self._folder = settings.state_dir / "api" / settings.slot
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._admin = admin_client(settings)
+        self.failure: BaseException | None = None
+        self.model: ReadModel
+        self.visible = Visible()
+        self.position = ""
+        self.is_ready = False
+        self.fresh_at_ms = 0
+        self.told: Callable[[Sequence[Record]], None] = lambda _: None
+
+    def start(self) -> None:
+        """Open the tables and begin to read. Raises StateError, BrokerError."""
+        self.model, starts = self._open()
+        self._reader = TopicReader(self._settings, TOPICS, start_at=starts)
+        # An answer is never older than one that was given before: those were from before this moment.
+        self._ready_at = {place: end for place, (_, end) in watermarks(self._settings, TRUTH).items()}
+        self._truth = topic_partitions(self._settings, TRUTH)
+        self._thread.start()
+
+    def _open(self) -> tuple[ReadModel, dict[tuple[str, int], int]]:
+        model = ReadModel(RocksTables(self._folder, TABLES), self._recent_events)
+        positions = model.positions()
+        bounds = watermarks(self._settings, FOLLOWED)
+        why = _why_anew(self._folder, model, positions, bounds)
+        if why and positions:
+            _log.warning("the read model is made anew: %s", why)
+        if why:
+            model.close()
+            RocksTables.wipe(self._folder)
+            model, positions = ReadModel(RocksTables(self._folder, TABLES), self._recent_events), {}
+        starts = {place: max(at, bounds[place][0]) for place, at in positions.items() if place in bounds}
+        if not starts:
+            since = time.time_ns() // 1_000_000 - self._recent_days * DAY_MS
+            starts = positions_at(self._settings, ("events",), since)
+        changes = {place: end for place, (_, end) in watermarks(self._settings, ("profile-changes",)).items()}
+        return model, {**starts, **changes}
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._step()
+        except BaseException as error:  # noqa: BLE001 - the server is told, and ends
+            self.failure = error
+            _log.exception("the read model cannot be kept up")
+        finally:
+            self._reader.close()
+            self.model.close()
+
+    def _step(self) -> None:
+        records = self._reader.read(_BATCH if self.is_ready else _CATCH_UP_BATCH, _WAIT_S)
+        positions = self._reader.positions
+        if records or positions != self.visible.positions:
+            self.model.apply(records, positions)
+            self.visible.see(records, positions)
+            self.position = position_text(positions, TRUTH)
+            (self._folder / _STAMP).write_text(str(time.time_ns() // 1_000_000))
+            self.told(records)
+        if not self.is_ready and self.visible.is_reached(self._ready_at):
+            self.is_ready = True
+            _log.info("the read model is ready: %s", self.position)
+        if self._reader.at_end:
+            self.fresh_at_ms = time.time_ns() // 1_000_000
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """The ends of the truth's partitions, open transactions included: whoever has read up to there has seen
+        everything that was committed before the call. Takes a request to the broker."""
+        found = list_offsets(self._admin, [at for _, at in self._truth], latest=True)
+        return {place: found[at.topic, at.partition] for place, at in self._truth}
+
+    def close(self) -> None:
+        """Stop following; the tables are kept."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+
+def _why_anew(
+    folder: Path,
+    model: ReadModel,
+    positions: Mapping[tuple[str, int], int],
+    bounds: Mapping[tuple[str, int], tuple[int, int]],
+) -> str:
+    """Why the tables cannot be gone on with; empty if they can."""
+    if not model.is_readable():
+        return "another release wrote it"
+    if not positions:
+        return "it is new" if any(model.rows().values()) else ""
+    stamp = folder / _STAMP
+    age_ms = time.time_ns() // 1_000_000 - int(stamp.read_text() or 0) if stamp.is_file() else DELETE_RETENTION_MS
+    if age_ms > DELETE_RETENTION_MS / 2:
+        return "it is so old that the topics may have dropped tombstones it never saw"
+    for place, at in positions.items():
+        low, high = bounds.get(place, (0, -1))
+        if at > high or (at < low and place[0] not in _HISTORIES):
+            return f"{place[0]}/{place[1]} has {low} to {high}, and it was at {at}: the topic was made anew"
+    return ""

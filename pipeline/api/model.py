@@ -1,0 +1,287 @@
+"""The read model: the compacted topics as tables, with the reasons of memberships and the most recent events.
+
+One thread applies batches of records, in the order of their partitions; any thread asks. A batch becomes visible as a
+whole, together with the positions it brings the model to, so a process that was killed goes on exactly where its
+tables are.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+from pyroaring import BitMap
+
+from pipeline.api.tables import Row, Tables
+from pipeline.identifiers import identifier
+from pipeline.records import Cause, Event, IdentityPointer, ProfileDocument, SegmentChange, decode_events_record
+from pipeline.runtime.ports import Record
+
+FORMAT = 1
+FOLLOWED = ("profiles", "identities", "segment-members", "segment-changes", "events")
+"""The topics the tables are made from."""
+
+Positions = Mapping[tuple[str, int], int]
+"""(topic, partition) → the position of the next record."""
+
+_MAX_SUCCESSORS = 1_000
+_NUMBER = 4
+_TRIM_EVERY = 8
+_TRIM_COUNTERS = 200_000
+_LATEST = 2**63 - 1
+
+_encode = msgspec.json.Encoder().encode
+_decode_pointer = msgspec.json.Decoder(IdentityPointer).decode
+_decode_change = msgspec.json.Decoder(SegmentChange).decode
+_decode_document = msgspec.json.Decoder(ProfileDocument).decode
+_decode_positions = msgspec.json.Decoder(dict[str, int]).decode
+
+
+class Reason(msgspec.Struct, omit_defaults=True):
+    """Why a profile is a member: the change that made it one."""
+
+    at: int
+    decided_at: int
+    sequence: int
+    cause: str
+    evidence: Cause
+    late: bool = False
+    continues: list[str] = []
+    approximate: bool = False
+
+
+_decode_reason = msgspec.json.Decoder(Reason).decode
+
+
+class ReadModel:
+    """The tables of one process, and what it keeps of them in memory: a bitmap of each segment's members."""
+
+    def __init__(self, tables: Tables, recent_events: int = 20) -> None:
+        """`recent_events` is how many of each route are kept."""
+        self._tables = tables
+        self._recent_events = recent_events
+        self._untrimmed: dict[bytes, int] = {}
+        self._next_number = _number(tables.get("meta", b"next_number") or bytes(_NUMBER))
+        self.bitmaps: dict[str, BitMap] = {}
+        for key, value in tables.scan("members", b""):
+            self._bitmap(_segment_of(key)).add(_number(value))
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """How far the tables have read each topic; empty when they are new."""
+        kept = self._tables.get("meta", b"positions")
+        found = _decode_positions(kept) if kept is not None else {}
+        return {
+            (topic, int(number)): at for (topic, _, number), at in ((k.rpartition("/"), v) for k, v in found.items())
+        }
+
+    def is_readable(self) -> bool:
+        """Whether the tables are of this release, or new."""
+        return self._tables.get("meta", b"format") in (None, b"%d" % FORMAT)
+
+    # ---------------------------------------------------------------------------------------------------- writing
+
+    def apply(self, records: Iterable[Record], positions: Positions) -> None:
+        """Take in records; afterwards the tables stand at `positions`."""
+        rows: list[Row] = []
+        numbers = _Numbers(self._tables, self._next_number)
+        for record in records:
+            if record.topic == "events":
+                rows += self._event(record)
+            elif record.key is None:
+                continue
+            elif record.topic == "segment-members":
+                rows.append(numbers.member(record.key, record.value))
+            elif record.topic == "segment-changes":
+                rows.append(_reason(record.value))
+            elif record.topic in ("profiles", "identities"):
+                rows.append((record.topic, record.key, record.value))
+                if record.topic == "identities" and record.value is None:
+                    rows += self._forget(record.key)
+        named = {f"{topic}/{number}": at for (topic, number), at in positions.items() if topic in FOLLOWED}
+        rows += numbers.rows()
+        rows.append(("meta", b"positions", _encode(named)))
+        rows.append(("meta", b"format", b"%d" % FORMAT))
+        self._tables.write(rows)
+        self._next_number = numbers.next
+        for segment, number, is_member in numbers.flips:
+            (self._bitmap(segment).add if is_member else self._bitmap(segment).discard)(number)
+
+    def _bitmap(self, segment: str) -> BitMap:
+        found = self.bitmaps.get(segment)
+        if found is None:
+            found = self.bitmaps[segment] = BitMap()
+        return found
+
+    def _event(self, record: Record) -> Iterator[Row]:
+        value = record.value or b""
+        if b'"kind":"event"' not in value[:20]:
+            return
+        event = decode_events_record(value)
+        if isinstance(event, Event):
+            route = _route(event.identifiers[0])
+            place = (_LATEST - event.time).to_bytes(8, "big") + record.partition.to_bytes(4, "big")
+            yield "recent", route + place + (_LATEST - record.offset).to_bytes(8, "big"), value
+            yield from self._trim(route)
+
+    def _trim(self, route: bytes) -> Iterator[Row]:
+        """Now and then, delete what is beyond the newest events of a route."""
+        count = self._untrimmed.get(route, 0) + 1
+        if count < _TRIM_EVERY:
+            if len(self._untrimmed) >= _TRIM_COUNTERS:
+                self._untrimmed.clear()
+            self._untrimmed[route] = count
+            return
+        self._untrimmed.pop(route, None)
+        for key, _ in islice(self._tables.scan("recent", route), self._recent_events, None):
+            yield "recent", key, None
+
+    def _forget(self, key: bytes) -> Iterator[Row]:
+        """An identifier that leads nowhere any more was erased or has expired: so have its events."""
+        for row, _ in self._tables.scan("recent", _route(key.decode())):
+            yield "recent", row, None
+
+    # ----------------------------------------------------------------------------------------------------- asking
+
+    def document(self, text: str) -> bytes | None:
+        """The document of the living profile of an identifier or profile_id, successors followed; None if nobody is
+        known by it."""
+        profile_id = text.encode()
+        pointer = self._tables.get("identities", profile_id)
+        for _ in range(_MAX_SUCCESSORS):
+            if pointer is not None:
+                profile_id = _decode_pointer(pointer).profile_id.encode()
+            document = self._tables.get("profiles", profile_id)
+            if document is not None:
+                return document
+            pointer = self._tables.get("identities", profile_id)
+            if pointer is None:
+                return None
+        return None
+
+    def reason(self, segment: str, profile_id: str) -> Reason | None:
+        """Why a profile is a member, while the change that says so is kept."""
+        found = self._tables.get("reasons", f"{segment}/{profile_id}".encode())
+        return _decode_reason(found) if found is not None else None
+
+    def members(self, segment: str, after: str, limit: int) -> list[dict[str, Any]]:
+        """Up to `limit` members in the order of their profile_ids, behind `after`."""
+        prefix = f"{segment}/".encode()
+        start = prefix + after.encode() + b"\x00" if after else b""
+        rows = islice(self._tables.scan("members", prefix, start), limit)
+        return [msgspec.json.decode(value[_NUMBER:]) for _, value in rows]
+
+    def size(self, segment: str) -> int:
+        """How many members a segment has."""
+        found = self.bitmaps.get(segment)
+        return len(found) if found is not None else 0
+
+    def overlap(self, segments: Sequence[str]) -> int:
+        """How many profiles are members of all of these."""
+        return len(BitMap.intersection(*(self.bitmaps.get(one) or BitMap() for one in segments)))
+
+    def union(self, segments: Sequence[str]) -> int:
+        """How many profiles are members of at least one of these."""
+        return len(BitMap.union(*(self.bitmaps.get(one) or BitMap() for one in segments)))
+
+    def recent(self, document: ProfileDocument, limit: int) -> list[tuple[Event, int, int]]:
+        """The newest events of a profile (of its strongest 100 identifiers), newest first: event, partition, offset."""
+        found = []
+        for one in document.identifiers:
+            route = _route(identifier(one.namespace, one.value))
+            for key, value in islice(self._tables.scan("recent", route), min(limit, self._recent_events)):
+                event = decode_events_record(value)
+                assert isinstance(event, Event)
+                place = key[len(route) + 8 :]
+                found.append((event, int.from_bytes(place[:4], "big"), _LATEST - int.from_bytes(place[4:], "big")))
+        found.sort(key=lambda one: (-one[0].time, one[1], -one[2]))
+        return found[:limit]
+
+    def rows(self) -> dict[str, dict[bytes, bytes]]:
+        """Everything the tables show of the compacted topics, for comparison with the topics."""
+        return {
+            "profiles": dict(self._tables.scan("profiles", b"")),
+            "identities": dict(self._tables.scan("identities", b"")),
+            "segment-members": {key: value[_NUMBER:] for key, value in self._tables.scan("members", b"")},
+        }
+
+    def close(self) -> None:
+        """Make everything lasting."""
+        self._tables.close()
+
+
+class _Numbers:
+    """The numbers of profiles, for bitmaps, in one batch: what it has given is not in the tables yet."""
+
+    def __init__(self, tables: Tables, next_number: int) -> None:
+        self._tables = tables
+        self._of_members: dict[bytes, bytes | None] = {}
+        self._given: dict[bytes, bytes] = {}
+        self.next = next_number
+        self.flips: list[tuple[str, int, bool]] = []
+
+    def member(self, key: bytes, value: bytes | None) -> Row:
+        """The row of a membership, or of its end."""
+        if key in self._of_members:
+            number = self._of_members[key]
+        else:
+            row = self._tables.get("members", key)
+            number = row[:_NUMBER] if row is not None else None
+        if value is None:
+            self._of_members[key] = None
+            if number is not None:
+                self.flips.append((_segment_of(key), _number(number), False))
+            return "members", key, None
+        if number is None:
+            number = self._number_of(key.partition(b"/")[2])
+            self.flips.append((_segment_of(key), _number(number), True))
+        self._of_members[key] = number
+        return "members", key, number + value
+
+    def _number_of(self, profile_id: bytes) -> bytes:
+        number = self._given.get(profile_id) or self._tables.get("numbers", profile_id)
+        if number is None:
+            number = self._given[profile_id] = self.next.to_bytes(_NUMBER, "big")
+            self.next += 1
+        return number
+
+    def rows(self) -> Iterator[Row]:
+        """What was given, and what comes next."""
+        for profile_id, number in self._given.items():
+            yield "numbers", profile_id, number
+        yield "meta", b"next_number", self.next.to_bytes(_NUMBER, "big")
+
+
+def decoded(document: bytes) -> ProfileDocument:
+    """A document as a struct."""
+    return _decode_document(document)
+
+
+def _reason(value: bytes | None) -> Row:
+    change = _decode_change(value or b"")
+    key = f"{change.segment}/{change.profile_id}".encode()
+    if change.change == "exited":
+        return "reasons", key, None
+    reason = Reason(
+        change.at,
+        change.decided_at,
+        change.sequence,
+        change.cause,
+        change.evidence,
+        change.late,
+        change.continues,
+        change.approximate,
+    )
+    return "reasons", key, _encode(reason)
+
+
+def _segment_of(key: bytes) -> str:
+    return key.partition(b"/")[0].decode()
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value[:_NUMBER], "big")
+
+
+def _route(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,102 @@
+"""The role `api`: the read model, the application, and the server that serves it."""
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry, start_http_server
+
+from pipeline import serving
+from pipeline.api.access import TokensFollowed
+from pipeline.api.app import build_app
+from pipeline.api.audit import Audit
+from pipeline.api.follower import Follower
+from pipeline.api.metrics import ApiMetrics
+from pipeline.api.service import Service
+from pipeline.api.streams import Hub
+from pipeline.definitions.log import KafkaPlans
+from pipeline.settings import Settings
+
+_MOST_WAITING = 1_000
+_BACKLOG = 2_048
+_KEEP_ALIVE_S = 75
+_LOOK_EVERY_S = 0.2
+_STOP_WITHIN_S = 5
+# The follower's thread and the event loop share the interpreter: a request waits this long for its turn at most.
+_SWITCH_S = 0.0005
+
+_log = logging.getLogger(__name__)
+
+
+def tokens_file(settings: Settings) -> Path:
+    """Where the tokens are kept."""
+    return settings.api.tokens or settings.state_dir / "tokens.yaml"
+
+
+def run(settings: Settings, until: Callable[[], bool]) -> None:
+    """Serve until `until()`. Each process on a machine has a slot of its own.
+
+    Raises:
+        SettingsError: there are no tokens. InputError: the address cannot be listened on.
+        StateError: another process has the slot's tables. BrokerError: Kafka does not answer.
+    """
+    sys.setswitchinterval(_SWITCH_S)
+    tokens = TokensFollowed(tokens_file(settings))
+    listening = serving.listen(settings.api.host, settings.api.port, "HEADWATER_API__PORT", shared=True)
+    with listening, serving.runner() as runner:
+        runner.run(_serve(settings, tokens, listening, until))
+
+
+async def _serve(
+    settings: Settings, tokens: TokensFollowed, listening: socket.socket, until: Callable[[], bool]
+) -> None:
+    own = settings.api
+    plans = KafkaPlans(settings)
+    plans.latest()
+    follower = Follower(settings)
+    audit = Audit(settings.state_dir / "api" / f"audit-{settings.slot}.jsonl")
+    service = Service(settings, follower, plans, tokens.access, audit, Hub(own.max_streams, _MOST_WAITING))
+    registry = CollectorRegistry()
+    ApiMetrics(registry, service)
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    service.begin()
+    server = serving.Server(
+        uvicorn.Config(
+            build_app(service),
+            http=serving.BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=_BACKLOG,
+            limit_concurrency=own.max_connections,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_STOP_WITHIN_S,
+        )
+    )
+
+    async def watch() -> None:
+        while not until() and follower.failure is None:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            tokens.look()
+        server.should_exit = True
+        service.end_streams()
+
+    watching = asyncio.create_task(watch())
+    _log.info("api in slot %s at %s", settings.slot, serving.address(listening))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        watching.cancel()
+        await asyncio.to_thread(follower.close)
+        audit.close()
+        plans.close()
+    if follower.failure is not None:
+        raise follower.failure

@@ -1,0 +1,176 @@
+"""Live streams of changes, as server-sent events: of one profile, or of one segment.
+
+A subscription has a cursor: the position, in each partition it may get changes from, up to which it has been told. The
+cursor is the id of every event it is sent, so a client that comes back with the last id it saw goes on behind it:
+what it missed is read from the topic, and then it joins the live changes. Nothing is left out, nothing comes twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from pipeline.errors import InputError
+from pipeline.identifiers import partition_of
+from pipeline.runtime.ports import Record
+
+CHANGES = ("segment-changes", "profile-changes")
+Kind = Literal["profile", "segment"]
+Places = dict[tuple[str, int], int]
+"""(topic, partition) → the position of the next change."""
+
+_LETTERS = {"segment-changes": "s", "profile-changes": "p"}
+_TOPICS = {letter: topic for topic, letter in _LETTERS.items()}
+_MAX_CURSOR = 4_000
+
+
+class _Head(msgspec.Struct):
+    profile_id: str
+    segment: str = ""
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change as a stream tells it: the topic it stood in, its place and its bytes."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """Somebody who listens: first to what they had missed. None in the queue means that they fell too far behind."""
+
+    kind: Kind
+    name: str
+    cursor: Places
+    missed: list[Change] = field(default_factory=list)
+    queue: "asyncio.Queue[Change | None]" = field(default_factory=asyncio.Queue)
+    lost: bool = False
+
+
+class Hub:
+    """Who listens to what. Used in the event loop only."""
+
+    def __init__(self, most: int, most_waiting: int) -> None:
+        """`most` streams at the same time; each may have `most_waiting` changes to be fetched."""
+        self._most = most
+        self._most_waiting = most_waiting
+        self._listeners: dict[tuple[Kind, str], set[Subscription]] = {}
+        self._count = 0
+        self.reached: Places = {}
+
+    @property
+    def count(self) -> int:
+        """How many listen."""
+        return self._count
+
+    def join(self, kind: Kind, name: str, places: Iterable[tuple[str, int]]) -> Subscription | None:
+        """Listen from now on; None when there are too many streams already."""
+        if self._count >= self._most:
+            return None
+        found = Subscription(kind, name, {place: self.reached.get(place, 0) for place in places})
+        self._listeners.setdefault((kind, name), set()).add(found)
+        self._count += 1
+        return found
+
+    def leave(self, subscription: Subscription) -> None:
+        """Listen no more."""
+        listeners = self._listeners[subscription.kind, subscription.name]
+        listeners.discard(subscription)
+        if not listeners:
+            del self._listeners[subscription.kind, subscription.name]
+        self._count -= 1
+
+    def tell(self, records: Sequence[Record], reached: Mapping[tuple[str, int], int]) -> None:
+        """Pass on what was read. `reached` is where the reader stands behind it."""
+        for change in changes(records) if self._listeners else ():
+            for subscription in self._listening(change):
+                if subscription.queue.qsize() < self._most_waiting:
+                    subscription.queue.put_nowait(change)
+                elif not subscription.lost:
+                    subscription.lost = True
+                    subscription.queue.put_nowait(None)
+        self.reached = {place: at for place, at in reached.items() if place[0] in CHANGES}
+
+    def end(self) -> None:
+        """Send everybody away, to come back with the last id they saw."""
+        self._most = 0
+        for subscription in [one for listeners in self._listeners.values() for one in listeners]:
+            subscription.queue.put_nowait(None)
+
+    def _listening(self, change: Change) -> Iterator[Subscription]:
+        head = _decode_head(change.value)
+        yield from self._listeners.get(("profile", head.profile_id), ())
+        if head.segment:
+            yield from self._listeners.get(("segment", head.segment), ())
+
+
+def changes(records: Iterable[Record]) -> Iterator[Change]:
+    """Those of the records that are changes."""
+    for record in records:
+        if record.topic in _LETTERS and record.value is not None:
+            yield Change(record.topic, record.partition, record.offset, record.value)
+
+
+def concerns(change: Change, kind: Kind, name: str) -> bool:
+    """Whether a change belongs to the stream of a profile or segment."""
+    head = _decode_head(change.value)
+    return head.profile_id == name if kind == "profile" else head.segment == name
+
+
+def places_of(kind: Kind, name: str, partitions: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Where the changes of a profile, or of a segment, can stand. `partitions`: how many each topic has."""
+    if kind == "segment":
+        return [("segment-changes", number) for number in range(partitions["segment-changes"])]
+    return [(topic, partition_of(name.encode(), partitions[topic])) for topic in CHANGES]
+
+
+def cursor_text(cursor: Mapping[tuple[str, int], int]) -> str:
+    """A cursor as an event's id: `s0-12.s1-7`."""
+    return ".".join(f"{_LETTERS[topic]}{number}-{at}" for (topic, number), at in sorted(cursor.items()))
+
+
+def parse_cursor(text: str, places: Sequence[tuple[str, int]]) -> Places:
+    """Read the id a client saw last. Raises InputError if it is not of this stream."""
+    found: Places = {}
+    try:
+        if len(text) > _MAX_CURSOR or not text.isascii():
+            raise ValueError
+        for part in text.split("."):
+            place, _, at = part.partition("-")
+            if not place[1:].isdigit() or not at.isdigit() or len(at) > 18 or len(place) > 8:
+                raise ValueError
+            found[_TOPICS[place[0]], int(place[1:])] = int(at)
+        if set(found) != set(places):
+            raise ValueError
+    except (ValueError, KeyError, IndexError):
+        raise InputError(
+            "This is no id of this stream.", "Last-Event-ID", "send the last id you saw, or none to begin with now"
+        ) from None
+    return found
+
+
+def event_bytes(cursor: Mapping[tuple[str, int], int], change: Change, value: bytes) -> bytes:
+    """One server-sent event."""
+    kind = "segment_change" if change.topic == "segment-changes" else "profile_change"
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (cursor_text(cursor).encode(), kind.encode(), value)
+
+
+Missed = Callable[[Places, Places], Awaitable[list[Change]]]
+"""Reads what stands between two cursors."""
+
+
+async def catch_up(subscription: Subscription, since: Places, missed: Missed) -> None:
+    """Let a subscription begin at the cursor `since`: what came between then and its joining is told first."""
+    until, subscription.cursor = subscription.cursor, dict(since)
+    subscription.missed = [
+        change for change in await missed(since, until) if concerns(change, subscription.kind, subscription.name)
+    ]

@@ -1,0 +1,95 @@
+"""Handlers: what changes something. Each goes through the topic that the commands use."""
+
+import time
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from pipeline.api.operations import Call
+from pipeline.api.problems import Problem
+from pipeline.api.service import Service
+from pipeline.definitions.loader import load_text
+from pipeline.definitions.log import apply
+from pipeline.records import EdgesRecord, Relink, Unlink, encode
+from pipeline.runtime.kafka.doors import produce_all
+
+OWNER = "ui"
+MAX_BODY = 1_000_000
+_JSON = "application/json"
+
+
+class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The two ends of a link; without `b`, every link of `a`."""
+
+    a: str
+    b: str = ""
+    forever: bool = False
+
+
+_decode_link = msgspec.json.Decoder(LinkRequest).decode
+
+
+class Writes:
+    """The operations that change something."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def definitions(self, call: Call) -> Response:
+        """Put definitions into force, or tell what that would change."""
+        try:
+            text = call.body.decode()
+        except UnicodeDecodeError:
+            raise Problem(400, "The body is not UTF-8.") from None
+        dry_run, take_over = bool(call.values["dry_run"]), bool(call.values["take_over"])
+        settings, who = self._service.settings, call.caller.name
+
+        def work() -> dict[str, Any]:
+            planned = apply(
+                settings, load_text(text), owner=OWNER, take_over=take_over, applied_by=who, dry_run=dry_run
+            )
+            return {
+                "generation": planned.generation.number if planned.generation is not None else None,
+                "changes": [msgspec.to_builtins(change) for change in planned.changes],
+                "dry_run": dry_run,
+            }
+
+        return _answer(await self._service.in_thread(work))
+
+    async def unlink(self, call: Call) -> Response:
+        """Take back a link between two identifiers, or all links of one."""
+        asked = self._link(call)
+        who, now = call.caller.name, time.time_ns() // 1_000_000
+        return await self._decide(Unlink(a=asked.a, b=asked.b, received=now, forever=asked.forever, actor=who))
+
+    async def relink(self, call: Call) -> Response:
+        """Undo an unlink of the same identifiers."""
+        asked = self._link(call)
+        if asked.forever:
+            raise Problem(422, "forever belongs to unlink.")
+        return await self._decide(
+            Relink(a=asked.a, b=asked.b, received=time.time_ns() // 1_000_000, actor=call.caller.name)
+        )
+
+    def _link(self, call: Call) -> LinkRequest:
+        try:
+            asked = _decode_link(call.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Problem(422, f"The body is not a link: {error}") from None
+        a = self._service.identifier(asked.a)
+        b = self._service.identifier(asked.b) if asked.b else ""
+        if a == b:
+            raise Problem(422, "An identifier has no link to itself.")
+        a, b = sorted((a, b)) if b else (a, b)
+        return LinkRequest(a, b, asked.forever)
+
+    async def _decide(self, decision: EdgesRecord) -> Response:
+        record = [(None, encode(decision))]
+        settings = self._service.settings
+        await self._service.in_thread(lambda: produce_all(settings, "identity-edges", record))
+        return _answer({"told": "identity"})
+
+
+def _answer(found: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(found), 200, {"Cache-Control": "no-store"}, _JSON)

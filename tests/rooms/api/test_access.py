@@ -1,0 +1,95 @@
+"""Who may ask for what; what was asked is noted; the OpenAPI document is what the API does."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.api.access import SCOPES, create_token, hashed, read_tokens, revoke_token
+from pipeline.api.app import operations
+from pipeline.errors import InputError, SettingsError
+from tests.rooms.api.harness import ADA, World, body, profile, show
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    found = World(tmp_path)
+    found.segment("a")
+    found.follower.read(show(found, profile(ADA, "user_id:42", "email:ada@example.org")))
+    return found
+
+
+def test_without_a_token_and_with_a_wrong_one(world: World) -> None:
+    for token in (None, "wrong", "", "all ", "ALL"):
+        answer = world.ask("/v1/profiles/user_id:42", token)
+        assert answer.status_code == (200 if token == "all " else 401)
+    assert world.ask("/v1/profiles/user_id:42", None, headers={"Authorization": "Basic all"}).status_code == 401
+
+
+def test_every_operation_asks_for_its_scope(world: World) -> None:
+    for one in operations(world.service):
+        path = one.path.replace("{profile}", "user_id:42").replace("{segment}", "a")
+        missing = world.ask(path, "shy" if one.scope == "profiles:read" else "web", one.method)
+        assert missing.status_code == 403, one.name
+        assert str(one.scope) in body(missing)["detail"]
+
+
+def test_more_than_the_rate(world: World) -> None:
+    assert [world.ask("/v1/profiles/user_id:42", "slow").status_code for _ in range(3)] == [200, 429, 429]
+    assert int(world.ask("/v1/profiles/user_id:42", "slow").headers["retry-after"]) >= 1
+
+
+def test_each_look_up_is_noted_and_nothing_of_the_profile_is(world: World) -> None:
+    world.ask("/v1/profiles/email:ada@example.org")
+    world.ask("/v1/profiles/email:ada@example.org", "shy")
+    world.ask("/v1/segments/a")
+    world.audit.close()
+    text = world.audit_path.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(one["caller"], one["operation"], one["status"]) for one in lines] == [
+        ("all", "getProfile", 200),
+        ("shy", "getProfile", 403),
+        ("all", "getSegment", 200),
+    ]
+    assert "ada" not in text and lines[0]["subject"] == world.service._keys.actor("email:ada@example.org").decode()
+
+
+def test_bodies_are_bounded_and_checked(world: World) -> None:
+    assert world.ask("/v1/unlink", method="POST", content=b"x" * 1_000_001).status_code == 413
+    for junk in (b"", b"[]", b"{}", b'{"a": 1}', b'{"a": "user_id:1", "c": 1}', b"\xff", b"[" * 100_000):
+        assert world.ask("/v1/unlink", method="POST", content=junk).status_code in (400, 422), junk[:20]
+    assert world.ask("/v1/unlink", method="POST", content=b'{"a":"user_id:1","b":"user_id:1"}').status_code == 422
+    assert world.ask("/v1/definitions", method="POST", content=b"segment: [").status_code in (422, 503)
+    assert world.ask("/v1/definitions").status_code == 405
+
+
+def test_addresses_are_bounded(world: World) -> None:
+    assert world.ask("/v1/profiles/user_id:1?fields=" + "x" * 9_000).status_code == 400
+    assert world.ask("/../../etc/passwd").status_code == 404
+
+
+def test_the_document_has_every_operation_and_its_examples_fit(world: World) -> None:
+    document = body(world.ask("/openapi.json", None))
+    found = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert found == {(one.path, one.method.lower()) for one in operations(world.service)}
+    assert {one.scope for one in operations(world.service)} <= set(SCOPES)
+    text = msgspec.json.encode(document).decode()
+    for name in document["components"]["schemas"]:
+        assert text.count(f'"#/components/schemas/{name}"') or name in ("Problem",)
+
+
+def test_tokens_are_kept_as_hashes_and_revoked(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    token = create_token(path, "web", ["profiles:read"], ["traits.email"], 10)
+    assert token not in path.read_text() and hashed(token) in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in read_tokens(path)] == ["web"]
+    for name, scope in (("web", "profiles:read"), ("other", "everything"), ("Ü", "profiles:read")):
+        with pytest.raises(InputError):
+            create_token(path, name, [scope], [], 10)
+    revoke_token(path, "web")
+    assert read_tokens(path) == []
+    path.write_text("tokens: 3")
+    with pytest.raises(SettingsError):
+        read_tokens(path)

@@ -1,0 +1,139 @@
+"""Streams: everything once and in order, after coming back too; who is too slow, or one too many, is told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.api.operations import Call
+from pipeline.api.problems import Problem
+from tests.rooms.api.harness import ADA, BOB, World, changed, enter, leave, profile, show
+
+
+async def opened(world: World, path: str, last: str | None = None, token: str = "all") -> AsyncIterator[bytes]:
+    """The body of a stream, piece by piece (the test client would wait for its end)."""
+    kind, name = path.split("/")
+    caller = world.service.access.caller(token)
+    assert caller is not None
+    from pipeline.api.live import Live
+
+    call = Call(caller, {kind: name, "Last-Event-ID": last}, None)  # type: ignore[arg-type]
+    response: Any = await getattr(Live(world.service), kind)(call)
+    return response.body_iterator
+
+
+async def next_event(stream: AsyncIterator[bytes]) -> tuple[str, Any]:
+    """The id and the data of the next event."""
+    piece = await asyncio.wait_for(anext(stream), 2)
+    lines = dict(line.split(": ", 1) for line in piece.decode().strip().split("\n") if not line.startswith(":"))
+    return lines.get("id", ""), msgspec.json.decode(lines["data"]) if "data" in lines else None
+
+
+def seen_so_far(world: World) -> None:
+    world.service.begin()
+    world.follower.read([*show(world, profile(ADA, "user_id:1")), *show(world, profile(BOB, "user_id:2"))])
+
+
+def test_a_profile_hears_its_own_changes_only(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream = await opened(world, "profile/user_id:1")
+        assert (await next_event(stream))[1] is None
+        world.follower.read([changed(world, BOB, (0, 0)), changed(world, ADA, (0, 1)), *enter(world, "a", ADA)])
+        assert (await next_event(stream))[1]["change"] == "updated"
+        assert (await next_event(stream))[1]["segment"] == "a"
+        assert world.hub.count == 1
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert world.hub.count == 0
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2, 3, 5])
+def test_who_comes_back_hears_what_was_missed_and_nothing_twice(tmp_path: Path, stop_after: int) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream = await opened(world, "segment/a")
+        last, _ = await next_event(stream)
+        heard = []
+        people = [ADA, BOB]
+        for turn in range(6):
+            world.follower.read((enter if turn % 4 < 2 else leave)(world, "a", people[turn % 2], turn + 1))
+            await asyncio.sleep(0)
+            if turn < stop_after:
+                last, data = await next_event(stream)
+                heard.append(data["sequence"])
+        await stream.aclose()  # type: ignore[attr-defined]
+        again = await opened(world, "segment/a", last)
+        await next_event(again)
+        world.follower.read(enter(world, "a", ADA, 7))
+        while len(heard) < 7:
+            heard.append((await next_event(again))[1]["sequence"])
+        assert sorted(heard) == [1, 2, 3, 4, 5, 6, 7]
+        assert [one for one in heard if one % 2] == [1, 3, 5, 7]  # each person's in order
+
+    asyncio.run(play())
+
+
+def test_who_is_too_slow_is_sent_away_to_come_back(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path, most_waiting=3)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream = await opened(world, "segment/a")
+        await next_event(stream)
+        world.follower.read([record for n in range(6) for record in enter(world, "a", f"p{n}")])
+        await asyncio.sleep(0)
+        heard = [await next_event(stream) for _ in range(3)]
+        assert (await next_event(stream))[1] is None
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        again = await opened(world, "segment/a", heard[-1][0])
+        await next_event(again)
+        more = [(await next_event(again))[1]["profile_id"] for _ in range(3)]
+        assert len({one[1]["profile_id"] for one in heard} | set(more)) == 6
+
+    asyncio.run(play())
+
+
+def test_hidden_fields_are_hidden_in_streams(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        world.service.access.caller("shy").hide.keys["traits"] = {"phone"}  # type: ignore[union-attr]
+        stream = await opened(world, "profile/user_id:1", token="shy")
+        await next_event(stream)
+        world.follower.read([changed(world, ADA, (0, 1))])
+        assert (await next_event(stream))[1]["set"] == {"traits": {"plan": "pro"}}
+
+    asyncio.run(play())
+
+
+def test_one_too_many_and_ids_of_other_streams(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path, streams=1)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream = await opened(world, "segment/a")
+        with pytest.raises(Problem) as many:
+            await opened(world, "segment/b")
+        assert many.value.status == 503
+        await next_event(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        for junk in ("p0-1", "s0-1", "s0-1.s1-x", "s0--1.s1-1", "x" * 5_000, "s0-1.s1-²"):
+            with pytest.raises(Problem) as bad:
+                await opened(world, "segment/a", junk)
+            assert bad.value.status == 400
+        with pytest.raises(Problem) as nobody:
+            await opened(world, "profile/user_id:9")
+        assert nobody.value.status == 404
+
+    asyncio.run(play())
