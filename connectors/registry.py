@@ -11,6 +11,7 @@ _BUILT_IN = {
     "file": "connectors.file:FileConnector",
     "http": "connectors.http:HttpConnector",
     "postgres": "connectors.postgres:PostgresConnector",
+    "redis": "connectors.redis:RedisConnector",
     "webhook": "connectors.webhook:WebhookConnector",
 }
 

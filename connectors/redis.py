@@ -1,0 +1,198 @@
+"""Redis or Valkey: profiles, memberships and identifiers for look-ups while a page is made.
+
+    destination: page_cache
+    kind: redis
+    segments: "*"
+    profiles: true
+    url: {env: PAGE_CACHE_URL}              # redis://user:password@host:6379/0, or rediss:// with TLS
+
+    key (behind the prefix)             holds
+    members:SEGMENT                     a set of profile_ids
+    segments:PROFILE_ID                 a hash: segment → {"since", "sequence", "version", "delivery_id"}
+    profile:PROFILE_ID                  a hash: "traits.plan" → JSON, and so for each section; entity, identifiers
+    identifier:NAMESPACE:VALUE          the profile_id
+    events                              a stream of forwarded events, bounded to the newest `max_events`
+
+Besides, `sequences:PROFILE_ID` keeps how far each membership is, so that a repetition after a crash is told from news
+also when the person has left by now, `known:PROFILE_ID` the identifiers that lead to a profile, and `seen:ID` for a day
+which events have come. Each delivery is one script: it happens whole or not at all. All keys must be on one node; in a
+cluster give a prefix with a hash tag, `{headwater}:`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import redis
+from pydantic import Field
+
+from connectors.base import Connector, Options, Outcome, SecretReference, delivered, rejected, retry
+from pipeline.records import Delivery
+
+_encode = msgspec.json.Encoder().encode
+
+_FUNCTIONS = """
+local prefix, profile, id = ARGV[1], ARGV[2], ARGV[3]
+local function key(kind) return prefix .. kind .. ':' .. profile end
+local function is_new(segment, sequence)
+    local before = tonumber(redis.call('HGET', key('sequences'), segment) or '-1')
+    if tonumber(sequence) < before then return false end
+    redis.call('HSET', key('sequences'), segment, sequence)
+    return true
+end
+local function lead_here(identifiers)
+    for _, identifier in ipairs(identifiers) do
+        redis.call('SET', prefix .. 'identifier:' .. identifier, profile)
+        redis.call('SADD', key('known'), identifier)
+    end
+end
+local function lead_nowhere(except)
+    for _, identifier in ipairs(redis.call('SMEMBERS', key('known'))) do
+        if not except[identifier] then
+            local there = prefix .. 'identifier:' .. identifier
+            if redis.call('GET', there) == profile then redis.call('DEL', there) end
+            redis.call('SREM', key('known'), identifier)
+        end
+    end
+end
+"""
+_ENTERED = """
+if is_new(ARGV[4], ARGV[5]) then
+    redis.call('SADD', prefix .. 'members:' .. ARGV[4], profile)
+    redis.call('HSET', key('segments'), ARGV[4], ARGV[6])
+    lead_here(cjson.decode(ARGV[7]))
+end
+"""
+_EXITED = """
+if is_new(ARGV[4], ARGV[5]) then
+    redis.call('SREM', prefix .. 'members:' .. ARGV[4], profile)
+    redis.call('HDEL', key('segments'), ARGV[4])
+end
+"""
+_CHANGED = """
+if ARGV[4] == 'anew' then redis.call('DEL', key('profile')) end
+for name, value in pairs(cjson.decode(ARGV[5])) do redis.call('HSET', key('profile'), name, value) end
+for _, name in ipairs(cjson.decode(ARGV[6])) do redis.call('HDEL', key('profile'), name) end
+local now = cjson.decode(ARGV[7])
+local kept = {}
+for _, identifier in ipairs(now) do kept[identifier] = true end
+lead_nowhere(kept)
+lead_here(now)
+"""
+_DELETED = """
+lead_nowhere({})
+for _, segment in ipairs(redis.call('HKEYS', key('segments'))) do
+    redis.call('SREM', prefix .. 'members:' .. segment, profile)
+end
+redis.call('DEL', key('profile'), key('segments'), key('known'))
+"""
+_EVENT = """
+if redis.call('SET', prefix .. 'seen:' .. id, '1', 'NX', 'EX', 86400) then
+    redis.call('XADD', prefix .. 'events', 'MAXLEN', '~', ARGV[4], '*', 'delivery_id', id, 'profile_id', profile,
+               'event', ARGV[5])
+end
+"""
+
+
+class RedisOptions(Options):
+    """`url` leads to the address with user and password. `prefix` begins every key."""
+
+    url: SecretReference
+    prefix: str = Field(default="headwater:", max_length=100)
+    max_events: int = Field(default=100_000, ge=1, le=100_000_000)
+    timeout_seconds: float = Field(default=5, gt=0, le=60)
+
+
+class RedisConnector(Connector):
+    """Scripts, sent in pipelines."""
+
+    kind = "redis"
+    mode = "audience"
+    max_batch = 500
+    concurrency = 2
+    keeps_order = True
+    options_model = RedisOptions
+
+    def __init__(self, destination: str, options: RedisOptions) -> None:
+        super().__init__(destination, options)
+        self._options = options
+        address = options.url.read()
+        if urlsplit(address).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(f"the url of destination {destination} begins with redis://, rediss:// or unix://")
+        self._redis = redis.Redis.from_url(
+            address,
+            socket_timeout=options.timeout_seconds,
+            socket_connect_timeout=options.timeout_seconds,
+            client_name=f"headwater-{destination}",
+        )
+        scripts = (_ENTERED, _EXITED, _CHANGED, _DELETED, _EVENT)
+        self._scripts: dict[str, Any] = {text: self._redis.register_script(_FUNCTIONS + text) for text in scripts}
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """Send all in one pipeline; each script says for itself whether it could be done."""
+        try:
+            pipeline = self._redis.pipeline(transaction=False)
+            for delivery in deliveries:
+                script, arguments = self._script(delivery)
+                who = (self._options.prefix, delivery.profile_id, delivery.delivery_id)
+                self._scripts[script](args=[*who, *arguments], client=pipeline)
+            return self._outcomes(deliveries, pipeline.execute(raise_on_error=False))
+        except redis.RedisError as error:
+            # The server's own words at most: an address with its password must not end in a log.
+            told = str(error) if isinstance(error, redis.ResponseError) else type(error).__name__
+            return [retry(f"Redis: {told}")] * len(deliveries)
+
+    def _outcomes(self, deliveries: Sequence[Delivery], answers: list[Any]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        failed: dict[str, Outcome] = {}
+        for delivery, answer in zip(deliveries, answers, strict=True):
+            before = failed.get(delivery.profile_id)
+            if before is not None:
+                outcomes.append(before)
+            elif isinstance(answer, redis.DataError):
+                outcomes.append(rejected(f"Redis: {answer}"))
+            elif isinstance(answer, Exception):
+                failed[delivery.profile_id] = retry(f"Redis: {answer}")
+                outcomes.append(failed[delivery.profile_id])
+            else:
+                outcomes.append(delivered())
+        return outcomes
+
+    def _script(self, delivery: Delivery) -> tuple[str, tuple[Any, ...]]:
+        body = delivery.body
+        identifiers = _encode([f"{one.namespace}:{one.value}" for one in delivery.identifiers])
+        segment, sequence = delivery.segment or "", int(body.get("sequence", 0))
+        if delivery.action == "segment_entered":
+            held = {
+                "since": delivery.at,
+                "sequence": sequence,
+                "version": body.get("version"),
+                "delivery_id": delivery.delivery_id,
+            }
+            return _ENTERED, (segment, sequence, _encode(held), identifiers)
+        if delivery.action == "segment_exited":
+            return _EXITED, (segment, sequence)
+        if delivery.action == "profile_deleted":
+            return _DELETED, ()
+        if delivery.action == "event":
+            return _EVENT, (self._options.max_events, _encode({"at": delivery.at, **body}))
+        fields = {
+            f"{section}.{name}": _encode(value).decode()
+            for section, entries in (body.get("set") or {}).items()
+            if isinstance(entries, dict)
+            for name, value in entries.items()
+        }
+        lists = {name: _encode(value).decode() for name, value in (body.get("set") or {}).items() if _is_list(value)}
+        fields |= lists | {"entity": str(body.get("entity") or ""), "identifiers": identifiers.decode()}
+        gone = [f"{section}.{name}" for section, names in (body.get("unset") or {}).items() for name in names]
+        anew = "anew" if body.get("change") in ("created", "split") else ""
+        return _CHANGED, (anew, _encode(fields), _encode(gone), identifiers)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)

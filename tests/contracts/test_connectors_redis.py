@@ -1,0 +1,168 @@
+"""The Redis connector on a real Redis (or Valkey), started for these tests; skipped where there is none."""
+
+import json
+import random
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+redis = pytest.importorskip("redis")
+
+from connectors.redis import RedisConnector, RedisOptions  # noqa: E402
+from connectors.testing import ConnectorContract, sample_delivery  # noqa: E402
+
+PASSWORD = "a word that must not be told"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    program = shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        pytest.skip("neither Valkey nor Redis on this machine")
+    folder: Path = tmp_path_factory.mktemp("redis")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+    settings = ["--bind", "127.0.0.1", "--port", str(number), "--save", "", "--dir", str(folder)]
+    server = subprocess.Popen([program, *settings, "--requirepass", PASSWORD], stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=number, password=PASSWORD)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            client.ping()
+            break
+        except redis.ConnectionError:
+            assert time.monotonic() < deadline and server.poll() is None
+            time.sleep(0.05)
+    yield number
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def client(port: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("TESTED_REDIS", f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
+    found = redis.Redis(port=port, password=PASSWORD, decode_responses=True)
+    found.flushall()
+    return found
+
+
+class TestRedis(ConnectorContract):
+    connector = RedisConnector
+    mirrors = True
+
+    @pytest.fixture(autouse=True)
+    def _client(self, client: Any) -> None:
+        self.client = client
+
+    def options(self) -> dict[str, Any]:
+        return {"url": {"env": "TESTED_REDIS"}}
+
+    def received(self) -> list[str]:
+        held = [json.loads(one) for one in self.client.hvals("headwater:segments:p1")]
+        return [one["delivery_id"] for one in sorted(held, key=lambda one: int(one["sequence"]))]
+
+    def break_destination(self) -> None:
+        self.client.config_set("requirepass", "another")
+        self.client.client_kill_filter(_type="normal", skipme=True)
+
+    def mend_destination(self) -> None:
+        self.client.config_set("requirepass", PASSWORD)
+
+
+def opened() -> RedisConnector:
+    return RedisConnector("tested", RedisOptions.model_validate({"url": {"env": "TESTED_REDIS"}}))
+
+
+def test_old_news_changes_nothing_and_who_left_leaves_no_trace(client: Any) -> None:
+    connector = opened()
+    entered, exited = sample_delivery(1), sample_delivery(2, action="segment_exited")
+    connector.deliver([entered])
+    assert client.smembers("headwater:members:trial") == {"p1"}
+    assert client.get("headwater:identifier:email:ada@example.com") == "p1"
+    connector.deliver([exited])
+    connector.deliver([entered])
+    connector.close()
+    assert client.smembers("headwater:members:trial") == set()
+    assert client.hgetall("headwater:segments:p1") == {}
+
+
+def test_the_fold_of_changes_is_the_profile(client: Any) -> None:
+    rng = random.Random(7)
+    expected: dict[str, dict[str, Any]] = {}
+    changes = []
+    for number in range(300):
+        profile = f"p{rng.randrange(5)}"
+        change = "created" if profile not in expected else rng.choice(["updated"] * 6 + ["split", "erased"])
+        if change == "erased":
+            del expected[profile]
+            deleted = {"action": "profile_deleted", "identifiers": [], "segment": None, "body": {"change": change}}
+            changes.append(sample_delivery(number, profile, **deleted))
+            continue
+        given = {rng.choice("abc"): rng.choice([1, 2.5, "x", None, [], {"a": []}]) for _ in range(2)}
+        gone = [name for name in "abc" if name not in given and rng.random() < 0.3]
+        before = {} if change != "updated" else expected[profile]
+        expected[profile] = {name: value for name, value in {**before, **given}.items() if name not in gone}
+        body = {"change": change, "set": {"traits": given}, "unset": {"traits": gone}, "entity": "person"}
+        changes.append(sample_delivery(number, profile, action="profile_changed", segment=None, body=body))
+    connector = opened()
+    done = 0
+    while done < len(changes):
+        size = rng.randrange(1, 60)
+        assert {outcome.status for outcome in connector.deliver(changes[done : done + size])} == {"delivered"}
+        done = max(0, done + size - rng.choice([0, 0, 30]))
+    connector.close()
+    found = {
+        key.removeprefix("headwater:profile:"): {
+            name.removeprefix("traits."): json.loads(value)
+            for name, value in client.hgetall(key).items()
+            if name.startswith("traits.")
+        }
+        for key in client.keys("headwater:profile:*")
+    }
+    assert found == expected
+
+
+def test_identifiers_lead_to_whom_they_belong_now(client: Any) -> None:
+    connector = opened()
+    anew = {"change": "created", "set": {"traits": {"a": 1}}, "entity": "person"}
+    first = sample_delivery(1, "old", action="profile_changed", segment=None, body=anew)
+    merged = sample_delivery(
+        3, "old", action="profile_deleted", identifiers=[], segment=None, body={"change": "merged"}
+    )
+    second = sample_delivery(2, "new", action="profile_changed", segment=None, body=anew)
+    connector.deliver([first])
+    assert client.get("headwater:identifier:user_id:ada") == "old"
+    connector.deliver([second])
+    connector.deliver([merged])  # the profiles of a merge may arrive in any order
+    assert client.get("headwater:identifier:user_id:ada") == "new"
+    connector.deliver([sample_delivery(4, "new", action="profile_deleted", identifiers=[], segment=None, body={})])
+    connector.close()
+    assert client.keys("headwater:*") == []
+
+
+def test_events_stand_once(client: Any) -> None:
+    connector = opened()
+    event = sample_delivery(1, action="event", segment=None, body={"event": "Order Completed"})
+    connector.deliver([event, event])
+    connector.deliver([event])
+    connector.close()
+    [(_, fields)] = client.xrange("headwater:events")
+    assert json.loads(fields["event"])["event"] == "Order Completed"
+
+
+def test_a_wrong_password_stays_out_of_the_outcome(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTED_REDIS", f"redis://:hunter2@127.0.0.1:{port}/0")
+    connector = opened()
+    [outcome] = connector.deliver([sample_delivery(1)])
+    connector.close()
+    assert outcome.status == "retry" and "hunter2" not in outcome.detail
+    monkeypatch.setenv("TESTED_REDIS", "http://127.0.0.1")
+    with pytest.raises(ValueError, match="redis://"):
+        opened()
