@@ -32,7 +32,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         records.BackfillDone,
         records.ResolveOn,
     ),
-    "identity-decisions": (records.Unlink, records.Relink, records.Release, records.EraseRequest),
+    "identity-decisions": (records.Unlink, records.Relink, records.Release, records.Erased),
     "identity-conflicts": (records.IdentityConflict,),
     "links": (
         records.Tick,

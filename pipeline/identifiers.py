@@ -12,6 +12,8 @@ from typing import NewType
 Identifier = NewType("Identifier", str)
 
 _CACHED_KEYS = 200_000
+BURIED = "\0"
+"""Begins what stands for a buried identifier; no identifier holds a control character."""
 
 
 def identifier(namespace: str, value: str) -> Identifier:
@@ -39,6 +41,8 @@ class Keys:
 
         @lru_cache(maxsize=_CACHED_KEYS)
         def actor(text: str) -> bytes:
+            if text[:1] == BURIED:
+                return text[1:].encode()
             return hashlib.blake2b(text.encode(), digest_size=16, key=hashed).hexdigest().encode()
 
         @lru_cache(maxsize=_CACHED_KEYS)
@@ -49,8 +53,17 @@ class Keys:
         self._profile_id = profile_id
 
     def actor(self, text: str) -> bytes:
-        """The record key of an identifier's actor in `events` and `links`: 32 hexadecimal bytes."""
+        """The record key of an identifier's actor in `events` and `links`: 32 hexadecimal bytes. That of a buried
+        identifier too."""
         return self._actor(text)
+
+    def digest(self, text: str) -> bytes:
+        """The same as 16 raw bytes."""
+        return bytes.fromhex(self._actor(text).decode())
+
+    def buried(self, text: str) -> str:
+        """What stands for an identifier where its text must not: it leads to the actor, and back to nobody."""
+        return text if text[:1] == BURIED else BURIED + self._actor(text).decode()
 
     def profile_id(self, text: str, erase_epoch: int = 0) -> str:
         """The profile_id of the profile named after an identifier: a UUIDv5 under the workspace's secret."""

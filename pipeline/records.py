@@ -127,6 +127,17 @@ class EraseRequest(Struct, tag_field="kind", tag="erase_request", omit_defaults=
     request_id: str = ""
 
 
+class Erased(Struct, tag_field="kind", tag="erased", omit_defaults=True):
+    """Somebody was forgotten: `actor` is the keyed hash of one of their identifiers, `epoch` that of the erasure, of
+    `members` identifiers. What was received up to `received` is gone, and must not come back from a replay."""
+
+    actor: str
+    received: int
+    epoch: int
+    members: int = 1
+    request_id: str = ""
+
+
 class RulesChanged(Struct, tag_field="kind", tag="rules", omit_defaults=True):
     """From here on identity is resolved under the rules of `generation`."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pipeline.identity.state import NEVER, Decided, Edge
 from pipeline.identity.turn import Turn, routes_of
-from pipeline.records import Erase, EraseRequest, Release, Relink, Unlink, encode
+from pipeline.records import Erase, Erased, EraseRequest, Release, Relink, Unlink, encode
 
 Pair = tuple[str, str]
 
@@ -45,7 +45,7 @@ def unlink(turn: Turn, message: Unlink) -> None:
             turn.forget(route, a, b, message.received)
         edge.routes = []
         graph.change_edge(a, b, edge)
-    turn.out.upsert("identity-decisions", _key("unlink", message.a, message.b), encode(message))
+    turn.out.upsert("identity-decisions", _key(turn, "unlink", message.a, message.b), encode(message))
 
 
 def relink(turn: Turn, message: Relink) -> None:
@@ -71,7 +71,12 @@ def relink(turn: Turn, message: Relink) -> None:
             _decided(turn, message.a).cut = -1
 
     _decide(turn, pairs, restore)
-    turn.out.upsert("identity-decisions", _key("unlink", message.a, message.b), encode(message))
+    key = _key(turn, "unlink", message.a, message.b)
+    if message.b and graph.edge(*pairs[0]) is None:
+        # Nothing is left of the pair that an erasure of one of them would find: no decision either.
+        turn.out.upsert("identity-decisions", key, None)
+    else:
+        turn.out.upsert("identity-decisions", key, encode(message))
 
 
 def release(turn: Turn, message: Release) -> None:
@@ -84,27 +89,28 @@ def release(turn: Turn, message: Release) -> None:
     graph.release(text)
     _decided(turn, text).released = turn.epoch
     turn.resolve([graph.name(text)])
-    turn.out.upsert("identity-decisions", _key("release", text), encode(message))
+    turn.out.upsert("identity-decisions", _key(turn, "release", text), encode(message))
 
 
 def erase(turn: Turn, message: EraseRequest) -> None:
-    """Forget a person: the edges of everybody in the group, and that they were one. Each of them is told."""
+    """Forget a person: the edges of everybody in the group, and that they were one. Each of them is told. What stays
+    of each is a keyed hash, with when it was."""
     graph = turn.graph
     turn.renew(message.identifier)
     name = graph.name(message.identifier)
     members = graph.members(name)
     erased = frozenset(members)
+    routes_gone = erased.union(map(turn.keys.buried, members))
     later: dict[str, None] = {}
     for text in members:
         for other in graph.neighbours(text):
             a, b = (text, other) if text < other else (other, text)
             edge = graph.edge(a, b)
             assert edge is not None
-            if edge.cut >= 0:
-                turn.out.upsert("identity-decisions", _key("unlink", a, b), None)
+            turn.out.upsert("identity-decisions", _key(turn, "unlink", a, b), None)
             if other not in erased:
                 for route in routes_of(a, b, edge):
-                    if route not in erased:
+                    if route not in routes_gone:
                         turn.forget(route, a, b, message.received)
                 if edge.epoch:
                     _untouch(turn, other, text, edge.epoch)
@@ -113,12 +119,16 @@ def erase(turn: Turn, message: EraseRequest) -> None:
             graph.remove_edge(a, b)
     graph.drop_group(name, graph.group(name), members)
     for text in members:
+        if graph.node(text).decided is not None:
+            for what in ("unlink", "release"):
+                turn.out.upsert("identity-decisions", _key(turn, what, text), None)
         graph.forget_all(text, message.received, turn.epoch)
         erasure = Erase(text, turn.epoch, graph.meta.clock, name, message.request_id)
         turn.send(text, encode(erasure))
         turn.counters.erases += 1
-        decision = EraseRequest(text, message.received, message.request_id)
-        turn.out.upsert("identity-decisions", _key("erase", text), encode(decision))
+        actor = turn.keys.actor(text).decode()
+        decision = Erased(actor, message.received, turn.epoch, len(members), message.request_id)
+        turn.out.upsert("identity-decisions", _key(turn, "erase", text), encode(decision))
     for text in later:
         graph.node(text).first = graph.first_seen(text)
         graph.touch(text)
@@ -178,8 +188,7 @@ def _untouch(turn: Turn, text: str, other: str, epoch: int) -> None:
     turn.graph.touch(text)
 
 
-def _key(what: str, *identifiers: str) -> bytes:
-    """The key of a decision: what was decided, about whom, in whichever order they were named.
-
-    The separator is a control character, which no identifier holds."""
-    return "\t".join([what, *sorted(filter(None, identifiers))]).encode()
+def _key(turn: Turn, what: str, *identifiers: str) -> bytes:
+    """The key of a decision: what was decided, and the hashes of whom it is about, in whichever order they were named:
+    a tombstone must not say who was erased."""
+    return b"\t".join([what.encode(), *sorted(turn.keys.actor(one) for one in identifiers if one)])

@@ -44,7 +44,7 @@ def take(turn: Turn, message: Evidence) -> None:
     edge.epoch = edge.epoch or turn.epoch
     counts = edge.last > cut
     if counts or cut == NEVER:
-        _remember_route(message.route, a, b, edge)
+        _remember_route(turn, message.route, a, b, edge)
     else:
         # An unlink has overtaken it on its way, and its route believes that it was sent.
         turn.forget(message.route, a, b, cut)
@@ -119,8 +119,8 @@ def _follow(turn: Turn, a: str, b: str, edge: Edge, counted: bool) -> None:
         turn.conflict(a, b, edge.first, *graph.ruling.reason(clash))
 
 
-def _remember_route(route_text: str, a: str, b: str, edge: Edge) -> None:
+def _remember_route(turn: Turn, route_text: str, a: str, b: str, edge: Edge) -> None:
     """Keep who sent an edge, so that it can be asked again after an unlink."""
-    route: int | str = 0 if route_text == a else 1 if route_text == b else route_text
+    route: int | str = 0 if route_text == a else 1 if route_text == b else turn.keys.buried(route_text)
     if route not in edge.routes:
         edge.routes.append(route)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from pipeline.identifiers import Keys
 from pipeline.identity.resolution import Ruling
 from pipeline.identity.state import (
     BLOCKED,
@@ -18,10 +19,6 @@ from pipeline.identity.state import (
     Meta,
     Node,
     Spilled,
-    group_key,
-    member_prefix,
-    node_key,
-    spill_prefix,
 )
 from pipeline.runtime.ports import State
 
@@ -35,8 +32,9 @@ class Graph:
     `before` holds the name each identifier had when the step met it: what has another name at the end was assigned.
     """
 
-    def __init__(self, state: State, inline: int) -> None:
+    def __init__(self, state: State, keys: Keys, inline: int) -> None:
         self._state = state
+        self._digest = keys.digest
         self._inline = inline
         self._nodes: dict[str, Node] = {}
         self._dirty: dict[str, None] = {}
@@ -52,7 +50,7 @@ class Graph:
         """The identifier; a new one if nobody knew it."""
         node = self._nodes.get(text)
         if node is None:
-            node = self._state.get(node_key(text))
+            node = self._state.get(b"n" + self._digest(text))
             if node is None:
                 node = Node(generation=self.meta.generation, flag=BLOCKED if self.ruling.blocked(text) else FREE)
                 self.meta.identifiers += 1
@@ -82,7 +80,11 @@ class Graph:
     def save(self) -> None:
         """Hand everything that was changed to the state."""
         for text in self._dirty:
-            self._state.put(node_key(text), self._nodes[text])
+            node = self._nodes[text]
+            # Nothing may say who was erased, until something is known of them again.
+            erased = node.decided is not None and node.decided.erased_at >= 0
+            node.text = text if not erased or node.edges or node.spilled or node.name else ""
+            self._state.put(b"n" + self._digest(text), node)
         self._state.put(META_KEY, self.meta)
 
     def flag(self, text: str) -> int:
@@ -131,7 +133,7 @@ class Graph:
         node = self.node(a)
         if not node.spilled:
             return node.edges.get(b)
-        spilled: Spilled | None = self._state.get(spill_prefix(a) + b.encode())
+        spilled: Spilled | None = self._state.get(self._spill_key(a, b))
         return None if spilled is None else spilled.edge
 
     def put_edge(self, a: str, b: str, edge: Edge) -> None:
@@ -148,7 +150,7 @@ class Graph:
         for one, other in ((a, b), (b, a)):
             node = self.node(one)
             if node.spilled:
-                self._state.delete(spill_prefix(one) + other.encode())
+                self._state.delete(self._spill_key(one, other))
             elif node.edges.pop(other, self) is not self:
                 self._dirty[one] = None
 
@@ -157,8 +159,7 @@ class Graph:
         node = self.node(text)
         if not node.spilled:
             return list(node.edges)
-        prefix = spill_prefix(text)
-        return [key[len(prefix) :].decode() for key, _ in self._state.scan(prefix)]
+        return [spilled.text for _, spilled in self._state.scan(b"x" + self._digest(text))]
 
     def counts(self, a: str, b: str, edge: Edge) -> bool:
         """Whether the edge a-b has evidence that was not unlinked."""
@@ -192,22 +193,24 @@ class Graph:
     def _put_end(self, text: str, other: str, edge: Edge | None) -> None:
         node = self.node(text)
         if node.spilled:
-            self._state.put(spill_prefix(text) + other.encode(), Spilled(VERSION, edge))
+            self._state.put(self._spill_key(text, other), Spilled(VERSION, other, edge))
             return
         node.edges[other] = edge
         self._dirty[text] = None
         if len(node.edges) > self._inline:
-            prefix = spill_prefix(text)
             for neighbour, kept in node.edges.items():
-                self._state.put(prefix + neighbour.encode(), Spilled(VERSION, kept))
+                self._state.put(self._spill_key(text, neighbour), Spilled(VERSION, neighbour, kept))
             node.edges = {}
             node.spilled = True
+
+    def _spill_key(self, text: str, other: str) -> bytes:
+        return b"x" + self._digest(text) + self._digest(other)
 
     # ------------------------------------------------------------------------------------------------------ groups
 
     def group(self, name: str) -> Group:
         """The group of a name: one identifier alone if there is no record."""
-        group: Group | None = self._state.get(group_key(name))
+        group: Group | None = self._state.get(b"g" + self._digest(name))
         return group or Group(VERSION, 1, self.ruling.load(name), NOWHERE, [name])
 
     def members(self, name: str) -> list[str]:
@@ -215,12 +218,11 @@ class Graph:
         group = self.group(name)
         if not group.spilled:
             return list(group.members)
-        prefix = member_prefix(name)
-        return [key[len(prefix) :].decode() for key, _ in self._state.scan(prefix)]
+        return [member.text for _, member in self._state.scan(b"h" + self._digest(name))]
 
     def put_group(self, name: str, group: Group) -> None:
         """Keep a group whose record was changed, its members apart."""
-        self._state.put(group_key(name), group)
+        self._state.put(b"g" + self._digest(name), group)
 
     def add_members(self, name: str, group: Group, members: Iterable[str]) -> None:
         """Let identifiers join a group; `size`, `load` and `last` are the caller's."""
@@ -229,19 +231,19 @@ class Graph:
             members = ()
             if len(group.members) > self._inline:
                 members, group.members, group.spilled = group.members, [], True
-        prefix = member_prefix(name)
+        prefix = b"h" + self._digest(name)
         for member in members:
-            self._state.put(prefix + member.encode(), Member())
-        self._state.put(group_key(name), group)
+            self._state.put(prefix + self._digest(member), Member(VERSION, member))
+        self._state.put(b"g" + self._digest(name), group)
 
     def drop_group(self, name: str, group: Group, members: Iterable[str]) -> None:
         """Forget a group's record; its members are somewhere else by now."""
         if group.spilled:
-            prefix = member_prefix(name)
+            prefix = b"h" + self._digest(name)
             for member in members:
-                self._state.delete(prefix + member.encode())
+                self._state.delete(prefix + self._digest(member))
         if group.size > 1:
-            self._state.delete(group_key(name))
+            self._state.delete(b"g" + self._digest(name))
 
     def call(self, text: str, name: str) -> None:
         """Let an identifier belong to the group `name`."""

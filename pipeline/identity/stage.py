@@ -78,7 +78,7 @@ class IdentityStage:
         """Consume one record of `identity-edges`."""
         if record.value is None:
             return
-        graph = Graph(state, self._sizes.inline)
+        graph = Graph(state, self._keys, self._sizes.inline)
         graph.ruling = self._ruling_of(graph.meta.generation)
         turn = Turn(graph, out, self._keys, record.offset + 1, self.counters)
         match decode_edges_record(record.value):
@@ -150,9 +150,10 @@ class IdentityStage:
                 prefix, width = b"n" + bytes([bucket >> 8]), 256
             else:
                 prefix, width = b"n" + bucket.to_bytes(2, "big"), 1
-            texts = [state.node_text(key) for key, _ in state_port.scan(prefix)]
+            texts = [node.text for _, node in state_port.scan(prefix)]
             for text in texts:
-                turn.renew(text)
+                if text:
+                    turn.renew(text)
             looked += max(len(texts), 1)
             bucket += width
         self.counters.swept += looked

@@ -2,36 +2,33 @@
 
     key                                     value
     m                                       Meta: clock, generation, counts, who reported a backfill
-    n bucket text                           Node: one identifier, its name and its edges
-    x length text neighbour                 Spilled: one edge of an identifier that has too many for one record
+    n identifier                            Node: one identifier, its name and its edges
+    x identifier neighbour                  Spilled: one edge of an identifier that has too many for one record
     g name                                  Group: a group of two or more; one identifier alone has no record
-    h length name member                    Member: one member of a group that has too many for one record
+    h name member                           Member: one member of a group that has too many for one record
 
-An edge stands at both its ends: with its times at the smaller text, as a mere name at the other. The bucket is two
-bytes of a hash, so that a sweep over all identifiers can go on where it left off.
+An edge stands at both its ends: with its times at the smaller text, as a mere name at the other. In a key stands the
+keyed hash of an identifier (`Keys.digest`), never its text: a key outlives its value, in tombstones and in files. The
+first two bytes of the hash are its bucket, so that a sweep over all identifiers can go on where it left off.
 """
 
-import hashlib
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-VERSION = 1
+VERSION = 2
 NEVER = 2**62
 """Later than any time: the cut of an unlink for good, and the first seen of an identifier without evidence."""
 
 META_KEY = b"m"
 BUCKETS = 65_536
 
-_CACHED_KEYS = 200_000
-
 
 class Edge(Struct, array_like=True):
     """All evidence of one pair: earliest event time, latest received, and which routes have sent it.
 
-    A route is 0 for the smaller end, 1 for the larger, else its text. The edge counts if it was last received after
+    A route is 0 for the smaller end, 1 for the larger, else it stands buried: it may be erased while the edge stays. The edge counts if it was last received after
     `cut` (-1: never unlinked). `last` -1: there is an unlink, but no evidence yet. `epoch` is that of its first.
     """
 
@@ -57,10 +54,11 @@ FLAGS: dict[int, Any] = {QUARANTINED: "quarantined", CROWDED: "crowded", BLOCKED
 
 
 class Node(Struct, array_like=True):
-    """One identifier. `name` "" means itself; `first` is its earliest evidence that counts; `touched` how many values
+    """One identifier. `text` is "" where it was erased and nothing came since. `name` "" means itself; `first` is its earliest evidence that counts; `touched` how many values
     of each namespace it stood beside since it was last released; `edges` its edges by neighbour, unless `spilled`."""
 
     version: int = VERSION
+    text: str = ""
     name: str = ""
     generation: int = 0
     flag: int = FREE
@@ -72,9 +70,10 @@ class Node(Struct, array_like=True):
 
 
 class Spilled(Struct, array_like=True):
-    """One edge of an identifier with many; None at the larger end."""
+    """One edge of an identifier with many, to `text`; None at the larger end."""
 
     version: int = VERSION
+    text: str = ""
     edge: Edge | None = None
 
 
@@ -94,6 +93,7 @@ class Member(Struct, array_like=True):
     """One member of a group with many."""
 
     version: int = VERSION
+    text: str = ""
 
 
 class Meta(Struct, array_like=True):
@@ -125,32 +125,3 @@ def decode(key: bytes, data: bytes) -> Any:
     if value.version != VERSION:
         raise ValueError(f"identity state {key!r} has version {value.version}; this release reads {VERSION}")
     return value
-
-
-@lru_cache(maxsize=_CACHED_KEYS)
-def node_key(text: str) -> bytes:
-    """Where the Node of an identifier is kept."""
-    data = text.encode()
-    return b"n" + hashlib.blake2b(data, digest_size=2).digest() + data
-
-
-def node_text(key: bytes) -> str:
-    """The identifier whose Node is kept under `key`."""
-    return key[3:].decode()
-
-
-def group_key(name: str) -> bytes:
-    """Where the Group named `name` is kept."""
-    return b"g" + name.encode()
-
-
-def spill_prefix(text: str) -> bytes:
-    """Under which the spilled edges of an identifier are kept: no other's key starts with it."""
-    data = text.encode()
-    return b"x" + len(data).to_bytes(4, "big") + data
-
-
-def member_prefix(name: str) -> bytes:
-    """Under which the members of a spilled group are kept."""
-    data = name.encode()
-    return b"h" + len(data).to_bytes(4, "big") + data

@@ -41,7 +41,7 @@ class Counters:
 class Turn:
     """What one record of the log does. `epoch` is its offset plus one; `reason` goes with every Assign it causes."""
 
-    __slots__ = ("_keys", "counters", "epoch", "graph", "out", "reason")
+    __slots__ = ("counters", "epoch", "graph", "keys", "out", "reason")
 
     def __init__(self, graph: Graph, out: Outputs, keys: Keys, epoch: int, counters: Counters) -> None:
         self.graph = graph
@@ -49,7 +49,7 @@ class Turn:
         self.epoch = epoch
         self.counters = counters
         self.reason = "evidence"
-        self._keys = keys
+        self.keys = keys
 
     def advance(self, received: int) -> None:
         """Time has come to `received` (ms)."""
@@ -97,11 +97,11 @@ class Turn:
         """Let a route send a-b again if it has seen it after `received`."""
         self.counters.forgets += 1
         record = Forget(route, a, b, received, self.graph.meta.clock)
-        self.out.log("links", self._keys.actor(route), encode(record))
+        self.out.log("links", self.keys.actor(route), encode(record))
 
     def send(self, text: str, value: bytes) -> None:
         """Send a message to an identifier's actor."""
-        self.out.log("links", self._keys.actor(text), value)
+        self.out.log("links", self.keys.actor(text), value)
 
     def end(self) -> None:
         """Tell every identifier whose name has changed, and keep what was changed."""
@@ -127,5 +127,5 @@ class Turn:
 
 
 def routes_of(a: str, b: str, edge: Edge) -> list[str]:
-    """The texts of the routes that have sent an edge."""
+    """The routes that have sent an edge; those that are not one of its ends are buried."""
     return [route if isinstance(route, str) else (a, b)[route] for route in edge.routes]

@@ -148,7 +148,7 @@ class World:
             else:
                 assert topic == "links"
                 self._tell(decode_links_record(value), key)
-        for (topic, key), value in out.upserts.items():
+        for (topic, key), (value, _) in out.upserts.items():
             assert topic == "identity-decisions"
             self.decisions[key] = value
 

@@ -22,7 +22,7 @@ from pipeline.records import (
     Unlink,
     decode_edges_record,
 )
-from tests.rooms.identity.harness import World, rules_with, saw
+from tests.rooms.identity.harness import KEYS, World, rules_with, saw
 
 ANN, BOB, CID = "user_id:ann", "user_id:bob", "user_id:cid"
 ANN_MAIL, BOB_MAIL = "email:ann@x.io", "email:bob@x.io"
@@ -123,7 +123,27 @@ def test_case_12_an_identifier_used_again_after_its_profile_was_erased() -> None
     world.say(saw(BOB, ANN_MAIL, 150))
     assert world.together(BOB, BOB_MAIL, ANN_MAIL)
     assert not world.together(ANN, ANN_MAIL)
-    assert set(world.decisions) == {f"erase\t{each}".encode() for each in (ANN, ANN_MAIL, PHONE)}
+    kept = {key for key, value in world.decisions.items() if value is not None}
+    assert kept == {b"erase\t" + KEYS.actor(each) for each in (ANN, ANN_MAIL, PHONE)}
+
+
+def test_nothing_kept_says_who_was_erased() -> None:
+    third = "user_id:third"
+    world = World(sizes=Sizes(inline=2))
+    # ANN's event also told the edge of two who are not erased; unlinked, they go on without her.
+    world.say(*(saw(ANN, other, 10) for other in (ANN_MAIL, PHONE, BROWSER)), saw(third, BOB_MAIL, 11, route=ANN))
+    world.say(saw(PHONE, third, 12), Unlink(PHONE, 20, third), Unlink(ANN_MAIL, 20), Relink(ANN_MAIL, 21))
+    world.say(Unlink(ANN, 21, BOB), Relink(ANN, 22, BOB), Release(BROWSER, 23), saw(ANN, ANN_MAIL, 24))
+    world.say(EraseRequest(BROWSER, 100), saw(ANN, PHONE, 10, 50))
+    kept = b"".join(key + value for key, value in world.store.values.items())
+    told = b"".join(key + (value or b"") for key, value in world.decisions.items())
+    for text in (ANN, ANN_MAIL, PHONE, BROWSER):
+        assert text.partition(":")[2].encode() not in kept + told
+    assert third.encode() in kept
+    assert world.erased.keys() >= {ANN, ANN_MAIL, PHONE, BROWSER}
+    # The route that was erased is still asked again, by its hash, when the edge it told is unlinked.
+    world.say(Unlink(BOB_MAIL, 200, third))
+    assert [each.route for each in world.of(Forget)][-1] == KEYS.buried(ANN)
 
 
 def test_case_12_an_erased_identifier_nobody_knew_is_still_told() -> None:
@@ -264,8 +284,8 @@ def test_an_unlink_asks_every_route_that_had_sent_the_edge() -> None:
     world = World().say(saw(ANN_MAIL, BROWSER, 10, route=ANN), saw(ANN_MAIL, BROWSER, 11, route=BOB))
     world.say(Unlink(BROWSER, 40, ANN_MAIL))
     assert [(each.route, each.a, each.b, each.received) for each in world.of(Forget)] == [
-        (ANN, BROWSER, ANN_MAIL, 40),
-        (BOB, BROWSER, ANN_MAIL, 40),
+        (KEYS.buried(ANN), BROWSER, ANN_MAIL, 40),
+        (KEYS.buried(BOB), BROWSER, ANN_MAIL, 40),
     ]
     # Evidence that the unlink overtook: its route is asked again, or it would never send the edge anew.
     world.say(saw(ANN_MAIL, BROWSER, 9, 30, route=CID))
@@ -320,6 +340,6 @@ def test_the_first_record_of_the_log_is_newer_than_no_assignment() -> None:
 def test_state_of_another_version_is_refused() -> None:
     world = World().say(saw(ANN, PHONE, 77))
     for key, data in world.store.values.items():
-        assert data[9] == 1
-        with pytest.raises(ValueError, match="version 2"):
-            world.stage.decode(key, data[8:9] + b"\x02" + data[10:])
+        assert data[9] == 2
+        with pytest.raises(ValueError, match="version 1"):
+            world.stage.decode(key, data[8:9] + b"\x01" + data[10:])
