@@ -28,8 +28,9 @@ BUCKETS = 65_536
 class Edge(Struct, array_like=True):
     """All evidence of one pair: earliest event time, latest received, and which routes have sent it.
 
-    A route is 0 for the smaller end, 1 for the larger, else it stands buried: it may be erased while the edge stays. The edge counts if it was last received after
-    `cut` (-1: never unlinked). `last` -1: there is an unlink, but no evidence yet. `epoch` is that of its first.
+    A route is 0 for the smaller end, 1 for the larger, else it stands buried: it may be erased while the edge stays.
+    The edge counts if it was last received after `cut` (-1: never unlinked). `last` -1: there is an unlink, but no
+    evidence yet. `epoch` is that of its first.
     """
 
     first: int = NEVER
@@ -54,8 +55,9 @@ FLAGS: dict[int, Any] = {QUARANTINED: "quarantined", CROWDED: "crowded", BLOCKED
 
 
 class Node(Struct, array_like=True):
-    """One identifier. `text` is "" where it was erased and nothing came since. `name` "" means itself; `first` is its earliest evidence that counts; `touched` how many values
-    of each namespace it stood beside since it was last released; `edges` its edges by neighbour, unless `spilled`."""
+    """One identifier. `text` is "" where it was erased and nothing came since. `name` "" means itself; `first` is its
+    earliest evidence that counts; `touched` how many values of each namespace it stood beside since it was last
+    released; `edges` its edges by neighbour, unless `spilled`."""
 
     version: int = VERSION
     text: str = ""

@@ -22,7 +22,9 @@ def ring() -> KeyRing:
 
 def near(rng: random.Random) -> int:
     """Leaves that share much with others, so that spines are cut out of spines."""
-    return rng.getrandbits(64) if rng.random() < 0.3 else 0x1234_5678_9ABC_DEF0 ^ (rng.getrandbits(8) << rng.randrange(56))
+    if rng.random() < 0.3:
+        return rng.getrandbits(64)
+    return 0x1234_5678_9ABC_DEF0 ^ (rng.getrandbits(8) << rng.randrange(56))
 
 
 @settings(max_examples=60, deadline=None)
