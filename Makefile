@@ -13,8 +13,9 @@ ARGS ?=
 WORKERS ?= 2
 SEEDS ?= 200
 FIRST ?= 1
+BODIES ?= 1000000
 
-.PHONY: help install run test test-rooms test-kafka check format attack simulate bench clean
+.PHONY: help install run test test-rooms test-kafka check format attack fuzz-collector simulate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +51,9 @@ format: install ## put the code into its common form
 
 attack: install ## the fault campaign on a real broker; ARGS="--kills 2000 --others 500" for longer
 	$(BIN)/python -m tests.attack $(ARGS)
+
+fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-collector BODIES=1000000
+	$(BIN)/python -m tests.collector.fuzz --bodies $(BODIES) --seed $(FIRST)
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
