@@ -70,7 +70,14 @@ def _stage_maker(
     if name == INGEST.name:
         at_end = SourcesAtEnd(settings, INGEST.name, settings.sources)
         return lambda _: IngestStage(
-            keys, lambda: plans.latest().identity, wall_clock_ms, settings.partitions, at_end, metrics.ingested
+            keys,
+            lambda: plans.latest().identity,
+            wall_clock_ms,
+            settings.partitions,
+            at_end,
+            metrics.ingested,
+            lambda: plans.latest().contracts,
+            metrics.violated,
         )
     made: dict[int, Callable[[], Mapping[str, int]]] = {}
     StageCounters(registry, name, lambda: [count() for count in made.values()])

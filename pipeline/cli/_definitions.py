@@ -1,4 +1,4 @@
-"""What `headwater segments` and `headwater destinations` share: listing, showing, pausing and removing a kind."""
+"""What `headwater segments`, `destinations` and `contracts` share: listing, showing, pausing and removing a kind."""
 
 import getpass
 from collections.abc import Callable
@@ -24,7 +24,10 @@ Name = Annotated[str, typer.Argument(help="As `list` shows it.")]
 TakeOver = Annotated[bool, typer.Option(help="Even if somebody else owns it.")]
 
 
-def build(kind: Literal["segment", "destination"], title: str, extra_column: str, extra: Extra) -> typer.Typer:
+Listed = Literal["segment", "destination", "contract"]
+
+
+def build(kind: Listed, title: str, extra_column: str, extra: Extra) -> typer.Typer:
     """The commands of one kind. `extra` gives one more column of the list: name → text."""
     app = typer.Typer(no_args_is_help=True, help=f"List, show, pause and remove {kind}s.")
 

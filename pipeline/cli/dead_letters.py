@@ -17,8 +17,10 @@ from pipeline.cli._explained import shown_time
 from pipeline.errors import InputError, LookupFailed
 from pipeline.ingest.stage import MAX_KEPT_BYTES
 from pipeline.records import DeadLetter
+from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
+from pipeline.topology import DAY_MS
 
 TOPIC = "dead-letters"
 _SHOWN_DETAIL = 90
@@ -134,10 +136,11 @@ def replay(
     settings = find_kafka(settings_module.load())
     letters = [_one(settings, id) for id in ids] if ids else list(_chosen(settings, reason, topic))
     mended = _read(value) if value is not None else None
-    by_topic: dict[str, list[tuple[bytes | None, bytes]]] = {}
+    by_topic: dict[str, list[tuple[bytes | None, bytes, int]]] = {}
+    now_ms = wall_clock_ms()
     for each in letters:
         body = mended if mended is not None else _whole(each)
-        by_topic.setdefault(each.letter.topic, []).append((each.letter.key, body))
+        by_topic.setdefault(each.letter.topic, []).append((each.letter.key, body, _arrival(each.letter, now_ms)))
     console = Console(highlight=False, soft_wrap=True)
     for name, records in by_topic.items():
         count = len(records) if dry_run else produce_all(settings, name, records)
@@ -147,6 +150,12 @@ def replay(
         console.print("There is none of these.")
     elif not dry_run:
         console.print("Next: headwater dead-letters list (what is refused again is there anew)")
+
+
+def _arrival(letter: DeadLetter, now_ms: int) -> int:
+    """The time its record shall have again: a sender's clock is put right by comparing it with the arrival. After a day
+    that is not done any more, and a record from long ago might not be kept."""
+    return letter.at if 0 < now_ms - letter.at < DAY_MS else 0
 
 
 def _chosen(settings: Settings, reason: str | None, topic: str | None) -> Iterator[Letter]:

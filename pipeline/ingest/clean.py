@@ -15,8 +15,10 @@
 A junk identifier is dropped, and the event says so; an event with nothing but junk is refused.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+from pipeline.contracts import NO_CONTRACTS, ContractsPlan, Violation, check
 from pipeline.identity import JUNK_REASONS, IdentityRules, Junk, clean_id
 from pipeline.ingest.decode import RawEvent
 from pipeline.ingest.outcomes import Refusal
@@ -40,10 +42,27 @@ EVENT_NAMES: dict[str, str | None] = {
 _PERSONAL_TRAITS = ("email", "phone")
 
 
-def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: IdentityRules) -> Event | Refusal:
+Told = Callable[[str, str, tuple[Violation, ...]], None]
+"""Is told of violations: the version of the contract, the event, and what was violated."""
+
+
+def nobody_is_told(version: str, event: str, violations: tuple[Violation, ...]) -> None:
+    return None
+
+
+def clean(
+    raw: RawEvent,
+    position: str,
+    record_ms: int,
+    now_ms: int,
+    rules: IdentityRules,
+    contracts: ContractsPlan = NO_CONTRACTS,
+    told: Told = nobody_is_told,
+) -> Event | Refusal:
     """The clean event, or why it cannot be used.
 
-    `position` is "topic/partition/offset" of the raw record, `record_ms` its timestamp (0: none).
+    `position` is "topic/partition/offset" of the raw record, `record_ms` its timestamp (0: none). An event is checked
+    against the contract of its source before identifiers are taken from it: what is stripped is no identifier either.
     """
     kind = raw.type
     if kind is None or kind not in EVENT_NAMES:
@@ -84,6 +103,18 @@ def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: Iden
 
     if context.get("bot") is True:
         flags.append("bot")
+
+    source = raw.source[:MAX_SOURCE_LENGTH] if type(raw.source) is str else ""
+    version: str | None = None
+    contract = contracts.of_source(source or position.partition("/")[0]) if contracts.contracts else None
+    if contract is not None:
+        version = contract.version
+        checked = check(contract, name, {"properties": properties, "traits": traits, "context": context})
+        if checked.violations:
+            told(version, name, checked.violations)
+            if checked.rejected:
+                return _rejected(checked.rejected, version, checked.violations)
+            flags += checked.flags
 
     given, malformed = _given(raw, kind, context, traits)
     if malformed is not None:
@@ -133,8 +164,15 @@ def clean(raw: RawEvent, position: str, record_ms: int, now_ms: int, rules: Iden
         context=context,
         group_id=group_id,
         flags=flags,
-        origin=raw.source[:MAX_SOURCE_LENGTH] if type(raw.source) is str else "",
+        contract=version,
+        origin=source,
     )
+
+
+def _rejected(reason: str, version: str, violations: tuple[Violation, ...]) -> Refusal:
+    first, others = violations[0], len(violations) - 1
+    more = f"; {others} more" if others else ""
+    return Refusal(reason, f"Against the contract {version}, {first.pointer}: {first.detail}{more}.", first.pointer)
 
 
 def _given(

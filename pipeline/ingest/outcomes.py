@@ -41,13 +41,21 @@ REASONS: dict[str, str] = {
     "bad_timestamp": "`timestamp` is no time, or lies before 1970",
     "no_identifier": "nothing says who it was",
     "only_junk_identifiers": "every identifier of the event is a placeholder, blocked or malformed",
+    "unplanned_event": "the contract of the source does not have this event, and rejects such",
+    "unplanned_property": "the contract of the event does not have this property, and rejects such",
+    "contract_violation": "the event is not as its contract says",
     "too_many_identifiers": "more identifiers than one event may carry",
 }
 
-# An event that was used, but not as it came, says so. `junk_identifier:` is followed by the namespace.
+# An event that was used, but not as it came, says so. `junk_identifier:` is followed by the namespace,
+# those of contracts by a pointer to the field.
 FLAGS: dict[str, str] = {
     "junk_identifier:": "an identifier was dropped as junk",
     "bot": "the user agent is a known robot's, says the collector (context.bot)",
+    "unplanned_event": "the contract of the source does not have this event",
+    "unplanned_property:": "the contract of the event does not have this property",
+    "contract_violation:": "a field is not as the contract says; the contract lets it pass",
+    "stripped:": "a field was taken away because of the contract",
     "junk_group": "the groupId was dropped as junk",
     "junk_message_id": "the messageId was a placeholder; the position of the raw record stands in its place",
     "future_timestamp": "the event lay in the future; it counts from when it was received",

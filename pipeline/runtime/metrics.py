@@ -1,14 +1,28 @@
 """The metrics of a worker, one typed catalogue. Updated per batch, never per record."""
 
+import re
 from collections import Counter as Sum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 _TIMES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_MOST_VIOLATIONS = 2_000
+_MAX_LABEL = 200
 _SIZES = (1, 10, 50, 100, 200, 500, 1_000, 2_000)
+
+
+class Violation(Protocol):
+    """What of a contract was violated: the field, as a JSON pointer, and the rule."""
+
+    @property
+    def pointer(self) -> str: ...
+
+    @property
+    def rule(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,27 @@ class Metrics:
             ["outcome", "reason"],
             registry=registry,
         )
+
+        self._violations = Counter(
+            "headwater_contract_violations_total",
+            "What events violated of their contracts, by field (items of lists as *) and rule",
+            ["contract", "event", "field", "rule"],
+            registry=registry,
+        )
+        self._told_apart: set[tuple[str, str, str, str]] = set()
+
+    def violated(self, version: str, event: str, violations: Sequence[Violation]) -> None:
+        """Count what an event violated."""
+        contract = version.partition("/")[0]
+        for violation in violations:
+            # Producers invent names: past a number of them they are counted together.
+            field = re.sub(r"/[0-9]+(?=/|$)", "/*", violation.pointer)
+            labels = (contract, event[:_MAX_LABEL], field[:_MAX_LABEL], violation.rule)
+            if labels not in self._told_apart:
+                if len(self._told_apart) >= _MOST_VIOLATIONS:
+                    labels = (contract, "others", "others", violation.rule)
+                self._told_apart.add(labels)
+            self._violations.labels(*labels).inc()
 
     def ingested(self, outcome: str, reason: str) -> None:
         """Count what became of a raw record."""

@@ -128,10 +128,11 @@ class Sdk(threading.Thread):
         count = 0
         while not self._over.is_set():
             message = f"{self.name}-{count}"
-            self.sent.add(message)
-            self._client.track(f"p-{count % PEOPLE}", "Hit", {"n": count}, message_id=message)
+            taken, _ = self._client.track(f"p-{count % PEOPLE}", "Hit", {"n": count}, message_id=message)
+            if taken:  # else its queue is full, and it says so
+                self.sent.add(message)
             count += 1
-            time.sleep(0.03)
+            time.sleep(0.1)
         self._client.flush()
         self._client.join()
 

@@ -242,10 +242,12 @@ def current_values(settings: Settings, topic: str, key: bytes | None = None) -> 
 def produce_all(
     settings: Settings,
     topic: str,
-    records: Iterable[tuple[bytes | None, bytes]],
+    records: Iterable[tuple[bytes | None, bytes] | tuple[bytes | None, bytes, int]],
     progress: Callable[[int], None] = lambda acknowledged: None,
 ) -> int:
     """Produce (key, value) pairs to a topic; returns how many were acknowledged by all in-sync replicas.
+
+    A third part is the timestamp of the record in ms; without one, or with 0, it is now.
 
     Raises:
         BrokerError: a record was refused or could not be delivered. What was acknowledged before stays.
@@ -273,11 +275,12 @@ def produce_all(
 
     physical = settings.topic(topic)
     reported = 0
-    for key, value in records:
+    for key, value, *stamped in records:
         while len(producer) > _MAX_IN_QUEUE:
             producer.poll(0.05)
         try:
-            producer.produce(physical, value=value, key=key, on_delivery=delivered)
+            timestamp_ms = stamped[0] if stamped else 0
+            producer.produce(physical, value=value, key=key, timestamp=timestamp_ms, on_delivery=delivered)
         except KafkaException as error:
             failure = error.args[0]
         if acknowledged - reported >= 1000:

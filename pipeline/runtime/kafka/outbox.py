@@ -1,13 +1,14 @@
 """Sending records from an event loop, and knowing when they are kept.
 
-Delivery reports are taken from librdkafka's queue by the loop itself, every millisecond while any is awaited. A thread
-that waits for them would have to be given the interpreter once per record while the loop is busy: measured in
-docs/decisions/delivery-reports-on-the-loop.md.
+One thread waits for delivery reports and counts them; the loop is woken once for all requests that became complete
+together. Measured beside taking the reports on the loop itself: docs/decisions/delivery-reports-by-a-thread.md.
 """
 
 import asyncio
+import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -16,30 +17,37 @@ from pipeline.runtime.errors import NotAcknowledged
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 
-_POLL_S = 0.001
+_POLL_S = 0.1
 _MAX_QUEUED = 200_000
 _TIMEOUT_S = 2.0
 
 
 class _Pending:
-    """Records of one request that are on their way."""
+    """Records of one request that are on their way. Counted by the thread, settled by the loop."""
 
-    __slots__ = ("failed", "future", "left")
+    __slots__ = ("complete", "failed", "future", "left")
 
-    def __init__(self, future: "asyncio.Future[None]", left: int) -> None:
+    def __init__(self, future: "asyncio.Future[None]", left: int, complete: "Callable[[_Pending], None]") -> None:
         self.future = future
         self.left = left
+        self.complete = complete
         self.failed: KafkaError | None = None
 
     def delivered(self, error: KafkaError | None, _: Any) -> None:
         self.left -= 1
         if error is not None:
             self.failed = error
-        if self.left == 0 and not self.future.done():
+        if self.left == 0:
+            self.complete(self)
+
+    def settle(self) -> bool:
+        """Tell who waits; whether all was acknowledged."""
+        if not self.future.done():
             if self.failed is None:
                 self.future.set_result(None)
             else:
                 self.future.set_exception(NotAcknowledged(self.failed.str()))
+        return self.failed is None
 
 
 class KafkaOutbox:
@@ -68,11 +76,14 @@ class KafkaOutbox:
         )
         self._topic = settings.topic(topic)
         self._loop = asyncio.get_running_loop()
-        self._awaited = 0
-        self._polls = False
+        self._complete: deque[_Pending] = deque()
+        self._woken = False
+        self._over = False
+        self._thread = threading.Thread(target=self._listen, name="delivery reports", daemon=True)
         self._failed_s = 0.0
         self.fatal: str | None = None
         self._acknowledged_s = time.monotonic()
+        self._thread.start()
 
     @property
     def is_healthy(self) -> bool:
@@ -85,45 +96,43 @@ class KafkaOutbox:
         if not records:
             future.set_result(None)
             return future
-        if self._awaited + len(records) > _MAX_QUEUED:
+        if len(self._producer) + len(records) > _MAX_QUEUED:
             future.set_exception(NotAcknowledged("too much is on its way"))
             return future
-        pending = _Pending(future, len(records))
+        pending = _Pending(future, len(records), self._is_complete)
         produce, topic, delivered = self._producer.produce, self._topic, pending.delivered
-        sent = 0
         try:
             for key, value in records:
                 produce(topic, value, key, on_delivery=delivered)
-                sent += 1
         except (BufferError, KafkaException) as error:
             # What was sent may arrive; the caller comes again with all of it, and that part is told as a duplicate.
+            self._failed_s = time.monotonic()
             future.set_exception(NotAcknowledged(str(error)))
-        pending.left -= len(records) - sent
-        self._awaited += sent
-        future.add_done_callback(self._told)
-        if not self._polls:
-            self._polls = True
-            self._loop.call_soon(self._poll)
         return future
+
+    def _listen(self) -> None:
+        while not self._over:
+            self._producer.poll(_POLL_S)
+
+    def _is_complete(self, pending: _Pending) -> None:
+        self._complete.append(pending)
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        # First the flag: what becomes complete from here on wakes the loop again.
+        self._woken = False
+        while self._complete:
+            if self._complete.popleft().settle():
+                self._acknowledged_s = time.monotonic()
+            else:
+                self._failed_s = time.monotonic()
 
     def _heard(self, error: KafkaError) -> None:
         # An idempotent producer whose sequence is broken sends nothing any more: only a new one does.
         if error.code() == KafkaError._FATAL or error.fatal():
             self.fatal = error.str()
-
-    def _told(self, future: "asyncio.Future[None]") -> None:
-        if future.cancelled() or future.exception() is not None:
-            self._failed_s = time.monotonic()
-        else:
-            self._acknowledged_s = time.monotonic()
-
-    def _poll(self) -> None:
-        self._producer.poll(0)
-        self._awaited = len(self._producer)
-        if self._awaited:
-            self._loop.call_later(_POLL_S, self._poll)
-        else:
-            self._polls = False
 
     def broker_answers(self) -> bool:
         """Whether the topic is there and its broker answers. Blocks: not for the loop's thread."""
@@ -134,5 +143,8 @@ class KafkaOutbox:
         return known.error is None and all(each.leader >= 0 for each in known.partitions.values())
 
     def close(self, timeout_s: float) -> int:
-        """Wait until everything is answered; how many records were not."""
-        return int(self._producer.flush(timeout_s))
+        """Wait until everything is answered; how many records were not. The loop must still run."""
+        left = int(self._producer.flush(timeout_s))
+        self._over = True
+        self._thread.join()
+        return left
