@@ -1,7 +1,7 @@
 """Contracts: what events of a source must look like, compiled; and what becomes of one that does not."""
 
-from pipeline.contracts.check import Checked, Violation, check
-from pipeline.contracts.infer import infer
+from pipeline.contracts.checking import Checked, Violation, check
+from pipeline.contracts.inference import infer
 from pipeline.contracts.plan import NO_CONTRACTS, Contract, ContractsPlan, EventContract, LabelledField, Validator
 
 __all__ = [
