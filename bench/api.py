@@ -171,7 +171,7 @@ def main() -> None:
         with (Path(folder) / "api.log").open("wb") as log:
             api = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            while not _is_ready(port):
+            while not is_ready(port):
                 assert api.poll() is None, (Path(folder) / "api.log").read_text()
                 time.sleep(0.1)
             print(json.dumps({"ready_after_s": round(time.monotonic() - started, 1), "profiles": arguments.profiles}))
@@ -186,7 +186,8 @@ def main() -> None:
             api.wait(30)
 
 
-def _is_ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Whether the API on this port has read everything."""
     try:
         return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=1).status_code == 200
     except httpx.TransportError:
