@@ -15,7 +15,7 @@ SEEDS ?= 200
 FIRST ?= 1
 BODIES ?= 1000000
 
-.PHONY: help install run test test-rooms test-kafka check format attack fuzz-collector simulate bench clean
+.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector simulate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ simulate: install ## the whole pipeline in memory, from seeds: make simulate SEE
 bench: install ## the core job beside Kafka Streams, Quix Streams and faust-streaming: build/bench/core.md; ARGS="--events 300000"
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m bench.core $(ARGS)
+
+helm: ## helm, built from the Go registry into build/tools, where tests/deploy finds it
+	GOBIN=$(CURDIR)/build/tools go install helm.sh/helm/v3/cmd/helm@v3.22.0
 
 clean: ## remove what was installed and cached in this folder (never any state)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -162,7 +162,8 @@ class LocalKafka(Kafka):
 
     `properties` stand above those of `broker_properties`. With `proxied_ports`, one per node, each node has a second
     address that it announces at that port of 127.0.0.1: a client that starts there reaches the nodes only through
-    whatever listens there. `behind` maps each such port to the node's own.
+    whatever listens there. `behind` maps each such port to the node's own. `listeners` are further ones of a single
+    node, name → port; `properties` say how they are secured.
     """
 
     def __init__(
@@ -172,6 +173,7 @@ class LocalKafka(Kafka):
         nodes: int = 1,
         properties: Mapping[str, str] | None = None,
         proxied_ports: tuple[int, ...] = (),
+        listeners: Mapping[str, int] | None = None,
     ) -> None:
         if nodes < 1:
             raise ValueError("a Kafka has at least one node")
@@ -188,6 +190,7 @@ class LocalKafka(Kafka):
             self._lock = lock_folder(self.folder, _STOP_WITHIN_S + 5)
         self._nodes = [_Node(n, self.folder / f"node-{n}", self._temporary) for n in range(1, nodes + 1)]
         self.behind: dict[int, int] = {}
+        self._listeners = dict(listeners or {})
         try:
             self._start(dict(properties or {}), proxied_ports)
         except BaseException:
@@ -306,8 +309,8 @@ class LocalKafka(Kafka):
         )
         self.behind = {}
         for index, (node, (own, controller)) in enumerate(zip(self._nodes, self._ports, strict=True)):
-            listeners = {"PLAINTEXT": own, "CONTROLLER": controller}
-            advertised = {"PLAINTEXT": own}
+            listeners = {"PLAINTEXT": own, "CONTROLLER": controller, **self._listeners}
+            advertised = {"PLAINTEXT": own, **self._listeners}
             if proxied_ports:
                 listeners["PROXIED"] = free_port()
                 advertised["PROXIED"] = proxied_ports[index]

@@ -1,4 +1,4 @@
-"""`headwater topics`: create and check the topics of a workspace."""
+"""`headwater topics`: create and check the topics of a workspace, and who may do what with them."""
 
 from typing import Annotated
 
@@ -9,10 +9,15 @@ from rich.table import Table
 from pipeline.admin import Difference, alike, check_topics, create_topics, wanted_topics
 from pipeline.broker import find_kafka
 from pipeline.errors import TopicsError
+from pipeline.rights import as_command, rights
 from pipeline.settings import Settings, load
 
+app = typer.Typer(invoke_without_command=True)
 
-def command(
+
+@app.callback()
+def topics(
+    context: typer.Context,
     create: Annotated[bool, typer.Option("--create", help="Create those that are missing.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Say nothing but differences; end with 1 if there are.")
@@ -27,6 +32,8 @@ def command(
 
     Example: headwater topics --create && headwater topics --check
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = find_kafka(load())
     console = Console(highlight=False, soft_wrap=True)
     destinations = destination or []
@@ -50,6 +57,29 @@ def command(
         )
     if check and not differences:
         console.print("The topics are as they must be.")
+
+
+@app.command()
+def acls(
+    destination: Annotated[
+        list[str] | None, typer.Option(help="Also for this destination; may be repeated.", show_default=False)
+    ] = None,
+    principal: Annotated[str, typer.Option(help="Who a role is to Kafka; {role} stands for its name.")] = "User:{role}",
+) -> None:
+    """Print the rights each role needs, as commands of Kafka's own tool. Nothing is asked of the Kafka, nor changed.
+
+    `operator` is whoever types commands: apply, topics --create, produce, dead-letters, identity.
+
+    Example: headwater topics acls --destination crm --principal User:headwater-{role}
+    """
+    settings = load()
+    address = settings.bootstrap_servers or "localhost:9092"
+    role = ""
+    for right in rights(settings, destination or []):
+        if right.role != role:
+            role = right.role
+            typer.echo(f"# {role}")
+        typer.echo(as_command(right, principal.replace("{role}", role), address))
 
 
 def _table(settings: Settings, destinations: list[str], differences: list[Difference]) -> Table:

@@ -1,0 +1,114 @@
+"""What each role may do on a Kafka that asks who is there: no more than it needs, as access control lists have it.
+
+The lists are data, so that what `headwater topics acls` prints is what the tests run every role under.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from pipeline.settings import Settings
+from pipeline.topology import DELIVERIES, IDENTITY, INGEST, TOPICS, UNIFY, Role
+
+Resource = Literal["topic", "group", "transactional-id"]
+Operation = Literal["Read", "Write", "Describe", "Delete", "Create", "DescribeConfigs"]
+
+_WRITES: dict[str, tuple[str, ...]] = {
+    "ingest": ("events", "dead-letters"),
+    "identity": ("links", "identity-conflicts", "identity-decisions", "events", "dead-letters"),
+    "unify": (
+        "links",
+        "identity-edges",
+        "profiles",
+        "identities",
+        "segment-members",
+        "profile-changes",
+        "segment-changes",
+        "dead-letters",
+    ),
+}
+_DEFINITIONS = "definitions"
+_API_READS = ("profiles", "identities", "segment-members", "segment-changes", "profile-changes", "events")
+
+
+class Right(NamedTuple):
+    """One thing a role may do. `prefixed`: to everything whose name begins so."""
+
+    role: str
+    resource: Resource
+    name: str
+    operations: tuple[Operation, ...]
+    prefixed: bool = False
+
+
+def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
+    """The rights of every role of the workspace, by role."""
+    found: list[Right] = []
+    for stage in (INGEST._replace(inputs=settings.sources, tolerant=settings.sources), IDENTITY, UNIFY):
+        found += _stage(settings, stage, destinations)
+    found += _deliver(settings, destinations)
+    found += _reads(settings, "api", (*_API_READS, _DEFINITIONS))
+    found += [
+        *_writes(settings, "collector", [settings.sources[0]]),
+        *_reads(settings, "operator", [topic.name for topic in TOPICS if topic.name != "raw"]),
+        *_writes(settings, "operator", ("definitions", "events", "identity-edges", *settings.sources)),
+        Right("operator", "topic", settings.prefix, ("Create", "Describe", "DescribeConfigs"), prefixed=True),
+        Right("operator", "transactional-id", f"{settings.prefix}apply", ("Write", "Describe")),
+        Right("operator", "group", settings.prefix, ("Read", "Describe"), prefixed=True),
+    ]
+    return _together(found)
+
+
+def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iterator[Right]:
+    name = stage.name
+    yield from _reads(settings, name, (*stage.inputs, _DEFINITIONS))
+    writes = [*_WRITES[name], *(DELIVERIES.name + each for each in destinations if name == UNIFY.name)]
+    yield from _writes(settings, name, writes)
+    if stage.changelog is not None:
+        yield from _reads(settings, name, (stage.changelog,))
+        yield from _writes(settings, name, (stage.changelog,))
+    for trimmed in stage.trimmed:
+        yield Right(name, "topic", settings.topic(trimmed), ("Delete",))
+    yield Right(name, "group", f"{settings.prefix}{name}", ("Read", "Describe"))
+    yield Right(name, "transactional-id", f"{settings.prefix}{name}-", ("Write", "Describe"), prefixed=True)
+
+
+def _deliver(settings: Settings, destinations: Sequence[str]) -> Iterator[Right]:
+    yield from _reads(settings, "deliver", (_DEFINITIONS, *(DELIVERIES.name + each for each in destinations)))
+    yield from _writes(settings, "deliver", ("dead-letters",))
+    for each in destinations:
+        yield Right("deliver", "group", f"{settings.prefix}deliver-{each}", ("Read", "Describe"))
+
+
+def _reads(settings: Settings, role: str, topics: Iterable[str]) -> Iterator[Right]:
+    for topic in topics:
+        yield Right(role, "topic", settings.topic(topic), ("Read", "Describe"))
+    # Whoever reads on their own account joins no group, but the client asks for the coordinator of one all the same.
+    for group in ("reader", f"{role}-reader"):
+        yield Right(role, "group", f"{settings.prefix}{group}", ("Read", "Describe"))
+
+
+def _writes(settings: Settings, role: str, topics: Iterable[str]) -> Iterator[Right]:
+    for topic in topics:
+        yield Right(role, "topic", settings.topic(topic), ("Write", "Describe"))
+
+
+def _together(found: Iterable[Right]) -> list[Right]:
+    """The rights of a role on one thing, in one line."""
+    operations: dict[tuple[str, Resource, str, bool], list[Operation]] = {}
+    for right in found:
+        known = operations.setdefault((right.role, right.resource, right.name, right.prefixed), [])
+        known += [one for one in right.operations if one not in known]
+    return [
+        Right(role, resource, name, tuple(given), prefixed)
+        for (role, resource, name, prefixed), given in operations.items()
+    ]
+
+
+def as_command(right: Right, principal: str, bootstrap_servers: str) -> str:
+    """The call of Kafka's own tool that grants a right."""
+    operations = " ".join(f"--operation {one}" for one in right.operations)
+    pattern = " --resource-pattern-type prefixed" if right.prefixed else ""
+    return (
+        f"kafka-acls.sh --bootstrap-server {bootstrap_servers} --add --allow-principal {principal} "
+        f"{operations} --{right.resource} '{right.name}'{pattern}"
+    )

@@ -1,0 +1,151 @@
+"""What is in deploy/ fits the code: roles, settings, ports, and, where the tools are, rendered and validated.
+
+The chart is rendered where helm is (`make helm` builds it), and its objects are held to the schemas of Kubernetes; the
+rest of these tests does not need it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from pipeline.api.settings import ApiSettings
+from pipeline.cli.run import ROLES
+from pipeline.collector.settings import CollectorSettings
+from pipeline.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "helm" / "headwater"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+GROUPS = {"API": ApiSettings, "COLLECTOR": CollectorSettings}
+
+
+def is_setting(name: str) -> bool:
+    group, _, inner = name.removeprefix("HEADWATER_").partition("__")
+    if group == "KAFKA":
+        return True
+    if inner:
+        return group in GROUPS and inner.lower() in GROUPS[group].model_fields
+    return group.lower() in Settings.model_fields
+
+
+def test_every_variable_that_is_set_is_a_setting() -> None:
+    text = DOCKERFILE + (DEPLOY / "compose.yaml").read_text() + (CHART / "templates" / "roles.yaml").read_text()
+    text += (CHART / "templates" / "_helpers.tpl").read_text() + (CHART / "values.yaml").read_text()
+    names = {name.rstrip("_") for name in re.findall(r"HEADWATER_[A-Z_]+", text)} - {"HEADWATER_WRITE_KEY"}
+    assert len(names) > 8
+    assert [name for name in sorted(names) if not is_setting(name)] == []
+
+
+def test_compose_and_chart_run_every_role() -> None:
+    services = COMPOSE["services"]
+    run = {service["command"][1] for service in services.values() if service.get("command", [""])[0] == "run"}
+    assert run == set(ROLES) == set(VALUES["roles"])
+
+
+def test_every_service_is_confined() -> None:
+    for name, service in COMPOSE["services"].items():
+        if service.get("image") == "headwater:local":
+            assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        for port in service.get("ports", ()):
+            assert str(port).startswith("127.0.0.1:"), f"{name} would be open to everybody: {port}"
+
+
+def test_roles_with_state_have_a_volume() -> None:
+    stateful = {"identity", "unify", "api"}
+    for role in ROLES:
+        mounted = [volume.partition(":")[2] for volume in COMPOSE["services"][role].get("volumes", ())]
+        assert (mounted == ["/state"]) == (role in stateful), role
+        assert ("storage" in VALUES["roles"][role]) == (role in stateful), role
+
+
+def test_ports_are_those_of_the_code() -> None:
+    assert VALUES["roles"]["api"]["port"] == ApiSettings.model_fields["port"].default
+    assert VALUES["roles"]["collector"]["port"] == CollectorSettings.model_fields["port"].default
+    exposed = re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)
+    assert exposed is not None and exposed[1].split() == ["8088", "8090", "9100"]
+
+
+def test_the_image_has_the_extras_of_its_roles() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    extras = re.findall(r"headwater\[([a-z,]+)\]'", DOCKERFILE)[0].split(",")
+    for extra in extras:
+        assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE), extra
+    assert {"api", "collector"} <= set(extras)
+
+
+def helm() -> str:
+    found = shutil.which("helm", path=f"{ROOT / 'build' / 'tools'}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip("helm is not there: make helm")
+    return found
+
+
+def rendered(*settings: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [helm(), "template", "hw", str(CHART), "--set", "kafka.bootstrapServers=k:9092", *settings],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+EVERYTHING = (
+    "--set",
+    "roles.unify.autoscaling.enabled=true",
+    "--set",
+    "serviceMonitor.enabled=true",
+    "--set",
+    "topics.destinations={crm}",
+    "--set",
+    "kafka.properties.security\\.protocol=SASL_SSL",
+)
+
+
+@pytest.mark.parametrize("settings", [(), EVERYTHING])
+@pytest.mark.parametrize("version", ["1.28.0", kubernetes_validate.latest_version()])
+def test_the_chart_renders_to_valid_objects(settings: tuple[str, ...], version: str) -> None:
+    objects = rendered(*settings)
+    assert len(objects) > 10
+    for each in objects:
+        if each["kind"] != "ServiceMonitor":  # of the Prometheus operator, not of Kubernetes
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_what_is_rendered_is_what_a_role_needs() -> None:
+    objects = rendered(*EVERYTHING)
+    sets = {each["metadata"]["name"]: each for each in objects if each["kind"] == "StatefulSet"}
+    assert set(sets) == {f"hw-{role}" for role in ROLES}
+    for name, each in sets.items():
+        pod = each["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        environment = {one["name"]: one for one in container["env"]}
+        slot = environment["HEADWATER_SLOT"]["valueFrom"]["fieldRef"]["fieldPath"]
+        assert "pod-index" in slot, name
+        assert environment["HEADWATER_KAFKA__SECURITY_PROTOCOL"]["value"] == "SASL_SSL"
+        assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["livenessProbe"] and container["readinessProbe"], name
+        assert not [one for one in container["env"] if "SECRET" in one["name"] and "value" in one]
+    assert sets["hw-identity"]["spec"]["replicas"] == 1
+    [scaler] = [each for each in objects if each["kind"] == "HorizontalPodAutoscaler"]
+    assert scaler["spec"]["maxReplicas"] <= VALUES["workspace"]["partitions"]
+    budgets = {each["metadata"]["name"] for each in objects if each["kind"] == "PodDisruptionBudget"}
+    assert budgets == {f"hw-{role}" for role, own in VALUES["roles"].items() if own["replicas"] > 1}
+    [job] = [each for each in objects if each["kind"] == "Job"]
+    assert "--destination=crm" in job["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+def test_without_an_address_it_says_so() -> None:
+    done = subprocess.run([helm(), "template", "hw", str(CHART)], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "kafka.bootstrapServers is required" in done.stderr
