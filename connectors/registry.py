@@ -10,8 +10,10 @@ GROUP = "headwater.destinations"
 _BUILT_IN = {
     "file": "connectors.file:FileConnector",
     "http": "connectors.http:HttpConnector",
+    "kafka": "connectors.kafka:KafkaConnector",
     "postgres": "connectors.postgres:PostgresConnector",
     "redis": "connectors.redis:RedisConnector",
+    "tracking": "connectors.tracking:TrackingConnector",
     "webhook": "connectors.webhook:WebhookConnector",
 }
 

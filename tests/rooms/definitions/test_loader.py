@@ -113,7 +113,7 @@ WRONG = [
     (
         "destination: a\nkind: carrier_pigeon\n",
         2,
-        "no destination kind 'carrier_pigeon'; known: file, http, postgres, redis, webhook",
+        "no destination kind 'carrier_pigeon'; known: file, http, kafka, postgres, redis, tracking, webhook",
     ),
     ("destination: a\nkind: file\n", 1, "needs the key `path`"),
     ("destination: a\nkind: file\npath: x\nurl: y\n", 4, "no key `url` for the kind file"),

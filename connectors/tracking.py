@@ -1,0 +1,147 @@
+"""Any collector that speaks the tracking spec (`/v1/batch` with a write key): another platform, or another Headwater.
+
+    destination: analytics
+    kind: tracking
+    events: "*"
+    url: https://collector.example.com/v1/batch
+    write_key: {env: ANALYTICS_WRITE_KEY}
+
+    delivery                          message
+    an event                          as it was, under its own type and name
+    a segment entered, exited         track "Segment Entered", "Segment Exited" with segment and profile_id
+    a profile change                  identify with the traits that changed; null for one that was removed
+    a profile that was deleted        track "Profile Deleted"
+
+`messageId` is the delivery_id, so that a repetition is told from news. `userId` and `anonymousId` are the strongest
+identifiers of these kinds; a person who has neither goes by the profile_id.
+"""
+
+import base64
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpcore
+import msgspec
+from pydantic import Field, field_validator, model_validator
+
+from connectors.answers import outcome_of
+from connectors.base import Connector, Options, Outcome, SecretReference, retry
+from connectors.outbound import AddressRefusedError, Client
+from connectors.webhook import check_url
+from pipeline.records import Delivery
+
+_MAX_BATCH_BYTES = 450_000
+_encode = msgspec.json.Encoder().encode
+
+
+class TrackingOptions(Options):
+    """`url` takes batches; `write_key` is sent as the user of Basic authentication, as the spec's clients do."""
+
+    url: str
+    write_key: SecretReference
+    allow_private: bool = False
+    timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+
+    _checked_url = field_validator("url")(check_url)
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Self:
+        if urlsplit(self.url).scheme == "http" and not self.allow_private:
+            raise ValueError("http:// sends personal data in the clear; use https://, or allow_private on your machine")
+        return self
+
+
+def message(delivery: Delivery) -> dict[str, Any]:
+    """A delivery as a message of the tracking spec: the same at every repetition."""
+    body, context = delivery.body, dict(delivery.body.get("context") or {})
+    context["headwater"] = {"destination": delivery.destination, "profile_id": delivery.profile_id}
+    found: dict[str, Any] = {
+        "messageId": delivery.delivery_id,
+        "timestamp": datetime.fromtimestamp(delivery.at / 1000, UTC).isoformat(timespec="milliseconds"),
+        "context": context,
+        **_who(delivery),
+    }
+    if delivery.action == "event":
+        found |= {"type": body.get("type", "track"), "properties": body.get("properties") or {}}
+        if found["type"] == "track":
+            found["event"] = body.get("event")
+        if body.get("traits"):
+            found["traits"] = body["traits"]
+        if body.get("group_id"):
+            found["groupId"] = body["group_id"]
+        return found
+    if delivery.action == "profile_changed":
+        gone = dict.fromkeys((body.get("unset") or {}).get("traits") or ())
+        return found | {"type": "identify", "traits": {**gone, **((body.get("set") or {}).get("traits") or {})}}
+    properties: dict[str, Any] = {"profile_id": delivery.profile_id}
+    if delivery.action == "profile_deleted":
+        return found | {"type": "track", "event": "Profile Deleted", "properties": properties}
+    event = "Segment Entered" if delivery.action == "segment_entered" else "Segment Exited"
+    properties |= {"segment": delivery.segment, "sequence": body.get("sequence"), **(body.get("traits") or {})}
+    return found | {"type": "track", "event": event, "properties": properties}
+
+
+def _who(delivery: Delivery) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for one in delivery.identifiers:
+        first.setdefault(one.namespace, one.value)
+    found = {"userId": first.get("user_id"), "anonymousId": first.get("anonymous_id")}
+    known = {name: value for name, value in found.items() if value is not None}
+    return known or {"anonymousId": delivery.profile_id}
+
+
+class TrackingConnector(Connector):
+    """Batches, within the size that collectors take."""
+
+    kind = "tracking"
+    mode = "trigger"
+    max_batch = 100
+    concurrency = 4
+    options_model = TrackingOptions
+
+    def __init__(self, destination: str, options: TrackingOptions) -> None:
+        super().__init__(destination, options)
+        self._url = options.url
+        key = base64.b64encode(f"{options.write_key.read()}:".encode()).decode()
+        self._headers = {
+            "content-type": "application/json",
+            "user-agent": "headwater",
+            "authorization": f"Basic {key}",
+        }
+        self._client = Client(allow_private=options.allow_private, timeout_s=options.timeout_seconds, connections=16)
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """Send them together; what is refused together is sent alone, so that one at fault stops no other."""
+        outcomes: list[Outcome] = []
+        batch: list[bytes] = []
+        for delivery in deliveries:
+            text = _encode(message(delivery))
+            if batch and sum(map(len, batch)) + len(text) > _MAX_BATCH_BYTES:
+                outcomes += self._send(batch)
+                batch = []
+            batch.append(text)
+        return outcomes + self._send(batch)
+
+    def _send(self, batch: list[bytes]) -> list[Outcome]:
+        outcome = self._post(b'{"batch":[' + b",".join(batch) + b"]}")
+        if outcome.status == "rejected" and len(batch) > 1:
+            return [self._send([each])[0] for each in batch]
+        return [outcome] * len(batch)
+
+    def _post(self, content: bytes) -> Outcome:
+        try:
+            answer = self._client.request("POST", self._url, self._headers, content)
+        except AddressRefusedError as error:
+            return retry(str(error))
+        except httpcore.TimeoutException as error:
+            return retry(f"no answer in time ({type(error).__name__})")
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
+        return outcome_of(answer, time.time())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()

@@ -1,0 +1,90 @@
+"""The connector for collectors of the tracking spec, on a receiver and on our own collector's reading of a batch."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from connectors.testing import ConnectorContract, sample_delivery
+from connectors.tracking import TrackingConnector, TrackingOptions, message
+from pipeline.records import IdentifierPair
+from tests.contracts.webhook_receiver import WebhookReceiver
+
+
+class TestTracking(ConnectorContract):
+    connector = TrackingConnector
+
+    @pytest.fixture(autouse=True)
+    def _receiver(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setenv("TESTED_KEY", "a-write-key")
+        self.receiver = WebhookReceiver()
+        yield
+        self.receiver.close()
+
+    def options(self) -> dict[str, Any]:
+        return {"url": self.receiver.url, "write_key": {"env": "TESTED_KEY"}, "allow_private": True}
+
+    def received(self) -> list[str]:
+        key = base64.b64encode(b"a-write-key:").decode()
+        assert all(request.headers["authorization"] == f"Basic {key}" for request in self.receiver.requests)
+        return [one["messageId"] for request in self.receiver.requests for one in json.loads(request.body)["batch"]]
+
+    def break_destination(self) -> None:
+        self.receiver.answer = lambda request: (503, {}, b"down")
+
+    def mend_destination(self) -> None:
+        self.receiver.answer = lambda request: (200, {}, b"")
+
+    def test_one_at_fault_stops_no_other(self) -> None:
+        self.receiver.answer = lambda request: (400, {}, b"bad") if b"p-bad" in request.body else (200, {}, b"")
+        deliveries = [sample_delivery(1, "p-good"), sample_delivery(2, "p-bad"), sample_delivery(3, "p-good")]
+        assert [outcome.status for outcome in self._deliver(deliveries)] == ["delivered", "rejected", "delivered"]
+
+    def test_batches_stay_within_what_collectors_take(self) -> None:
+        large = {"sequence": 1, "traits": {"text": "x" * 100_000}}
+        outcomes = self._deliver([sample_delivery(number, body=large) for number in range(12)])
+        assert {outcome.status for outcome in outcomes} == {"delivered"}
+        assert len(self.receiver.requests) > 1 and all(len(one.body) < 500_000 for one in self.receiver.requests)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (
+            {"action": "event", "segment": None, "body": {"type": "track", "event": "Bought", "properties": {"n": 1}}},
+            {"type": "track", "event": "Bought", "properties": {"n": 1}, "userId": "ada"},
+        ),
+        (
+            {"action": "event", "segment": None, "body": {"type": "page", "event": "Page Viewed", "properties": {}}},
+            {"type": "page", "properties": {}},
+        ),
+        ({}, {"type": "track", "event": "Segment Entered"}),
+        ({"action": "segment_exited"}, {"type": "track", "event": "Segment Exited"}),
+        (
+            {
+                "action": "profile_changed",
+                "segment": None,
+                "body": {"set": {"traits": {"plan": "pro"}}, "unset": {"traits": ["old"]}},
+            },
+            {"type": "identify", "traits": {"plan": "pro", "old": None}},
+        ),
+        ({"action": "profile_deleted", "segment": None, "body": {}}, {"type": "track", "event": "Profile Deleted"}),
+        ({"identifiers": [IdentifierPair("anonymous_id", "a")]}, {"anonymousId": "a"}),
+        ({"identifiers": []}, {"anonymousId": "p1"}),
+    ],
+)
+def test_what_a_delivery_becomes(changed: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = message(sample_delivery(1, **changed))
+    assert {name: found.get(name) for name in expected} == expected
+    assert found["messageId"] == sample_delivery(1).delivery_id
+
+
+def test_a_key_in_the_definition_and_an_address_in_the_clear_are_refused() -> None:
+    for options in (
+        {"url": "https://c.example/v1/batch", "write_key": "literal"},
+        {"url": "http://c.example/v1/batch", "write_key": {"env": "K"}},
+    ):
+        with pytest.raises(ValueError, match=r"secret never|in the clear"):
+            TrackingOptions.model_validate(options)
