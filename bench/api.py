@@ -189,7 +189,7 @@ def main() -> None:
 def is_ready(port: int) -> bool:
     """Whether the API on this port has read everything."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=1).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=1).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -175,7 +175,7 @@ def build_app(service: Service) -> ASGIApp:
         return Response(b"ready" if is_ready else b"catching up", 200 if is_ready else 503, None, "text/plain")
 
     routes = [Route(one.path, _endpoint(service, one), methods=[one.method]) for one in found]
-    routes += [Route("/openapi.json", describe), Route("/health/live", live), Route("/health/ready", ready)]
+    routes += [Route("/openapi.json", describe), Route("/livez", live), Route("/readyz", ready)]
     app = Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _wrong_method})
     return _RawPaths(app)
 

@@ -75,6 +75,15 @@ def test_ports_are_those_of_the_code() -> None:
     assert exposed is not None and exposed[1].split() == ["8088", "8090", "9100"]
 
 
+def test_probes_ask_for_paths_that_are_there() -> None:
+    chart = (CHART / "templates" / "roles.yaml").read_text()
+    probed = set(re.findall(r"path: (/[a-z]+)", chart))
+    assert probed == {"/livez", "/readyz", "/metrics"}
+    for role in ("api", "collector"):
+        source = "".join(path.read_text() for path in (ROOT / "pipeline" / role).glob("*.py"))
+        assert '"/livez"' in source and '"/readyz"' in source, role
+
+
 def test_the_image_has_the_extras_of_its_roles() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
     extras = re.findall(r"headwater\[([a-z,]+)\]'", DOCKERFILE)[0].split(",")

@@ -175,8 +175,8 @@ def test_nothing_is_answered_before_everything_was_read(world: World) -> None:
     world.follower.is_ready = False
     answer = world.ask("/v1/profiles/user_id:42")
     assert answer.status_code == 503 and answer.headers["retry-after"]
-    assert world.ask("/health/ready", None).status_code == 503
-    assert world.ask("/health/live", None).status_code == 200
+    assert world.ask("/readyz", None).status_code == 503
+    assert world.ask("/livez", None).status_code == 200
 
 
 def _partition(world: World) -> int:
