@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.activation import ActivationPlan
+from pipeline.cleaning import NO_CLEANING, CleaningPlan
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.identity import IdentityRules
 from pipeline.segments import SegmentsPlan
@@ -18,6 +19,7 @@ class GenerationPlan:
     segments: SegmentsPlan
     activation: ActivationPlan
     contracts: ContractsPlan = NO_CONTRACTS
+    cleaning: CleaningPlan = NO_CLEANING
 
 
 Plans = Callable[[int], GenerationPlan]

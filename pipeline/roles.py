@@ -3,15 +3,19 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 
 from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES
+from pipeline.cleaning import Failed, Tools
+from pipeline.definitions.cleaning import FUNCTIONS
 from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
-from pipeline.ingest import IngestStage
+from pipeline.ingest import Checks, IngestStage
 from pipeline.runtime.failpoints import Failpoints
+from pipeline.runtime.functions import FunctionFailed, Functions
 from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
@@ -56,6 +60,24 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
     worker.run(collecting_between(until))
 
 
+def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics) -> Callable[[], Checks]:
+    functions = Functions(FUNCTIONS)
+
+    def call(name: str, event: dict[str, Any], timeout_ms: int) -> Any:
+        try:
+            return functions.call(name, event, timeout_ms)
+        except FunctionFailed as failed:
+            raise Failed(str(failed)) from None
+
+    tools = Tools(hashed=lambda text: keys.actor(f"cleaning:{text}").decode(), call=call)
+
+    def checks() -> Checks:
+        latest = plans.latest()
+        return Checks(latest.contracts, latest.cleaning, metrics.violated, tools)
+
+    return checks
+
+
 def _role(name: str, settings: Settings) -> Role:
     if name == INGEST.name:
         return INGEST._replace(inputs=settings.sources, tolerant=settings.sources)
@@ -76,8 +98,7 @@ def _stage_maker(
             settings.partitions,
             at_end,
             metrics.ingested,
-            lambda: plans.latest().contracts,
-            metrics.violated,
+            _checks(keys, plans, metrics),
         )
     made: dict[int, Callable[[], Mapping[str, int]]] = {}
     StageCounters(registry, name, lambda: [count() for count in made.values()])

@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="As `list` shows it.")]
 TakeOver = Annotated[bool, typer.Option(help="Even if somebody else owns it.")]
 
 
-Listed = Literal["segment", "destination", "contract"]
+Listed = Literal["segment", "destination", "contract", "cleaning"]
 
 
 def build(kind: Listed, title: str, extra_column: str, extra: Extra) -> typer.Typer:

@@ -1,5 +1,6 @@
 """`headwater contracts`: the contracts in force; one from what was seen; a file of events against one."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -12,8 +13,10 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cleaning import Tools
 from pipeline.cli._definitions import build
 from pipeline.contracts import ContractsPlan, Violation, infer
+from pipeline.definitions.cleaning import compile_cleaning
 from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.export import as_yaml
 from pipeline.definitions.identity import identity_rules
@@ -21,7 +24,7 @@ from pipeline.definitions.loader import Written, load
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError
 from pipeline.identity import IdentityRules, builtin_rules
-from pipeline.ingest import Emit, ingest
+from pipeline.ingest import Checks, Emit, ingest
 from pipeline.records import Event, decode_events_record
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.doors import TopicReader
@@ -93,9 +96,11 @@ def check_events(
             first.setdefault(place, (line, each.detail))
 
     rules = _rules(written)
+    cleaning = compile_cleaning({each.name: each.body for each in written if each.kind == "cleaning"})
+    checks = Checks(plan, cleaning, told, Tools(hashed=lambda text: hashlib.sha256(text.encode()).hexdigest()))
     for row in read_rows(events, inspect_file(events)):
         line, before = row.line, counts.total()
-        outcome = ingest(Record(source, 0, row.line, None, row.value), wall_clock_ms(), rules, plan, told)
+        outcome = ingest(Record(source, 0, row.line, None, row.value), wall_clock_ms(), rules, checks)
         checked += 1
         if not isinstance(outcome, Emit) and counts.total() == before:
             place = "", outcome.pointer, outcome.reason

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pipeline.activation import ActivationPlan
+from pipeline.cleaning import CleaningPlan
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.kinds import THE_IDENTITY_RULES
 from pipeline.errors import DefinitionError
@@ -152,6 +153,15 @@ def contracts_plan(catalog: Catalog, generation: Generation) -> ContractsPlan:
     return compile_contracts({name: found for name, found in written.items() if name not in paused})
 
 
+def cleaning_plan(catalog: Catalog, generation: Generation) -> CleaningPlan:
+    """The cleaning of a generation, compiled; what is paused is as if it were not there."""
+    from pipeline.definitions.cleaning import compile_cleaning
+
+    paused = catalog.paused(generation, "cleaning")
+    written = catalog.of_kind(generation, "cleaning")
+    return compile_cleaning({each.name: each.body for each in written if each.name not in paused})
+
+
 def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
     """Everything of a generation, compiled. Raises DefinitionError."""
     from pipeline.definitions.segments import segments_plan
@@ -162,4 +172,5 @@ def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
         segments_plan(catalog, generation),
         activation_plan(catalog, generation),
         contracts_plan(catalog, generation),
+        cleaning_plan(catalog, generation),
     )

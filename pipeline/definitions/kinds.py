@@ -6,13 +6,14 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-Kind = Literal["segment", "identity", "contract", "destination", "trait"]
+Kind = Literal["segment", "identity", "contract", "cleaning", "destination", "trait"]
 
 KINDS_BY_KEY: dict[str, Kind] = {
     "segment": "segment",
     "computed": "trait",
     "identity": "identity",
     "contract": "contract",
+    "cleaning": "cleaning",
     "destination": "destination",
 }
 THE_IDENTITY_RULES = "rules"
@@ -23,6 +24,7 @@ _MODELS: dict[Kind, str] = {
     "segment": "pipeline.definitions.segments:SegmentDefinition",
     "trait": "pipeline.definitions.traits:TraitDefinition",
     "identity": "pipeline.definitions.identity:IdentityDefinition",
+    "cleaning": "pipeline.definitions.cleaning:CleaningDefinition",
     "contract": "pipeline.definitions.contracts:ContractDefinition",
     "destination": "pipeline.definitions.destinations:DestinationDefinition",
 }

@@ -16,8 +16,10 @@ A junk identifier is dropped, and the event says so; an event with nothing but j
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from pipeline.cleaning import NO_CLEANING, NO_TOOLS, CleaningPlan, Draft, Spoiled, Tools
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan, Violation, check
 from pipeline.identity import JUNK_REASONS, IdentityRules, Junk, clean_id
 from pipeline.ingest.decode import RawEvent
@@ -50,19 +52,32 @@ def nobody_is_told(version: str, event: str, violations: tuple[Violation, ...]) 
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What people defined of incoming events: cleaning first, then contracts. `told` hears of violations."""
+
+    contracts: ContractsPlan = NO_CONTRACTS
+    cleaning: CleaningPlan = NO_CLEANING
+    told: Told = nobody_is_told
+    tools: Tools = NO_TOOLS
+
+
+NO_CHECKS = Checks()
+
+
 def clean(
     raw: RawEvent,
     position: str,
     record_ms: int,
     now_ms: int,
     rules: IdentityRules,
-    contracts: ContractsPlan = NO_CONTRACTS,
-    told: Told = nobody_is_told,
+    checks: Checks = NO_CHECKS,
 ) -> Event | Refusal:
     """The clean event, or why it cannot be used.
 
-    `position` is "topic/partition/offset" of the raw record, `record_ms` its timestamp (0: none). An event is checked
-    against the contract of its source before identifiers are taken from it: what is stripped is no identifier either.
+    `position` is "topic/partition/offset" of the raw record, `record_ms` its timestamp (0: none). An event is cleaned
+    and checked against the contract of its source before identifiers are taken from it: what is stripped is no
+    identifier either.
     """
     kind = raw.type
     if kind is None or kind not in EVENT_NAMES:
@@ -106,15 +121,13 @@ def clean(
 
     source = raw.source[:MAX_SOURCE_LENGTH] if type(raw.source) is str else ""
     version: str | None = None
-    contract = contracts.of_source(source or position.partition("/")[0]) if contracts.contracts else None
-    if contract is not None:
-        version = contract.version
-        checked = check(contract, name, {"properties": properties, "traits": traits, "context": context})
-        if checked.violations:
-            told(version, name, checked.violations)
-            if checked.rejected:
-                return _rejected(checked.rejected, version, checked.violations)
-            flags += checked.flags
+    if checks.cleaning.cleanings or checks.contracts.contracts:
+        draft = Draft(name, {"properties": properties, "traits": traits, "context": context})
+        version_or_refusal = _checked(draft, source or position.partition("/")[0], checks)
+        if isinstance(version_or_refusal, Refusal):
+            return version_or_refusal
+        version, name = version_or_refusal, draft.event
+        flags += draft.flags
 
     given, malformed = _given(raw, kind, context, traits)
     if malformed is not None:
@@ -167,6 +180,24 @@ def clean(
         contract=version,
         origin=source,
     )
+
+
+def _checked(draft: Draft, source: str, checks: Checks) -> str | Refusal | None:
+    """Clean the draft and check it; the version of the contract it met, or None for no contract."""
+    try:
+        checks.cleaning.apply(source, draft, checks.tools)
+    except Spoiled as spoiled:
+        return Refusal("cleaning_failed", f"The event could not be cleaned: {spoiled}.")
+    contract = checks.contracts.of_source(source)
+    if contract is None:
+        return None
+    checked = check(contract, draft.event, draft.sections)
+    if checked.violations:
+        checks.told(contract.version, draft.event, checked.violations)
+        if checked.rejected:
+            return _rejected(checked.rejected, contract.version, checked.violations)
+        draft.flags += checked.flags
+    return contract.version
 
 
 def _rejected(reason: str, version: str, violations: tuple[Violation, ...]) -> Refusal:

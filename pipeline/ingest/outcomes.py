@@ -41,6 +41,7 @@ REASONS: dict[str, str] = {
     "bad_timestamp": "`timestamp` is no time, or lies before 1970",
     "no_identifier": "nothing says who it was",
     "only_junk_identifiers": "every identifier of the event is a placeholder, blocked or malformed",
+    "cleaning_failed": "a function or hash of a cleaning failed, and the event may not go on without",
     "unplanned_event": "the contract of the source does not have this event, and rejects such",
     "unplanned_property": "the contract of the event does not have this property, and rejects such",
     "contract_violation": "the event is not as its contract says",
@@ -52,6 +53,8 @@ REASONS: dict[str, str] = {
 FLAGS: dict[str, str] = {
     "junk_identifier:": "an identifier was dropped as junk",
     "bot": "the user agent is a known robot's, says the collector (context.bot)",
+    "cleaning_failed:": "a step of this cleaning failed; the event went on without it",
+    "not_cast:": "a value could not become one of the type a cleaning wanted, and stayed as it was",
     "unplanned_event": "the contract of the source does not have this event",
     "unplanned_property:": "the contract of the event does not have this property",
     "contract_violation:": "a field is not as the contract says; the contract lets it pass",

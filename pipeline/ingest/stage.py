@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
-from pipeline.ingest.clean import Told, clean, nobody_is_told
+from pipeline.ingest.clean import NO_CHECKS, Checks, clean
 from pipeline.ingest.decode import decode
 from pipeline.ingest.outcomes import Emit, Outcome, Refusal
 from pipeline.records import CaughtUp, DeadLetter, encode
@@ -24,15 +23,14 @@ def ingest(
     record: Record,
     now_ms: int,
     rules: IdentityRules,
-    contracts: ContractsPlan = NO_CONTRACTS,
-    told: Told = nobody_is_told,
+    checks: Checks = NO_CHECKS,
 ) -> Outcome:
     """What becomes of a raw record. Never raises, whatever the bytes."""
     raw = decode(record.value)
     if isinstance(raw, Refusal):
         return raw
     position = f"{record.topic}/{record.partition}/{record.offset}"
-    event = clean(raw, position, record.timestamp_ms, now_ms, rules, contracts, told)
+    event = clean(raw, position, record.timestamp_ms, now_ms, rules, checks)
     if isinstance(event, Refusal):
         return event
     value = encode(event)
@@ -67,8 +65,8 @@ def caught_up_due(asked_ms: int, was_at_end: bool, now_ms: int) -> bool:
     return not asked_ms <= now_ms < asked_ms + wait_ms
 
 
-def _no_contracts() -> ContractsPlan:
-    return NO_CONTRACTS
+def _no_checks() -> Checks:
+    return NO_CHECKS
 
 
 def _never() -> bool:
@@ -82,9 +80,9 @@ def _uncounted(outcome: str, reason: str) -> None:
 class IngestStage:
     """Ingest as the runtime runs it, one object per task.
 
-    `rules` and `contracts` give what is in force; they are asked once per batch. `now_ms` is the door's clock: it
+    `rules` and `checks` give what is in force; they are asked once per batch. `now_ms` is the door's clock: it
     stamps what carries no receivedAt. `counted(outcome, reason)` is told ("emitted", ""), ("refused", reason),
-    ("flagged", flag); `told` of what violates a contract.
+    ("flagged", flag).
 
     `sources_at_end` tells whether everything the source topics held when it was *last asked* has been committed by the
     whole group: what another worker has read and not committed may still come to stand behind our record. So the
@@ -100,8 +98,7 @@ class IngestStage:
         partitions: int,
         sources_at_end: Callable[[], bool] = _never,
         counted: Callable[[str, str], None] = _uncounted,
-        contracts: Callable[[], ContractsPlan] = _no_contracts,
-        told: Told = nobody_is_told,
+        checks: Callable[[], Checks] = _no_checks,
     ) -> None:
         self._keys = keys
         self._rules = rules
@@ -109,10 +106,9 @@ class IngestStage:
         self._partitions = partitions
         self._sources_at_end = sources_at_end
         self._counted = counted
-        self._contracts = contracts
-        self._told = told
+        self._checks = checks
         self._rules_of_batch: IdentityRules | None = None
-        self._contracts_of_batch = NO_CONTRACTS
+        self._checks_of_batch = NO_CHECKS
         self._asked_ms = 0
         self._was_at_end = False
 
@@ -121,9 +117,9 @@ class IngestStage:
         rules = self._rules_of_batch
         if rules is None:
             rules = self._rules_of_batch = self._rules()
-            self._contracts_of_batch = self._contracts()
+            self._checks_of_batch = self._checks()
         now_ms = self._now_ms()
-        outcome = ingest(record, now_ms, rules, self._contracts_of_batch, self._told)
+        outcome = ingest(record, now_ms, rules, self._checks_of_batch)
         if isinstance(outcome, Emit):
             event = outcome.event
             out.log("events", self._keys.actor(event.identifiers[0]), outcome.value)

@@ -9,7 +9,7 @@ from pipeline.contracts import NO_CONTRACTS, ContractsPlan, Violation
 from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.loader import load_text
 from pipeline.identity import builtin_rules
-from pipeline.ingest import FLAGS, REASONS, Emit, Refusal, ingest
+from pipeline.ingest import FLAGS, REASONS, Checks, Emit, Refusal, ingest
 from pipeline.records import Event
 from pipeline.runtime.ports import Record
 
@@ -50,7 +50,7 @@ def outcome(event: dict[str, Any], contracts: ContractsPlan, told: list[Any] | N
             told.append((version, name, [(each.pointer, each.rule) for each in violations]))
 
     record = Record("raw", 0, 7, None, json.dumps(event).encode())
-    found = ingest(record, NOW_MS, builtin_rules(), contracts, tell)
+    found = ingest(record, NOW_MS, builtin_rules(), Checks(contracts, told=tell))
     return found.event if isinstance(found, Emit) else found
 
 
