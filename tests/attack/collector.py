@@ -173,6 +173,8 @@ class Attack:
             thread.start()
         done: Counter[str] = Counter()
         for number in range(kills):
+            # On a busy machine a collector takes longer to start than to be killed again: that would attack nothing.
+            self.deployment.wait_until(self._ready, "a collector is ready")
             time.sleep(self._random.uniform(0.2, 1.5))
             [fault] = self._random.choices(list(FAULTS), list(FAULTS.values()))
             self._do(fault)
