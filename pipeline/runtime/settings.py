@@ -13,7 +13,8 @@ class WorkerSettings:
     `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
-    what takes longer is lost already.
+    what takes longer is lost already. `offsets_stuck_s` bounds the one call that is known to hang, of which the
+    broker's answer or its time-out (`call_timeout_s`) must have come by then.
     """
 
     batch_records: int = 1_500
@@ -29,3 +30,4 @@ class WorkerSettings:
     tombstone_retention_ms: int = DAY_MS
     trim_interval_ms: int = 10_000
     stuck_s: float = 20.0
+    offsets_stuck_s: float = 7.0

@@ -15,15 +15,17 @@ _LOOKS = 20
 
 
 class Watchdog:
-    """Watches a counter that its owner raises; ends the process if it stands still for `stuck_s`.
+    """Watches a counter that its owner raises; ends the process if it stands still for as long as `stuck_s` says.
 
-    Only time in which the process runs counts: one that was paused is not stuck.
+    It is asked at every look: a call whose own time-out is known may be given less than the rest. Only time in which
+    the process runs counts: one that was paused is not stuck.
     """
 
-    def __init__(self, beats: Callable[[], int], stuck_s: float, what: str) -> None:
+    def __init__(self, beats: Callable[[], int], stuck_s: Callable[[], float], what: str) -> None:
         self._beats = beats
         self._stuck_s = stuck_s
         self._what = what
+        self._look_s = stuck_s() / _LOOKS
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -36,11 +38,12 @@ class Watchdog:
 
     def _watch(self) -> None:
         seen, looks = self._beats(), 0
-        while not self._over.wait(self._stuck_s / _LOOKS):
+        while not self._over.wait(self._look_s):
             now = self._beats()
             looks = looks + 1 if now == seen else 0
-            if looks >= _LOOKS:
-                sys.stderr.write(f"{self._what}: a call has not come back for {self._stuck_s:g} s; ending\n")
+            limit_s = self._stuck_s()
+            if looks * self._look_s >= limit_s:
+                sys.stderr.write(f"{self._what}: a call has not come back for {limit_s:g} s; ending\n")
                 faulthandler.dump_traceback(file=sys.stderr)
                 sys.stderr.flush()
                 os._exit(EXIT_CODE)

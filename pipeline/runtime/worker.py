@@ -32,6 +32,7 @@ from pipeline.runtime.failpoints import Failpoints, no_failpoints
 from pipeline.runtime.history import HistoryReader, Slice, fold_slices
 from pipeline.runtime.metrics import WorkerMetrics
 from pipeline.runtime.overlay import Outbox
+from pipeline.runtime.poison import STEPPED_AGAIN, Rest
 from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
@@ -76,6 +77,7 @@ class Worker:
         self.settings = settings or WorkerSettings()
         self.tasks: dict[int, Task] = {}
         self.beats = 0
+        self._stuck_s = self.settings.stuck_s
         self._make_stage = make_stage
         self._adapters = adapters
         self._consumer = adapters.consumer
@@ -87,11 +89,11 @@ class Worker:
         self._history: HistoryReader | None = None
         if role.history is not None and adapters.history is not None:
             self._history = HistoryReader(role.history, adapters.history)
-        self._history_one_by_one = 0
+        self._history_suspects = 0
         self._owners: dict[Partition, Task] = {}
         self._outbox = Outbox()
         self._woken: set[int] = set()
-        self._one_by_one = 0
+        self._rest = Rest()
         self._trimmed_ms = 0
         self._observed_ms = 0
         self._trimmed: dict[Partition, int] = {}
@@ -107,7 +109,7 @@ class Worker:
 
     def run(self, until: Callable[[], bool]) -> None:
         """Work until `until()`; then give everything back. WorkerStopped leaves at once."""
-        with Watchdog(lambda: self.beats, self.settings.stuck_s, f"worker {self.role.name}"):
+        with Watchdog(lambda: self.beats, lambda: self._stuck_s, f"worker {self.role.name}"):
             self.start()
             while not until():
                 self.run_once()
@@ -138,12 +140,15 @@ class Worker:
     def _turn(self) -> int:
         if self._restorer.waiting:
             self._restore()
-        limit = 1 if self._one_by_one else self.settings.batch_records
         busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken) or bool(self.history_left())
-        try:
-            records = self._consumer.consume(limit, 0.0 if busy else self.settings.idle_timeout_s)
-        except Retriable:
-            records = []
+        records = self._rest.take()
+        if not records:
+            try:
+                records = self._consumer.consume(
+                    self.settings.batch_records, 0.0 if busy else self.settings.idle_timeout_s
+                )
+            except Retriable:
+                records = []
         if records:
             self._reach("after_consume")
         done = self._batch(records) if records or self._woken else 0
@@ -172,14 +177,16 @@ class Worker:
             return 0
         for record in records[-1:]:
             self._observe(len(records), record.timestamp_ms, time.perf_counter() - began)
-        self._one_by_one = max(0, self._one_by_one - len(records))
+        self._rest.done(len(records))
         self._trim()
         return len(records)
 
     def _step_all(self, records: list[Record]) -> list[Task] | None:
-        """Step 4; None if the batch was dropped to be done again, record by record."""
+        """Step 4. A batch that raised is done again without the record that was to blame; `records` is cut short where
+        there is one after the other. None if nobody knows which it was: then one half of them is next."""
         put_aside: dict[int, str] = {}
         woken = sorted(self._woken)
+        stepped_again = 0
         while True:
             involved = {number: self.tasks[number] for number in woken}
             try:
@@ -189,9 +196,10 @@ class Worker:
                 index = raised.index
                 if index is None and len(records) == 1:
                     index = 0
+                self._forget_batch()
+                woken = []
                 if index is None and records:
-                    self._one_by_one = len(records)
-                    self._drop(f"a stage raised at the end of the batch: {raised.cause}", records)
+                    self._rest.doubt(records)
                     return None
                 if index is None or records[index].topic not in self._tolerant:
                     where = "between batches" if index is None else "at {0[0]}/{0[1]}@{0[2]}".format(records[index])
@@ -199,8 +207,9 @@ class Worker:
                         f"{self.role.name} raised {where}: {dead_letters.detail_of(raised.cause)}"
                     ) from raised.cause
                 put_aside[index] = dead_letters.detail_of(raised.cause)
-                self._forget_batch()
-                woken = []
+                if stepped_again > STEPPED_AGAIN:
+                    self._rest.cut(records, index + 1)
+                stepped_again += index + 1
 
     def _step(self, records: list[Record], put_aside: dict[int, str], involved: dict[int, Task]) -> None:
         owners, outbox = self._owners, self._outbox
@@ -241,13 +250,14 @@ class Worker:
         that make the stage raise: they are dead letters, as when they are new."""
         settings = self.settings
         limit = settings.history_records if idle else settings.history_records_beside
-        if self._history_one_by_one:
-            limit = 1
+        if self._history_suspects:
+            limit = min(limit, max(1, self._history_suspects // 2))
         slices = history.slices(self._ready_tasks(), limit, settings.history_wait_s if idle else 0.0)
         if not slices:
             return
-        if limit == 1:
+        if self._history_suspects:
             del slices[1:]
+        count = sum(len(one.records) for one in slices)
         membership = self._consumer.membership()
         if membership.generation < 0:
             history.clear()
@@ -259,8 +269,8 @@ class Worker:
                 break
             except _StageRaised as raised:
                 self._forget_batch()
-                if limit > 1:
-                    self._history_one_by_one = limit
+                if count > 1 or len(slices) > 1:
+                    self._history_suspects = max(2, count)
                     history.clear()
                     return
                 if put_aside:
@@ -274,7 +284,7 @@ class Worker:
             self._abort(str(abortable), ())
             history.clear()
             return
-        self._history_one_by_one = max(0, self._history_one_by_one - 1)
+        self._history_suspects = max(0, self._history_suspects - max(1, count))
 
     def _fold_history(self, slices: Sequence[Slice], put_aside: str) -> None:
         try:
@@ -299,7 +309,10 @@ class Worker:
         highest = self._patiently("flush", lambda: producer.flush(timeout_s))
         reach("before_offsets")
         positions = {p: position for task in involved for p, position in task.reached.items()}
+        self.beats += 1
+        self._stuck_s = self.settings.offsets_stuck_s
         self._patiently("send offsets", lambda: producer.send_offsets(positions, membership, timeout_s))
+        self._stuck_s = self.settings.stuck_s
         reach("after_offsets")
         reach("commit_in_flight")
         self._patiently("commit", lambda: producer.commit(timeout_s))
@@ -337,10 +350,10 @@ class Worker:
         self._drop(why, records)
 
     def _drop(self, why: str, records: Iterable[Record]) -> None:
-        """Undo the batch and read its records again."""
+        """Undo the batch and read its records again, and those of it that were still to be done."""
         self._forget_batch()
         again: dict[Partition, int] = {}
-        for record in records:
+        for record in [*records, *self._rest.clear()]:
             partition = (record.topic, record.partition)
             task = self._owners.get(partition)
             if task is not None and partition not in again:
@@ -409,6 +422,7 @@ class Worker:
         self._restorer.clear()
         self._outbox.clear()
         self._woken.clear()
+        self._rest.clear()
         self._owners.clear()
         self._trimmed.clear()
         if self._history is not None:

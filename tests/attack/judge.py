@@ -1,6 +1,6 @@
 """Judges a world from its topics and stores alone: what must be there follows from the raw records."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 from pipeline.topology import TOPICS
 from tests.attack.expected import WEIGHED, Expected, Person, expected_of
-from tests.attack.traffic import FRESH_MS
+from tests.attack.traffic import FRESH_MS, LATER
 from tests.kafka.checker import (
     Topics,
     check,
@@ -77,33 +77,45 @@ def is_browser(person: Person) -> bool:
     return person.counts["Seen"] >= 2 and not person.counts["Bought"]
 
 
-def check_members(expected: Expected, topics: Topics) -> None:
-    """Members are those whose events say so; nobody is fresh any more."""
+def check_members(expected: Expected, topics: Topics, later: int = 0) -> None:
+    """Members are those whose events say so; nobody is fresh any more. `later`: how many segments came later."""
     names = {profile_id: min(shown(profile)[0]) for profile_id, profile in topics.profiles.items()}
-    held: dict[str, set[str]] = {"regulars": set(), "browsers": set(), "fresh": set()}
+    held: dict[str, set[str]] = {"fresh": set()}
     for row in topics.members.values():
-        held[row["segment"]].add(names[row["profile_id"]])
-    for segment, rule in (("regulars", is_regular), ("browsers", is_browser)):
+        held.setdefault(row["segment"], set()).add(names[row["profile_id"]])
+    rules = {"regulars": is_regular, "browsers": is_browser}
+    rules |= {f"{LATER}{n}": _seen_at_least(n) for n in range(2, later + 2)}
+    for segment, rule in rules.items():
         right = {name for name, person in expected.people.items() if rule(person)}
-        assert held[segment] == right, f"{segment}: {sorted(held[segment] ^ right)[:5]} are wrong"
+        found = held.get(segment, set())
+        assert found == right, f"{segment}: {sorted(found ^ right)[:5]} are wrong"
     assert not held["fresh"], f"still fresh: {sorted(held['fresh'])[:5]}"
+    assert set(held) <= {"fresh", *rules}, f"members of segments that are not there: {sorted(set(held) - set(rules))}"
 
 
-def settled(deployment: Deployment, expected: Expected) -> str:
+def _seen_at_least(times: int) -> Callable[[Person], bool]:
+    return lambda person: person.counts["Seen"] >= times
+
+
+def settled(deployment: Deployment, expected: Expected, later: int = 0) -> str:
     """Empty once the profiles and members are as they must be; else what is still missing."""
     profiles = deployment.table("profiles")
     try:
         check_people(expected, profiles)
         members = deployment.table("segment-members").values()
         assert not [row for row in members if row["segment"] == "fresh"], "somebody is still fresh"
+        for n in range(2, later + 2):
+            found = sum(row["segment"] == f"{LATER}{n}" for row in members)
+            right = sum(person.counts["Seen"] >= n for person in expected.people.values())
+            assert found == right, f"{LATER}{n} has {found} of {right} members: it is not in force yet, or wrong"
     except AssertionError as difference:
         return str(difference)
     return ""
 
 
-def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]], slots: set[str]) -> Verdict:
+def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]], slots: set[str], later: int = 0) -> Verdict:
     """Check everything of a deployment that has stopped. `state_dirs`: the folders of each stateful role; `slots`: the
-    "role-slot" of every worker there was.
+    "role-slot" of every worker there was; `later`: how many segments were added under way.
 
     AssertionError says what is wrong.
     """
@@ -114,7 +126,7 @@ def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]], slots: s
     check_inputs(raw, events, letters)
     assert {(d["partition"], d["offset"]) for d in topics.dead_letters} == expected.refused, "the wrong dead letters"
     check_people(expected, topics.profiles)
-    check_members(expected, topics)
+    check_members(expected, topics, later)
     check(topics)
     check_pointers(topics)
     check_timers(topics, events, "fresh", FRESH_MS)

@@ -1,7 +1,8 @@
 """One role of the pipeline as a process of the campaign.
 
-It is what `headwater run` runs, but for three things that the environment may ask for: a shorter session, so that a
-takeover need not be waited for; a stop (SIGSTOP) at a named point of the commit order; and a rule broken on purpose.
+It is what `headwater run` runs, but for what the environment may ask for: a shorter session, so that a takeover need
+not be waited for; a stop (SIGSTOP) at a named point of the commit order; a kill with something under way; and a rule
+broken on purpose.
 """
 
 import logging
@@ -14,7 +15,7 @@ from pipeline import settings as settings_module
 from pipeline.roles import run_stage
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, failpoints_from
-from tests.attack import broken, disk, sessions
+from tests.attack import broken, disk, inflight, sessions
 
 STOP_AT = "ATTACK_STOP_AT"
 STOPPED = 3
@@ -50,7 +51,8 @@ def run(name: str) -> int:
     broken.apply(os.environ)
     until: Callable[[], bool] = lambda: bool(asked)  # noqa: E731 - a name for the two uses below
     try:
-        run_stage(name, settings_module.load(), until, stopping_at(os.environ, failpoints_from(os.environ)))
+        points = inflight.killing_in(os.environ, stopping_at(os.environ, failpoints_from(os.environ)))
+        run_stage(name, settings_module.load(), until, points)
     except WorkerStopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr, flush=True)
         return STOPPED

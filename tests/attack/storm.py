@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from pipeline.runtime.failpoints import POINTS, VARIABLE
+from tests.attack.inflight import KILL_IN, MID_BACKFILL, MOMENTS
 from tests.attack.world import KILLED, ROLES, Ended, World, last_words
 
 RANDOM = "at any moment"
@@ -13,8 +14,10 @@ _WAIT_FOR_POINT_S = 20.0
 
 
 def points_of(role: str) -> tuple[str, ...]:
-    """The points at which a role can be killed; a role without a store restores nothing."""
-    return (*(point for point in POINTS if role != "ingest" or point != "mid_restore"), RANDOM)
+    """The points at which a role can be killed, and what it can be killed in the middle of; a role without a store
+    restores nothing."""
+    points = (point for point in POINTS if role != "ingest" or point != "mid_restore")
+    return (*points, RANDOM, *MOMENTS[role])
 
 
 def only_at(point: str, kills: int) -> dict[str, list[str]]:
@@ -57,9 +60,16 @@ def storm(world: World, plans: dict[str, list[str]], seed: int) -> dict[str, int
             armed.pop(role, None)
             world.start(role)
             return
-        if point == RANDOM:
+        mark, points = MOMENTS[role].get(point, ("", ()))
+        if point == MID_BACKFILL:
+            world.add_segment()
+        if point == RANDOM or (point in MOMENTS[role] and not points):
             world.start(role)
             armed[role] = (point, time.monotonic() + random_.uniform(0.3, 4.0))
+        elif points:
+            hit = random_.choice([1, 1, 2, 4])
+            world.start(role, **{KILL_IN: f"{mark}@{random_.choice(points)}:{hit}"})
+            armed[role] = (point, time.monotonic() + _WAIT_FOR_POINT_S)
         else:
             # In the first batches of a process at times, and at times later.
             hit = 1 if point == "mid_restore" else random_.choice([1, 2, 3, 5, 8])
@@ -81,7 +91,8 @@ def storm(world: World, plans: dict[str, list[str]], seed: int) -> dict[str, int
             code = world.exit_code(running)
             if code is None and time.monotonic() > at:
                 # The random moment has come; or the point is not reached, because nothing comes by.
-                point = RANDOM
+                if point not in MOMENTS[role] or MOMENTS[role][point][1]:
+                    point = RANDOM
                 world.running_signal(running, signal.SIGKILL)
                 world.wait("a kill", lambda running=running: world.exit_code(running) is not None)  # type: ignore[misc]
                 code = KILLED

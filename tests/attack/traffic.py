@@ -33,6 +33,18 @@ when: {performed: {event: Seen, within: 4s}}
 FRESH_MS = 4_000
 
 
+def later_segments(count: int) -> str:
+    """What is added to the definitions while the traffic runs, and has a past to be read: people who were seen `n`
+    times."""
+    return "".join(
+        f"---\nsegment: {LATER}{n}\nwhen: {{performed: {{event: Seen, count: {{at_least: {n}}}}}}}\n"
+        for n in range(2, count + 2)
+    )
+
+
+LATER = "seen_"
+
+
 class Person:
     """A user with cookies, or a cookie that never logs in."""
 

@@ -21,7 +21,7 @@ from tests.attack import broken, sessions
 from tests.attack.expected import expected_of
 from tests.attack.judge import STATEFUL, Verdict, judge, settled
 from tests.attack.launcher import Launcher
-from tests.attack.traffic import DEFINITIONS, Traffic
+from tests.attack.traffic import DEFINITIONS, Traffic, later_segments
 from tests.kafka.deployment import Deployment
 
 INPUTS = {"ingest": "raw", "identity": "identity-edges", "unify": "events"}
@@ -90,6 +90,7 @@ class World:
         self.wait_s = wait_s
         self.ended: list[Ended] = []
         self.recovered: list[tuple[str, str, float]] = []
+        self.later = 0
         self.settings = Settings.model_validate(
             {
                 "bootstrap_servers": bootstrap,
@@ -116,6 +117,7 @@ class World:
         self._watching = threading.Event()
         self._lock = threading.Lock()
         self._traffic: Traffic | None = None
+        self._applying: threading.Thread | None = None
 
     # ------------------------------------------------------------------------------------------- begin and end
 
@@ -152,6 +154,15 @@ class World:
         ]
         for future in self._admin.incremental_alter_configs(resources).values():
             future.result(30)
+
+    def add_segment(self) -> None:
+        """Apply one segment more, beside whatever else happens: its history is then read. Not while one is applied."""
+        if self._applying is not None and self._applying.is_alive():
+            return
+        self.later += 1
+        text = DEFINITIONS + later_segments(self.later)
+        self._applying = threading.Thread(target=self.deployment.apply, args=(text,), daemon=True)
+        self._applying.start()
 
     # -------------------------------------------------------------------------------------------- its processes
 
@@ -310,9 +321,11 @@ class World:
         self.wait_recovered()
         assert self._traffic is not None
         self._traffic.finish()
+        if self._applying is not None:
+            self._applying.join()
         expected = expected_of(self.deployment.read("raw"))
         until = time.monotonic() + self.wait_s
-        while difference := settled(self.deployment, expected):
+        while difference := settled(self.deployment, expected, self.later):
             if time.monotonic() > until:
                 raise AssertionError(f"not settled: {difference}\n{self.last_lines()}")
             pause = time.monotonic() + 0.5
@@ -330,7 +343,7 @@ class World:
         for role in STATEFUL:
             assert not [key for key in self.running if key[0] == role]
         dirs = {role: sorted(self.folder.glob(f"state-*/{role}")) for role in STATEFUL}
-        verdict = judge(self.deployment, dirs, self._slots)
+        verdict = judge(self.deployment, dirs, self._slots, self.later)
         lost = [each for each in self.ended if any(text in each.words for text in LOUD)]
         assert not lost, f"roles that ended by themselves over lost state: {lost[:3]}"
         return verdict

@@ -136,7 +136,8 @@ def run_idle(*workers: Worker, turns: int = 1_000) -> None:
     """Run workers in turn until none has anything left to do."""
     quiet = 0
     for _ in range(turns):
-        busy = sum(worker.run_once() for worker in workers) or any(worker.restoring() for worker in workers)
+        busy = sum(worker.run_once() for worker in workers)
+        busy = busy or any(worker.restoring() or worker._rest for worker in workers)
         quiet = 0 if busy else quiet + 1
         if quiet > 3:
             return

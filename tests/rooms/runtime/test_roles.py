@@ -117,8 +117,34 @@ def test_a_call_that_hangs_ends_the_process() -> None:
     code = (
         "import time\n"
         "from pipeline.runtime.watchdog import Watchdog\n"
-        "with Watchdog(lambda: 1, 0.2, 'worker'): time.sleep(30)\n"
+        "with Watchdog(lambda: 1, lambda: 0.2, 'worker'): time.sleep(30)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20, check=False)
     assert done.returncode == EXIT_CODE
     assert b"has not come back" in done.stderr
+
+
+def test_sending_the_offsets_has_a_limit_of_its_own() -> None:
+    """librdkafka's call for it may never return. The worker's other calls are given their time."""
+    code = (
+        "import time\n"
+        "from pipeline.runtime.settings import WorkerSettings\n"
+        "from tests.rooms.runtime.counting import World, run_idle\n"
+        "world = World()\n"
+        "worker = world.worker(settings=WorkerSettings(stuck_s=20.0, offsets_stuck_s=0.5))\n"
+        "world.say(('a', 'w'))\n"
+        "worker.start = lambda: None\n"
+        "began = time.monotonic()\n"
+        "worker._producer.commit = (lambda commit: lambda s: (time.sleep(1.5), commit(s)))(worker._producer.commit)\n"
+        "worker.run(lambda: bool(world.counts()))\n"
+        "assert world.counts() == ['a 1'] and time.monotonic() - began > 1.4\n"
+        "worker = world.worker(settings=WorkerSettings(stuck_s=20.0, offsets_stuck_s=0.5))\n"
+        "worker.start = lambda: None\n"
+        "world.say(('a', 'w'))\n"
+        "print('hangs', flush=True)\n"
+        "worker._producer.send_offsets = lambda *_: time.sleep(60)\n"
+        "worker.run(lambda: False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=15, check=False)
+    assert (done.returncode, done.stdout) == (EXIT_CODE, b"hangs\n"), done.stderr
+    assert b"has not come back for 0.5 s" in done.stderr and b"<lambda>" in done.stderr
