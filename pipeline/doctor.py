@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +17,7 @@ from pipeline.admin import admin_client, alike, check_topics, unreachable
 from pipeline.broker import find_kafka
 from pipeline.errors import HeadwaterError
 from pipeline.runtime.kafka.doors import GroupPositions
+from pipeline.runtime.progress import Progress, reports_in
 from pipeline.settings import ENV_PREFIX, SECRET_FILE, Settings
 from pipeline.topology import DELIVERIES, IDENTITY, INGEST, UNIFY
 
@@ -24,6 +26,8 @@ _SLOW_ANSWER_MS = 500
 _SPACE_WANTED = 2 * 1024**3
 _SPACE_NEEDED = 200 * 1024**2
 _SKEW_ALLOWED_MS = 60_000
+# A worker that restores says so once a second.
+_SILENT_S = 10.0
 
 _COMING_UP = frozenset(
     {KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR}
@@ -49,6 +53,7 @@ def examine(settings: Settings, now_ms: Callable[[], int] = lambda: time.time_ns
     yield _secret(settings)
     yield _folder("state folder", settings.state_dir, "HEADWATER_STATE_DIR")
     yield _folder("cache folder", settings.cache_dir, "HEADWATER_CACHE_DIR")
+    yield from _restores(settings, now_ms())
     try:
         settings = find_kafka(settings)
         client = admin_client(settings)
@@ -97,6 +102,49 @@ def _folder(subject: str, folder: Path, variable: str) -> Finding:
     if free < _SPACE_WANTED:
         return Finding(subject, "warning", detail, advice)
     return Finding(subject, "good", detail)
+
+
+def _restores(settings: Settings, now_ms: int) -> Iterator[Finding]:
+    """How far the workers of this machine have come with their state, by what they last said."""
+    for role in (IDENTITY, UNIFY):
+        for told in reports_in(settings.state_dir / role.name):
+            subject = f"state of {role.name}, slot {told.slot}"
+            silent_s = (now_ms - told.at_ms) / 1000
+            if not told.restoring:
+                took_s = (told.ready_ms - told.began_ms) / 1000
+                detail = f"{_partitions(len(told.ready))} ready {took_s:.1f} s after they were assigned"
+                yield Finding(
+                    subject,
+                    "good",
+                    f"{detail}, at {datetime.fromtimestamp(told.ready_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC",
+                )
+            elif silent_s > _SILENT_S:
+                detail = f"{_restoring(told)}; nothing was heard of it for {silent_s:.0f} s"
+                advice = (
+                    f"see its log: it has ended, or waits for the Kafka; headwater run {role.name} goes on from there"
+                )
+                yield Finding(subject, "warning", detail, advice)
+            else:
+                yield Finding(subject, "good", _restoring(told))
+
+
+def _partitions(count: int) -> str:
+    return f"{count} partition{'' if count == 1 else 's'}"
+
+
+def _restoring(told: Progress) -> str:
+    """Progress and time to ready, in words."""
+    known = [each for each in told.restoring if each.target is not None]
+    done = sum(each.position - each.start for each in known)
+    left = sum((each.target or 0) - each.position for each in known)
+    detail = f"restoring {len(told.restoring)} of {_partitions(len(told.restoring) + len(told.ready))}"
+    if len(known) < len(told.restoring):
+        return f"{detail}; waiting to hear from the Kafka how much there is"
+    share = done / (done + left) if done + left else 1.0
+    detail += f": {share:.0%} read back, {left:,} changelog offsets left"
+    if told.seconds_left is None:
+        return detail
+    return f"{detail} at {told.records_per_second:,.0f} a second, ready in about {told.seconds_left:.0f} s"
 
 
 def _broker(client: AdminClient, settings: Settings) -> tuple[Finding, dict[str, int]]:

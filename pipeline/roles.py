@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES
 from pipeline.cleaning import Failed, Tools
@@ -14,6 +14,7 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
 from pipeline.ingest import Checks, IngestStage
+from pipeline.records import Event, Forward, decode_events_record, decode_links_record
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.functions import FunctionFailed, Functions
 from pipeline.runtime.garbage import collecting_between
@@ -21,7 +22,9 @@ from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.sources import SourcesAtEnd
 from pipeline.runtime.metrics import Metrics, StageCounters
-from pipeline.runtime.ports import Stage
+from pipeline.runtime.observing import Observer, written_ms
+from pipeline.runtime.ports import Record, Stage
+from pipeline.runtime.progress import reporter
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
 from pipeline.settings import Settings
@@ -45,6 +48,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         settings.client_properties(), settings.prefix, settings.slot, max_message_bytes=MAX_MESSAGE_BYTES
     )
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     metrics = Metrics(registry)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
@@ -54,7 +58,13 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         kafka_adapters(config, role, settings.state_dir),
         WorkerSettings(tombstone_retention_ms=DELETE_RETENTION_MS),
         failpoints,
-        metrics.for_role(name),
+        Observer(
+            name,
+            wall_clock_ms,
+            metrics.for_role(name),
+            reporter(settings.state_dir / name, settings.slot) if role.changelog is not None else None,
+            received_ms if name == UNIFY.name else written_ms,
+        ),
     )
     _log.info("%s runs in slot %s", name, settings.slot)
     worker.run(collecting_between(until))
@@ -76,6 +86,16 @@ def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics) -> Callable[[], Che
         return Checks(latest.contracts, latest.cleaning, metrics.violated, tools)
 
     return checks
+
+
+def received_ms(record: Record) -> int:
+    """When the event was received that a record of unify's inputs carries; 0 if it carries none."""
+    if record.value is None:
+        return 0
+    message = (decode_events_record if record.topic == "events" else decode_links_record)(record.value)
+    if isinstance(message, Forward):
+        message = message.event
+    return message.received if isinstance(message, Event) else 0
 
 
 def _role(name: str, settings: Settings) -> Role:

@@ -153,7 +153,8 @@ def clean(
         if missing is not None:
             return missing
 
-    message_id = position
+    # A topic that was deleted and made again has its positions a second time: the record's time tells them apart.
+    message_id = f"{position}@{record_ms}"
     if raw.message_id is not None:
         stated = clean_id(raw.message_id)
         if not isinstance(stated, Junk):

@@ -60,7 +60,7 @@ FLAGS: dict[str, str] = {
     "contract_violation:": "a field is not as the contract says; the contract lets it pass",
     "stripped:": "a field was taken away because of the contract",
     "junk_group": "the groupId was dropped as junk",
-    "junk_message_id": "the messageId was a placeholder; the position of the raw record stands in its place",
+    "junk_message_id": "the messageId was a placeholder; the raw record's position and time stand in its place",
     "future_timestamp": "the event lay in the future; it counts from when it was received",
     "bad_sent_at": "sentAt was no time; the sender's clock was not corrected",
     "bad_received_at": "receivedAt was no time; the time of ingestion stands in its place",

@@ -18,6 +18,14 @@ Clock = Callable[[], int]
 """Milliseconds since the epoch."""
 
 CHOOSE_BY_KEY = -1
+NO_IDS: Mapping[str, str] = {}
+
+
+class Committed(NamedTuple):
+    """A group's position in a partition, and the id that the topic had when it was committed ("": not known)."""
+
+    position: int
+    topic_id: str = ""
 
 
 class Membership(NamedTuple):
@@ -62,7 +70,7 @@ class Consumer(Protocol):
         """Give nothing of these partitions until `start`."""
         ...
 
-    def committed(self, partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         """The group's positions (None: none). Retriable while a transaction that may change them is open."""
         ...
 
@@ -103,7 +111,15 @@ class Producer(Protocol):
         transaction; one that the broker did not tell is missing."""
         ...
 
-    def send_offsets(self, positions: Mapping[Partition, int], membership: Membership, timeout_s: float) -> None: ...
+    def send_offsets(
+        self,
+        positions: Mapping[Partition, int],
+        membership: Membership,
+        timeout_s: float,
+        topic_ids: Mapping[str, str] = NO_IDS,
+    ) -> None:
+        """Let positions be committed with the transaction; `topic_ids` are kept beside those of their topics."""
+        ...
 
     def commit(self, timeout_s: float) -> None: ...
 
@@ -139,6 +155,15 @@ class Admin(Protocol):
 
     def partition_counts(self, topics: Sequence[str], timeout_s: float) -> dict[str, int]: ...
 
+    def topic_ids(self, topics: Sequence[str], timeout_s: float) -> dict[str, str]:
+        """The ids by which the broker tells a topic from a former one of the same name; without those it does not tell
+        or may not tell this user."""
+        ...
+
+    def topic_ids_lately(self, topics: Sequence[str]) -> dict[str, str]:
+        """The same, without waiting: what was answered last, while it is asked again."""
+        ...
+
     def delete_records(self, positions: Mapping[Partition, int]) -> None:
         """Let records below these positions go; need not have happened when this returns, nor at all."""
         ...
@@ -149,13 +174,15 @@ class StoreMeta:
     """Where a store stands: written with the values, in one atomic write.
 
     `changelog` is the position up to which the changelog is in the store, `inputs` the positions of the input topics
-    after the last committed batch, `written_ms` the wall clock of the last write.
+    after the last committed batch, `written_ms` the wall clock of the last write. `topic_ids` are those that the input
+    topics and the changelog had then, as far as they were known.
     """
 
     changelog: int = 0
     inputs: dict[str, int] = field(default_factory=dict)
     written_ms: int = 0
     format: int = 1
+    topic_ids: dict[str, str] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -169,6 +196,10 @@ class Store(Protocol):
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) whose key starts with `prefix`, in byte order."""
+        ...
+
+    def size(self) -> tuple[int, int]:
+        """(keys, bytes), about."""
         ...
 
     def timers(self, start: tuple[int, bytes] = (0, b"")) -> Iterator[tuple[int, bytes]]:

@@ -1,18 +1,20 @@
 """The metrics of a worker, one typed catalogue. Updated per batch, never per record."""
 
 import re
+from bisect import bisect_left
 from collections import Counter as Sum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 _TIMES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _MOST_VIOLATIONS = 2_000
 _MAX_LABEL = 200
 _SIZES = (1, 10, 50, 100, 200, 500, 1_000, 2_000)
+_LATENCIES_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0)
 
 
 class Violation(Protocol):
@@ -23,6 +25,33 @@ class Violation(Protocol):
 
     @property
     def rule(self) -> str: ...
+
+
+class WeightedHistogram:
+    """A histogram whose observations stand for several: a batch is sampled, not counted record by record."""
+
+    def __init__(self, name: str, text: str, role: str, buckets: tuple[float, ...]) -> None:
+        self._name = name
+        self._text = text
+        self._role = role
+        self._bounds = buckets
+        self._counts = [0.0] * (len(buckets) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float, weight: float = 1.0) -> None:
+        """Count `value` as `weight` observations."""
+        self._counts[bisect_left(self._bounds, value)] += weight
+        self._sum += value * weight
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """One family with the label `role`."""
+        family = HistogramMetricFamily(self._name, self._text, labels=["role"])
+        total, buckets = 0.0, []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        family.add_metric([self._role], buckets, self._sum)
+        yield family
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +65,23 @@ class WorkerMetrics:
     batch_records: Histogram
     batch_seconds: Histogram
     transaction_seconds: Histogram
+    end_to_end_seconds: WeightedHistogram
     lag_records: Gauge
     lag_ms: Gauge
     partitions_ready: Gauge
     partitions_restoring: Gauge
     restore_records_left: Gauge
+    restore_seconds_left: Gauge
     restored_records: Counter
+    ready_seconds: Gauge
     history_records_left: Gauge
     state_loads: Counter
+    state_hits: Counter
     state_cached: Gauge
+    state_keys: Gauge
+    state_bytes: Gauge
+    deadlines_due: Gauge
+    deadline_overdue_ms: Gauge
     dead_letters: Counter
     rebalances: Counter
 
@@ -62,6 +99,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"headwater_{name}", text, ["role"], registry=registry, buckets=buckets)
 
+        self._registry = registry
         self._children = {
             "records": counter("records_total", "Input records whose transaction was committed"),
             "outputs": counter("outputs_total", "Records written to output topics, changelog included"),
@@ -75,14 +113,26 @@ class Metrics:
             "partitions_ready": gauge("partitions_ready", "Partitions being processed"),
             "partitions_restoring": gauge("partitions_restoring", "Partitions whose state is being restored"),
             "restore_records_left": gauge("restore_records_left", "Changelog offsets still to be read back"),
+            "restore_seconds_left": gauge("restore_seconds_left", "How long that will take at the rate so far"),
             "restored_records": counter("restored_records_total", "Changelog records read back"),
+            "ready_seconds": gauge("ready_seconds", "From the last assignment until every partition was ready"),
             "history_records_left": gauge("history_records_left", "Offsets of history still to be read for new rules"),
             "state_loads": counter("state_loads_total", "Values read from the store because they were not cached"),
+            "state_hits": counter("state_hits_total", "Values that batches changed and found decoded in the cache"),
+            "state_keys": gauge("state_keys", "Keys in the stores, as RocksDB estimates them"),
+            "state_bytes": gauge("state_bytes", "Bytes of the stores, on disk and in write buffers"),
+            "deadlines_due": gauge(
+                "deadlines_due", "Deadlines that have come and are not settled, up to 10,000"
+            ),
+            "deadline_overdue_ms": gauge("deadline_overdue_ms", "How long ago the earliest of them came"),
             "state_cached": gauge("state_cached", "Decoded values in the caches"),
             "rebalances": counter("rebalances_total", "Assignments taken, given back or lost"),
         }
         self._dead_letters = Counter(
-            "headwater_dead_letters_total", "Records put aside, by reason", ["role", "reason"], registry=registry
+            "headwater_dead_letters_total",
+            "Records put into dead-letters, by reason",
+            ["role", "reason"],
+            registry=registry,
         )
 
         self._ingested = Counter(
@@ -116,11 +166,20 @@ class Metrics:
     def ingested(self, outcome: str, reason: str) -> None:
         """Count what became of a raw record."""
         self._ingested.labels(outcome, reason).inc()
+        if outcome == "refused":
+            self._dead_letters.labels("ingest", reason).inc()
 
     def for_role(self, role: str) -> WorkerMetrics:
         """The metrics of one role. `dead_letters` still takes its reason as a label."""
         bound = {name: metric.labels(role) for name, metric in self._children.items()}
-        return WorkerMetrics(dead_letters=self._dead_letters, **bound)  # type: ignore[arg-type]
+        end_to_end = WeightedHistogram(
+            "headwater_end_to_end_seconds",
+            "From when a record was received to the commit of what came of it",
+            role,
+            _LATENCIES_S,
+        )
+        self._registry.register(end_to_end)
+        return WorkerMetrics(end_to_end_seconds=end_to_end, dead_letters=self._dead_letters, **bound)  # type: ignore[arg-type]
 
 
 class StageCounters:

@@ -60,6 +60,8 @@ class TaskState:
         cache_bytes: int,
     ) -> None:
         self.loads = 0
+        self.hits = 0
+        self._missed = 0
         self._store = store
         self._encode = encode
         self._decode = decode
@@ -164,6 +166,8 @@ class TaskState:
 
     def committed(self) -> None:
         """The batch is in the store: its values are the committed ones."""
+        self.hits += max(0, len(self._dirty) - self._missed)
+        self._missed = 0
         for key, entry in self._dirty.items():
             entry.stored_wake = entry.wake
             if entry.value is None:
@@ -183,6 +187,18 @@ class TaskState:
         self._recent.clear()
         self._older.clear()
         self._recent_bytes = 0
+        self._missed = 0
+
+    def due_by(self, until_ms: int, most: int) -> tuple[int, int]:
+        """How many rows of the stored time index are due, `most` at most, and the earliest of them (0: none). Rows are
+        counted as they stand: what a row leads to is not read for it."""
+        count = first = 0
+        for row in islice(self._store.timers(self._floor), most):
+            if row[0] > until_ms:
+                break
+            first = first or row[0]
+            count += 1
+        return count, first
 
     @property
     def cached(self) -> int:
@@ -202,6 +218,7 @@ class TaskState:
         entry = self._promote(key)
         if entry is not None:
             return entry
+        self._missed += 1
         data = self._store.get(key)
         if data is None:
             return None

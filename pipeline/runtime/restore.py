@@ -9,17 +9,19 @@
 It goes in slices between batches, so that partitions which are ready do not wait for those which are not.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.runtime.adapters import Adapters, LogReader, Partition, Store, StoreMeta, Stores
+from pipeline.runtime.adapters import Adapters, Committed, LogReader, Partition, Store, StoreMeta, Stores
 from pipeline.runtime.errors import Fatal, Retriable, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.overlay import HEADER
 from pipeline.runtime.ports import Record
 from pipeline.runtime.settings import WorkerSettings
-from pipeline.runtime.task import POSITIONS_KEY, Task, decode_positions
+from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY, Task, decode_positions, decode_topics
 
+_log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 0.5
 
 
@@ -30,7 +32,7 @@ class Restoration:
     task: Task
     began_ms: int
     progress_ms: int
-    committed: dict[Partition, int | None] | None = None
+    committed: dict[Partition, Committed | None] | None = None
     start: int = 0
     target: int | None = None
     position: int = 0
@@ -38,16 +40,23 @@ class Restoration:
 
 
 class Restorer:
-    """Restores the tasks of one worker, slice by slice."""
+    """Restores the tasks of one worker, slice by slice. `topic_ids` are those that the topics have now."""
 
     def __init__(
-        self, changelog: str | None, adapters: Adapters, settings: WorkerSettings, failpoints: Failpoints
+        self,
+        changelog: str | None,
+        adapters: Adapters,
+        settings: WorkerSettings,
+        failpoints: Failpoints,
+        topic_ids: Mapping[str, str],
     ) -> None:
         self.waiting: dict[int, Restoration] = {}
         self._changelog = changelog
         self._adapters = adapters
         self._settings = settings
         self._failpoints = failpoints
+        self._topic_ids = topic_ids
+        self._restored = 0
 
     def add(self, task: Task) -> None:
         """Begin with a task whose store is open."""
@@ -62,10 +71,10 @@ class Restorer:
                 reader.close_partition((self._changelog_name, number))
         self.waiting.clear()
 
-    @property
-    def records_left(self) -> int:
-        """Changelog offsets still to be read back, as far as the targets are known."""
-        return sum(max(0, r.target - r.position) for r in self.waiting.values() if r.target is not None)
+    def take_restored(self) -> int:
+        """Records read back since this was asked last."""
+        restored, self._restored = self._restored, 0
+        return restored
 
     def advance(self, timeout_s: float) -> list[Task]:
         """One slice, waiting at most `timeout_s` for it; gives the tasks that are ready now, their positions set."""
@@ -98,6 +107,8 @@ class Restorer:
         except Retriable:
             return
         meta = task.store.meta() or StoreMeta(written_ms=restoration.began_ms)
+        if self._made_again(self._changelog_name, meta.topic_ids.get(self._changelog_name, "")):
+            raise WorkerStopped(_made_again(self._changelog_name))
         _refuse_outside(self._changelog_name, task.number, meta.changelog, low, high)
         task.meta = meta
         restoration.start = restoration.position = meta.changelog
@@ -119,6 +130,7 @@ class Restorer:
             if position > restoration.position:
                 restoration.position = position
                 restoration.restored += len(records)
+                self._restored += len(records)
                 restoration.progress_ms = now
                 complete = restoration.target is not None and position >= restoration.target
                 _apply(restoration.task, records, position, restoration.began_ms if complete else None)
@@ -130,6 +142,7 @@ class Restorer:
         if restoration.target is not None and restoration.start < restoration.target:
             self._reader.close_partition((self._changelog_name, task.number))
         task.begin_at(self._agreed(restoration))
+        task.belongs_to(self._topic_ids)
         task.open_state(self._settings.cache_objects, self._settings.cache_bytes)
 
     def _agreed(self, restoration: Restoration) -> dict[Partition, int]:
@@ -139,7 +152,14 @@ class Restorer:
         has_state = task.store is not None and bool(task.meta.inputs)
         positions: dict[Partition, int] = {}
         for partition in task.partitions:
-            of_group = committed.get(partition)
+            told = committed.get(partition)
+            of_group = told.position if told is not None else None
+            former = (told.topic_id if told is not None else "", task.meta.topic_ids.get(partition[0], ""))
+            if any(self._made_again(partition[0], id) for id in former):
+                if task.store is not None:
+                    raise WorkerStopped(_made_again(partition[0]))
+                _log.warning("%s/%d was deleted and made again: it is read from its beginning", *partition)
+                of_group = None
             of_state = task.meta.inputs.get(partition[0])
             if task.store is None:
                 of_state = of_group
@@ -158,6 +178,11 @@ class Restorer:
                     f"changelog or the group offsets were changed from outside: restore them, or replay anew"
                 )
         return positions
+
+    def _made_again(self, topic: str, former_id: str) -> bool:
+        """Whether this topic is another one than that of the same name which had `former_id` ("": not known)."""
+        present = self._topic_ids.get(topic, "")
+        return bool(present and former_id and present != former_id)
 
     def _beginning(self, partition: Partition) -> int:
         for _ in range(100):
@@ -190,6 +215,9 @@ def _apply(task: Task, records: Iterable[Record], position: int, complete_ms: in
         if record.key == POSITIONS_KEY:
             if record.value is not None:
                 task.meta.inputs = decode_positions(record.value)
+        elif record.key == TOPICS_KEY:
+            if record.value is not None:
+                task.meta.topic_ids |= decode_topics(record.value)
         elif record.key is not None:
             values[record.key] = record.value
     timers = [
@@ -201,6 +229,13 @@ def _apply(task: Task, records: Iterable[Record], position: int, complete_ms: in
     if complete_ms is not None:
         task.meta.written_ms = complete_ms
     task.store.write(values.items(), (), timers, task.meta)
+
+
+def _made_again(topic: str) -> str:
+    return (
+        f"{topic} was deleted and made again since this state was made: its positions lead to other records; restore "
+        f"the topic, or replay into a new deployment"
+    )
 
 
 def _refuse_outside(changelog: str, number: int, position: int, low: int, high: int) -> None:

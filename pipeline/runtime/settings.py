@@ -11,6 +11,7 @@ class WorkerSettings:
 
     `tombstone_retention_ms` is `delete.retention.ms` of the changelog: a store older than half of it is wiped.
     `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has.
+    `topics_interval_ms` is how often it is asked whether a topic has been made again under the worker.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
     what takes longer is lost already. `offsets_stuck_s` bounds the one call that is known to hang, of which the
@@ -29,5 +30,6 @@ class WorkerSettings:
     restore_records: int = 2_000
     tombstone_retention_ms: int = DAY_MS
     trim_interval_ms: int = 10_000
+    topics_interval_ms: int = 1_000
     stuck_s: float = 20.0
     offsets_stuck_s: float = 7.0

@@ -1,7 +1,7 @@
 """A task: one stage on one partition, its state, and how far it has read. A role without state has a single task
 over everything assigned to its worker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,13 +13,22 @@ from pipeline.runtime.ports import Stage
 POSITIONS_KEY = RESERVED + b"positions"
 """The changelog key under which each transaction records the task's input positions."""
 
+TOPICS_KEY = RESERVED + b"topics"
+"""The changelog key of the ids that the input topics had: positions mean nothing in a topic that was made again."""
+
 _encode_positions = msgspec.json.encode
 _positions_decoder = msgspec.json.Decoder(dict[str, int])
+_topics_decoder = msgspec.json.Decoder(dict[str, str])
 
 
 def decode_positions(value: bytes) -> dict[str, int]:
     """Read the record under `POSITIONS_KEY`: input topic to position."""
     return _positions_decoder.decode(value)
+
+
+def decode_topics(value: bytes) -> dict[str, str]:
+    """Read the record under `TOPICS_KEY`: input topic to its id."""
+    return _topics_decoder.decode(value)
 
 
 class Task:
@@ -37,6 +46,7 @@ class Task:
         self.positions: dict[Partition, int] = {}
         self.reached: dict[Partition, int] = {}
         self.meta = StoreMeta()
+        self.topic_ids: Mapping[str, str] = {}
         self.changes: Changes | None = None
         self.changelog_records: list[tuple[bytes, bytes | None]] = []
         self.state: Any = NoState()
@@ -54,6 +64,10 @@ class Task:
         self.positions = dict(positions)
         self.reached = dict(positions)
 
+    def belongs_to(self, topic_ids: Mapping[str, str]) -> None:
+        """Note the ids of the topics it reads, and of its changelog: they are kept with the next transaction."""
+        self.topic_ids = {**self.meta.topic_ids, **topic_ids}
+
     def is_dirty(self) -> bool:
         """Whether the running batch has changed the state."""
         return self.task_state is not None and self.task_state.is_dirty
@@ -65,6 +79,9 @@ class Task:
         self.changes = self.task_state.changes()
         inputs = {topic: position for (topic, _), position in self.reached.items()}
         self.changelog_records = [*self.changes.values, (POSITIONS_KEY, _encode_positions(inputs))]
+        if self.topic_ids != self.meta.topic_ids:
+            told = {topic: id for topic, id in self.topic_ids.items() if topic in inputs}
+            self.changelog_records.insert(0, (TOPICS_KEY, msgspec.json.encode(told)))
 
     def write(self, changelog_offset: int | None, now_ms: int) -> None:
         """The transaction is committed: bring the store to it, in one write.
@@ -78,6 +95,7 @@ class Task:
         if changelog_offset is not None:
             self.meta.changelog = changelog_offset + 1
         self.meta.inputs = {topic: position for (topic, _), position in self.reached.items()}
+        self.meta.topic_ids = dict(self.topic_ids)
         self.meta.written_ms = now_ms
         changes, self.changes = self.changes, None
         self.changelog_records = []

@@ -30,19 +30,19 @@ from pipeline.runtime.adapters import Adapters, Membership, Partition, Store
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
 from pipeline.runtime.history import HistoryReader, Slice, fold_slices
-from pipeline.runtime.metrics import WorkerMetrics
+from pipeline.runtime.observing import Observer
 from pipeline.runtime.overlay import Outbox
 from pipeline.runtime.poison import STEPPED_AGAIN, Rest
 from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.task import Task
+from pipeline.runtime.topics import Topics
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.topology import Role
 
 _ATTEMPTS = 10_000
 _WHOLE_ROLE = 0
-_OBSERVED_EVERY_MS = 1_000
 _Answer = TypeVar("_Answer")
 
 
@@ -69,7 +69,7 @@ class Worker:
         adapters: Adapters,
         settings: WorkerSettings | None = None,
         failpoints: Failpoints = no_failpoints,
-        metrics: WorkerMetrics | None = None,
+        observer: Observer | None = None,
     ) -> None:
         if role.changelog is not None and (adapters.reader is None or adapters.stores is None):
             raise WorkerStopped(f"{role.name} has a changelog and needs a log reader and stores")
@@ -83,9 +83,10 @@ class Worker:
         self._consumer = adapters.consumer
         self._producer = adapters.producer
         self._reach = failpoints
-        self._metrics = metrics
+        self._observer = observer or Observer(role.name, adapters.clock)
         self._tolerant = frozenset(role.tolerant)
-        self._restorer = Restorer(role.changelog, adapters, self.settings, failpoints)
+        self._topics = Topics(role, adapters.admin, adapters.clock, self.settings)
+        self._restorer = Restorer(role.changelog, adapters, self.settings, failpoints, self._topics.ids)
         self._history: HistoryReader | None = None
         if role.history is not None and adapters.history is not None:
             self._history = HistoryReader(role.history, adapters.history)
@@ -95,7 +96,6 @@ class Worker:
         self._woken: set[int] = set()
         self._rest = Rest()
         self._trimmed_ms = 0
-        self._observed_ms = 0
         self._trimmed: dict[Partition, int] = {}
         self._stopped: str | None = None
 
@@ -104,7 +104,8 @@ class Worker:
     def start(self) -> None:
         """Fence former selves, check the topics, join the group."""
         self._patiently("init transactions", lambda: self._producer.init(self.settings.call_timeout_s))
-        self._check_topics()
+        self._topics.check(self._patiently("topics", self._topics.counts))
+        self._patiently("topic ids", self._topics.ask_ids)
         self._consumer.subscribe(self.role.inputs, self)
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -138,6 +139,7 @@ class Worker:
             raise WorkerStopped(f"{self.role.name}: {fault}") from fault
 
     def _turn(self) -> int:
+        self._topics.watch()
         if self._restorer.waiting:
             self._restore()
         busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken) or bool(self.history_left())
@@ -155,7 +157,7 @@ class Worker:
         if self._history is not None:
             self._read_history(self._history, idle=not records)
         self._wake()
-        self._observe_state()
+        self._observer.state(self.tasks.values(), self.input_lag, self.history_left())
         return done
 
     # ------------------------------------------------------------------------------------------- the ten steps
@@ -175,8 +177,8 @@ class Worker:
         except Abortable as abortable:
             self._abort(str(abortable), records)
             return 0
-        for record in records[-1:]:
-            self._observe(len(records), record.timestamp_ms, time.perf_counter() - began)
+        if records:
+            self._observer.batch(records, time.perf_counter() - began)
         self._rest.done(len(records))
         self._trim()
         return len(records)
@@ -242,8 +244,7 @@ class Worker:
             raise
         except Exception as error:
             raise _StageRaised(error, None) from error
-        if put_aside and self._metrics is not None:
-            self._metrics.dead_letters.labels(self.role.name, dead_letters.REASON).inc(len(put_aside))
+        self._observer.put_aside(len(put_aside))
 
     def _read_history(self, history: HistoryReader, idle: bool) -> None:
         """A slice of what stages want of the past. One that cannot be folded is folded record by record, without those
@@ -311,7 +312,8 @@ class Worker:
         positions = {p: position for task in involved for p, position in task.reached.items()}
         self.beats += 1
         self._stuck_s = self.settings.offsets_stuck_s
-        self._patiently("send offsets", lambda: producer.send_offsets(positions, membership, timeout_s))
+        send_offsets = producer.send_offsets
+        self._patiently("send offsets", lambda: send_offsets(positions, membership, timeout_s, self._topics.ids))
         self._stuck_s = self.settings.stuck_s
         reach("after_offsets")
         reach("commit_in_flight")
@@ -321,10 +323,7 @@ class Worker:
         for task in involved:
             task.write(highest.get((changelog or "", task.number)), now)
         reach("after_write")
-        if self._metrics is not None:
-            self._metrics.commits.inc()
-            self._metrics.outputs.inc(len(self._outbox))
-            self._metrics.transaction_seconds.observe(time.perf_counter() - began)
+        self._observer.committed(len(self._outbox), time.perf_counter() - began)
         self._outbox.clear()
         self._woken.clear()
 
@@ -365,8 +364,7 @@ class Worker:
         self._woken.clear()
         for task in self.tasks.values():
             task.drop()
-        if self._metrics is not None:
-            self._metrics.aborts.inc()
+        self._observer.aborted()
 
     def _patiently(self, what: str, call: Callable[[], _Answer]) -> _Answer:
         """Repeat a call that was not answered, until it is, or until a minute has passed."""
@@ -385,8 +383,7 @@ class Worker:
     def assigned(self, partitions: Sequence[Partition]) -> None:
         """Open a task for every partition; a stateful role refuses inputs that are not co-partitioned."""
         self._release()
-        if self._metrics is not None:
-            self._metrics.rebalances.inc()
+        self._observer.assigned()
         if self.role.changelog is None:
             if partitions:
                 self._open(_WHOLE_ROLE, partitions, None)
@@ -436,10 +433,8 @@ class Worker:
         for task in ready:
             self._owners.update((partition, task) for partition in task.partitions)
             self._consumer.start(task.positions)
-        if self._metrics is not None:
-            self._metrics.partitions_ready.set(len(self._owners) // max(1, len(self.role.inputs)))
-            self._metrics.partitions_restoring.set(len(self._restorer.waiting))
-            self._metrics.restore_records_left.set(self._restorer.records_left)
+        self._observer.restored(self._restorer.take_restored())
+        self._observer.restoring([number for number, _ in self._ready_tasks()], self._restorer.waiting)
 
     def _ready_tasks(self) -> list[tuple[int, Task]]:
         waiting = self._restorer.waiting
@@ -462,33 +457,6 @@ class Worker:
         """Partition to the offsets of history that are still to be read for it."""
         return self._history.left if self._history is not None else {}
 
-    def _observe(self, records: int, timestamp_ms: int, seconds: float) -> None:
-        metrics = self._metrics
-        if metrics is None:
-            return
-        metrics.records.inc(records)
-        metrics.batch_records.observe(records)
-        metrics.batch_seconds.observe(seconds)
-        metrics.lag_ms.set(max(0, self._adapters.clock() - timestamp_ms))
-
-    def _observe_state(self) -> None:
-        metrics = self._metrics
-        if metrics is None:
-            return
-        now = self._adapters.clock()
-        if 0 <= now - self._observed_ms < _OBSERVED_EVERY_MS:
-            return
-        self._observed_ms = now
-        lag = self.input_lag()
-        if lag is not None:
-            metrics.lag_records.set(lag)
-        states = [task.task_state for task in self.tasks.values() if task.task_state is not None]
-        metrics.history_records_left.set(sum(self.history_left().values()))
-        metrics.state_cached.set(sum(state.cached for state in states))
-        for state in states:
-            metrics.state_loads.inc(state.loads)
-            state.loads = 0
-
     def _trim(self) -> None:
         """Now and then delete what the role's own loop-back topics hold below the committed positions."""
         now = self._adapters.clock()
@@ -503,14 +471,3 @@ class Worker:
         if below:
             self._trimmed.update(below)
             self._adapters.admin.delete_records(below)
-
-    def _check_topics(self) -> None:
-        wanted = [*self.role.inputs, *([self.role.changelog] if self.role.changelog else [])]
-        counts = self._patiently(
-            "topics", lambda: self._adapters.admin.partition_counts(wanted, self.settings.call_timeout_s)
-        )
-        missing = [topic for topic in wanted if topic not in counts]
-        if missing:
-            raise WorkerStopped(f"{self.role.name}: there is no topic {', '.join(missing)}; create the topics first")
-        if self.role.changelog and len({counts[topic] for topic in wanted}) > 1:
-            raise WorkerStopped(f"{self.role.name}: the partition counts differ: {counts}; they must be the same")

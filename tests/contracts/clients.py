@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from pipeline.runtime import adapters
@@ -31,6 +31,7 @@ class Side(Protocol):
     def reader(self) -> adapters.LogReader: ...
     def admin(self) -> adapters.Admin: ...
     def say(self, topic: str, key: bytes, value: bytes, partition: int) -> None: ...
+    def recreate(self, topic: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -57,6 +58,9 @@ class MemorySide:
 
     def say(self, topic: str, key: bytes, value: bytes, partition: int) -> None:
         self._broker.produce(topic, key, value, partition)
+
+    def recreate(self, topic: str) -> None:
+        self._broker.recreate_topic(topic)
 
     def close(self) -> None:
         return
@@ -97,9 +101,26 @@ class KafkaSide:
         self._producer.produce(self._prefix + topic, value, key, partition)
         assert self._producer.flush(30) == 0
 
+    def recreate(self, topic: str) -> None:
+        recreate_topic(self._admin, self._prefix + topic, PARTITIONS)
+
     def close(self) -> None:
         for client in self._open:
             client.close()
+
+
+def recreate_topic(admin: AdminClient, name: str, partitions: int) -> None:
+    """Delete a topic of a real broker and make it again, empty."""
+    admin.delete_topics([name])[name].result(30)
+    give_up = time.monotonic() + 30
+    while True:
+        try:
+            admin.create_topics([NewTopic(name, partitions)])[name].result(30)
+            return
+        except KafkaException:
+            # It is deleted in the background.
+            assert time.monotonic() < give_up, f"{name} could not be made again"
+            time.sleep(0.1)
 
 
 class Assignments:

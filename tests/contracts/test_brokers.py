@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.identifiers import partition_of
-from pipeline.runtime.adapters import CHOOSE_BY_KEY
+from pipeline.runtime.adapters import CHOOSE_BY_KEY, Committed
 from pipeline.runtime.errors import Abortable, Fatal, Retriable
 from tests.contracts.clients import (
     PARTITIONS,
@@ -122,12 +122,47 @@ def test_positions_are_committed_with_the_transaction_or_not_at_all(side: Side) 
         producer.begin()
         producer.send([("out", b"v", None, 0)])
         producer.flush(TIMEOUT_S)
-        producer.send_offsets({("left", 0): 5}, consumer.membership(), TIMEOUT_S)
+        producer.send_offsets({("left", 0): 5}, consumer.membership(), TIMEOUT_S, {"left": "an id", "right": "other"})
         with pytest.raises(Retriable):
             consumer.committed(partitions, 0.3)
         (producer.commit if commit else producer.abort)(TIMEOUT_S)
-        position = 5 if commit else None
+        position = Committed(5, "an id") if commit else None
         until(lambda position=position: consumer.committed(partitions, 1.0)[("left", 0)] == position)  # type: ignore[misc]
+
+
+def test_positions_without_an_id_of_their_topic(side: Side) -> None:
+    consumer, _ = joined(side, ["left"])
+    producer = side.producer()
+    producer.init(TIMEOUT_S)
+    producer.begin()
+    producer.send_offsets({("left", 0): 5}, consumer.membership(), TIMEOUT_S)
+    producer.commit(TIMEOUT_S)
+    until(lambda: consumer.committed([("left", 0)], 1.0)[("left", 0)] == Committed(5, ""))
+
+
+def test_a_topic_made_again_has_another_id_and_nobody_else_notices(side: Side) -> None:
+    """Why the worker asks for ids: the consumer goes on behind its old position, past what stands before it."""
+    consumer, _ = joined(side, ["left"])
+    for n in range(3):
+        side.say("left", b"k", b"%d" % n, 0)
+    consumer.start({("left", 0): 0, ("left", 1): 0})
+    take(consumer, 3)
+    producer = side.producer()
+    producer.init(TIMEOUT_S)
+    producer.begin()
+    producer.send_offsets({("left", 0): 3}, consumer.membership(), TIMEOUT_S)
+    producer.commit(TIMEOUT_S)
+    admin = side.admin()
+    before = admin.topic_ids(["left", "right", "nowhere"], TIMEOUT_S)
+    assert set(before) == {"left", "right"}
+    side.recreate("left")
+    for n in range(5):
+        side.say("left", b"k", b"new %d" % n, 0)
+    after = admin.topic_ids(["left", "right", "nowhere"], TIMEOUT_S)
+    assert after["left"] != before["left"] and after["right"] == before["right"]
+    until(lambda: admin.topic_ids_lately(["left", "right"]) == after)
+    assert [record.value for record in take(consumer, 2)] == [b"new 3", b"new 4"]
+    assert consumer.committed([("left", 0)], TIMEOUT_S) == {("left", 0): None}, "its positions went with it"
 
 
 def test_membership_has_a_generation_once_joined_and_an_old_one_is_refused(side: Side) -> None:

@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import failpoints_from
-from pipeline.runtime.kafka.build import kafka_adapters
+from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.metrics import Metrics
+from pipeline.runtime.observing import Observer
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import COUNTING, CountingStage
@@ -40,7 +41,7 @@ def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
         kafka_adapters(config, COUNTING, Path(folder)),
         settings,
         failpoints_from(os.environ),
-        Metrics(CollectorRegistry()).for_role(COUNTING.name),
+        Observer(COUNTING.name, wall_clock_ms, Metrics(CollectorRegistry()).for_role(COUNTING.name)),
     )
     over: list[int] = []
     signal.signal(signal.SIGUSR1, lambda *_: tell(worker))

@@ -4,6 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# By default librdkafka forgets every broker, the coordinators among them, when all connections are lost, and begins
+# again at the bootstrap addresses; sending offsets then hangs for many seconds (docs/decisions/brokers-are-kept.md).
+_KEEP_BROKERS = {"metadata.recovery.strategy": "none"}
+
 TopicName = Callable[[str], str]
 """Gives the real name of a logical topic."""
 
@@ -32,6 +36,7 @@ class KafkaConfig:
     def consumer(self, role: str) -> dict[str, Any]:
         """A static member of the role's group."""
         return {
+            **_KEEP_BROKERS,
             **self.properties,
             "fetch.wait.max.ms": 100,
             "queued.min.messages": 100_000,
@@ -55,6 +60,7 @@ class KafkaConfig:
     def producer(self, role: str) -> dict[str, Any]:
         """The transactional producer of the role's slot."""
         return {
+            **_KEEP_BROKERS,
             **self.properties,
             "linger.ms": 0,
             "retry.backoff.ms": 5,
@@ -75,6 +81,7 @@ class KafkaConfig:
     def reader(self, role: str, committed: bool) -> dict[str, Any]:
         """A consumer outside of any group, for reading changelogs back."""
         return {
+            **_KEEP_BROKERS,
             **self.properties,
             "fetch.wait.max.ms": 50,
             "queued.min.messages": 100_000,

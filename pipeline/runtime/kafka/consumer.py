@@ -6,7 +6,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pipeline.runtime.adapters import Listener, Membership, Partition
+from pipeline.runtime.adapters import Committed, Listener, Membership, Partition
 from pipeline.runtime.errors import Fatal, Retriable
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
@@ -160,16 +160,16 @@ class KafkaConsumer:
     def _real(self, partition: Partition, position: int = OFFSET_INVALID) -> TopicPartition:
         return TopicPartition(self._config.topic_name(partition[0]), partition[1], position)
 
-    def committed(self, partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         try:
             answer = self._consumer.committed([self._real(p) for p in partitions], timeout_s)
         except KafkaException as error:
             raise passing_or_fatal(error, "asking for the committed positions") from error
-        found: dict[Partition, int | None] = {}
+        found: dict[Partition, Committed | None] = {}
         for partition, told in zip(partitions, answer, strict=True):
             if told.error is not None:
                 raise passing_or_fatal(told.error, "asking for the committed positions")
-            found[partition] = told.offset if told.offset >= 0 else None
+            found[partition] = Committed(told.offset, told.metadata or "") if told.offset >= 0 else None
         return found
 
     def membership(self) -> Membership:

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.identifiers import partition_of
-from pipeline.runtime.adapters import Membership, Outgoing, Partition
+from pipeline.runtime.adapters import NO_IDS, Membership, Outgoing, Partition
 from pipeline.runtime.errors import Retriable
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
@@ -17,6 +17,15 @@ from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
 log = logging.getLogger(__name__)
 _FULL_PAUSE_S = 0.01
 _METADATA_WITHIN_S = 5.0
+_NOT_TOLD = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError._UNSUPPORTED_FEATURE,
+    }
+)
 
 
 class _Names(dict[str, str]):
@@ -117,8 +126,17 @@ class KafkaProducer:
             raise Retriable(f"{left} records are not in the log yet")
         return self._highest
 
-    def send_offsets(self, positions: Mapping[Partition, int], membership: Membership, timeout_s: float) -> None:
-        offsets = [TopicPartition(self._names[topic], number, at) for (topic, number), at in positions.items()]
+    def send_offsets(
+        self,
+        positions: Mapping[Partition, int],
+        membership: Membership,
+        timeout_s: float,
+        topic_ids: Mapping[str, str] = NO_IDS,
+    ) -> None:
+        offsets = [
+            TopicPartition(self._names[topic], number, at, topic_ids.get(topic, ""))
+            for (topic, number), at in positions.items()
+        ]
         try:
             self._producer.send_offsets_to_transaction(offsets, membership.token, timeout_s)
         except KafkaException as error:
@@ -147,6 +165,8 @@ class KafkaAdmin:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         self._admin = AdminClient(dict(config.properties))
+        self._asked: dict[str, Future[Any]] = {}
+        self._lately: dict[str, str] = {}
 
     def partition_counts(self, topics: Sequence[str], timeout_s: float) -> dict[str, int]:
         try:
@@ -156,10 +176,42 @@ class KafkaAdmin:
         real = {topic: known.get(self._config.topic_name(topic)) for topic in topics}
         return {topic: len(found.partitions) for topic, found in real.items() if found is not None and not found.error}
 
+    def topic_ids(self, topics: Sequence[str], timeout_s: float) -> dict[str, str]:
+        asked = self._ask(topics, timeout_s)
+        told = {topic: _id_of(future, timeout_s) for topic, future in asked.items()}
+        return {topic: id for topic, id in told.items() if id is not None}
+
+    def topic_ids_lately(self, topics: Sequence[str]) -> dict[str, str]:
+        if all(future.done() for future in self._asked.values()):
+            for topic, future in self._asked.items():
+                id = _id_of(future, 0.0) if future.exception() is None else None
+                if id is not None:
+                    self._lately[topic] = id
+            self._asked = self._ask(topics, _METADATA_WITHIN_S)
+        return self._lately
+
+    def _ask(self, topics: Sequence[str], timeout_s: float) -> dict[str, "Future[Any]"]:
+        names = {self._config.topic_name(topic): topic for topic in topics}
+        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
+        return {names[name]: future for name, future in asked.items()}
+
     def delete_records(self, positions: Mapping[Partition, int]) -> None:
         wanted = [TopicPartition(self._config.topic_name(topic), n, at) for (topic, n), at in positions.items()]
         for partition, future in self._admin.delete_records(wanted).items():
             future.add_done_callback(lambda done, partition=partition: _note(done, partition))  # type: ignore[misc]
+
+
+def _id_of(asked: "Future[Any]", timeout_s: float) -> str | None:
+    """The id of a topic; None of one that is not there, or that this user may not describe."""
+    try:
+        return str(asked.result(timeout_s + 1.0).topic_id)
+    except KafkaException as error:
+        told: KafkaError = error.args[0]
+        if told.code() in _NOT_TOLD:
+            return None
+        raise passing_or_fatal(error, "asking for the ids of topics") from error
+    except TimeoutError as error:
+        raise Retriable("the ids of the topics are not known") from error
 
 
 def _note(done: "Future[Any]", partition: TopicPartition) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from pipeline.identifiers import partition_of
-from pipeline.runtime.adapters import CHOOSE_BY_KEY, Membership, Partition
+from pipeline.runtime.adapters import CHOOSE_BY_KEY, NO_IDS, Committed, Membership, Partition
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
 from pipeline.runtime.memory.log import Entry, Log, Transaction
 from pipeline.runtime.ports import Record
@@ -38,7 +38,7 @@ class Group:
     generation: int = 0
     preparing: bool = False
     assignment: dict[str, list[Partition]] = field(default_factory=dict)
-    offsets: dict[Partition, int] = field(default_factory=dict)
+    offsets: dict[Partition, Committed] = field(default_factory=dict)
 
 
 class MemoryBroker:
@@ -50,6 +50,7 @@ class MemoryBroker:
 
     def __init__(self) -> None:
         self.topics: dict[str, list[Log]] = {}
+        self.topic_ids: dict[str, str] = {}
         self.groups: defaultdict[str, Group] = defaultdict(Group)
         self.interleave: random.Random | None = None
         self.now_ms = 0
@@ -62,7 +63,18 @@ class MemoryBroker:
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Create a topic; an existing one stays."""
-        self.topics.setdefault(name, [Log() for _ in range(partitions)])
+        if name not in self.topics:
+            self.topics[name] = [Log() for _ in range(partitions)]
+            self.topic_ids[name] = f"{name} #1"
+
+    def recreate_topic(self, name: str) -> None:
+        """Delete a topic and make it again, empty. Groups forget their positions in it, as Kafka lets them; consumers
+        that read it do not notice."""
+        self.topics[name] = [Log() for _ in self.topics[name]]
+        made = int(self.topic_ids[name].rpartition("#")[2])
+        self.topic_ids[name] = f"{name} #{made + 1}"
+        for group in self.groups.values():
+            group.offsets = {at: told for at, told in group.offsets.items() if at[0] != name}
 
     def log(self, partition: Partition) -> Log:
         """The log of a partition. Fatal if there is none."""
@@ -177,7 +189,12 @@ class MemoryBroker:
                 self.groups[group].offsets.update(positions)
 
     def send_offsets(
-        self, transaction: Transaction, group_id: str, positions: Mapping[Partition, int], membership: Membership
+        self,
+        transaction: Transaction,
+        group_id: str,
+        positions: Mapping[Partition, int],
+        membership: Membership,
+        topic_ids: Mapping[str, str] = NO_IDS,
     ) -> None:
         """Put positions into a transaction. Abortable for one who is no member of the present generation; like the
         real one, this does not check who owns the partitions, and lets generation -1 without a member pass."""
@@ -188,11 +205,12 @@ class MemoryBroker:
                 raise Abortable("the group does not know this member")
             if membership.generation != group.generation:
                 raise Abortable(f"generation {membership.generation} is over, the group is at {group.generation}")
-        transaction.offsets.setdefault(group_id, {}).update(positions)
+        told = {at: Committed(position, topic_ids.get(at[0], "")) for at, position in positions.items()}
+        transaction.offsets.setdefault(group_id, {}).update(told)
 
     # ------------------------------------------------------------------------------------------------- groups
 
-    def committed(self, group_id: str, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
+    def committed(self, group_id: str, partitions: Iterable[Partition]) -> dict[Partition, Committed | None]:
         """The group's positions. Retriable while an open transaction holds others."""
         wanted = list(partitions)
         for transaction in self._open.values():

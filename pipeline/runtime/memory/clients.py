@@ -3,7 +3,17 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pipeline.runtime.adapters import Adapters, Clock, Listener, Membership, Outgoing, Partition, Stores
+from pipeline.runtime.adapters import (
+    NO_IDS,
+    Adapters,
+    Clock,
+    Committed,
+    Listener,
+    Membership,
+    Outgoing,
+    Partition,
+    Stores,
+)
 from pipeline.runtime.errors import Fatal
 from pipeline.runtime.memory.broker import Fault, Member, MemoryBroker
 from pipeline.runtime.memory.log import Transaction
@@ -114,7 +124,7 @@ class MemoryConsumer:
         for partition in partitions:
             self._positions.pop(partition, None)
 
-    def committed(self, partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, int | None]:
+    def committed(self, partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
         fault = self._broker.next_fault("committed")
         if fault is not None:
             raise fault.error
@@ -178,9 +188,15 @@ class MemoryProducer:
         self._after(fault)
         return self._highest
 
-    def send_offsets(self, positions: Mapping[Partition, int], membership: Membership, timeout_s: float) -> None:
+    def send_offsets(
+        self,
+        positions: Mapping[Partition, int],
+        membership: Membership,
+        timeout_s: float,
+        topic_ids: Mapping[str, str] = NO_IDS,
+    ) -> None:
         fault = self._before("send_offsets")
-        self._broker.send_offsets(self._open_transaction(), self._group_id, positions, membership)
+        self._broker.send_offsets(self._open_transaction(), self._group_id, positions, membership, topic_ids)
         self._after(fault)
 
     def commit(self, timeout_s: float) -> None:
@@ -262,6 +278,12 @@ class MemoryAdmin:
 
     def partition_counts(self, topics: Sequence[str], timeout_s: float) -> dict[str, int]:
         return {topic: len(self._broker.topics[topic]) for topic in topics if topic in self._broker.topics}
+
+    def topic_ids(self, topics: Sequence[str], timeout_s: float) -> dict[str, str]:
+        return {topic: self._broker.topic_ids[topic] for topic in topics if topic in self._broker.topic_ids}
+
+    def topic_ids_lately(self, topics: Sequence[str]) -> dict[str, str]:
+        return self.topic_ids(topics, 0.0)
 
     def delete_records(self, positions: Mapping[Partition, int]) -> None:
         self._broker.delete_records(positions)

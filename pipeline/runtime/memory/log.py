@@ -4,7 +4,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from pipeline.runtime.adapters import Partition
+from pipeline.runtime.adapters import Committed, Partition
 
 
 @dataclass(slots=True, eq=False)
@@ -14,7 +14,7 @@ class Transaction:
     transactional_id: str
     state: Literal["open", "committed", "aborted"] = "open"
     partitions: set[Partition] = field(default_factory=set)
-    offsets: dict[str, dict[Partition, int]] = field(default_factory=dict)
+    offsets: dict[str, dict[Partition, Committed]] = field(default_factory=dict)
 
 
 class Entry(NamedTuple):

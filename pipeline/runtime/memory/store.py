@@ -38,6 +38,9 @@ class MemoryStore:
                 return
             yield keys[index], self.values[keys[index]]
 
+    def size(self) -> tuple[int, int]:
+        return len(self.values), sum(len(key) + len(value) for key, value in self.values.items())
+
     def timers(self, start: tuple[int, bytes] = (0, b"")) -> Iterator[tuple[int, bytes]]:
         self._check()
         yield from self.rows[bisect_left(self.rows, start) :]

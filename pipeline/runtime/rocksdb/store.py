@@ -120,6 +120,12 @@ class RocksStore:
             iterator.next()
         iterator.status()
 
+    def size(self) -> tuple[int, int]:
+        values, timers = self._values, self._timers
+        keys = values.property_int_value("rocksdb.estimate-num-keys") or 0
+        names = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+        return keys, sum(family.property_int_value(name) or 0 for family in (values, timers) for name in names)
+
     def timers(self, start: tuple[int, bytes] = (0, b"")) -> Iterator[tuple[int, bytes]]:
         iterator = self._timers.iter()
         iterator.seek(_row(start))

@@ -222,11 +222,19 @@ def test_the_account_of_any_call() -> None:
 def test_message_ids() -> None:
     assert emitted(track()).message_id == "m1"
     assert emitted(track(messageId=7)).message_id == "7"
-    assert emitted(track(messageId=DROP)).message_id == "raw/3/42"
+    assert emitted(track(messageId=DROP), NOW_MS - 7).message_id == f"raw/3/42@{NOW_MS - 7}"
     for junk in ("undefined", "", "00000000-0000-0000-0000-000000000000"):
         event = emitted(track(messageId=junk))
-        assert (event.message_id, event.flags) == ("raw/3/42", ["junk_message_id"])
+        assert (event.message_id, event.flags) == ("raw/3/42@0", ["junk_message_id"])
     assert emitted(track()).source == "raw/3/42"
+
+
+def test_case_59_a_source_made_again_gives_other_names_to_events_without_a_message_id() -> None:
+    """Its positions come a second time; an event that happened to have the same route would pass for a duplicate."""
+    before, after = (emitted(track(messageId=DROP), NOW_MS - age) for age in (HOUR_MS, 5))
+    assert before.source == after.source and before.message_id != after.message_id
+    again = emitted(track(messageId=DROP), NOW_MS - 5)
+    assert again.message_id == after.message_id, "read again, it is the same event"
 
 
 def test_case_38_a_property_stays_what_it_is() -> None:

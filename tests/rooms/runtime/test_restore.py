@@ -2,11 +2,13 @@
 
 import pytest
 
+from pipeline.runtime.adapters import Committed
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.memory.log import Log
+from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.settings import WorkerSettings
-from pipeline.topology import DAY_MS
+from pipeline.topology import DAY_MS, Role
 from tests.rooms.runtime.counting import Crash, World, crash_at, run_idle
 
 WORDS = [(f"k{n % 5}", "w") for n in range(40)]
@@ -235,6 +237,107 @@ def test_case_59_a_source_recreated_with_offsets_from_zero_is_loud() -> None:
     world.say(("k0", "w"))
     with pytest.raises(WorkerStopped, match="outside the log"):
         run_idle(world.worker())
+
+
+def grown(world: World, count: int) -> None:
+    """Make the source again, and let it grow past where it was."""
+    world.broker.recreate_topic("words")
+    world.say(*[("new", "w")] * count)
+
+
+def test_case_59_a_source_made_again_and_grown_past_the_old_position_is_loud() -> None:
+    world = counted()
+    grown(world, 2 * len(WORDS))
+    with pytest.raises(WorkerStopped, match="words was deleted and made again"):
+        run_idle(world.worker())
+
+
+def test_case_59_also_if_the_store_is_lost() -> None:
+    world = counted()
+    world.disks["0"] = MemoryStores()
+    grown(world, 2 * len(WORDS))
+    with pytest.raises(WorkerStopped, match="words was deleted and made again"):
+        run_idle(world.worker())
+
+
+def test_case_59_a_changelog_made_again_and_grown_past_the_old_position_is_loud() -> None:
+    world = counted()
+    end = world.broker.topics["counting-changelog"][0].end
+    world.broker.recreate_topic("counting-changelog")
+    for _ in range(2 * end):
+        world.broker.produce("counting-changelog", b"cother", bytes(8) + b"1", 0)
+    with pytest.raises(WorkerStopped, match="counting-changelog was deleted and made again"):
+        run_idle(world.worker())
+
+
+def test_case_59_it_is_noticed_under_a_running_worker() -> None:
+    world = World(partitions=1)
+    world.say(*WORDS)
+    worker = world.worker()
+    run_idle(worker)
+    grown(world, 2 * len(WORDS))
+    world.now_ms += 1_000
+    with pytest.raises(WorkerStopped, match="words was deleted and made again"):
+        worker.run_once()
+
+
+STATELESS = Role("passing", ("words",), None, tolerant=("words",))
+
+
+class PassingStage:
+    """Sends on what it is given; keeps no state."""
+
+    def step(self, record: Record, state: State, out: Outputs) -> None:
+        out.log("counts", record.key, record.value or b"")
+
+    def finish(self, state: State, out: Outputs) -> None: ...
+
+    def wake(self, state: State, out: Outputs, now_ms: int) -> None: ...
+
+    def forget(self) -> None: ...
+
+    def encode(self, key: bytes, value: object) -> bytes:
+        raise AssertionError
+
+    def decode(self, key: bytes, data: bytes) -> object:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("lately", [True, False], ids=["under a running worker", "while nobody ran"])
+@pytest.mark.parametrize("count", [5, 100], ids=["shorter", "longer"])
+def test_case_59_a_role_without_state_reads_a_source_made_again_from_its_beginning(lately: bool, count: int) -> None:
+    """What was taken behind the old position before it was noticed comes a second time, under the same names."""
+    world = World(partitions=1, role=STATELESS)
+    world.say(*WORDS)
+    worker = world.worker(make_stage=lambda _: PassingStage())
+    run_idle(worker)
+    world.broker.recreate_topic("words")
+    new = [("new", f"new {n}") for n in range(count)]
+    world.say(*new)
+    if lately and count > len(WORDS):
+        worker.run_once()
+    world.now_ms += 1_000
+    with pytest.raises(WorkerStopped):
+        worker.run_once()
+    # Its last positions were of the former topic, and came to stand there after the broker had forgotten them.
+    told = world.broker.groups["passing"].offsets
+    told.setdefault(("words", 0), Committed(len(WORDS), "words #1"))
+    run_idle(world.worker(make_stage=lambda _: PassingStage()))
+    values = [value for value in world.counts() if value.startswith("new")]
+    assert set(values) == {word for _, word in new}
+    assert values[-count:] == [word for _, word in new], "all of it, in order, from the beginning"
+    world.say(("k0", "on"))
+    run_idle(world.worker(make_stage=lambda _: PassingStage()))
+    assert world.counts()[-1] == "on" and world.broker.groups["passing"].offsets["words", 0].topic_id == "words #2"
+
+
+def test_a_topic_whose_id_is_not_told_is_read_on() -> None:
+    """An old broker, or a user who may not describe topics."""
+    world = counted()
+    world.broker.topic_ids.clear()
+    world.say(("k0", "w"))
+    run_idle(world.worker())
+    assert "k0 9" in world.counts()
 
 
 def test_a_source_that_lost_unread_records_is_loud() -> None:
