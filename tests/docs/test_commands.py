@@ -104,7 +104,7 @@ def test_every_setting_is_described() -> None:
 def test_every_metric_is_described() -> None:
     text = (ROOT / "docs" / "operations" / "running.md").read_text()
     registry = CollectorRegistry()
-    Metrics(registry)
+    Metrics(registry).for_role("unify")
     DeliverMetrics(registry)
     CollectorMetrics(registry)
     StageCounters(registry, "unify", list)
