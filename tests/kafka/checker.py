@@ -160,6 +160,7 @@ def check_timers(topics: Topics, events: list[Record], segment: str, window_ms: 
 # ---------------------------------------------------------------------------------------- stores and transactions
 
 POSITIONS_KEY = b"\x00positions"
+TOPICS_KEY = b"\x00topics"
 _WAKE = 8
 
 
@@ -180,7 +181,7 @@ def check_store(folder: Path, partition: int, changelog: list[Record], complete:
     at = meta.changelog if meta is not None else 0
     assert at >= end or not complete, f"the store of {partition} is at {at}, the changelog at {end}"
     for key, record in last.items():
-        if key is None or key == POSITIONS_KEY or record.offset >= at:
+        if key in (None, POSITIONS_KEY, TOPICS_KEY) or record.offset >= at:
             continue
         held = values.get(key)
         assert held == record.value, (
@@ -193,6 +194,8 @@ def check_store(folder: Path, partition: int, changelog: list[Record], complete:
     told = last.get(POSITIONS_KEY)
     if meta is not None and told is not None and at >= end:
         assert meta.inputs == msgspec.json.decode(told.value or b"{}"), f"{folder.name}/{partition}: other positions"
+        ids = msgspec.json.decode(last[TOPICS_KEY].value or b"{}")
+        assert set(ids) == set(meta.inputs) and ids.items() <= meta.topic_ids.items(), f"{folder.name}: other topics"
     return at >= end
 
 
