@@ -25,10 +25,10 @@ SECRET = "bench"
 
 
 @contextmanager
-def broker(cores: set[int] | None = None) -> Iterator["Broker"]:
-    """A Kafka on this machine while the block runs, on these cores only."""
+def broker(cores: set[int] | None = None, folder: Path | None = None) -> Iterator["Broker"]:
+    """A Kafka on this machine while the block runs, on these cores only; its data stay in `folder`, if one is given."""
     before = set(machine.descendants(os.getpid()))
-    kafka = LocalKafka(load().cache_dir)
+    kafka = LocalKafka(load().cache_dir, folder)
     try:
         started = [pid for pid in machine.descendants(os.getpid()) if pid not in before]
         servers = [pid for pid in started if "kafka.Kafka" in machine.command_of(pid) and _is_java(pid)]

@@ -13,9 +13,9 @@ from pipeline.records import CaughtUp, encode
 from pipeline.runtime.errors import Abortable, Retriable, WorkerStopped
 from pipeline.runtime.failpoints import POINTS
 from pipeline.runtime.memory import MemoryBroker, MemoryStores, memory_adapters
+from pipeline.runtime.overlay import RESERVED
 from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.settings import WorkerSettings
-from pipeline.runtime.task import POSITIONS_KEY
 from pipeline.runtime.worker import Worker
 from pipeline.topology import IDENTITY, TOPICS, UNIFY, Role
 from tests.simulation.driver import Stuck, Written
@@ -211,6 +211,6 @@ class Cluster:
                 continue
             for number in slot.worker.tasks:
                 rebuilt = compacted(self.memory.read(slot.role.changelog, number))
-                rebuilt.pop(POSITIONS_KEY, None)
-                found[f"{slot.role.name} {number}"] = (dict(slot.stores.stores[number].values), rebuilt)
+                of_stage = {key: value for key, value in rebuilt.items() if not key.startswith(RESERVED)}
+                found[f"{slot.role.name} {number}"] = (dict(slot.stores.stores[number].values), of_stage)
         return found
