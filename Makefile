@@ -15,7 +15,7 @@ SEEDS ?= 200
 FIRST ?= 1
 BODIES ?= 1000000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector simulate bench clean
+.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector simulate golden bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-co
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+
+golden: install ## a state folder and topics of this version, for later ones to read: tests/golden/VERSION
+	$(BIN)/python -m tests.golden.make $(ARGS)
 
 bench: install ## the core job beside Kafka Streams, Quix Streams and faust-streaming: build/bench/core.md; ARGS="--events 300000"
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
