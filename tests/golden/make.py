@@ -1,4 +1,4 @@
-"""`python -m tests.golden.make` (or `make golden`): a state folder and the topics of this release, for later ones to read.
+"""`python -m tests.golden.make` (`make golden`): a state folder and the topics of this release, for later ones to read.
 
 It replaces tests/golden/<version>; what stands there of a version that was released is not to be made again.
 """
