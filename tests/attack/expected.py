@@ -25,6 +25,7 @@ class Person:
     identifiers: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     weights: Counter[str] = field(default_factory=Counter)
+    heaviest_seen: int = -1
 
 
 @dataclass
@@ -74,6 +75,8 @@ def expected_of(raw: Iterable[Record]) -> Expected:
         person = people.setdefault(root(identifier), Person())
         person.counts[name] += 1
         person.weights[name] += weight
+        if name == "Seen":
+            person.heaviest_seen = max(person.heaviest_seen, weight)
     for identifier in parents:
         people[root(identifier)].identifiers.add(identifier)
     by_name = {min(person.identifiers): person for person in people.values()}

@@ -9,7 +9,7 @@ from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 from pipeline.topology import TOPICS
 from tests.attack.expected import WEIGHED, Expected, Person, expected_of
-from tests.attack.traffic import FRESH_MS, LATER
+from tests.attack.traffic import FRESH_MS, LATER, later_threshold
 from tests.kafka.checker import (
     Topics,
     check,
@@ -84,7 +84,7 @@ def check_members(expected: Expected, topics: Topics, later: int = 0) -> None:
     for row in topics.members.values():
         held.setdefault(row["segment"], set()).add(names[row["profile_id"]])
     rules = {"regulars": is_regular, "browsers": is_browser}
-    rules |= {f"{LATER}{n}": _seen_at_least(n) for n in range(2, later + 2)}
+    rules |= {f"{LATER}{n}": _is_heavy(n) for n in range(1, later + 1)}
     for segment, rule in rules.items():
         right = {name for name, person in expected.people.items() if rule(person)}
         found = held.get(segment, set())
@@ -93,8 +93,8 @@ def check_members(expected: Expected, topics: Topics, later: int = 0) -> None:
     assert set(held) <= {"fresh", *rules}, f"members of segments that are not there: {sorted(set(held) - set(rules))}"
 
 
-def _seen_at_least(times: int) -> Callable[[Person], bool]:
-    return lambda person: person.counts["Seen"] >= times
+def _is_heavy(number: int) -> Callable[[Person], bool]:
+    return lambda person: person.heaviest_seen > later_threshold(number)
 
 
 def settled(deployment: Deployment, expected: Expected, later: int = 0) -> str:
@@ -104,9 +104,9 @@ def settled(deployment: Deployment, expected: Expected, later: int = 0) -> str:
         check_people(expected, profiles)
         members = deployment.table("segment-members").values()
         assert not [row for row in members if row["segment"] == "fresh"], "somebody is still fresh"
-        for n in range(2, later + 2):
+        for n in range(1, later + 1):
             found = sum(row["segment"] == f"{LATER}{n}" for row in members)
-            right = sum(person.counts["Seen"] >= n for person in expected.people.values())
+            right = sum(map(_is_heavy(n), expected.people.values()))
             assert found == right, f"{LATER}{n} has {found} of {right} members: it is not in force yet, or wrong"
     except AssertionError as difference:
         return str(difference)

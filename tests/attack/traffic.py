@@ -34,15 +34,21 @@ FRESH_MS = 4_000
 
 
 def later_segments(count: int) -> str:
-    """What is added to the definitions while the traffic runs, and has a past to be read: people who were seen `n`
-    times."""
+    """What is added to the definitions while the traffic runs, and has a past to be read: people who were seen with a
+    weight above the n-th threshold. No two thresholds share what is kept of a person."""
     return "".join(
-        f"---\nsegment: {LATER}{n}\nwhen: {{performed: {{event: Seen, count: {{at_least: {n}}}}}}}\n"
-        for n in range(2, count + 2)
+        f"---\nsegment: {LATER}{n}\nwhen: {{performed: {{event: Seen, "
+        f"where: {{properties.weight: {{greater_than: {later_threshold(n)}}}}}}}}}\n"
+        for n in range(1, count + 1)
     )
 
 
-LATER = "seen_"
+def later_threshold(number: int) -> int:
+    """The weight above which one is a member of the n-th segment that came later."""
+    return number * 2**26
+
+
+LATER = "heavy_"
 
 
 class Person:

@@ -1,5 +1,7 @@
 """What every store does, in memory and on RocksDB."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +104,44 @@ def test_an_iterator_that_was_not_ended_does_not_keep_the_store_open(reopened: C
     assert next(iter(store.scan(b""))) == (b"a", b"v")
     store.close()
     reopened().open(0).close()
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from pipeline.runtime.adapters import StoreMeta
+from pipeline.runtime.rocksdb.store import RocksStores
+options_of = RocksStores._options
+def small(self):
+    options = options_of(self)
+    options.set_write_buffer_size(24 * 1024)
+    return options
+RocksStores._options = small
+store = RocksStores(Path(sys.argv[1])).open(0)
+before = []
+for number in range(1, 1_000_000):
+    rows = [(number, b"%09d" % (number * 10 + n)) for n in range(10)]
+    values = [(key, b"%08d" % number + b"x" * 200) for _, key in rows]
+    gone, before = before, rows
+    store.write(values, gone, rows, StoreMeta(changelog=number))
+    if number % 50 == 0:
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("least", [200, 700, 1_500])
+def test_killed_it_is_at_one_position_in_all_of_its_parts(least: int, tmp_path: Path) -> None:
+    """SIGKILL while it is written to and flushed: what is there is what some write left, and nothing of a later one."""
+    with subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        while int(writer.stdout.readline()) < least:
+            continue
+        writer.kill()
+    store = RocksStores(tmp_path).open(0)
+    meta = store.meta()
+    keys = [key for key, _ in store.scan(b"")]
+    rows = list(store.timers())
+    store.close()
+    assert meta is not None, "nothing was ever flushed"
+    assert keys == [b"%09d" % (number * 10 + n) for number in range(1, meta.changelog + 1) for n in range(10)]
+    assert rows == [(meta.changelog, b"%09d" % (meta.changelog * 10 + n)) for n in range(10)]

@@ -1,0 +1,79 @@
+"""How the clients of the engine are set up, and what their errors mean."""
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
+
+CONFIG = KafkaConfig({"bootstrap.servers": "somewhere:9092"}, "shop.", "b")
+MEASURED_CONSUMER = {
+    "group.id": "shop.unify",
+    "group.instance.id": "shop.unify-b",
+    "group.protocol": "classic",
+    "partition.assignment.strategy": "range",
+    "isolation.level": "read_committed",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "session.timeout.ms": 15_000,
+    "metadata.recovery.strategy": "none",
+}
+MEASURED_PRODUCER = {
+    "transactional.id": "shop.unify-b",
+    "transaction.timeout.ms": 10_000,
+    "partitioner": "murmur2_random",
+    "linger.ms": 0,
+    "retry.backoff.ms": 5,
+    "topic.metadata.refresh.interval.ms": 1_000,
+    "metadata.recovery.strategy": "none",
+}
+
+
+def test_the_consumer_is_set_up_as_it_was_measured() -> None:
+    assert MEASURED_CONSUMER.items() <= CONFIG.consumer("unify").items()
+
+
+def test_the_producer_is_set_up_as_it_was_measured() -> None:
+    assert MEASURED_PRODUCER.items() <= CONFIG.producer("unify").items()
+    again = KafkaConfig({}, "shop.", "b")
+    assert again.producer("unify")["transactional.id"] == CONFIG.producer("unify")["transactional.id"]
+    assert KafkaConfig({}, "shop.", "c").producer("unify")["transactional.id"] == "shop.unify-c"
+
+
+def test_the_readers_of_a_changelog() -> None:
+    replay, ends = CONFIG.reader("unify", committed=True), CONFIG.reader("unify", committed=False)
+    assert (replay["isolation.level"], ends["isolation.level"]) == ("read_committed", "read_uncommitted")
+    assert replay["enable.partition.eof"] and replay["auto.offset.reset"] == ends["auto.offset.reset"] == "error"
+    assert "group.instance.id" not in replay, "it is no member of any group"
+
+
+def test_what_a_user_sets_reaches_every_client_but_for_what_the_engine_needs() -> None:
+    own = {"security.protocol": "SSL", "metadata.recovery.strategy": "rebootstrap", "auto.offset.reset": "latest"}
+    config = KafkaConfig(own, "shop.")
+    for made in (config.consumer("unify"), config.producer("unify"), config.reader("unify", True)):
+        assert made["security.protocol"] == "SSL" and made["metadata.recovery.strategy"] == "rebootstrap"
+    assert config.consumer("unify")["auto.offset.reset"] == "error"
+
+
+ERRORS: list[tuple[KafkaError, type[RuntimeFault]]] = [
+    (KafkaError(KafkaError._FENCED, "", fatal=True), Fatal),
+    (KafkaError(KafkaError._FENCED, "", fatal=True, retriable=True, txn_requires_abort=True), Fatal),
+    (KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "", txn_requires_abort=True), Abortable),
+    (KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "", retriable=True, txn_requires_abort=True), Abortable),
+    (KafkaError(KafkaError._TIMED_OUT, "", retriable=True), Retriable),
+    (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, ""), Fatal),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), ERRORS, ids=lambda each: getattr(each, "__name__", ""))
+def test_an_error_is_what_the_client_says_it_is(error: KafkaError, kind: type[RuntimeFault]) -> None:
+    fault = fault_of(KafkaException(error), "committing")
+    assert type(fault) is kind and "committing" in str(fault) and error.name() in str(fault)
+
+
+def test_a_request_outside_of_a_transaction_passes_or_is_fatal() -> None:
+    assert type(passing_or_fatal(KafkaError(KafkaError._TRANSPORT, ""), "asking")) is Retriable
+    assert type(passing_or_fatal(KafkaError(KafkaError._TRANSPORT, "", fatal=True), "asking")) is Fatal
+    assert type(passing_or_fatal(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, ""), "asking")) is Fatal
