@@ -15,7 +15,7 @@ SEEDS ?= 200
 FIRST ?= 1
 BODIES ?= 1000000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector simulate golden bench clean
+.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector simulate golden rules bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,8 +52,7 @@ format: install ## put the code into its common form
 attack: install ## the fault campaign on a real broker; ARGS="--kills 2000 --others 500" for longer
 	$(BIN)/python -m tests.attack $(ARGS)
 
-fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-collector BODIES=1000000
-	$(BIN)/python -m tests.collector.fuzz --bodies $(BODIES) --seed $(FIRST)
+.PHONY: bench clean
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
