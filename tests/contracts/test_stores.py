@@ -107,6 +107,7 @@ def test_an_iterator_that_was_not_ended_does_not_keep_the_store_open(reopened: C
 
 
 _WRITER = """
+import tests.rules.taken_out
 import sys
 from pathlib import Path
 from pipeline.runtime.adapters import StoreMeta

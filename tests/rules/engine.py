@@ -92,7 +92,6 @@ RULES: tuple[Rule, ...] = (
         "task",
         "(POSITIONS_KEY, _encode_positions(inputs))]",
         "(POSITIONS_KEY, _encode_positions({}))]",
-        RESTORE + "test_expired_group_offsets_are_taken_from_the_state",
         ORDER + "test_a_crash_in_mid_restore_leaves_a_store_that_can_go_on",
     ),
     # errors
@@ -115,7 +114,6 @@ RULES: tuple[Rule, ...] = (
         "task",
         "            self.task_state.drop()\n",
         "            self.task_state._dirty.clear()\n",
-        STATE + "test_a_value_changed_in_place_without_a_put_is_forgotten_with_the_abort",
         ORDER + "test_an_abortable_error_aborts_drops_and_rewinds",
     ),
     _rule(
@@ -229,6 +227,13 @@ RULES: tuple[Rule, ...] = (
         '                known = f"is at {of_state}" if has_state else "is empty"\n',
         "                positions[partition] = of_group or 0\n                continue\n",
         RESTORE + "test_a_state_lost_on_both_sides_is_loud",
+    ),
+    _rule(
+        "positions that the group has forgotten are taken from the state",
+        "restore",
+        "            elif of_group is None and of_state is not None:\n",
+        "            elif of_group is None and of_state == -1:\n",
+        RESTORE + "test_expired_group_offsets_are_taken_from_the_state",
     ),
     _rule(
         "partitions that are ready do not wait for those which are not",

@@ -115,6 +115,7 @@ def test_failpoints_from_the_environment() -> None:
 
 def test_a_call_that_hangs_ends_the_process() -> None:
     code = (
+        "import tests.rules.taken_out\n"
         "import time\n"
         "from pipeline.runtime.watchdog import Watchdog\n"
         "with Watchdog(lambda: 1, lambda: 0.2, 'worker'): time.sleep(30)\n"
@@ -127,6 +128,7 @@ def test_a_call_that_hangs_ends_the_process() -> None:
 def test_sending_the_offsets_has_a_limit_of_its_own() -> None:
     """librdkafka's call for it may never return. The worker's other calls are given their time."""
     code = (
+        "import tests.rules.taken_out\n"
         "import time\n"
         "from pipeline.runtime.settings import WorkerSettings\n"
         "from tests.rooms.runtime.counting import World, run_idle\n"
