@@ -52,7 +52,11 @@ format: install ## put the code into its common form
 attack: install ## the fault campaign on a real broker; ARGS="--kills 2000 --others 500" for longer
 	$(BIN)/python -m tests.attack $(ARGS)
 
-.PHONY: bench clean
+fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-collector BODIES=1000000
+	$(BIN)/python -m tests.collector.fuzz --bodies $(BODIES) --seed $(FIRST)
+
+rules: install ## take the rules of the engine out, one at a time: the tests named for each must fail
+	$(BIN)/python -m tests.rules $(ARGS)
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)
