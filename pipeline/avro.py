@@ -15,7 +15,7 @@ import fastavro
 import msgspec
 from msgspec import inspect
 
-from pipeline import records
+from pipeline import records, workspaces
 
 NAMESPACE = "headwater"
 
@@ -46,6 +46,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         records.Forget,
         records.Erase,
         records.Sweep,
+        records.Takeover,
     ),
     "profiles": (records.ProfileDocument,),
     "identities": (records.IdentityPointer,),
@@ -54,6 +55,12 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "segment-members": (records.SegmentMember,),
     "deliveries": (records.Delivery,),
     "definitions": (records.Definition, records.Generation),
+    "workspace": (
+        workspaces.ReplayOrigin,
+        workspaces.ReplayPosition,
+        workspaces.ErasureCopied,
+        workspaces.Successor,
+    ),
 }
 """The records of each topic whose values are messages. `raw` is its producers' own, and the changelogs hold bytes."""
 

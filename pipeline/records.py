@@ -306,8 +306,18 @@ class Expired(Struct, tag_field="kind", tag="expired", omit_defaults=True):
     clock: int
 
 
+class Takeover(Struct, tag_field="kind", tag="takeover", omit_defaults=True):
+    """Subscribers of another workspace come over, which told them this of the profile `profile_id`, named after
+    `identifier`: segment → (is a member, since, sequence, version). The holder goes on from there."""
+
+    identifier: str
+    profile_id: str
+    told: dict[str, tuple[bool, int, int, int]]
+    clock: int
+
+
 LinksRecord = (
-    Tick | Forward | Assign | Recall | Absorb | Forget | Erase | Sweep | Contribute | HistorySent | Expired
+    Tick | Forward | Assign | Recall | Absorb | Forget | Erase | Sweep | Contribute | HistorySent | Expired | Takeover
 )
 
 # ------------------------------------------------------------------------------------------- what the world is told

@@ -31,6 +31,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("segment-changes", "profile_id", "delete", None, 30 * DAY_MS),
     Topic("segment-members", "segment/profile_id", "compact"),
     Topic("definitions", "kind/name/version", "compact", 1),
+    Topic("workspace", "origin, position, successor", "compact", 1),
 )
 DELIVERIES = Topic("deliveries.", "profile_id", "delete", None, 7 * DAY_MS)
 

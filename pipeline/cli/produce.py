@@ -1,39 +1,45 @@
-"""`headwater produce`: a file into a source topic."""
+"""`headwater produce`: a file into a source topic: a few events to try something, or years of history."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.errors import InputError
 from pipeline.runtime.kafka.doors import produce_all
-from pipeline.sources.files import CsvMapping, inspect_file, is_csv, read_rows
+from pipeline.sources.files import CsvMapping, inspect_file, is_csv, is_parquet, read_rows
+from pipeline.sources.progress import FileProgress
 
 _TAB = "\\t"
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="JSON lines or CSV; .gz as well.")],
+    file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet; the first two .gz as well.")],
     topic: Annotated[str | None, typer.Option(help="A source topic; the first of `sources` by default.")] = None,
-    event: Annotated[str | None, typer.Option(help="CSV: the event of rows that name none.")] = None,
-    kind: Annotated[str, typer.Option("--type", help="CSV: the type of rows that name none.")] = "track",
+    event: Annotated[str | None, typer.Option(help="CSV, Parquet: the event of rows that name none.")] = None,
+    kind: Annotated[str, typer.Option("--type", help="CSV, Parquet: the type of rows that name none.")] = "track",
     column: Annotated[
-        list[str] | None, typer.Option(help="CSV: COLUMN=FIELD, for example customer=userId; COLUMN= leaves it out.")
+        list[str] | None, typer.Option(help="CSV, Parquet: COLUMN=FIELD, as customer=userId; COLUMN= leaves it out.")
     ] = None,
     delimiter: Annotated[str, typer.Option(help="CSV: between the cells; \\t for a tabulator.")] = ",",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this file was interrupted.")] = False,
 ) -> None:
-    """Produce the rows of a file as raw events. Producing the same file again within a day adds nothing.
+    """Produce the rows of a file as raw events. Producing the same file again within a day adds nothing; one that was
+    interrupted goes on with --resume.
 
     Example: headwater produce orders.csv --event "Order Completed" --column customer=userId --column day=timestamp
     """
     settings = find_kafka(settings_module.load())
     target = topic or settings.sources[0]
-    if not is_csv(file) and (event or column):
-        raise InputError("--event and --column are for CSV files.", str(file), "name the file *.csv, or leave them out")
+    if not (is_csv(file) or is_parquet(file)) and (event or column):
+        raise InputError(
+            "--event and --column are for CSV and Parquet files.", str(file), "name the file *.csv, or leave them out"
+        )
     mapping = CsvMapping(kind, event, dict(map(_column, column or [])), "\t" if delimiter == _TAB else delimiter)
     facts = inspect_file(file, mapping)
     progress = Progress(
@@ -45,10 +51,23 @@ def command(
     )
     with progress:
         bar = progress.add_task(file.name, total=facts.rows)
-        records = ((row.key, row.value) for row in read_rows(file, facts, mapping))
-        count = produce_all(settings, target, records, lambda done: progress.update(bar, completed=done))
+        rows = read_rows(file, facts, mapping)
+        begun = FileProgress(settings.state_dir, facts.digest, settings.topic(target))
+        done = begun.rows if resume else 0
+        if done:
+            progress.console.print(f"{done:,} rows were produced before: going on behind them.")
+        count = 0
+        for part in begun.parts(rows, done):
+            records = ((row.key, row.value) for row in part)
+            count += produce_all(settings, target, records, _shown(progress, bar, done + count))
+            begun.keep(done + count)
+        begun.end()
     typer.echo(f"{count:,} records are in {settings.topic(target)}.")
     typer.echo("Next: headwater watch, or headwater profile NAMESPACE:VALUE")
+
+
+def _shown(progress: Progress, bar: TaskID, before: int) -> Callable[[int], None]:
+    return lambda sent: progress.update(bar, completed=before + sent)
 
 
 def _column(text: str) -> tuple[str, str]:

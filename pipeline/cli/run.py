@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -12,8 +13,10 @@ import typer
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.errors import HeadwaterError, InputError
+from pipeline.replay.turns import WAITING, Turns
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import failpoints_from
+from pipeline.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
 # Roles that are doors: the module with `run`; each has an extra of its own name.
@@ -46,16 +49,7 @@ def command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
     try:
-        if role == "deliver":
-            from pipeline.deliver import run_deliver
-
-            run_deliver(settings, destination, until=lambda: bool(asked))
-        elif role in DOORS:
-            _door(role)(settings, until=lambda: bool(asked))
-        else:
-            from pipeline.roles import run_stage
-
-            run_stage(role, settings, lambda: bool(asked), failpoints_from(os.environ))
+        _run(role, settings, destination, lambda: bool(asked))
     except WorkerStopped as stopped:
         raise RoleStopped(f"{role} stopped: {stopped}", f"slot {settings.slot}", "start it again") from stopped
 
@@ -69,6 +63,30 @@ def _door(role: str) -> Any:
             "",
             f"pip install 'headwater[{role}]'",
         ) from None
+
+
+def _run(role: str, settings: Settings, destination: str | None, until: Callable[[], bool]) -> None:
+    turns = Turns(settings, role) if role in WAITING else None
+    if turns is not None:
+        turns.wait(until)
+        if until():
+            return
+    if role == "deliver":
+        from pipeline.deliver import run_deliver
+
+        run_deliver(settings, destination, until=until)
+    elif role in DOORS:
+        _door(role)(settings, until=until)
+    elif turns is None:
+        from pipeline.roles import run_stage
+
+        run_stage(role, settings, until, failpoints_from(os.environ))
+    else:
+        from pipeline.roles import run_stage
+
+        if not turns.is_over():
+            run_stage(role, settings, lambda: until() or turns.is_over(), failpoints_from(os.environ))
+        turns.rest(until)
 
 
 def _end_with(parent: int) -> None:

@@ -71,6 +71,17 @@ def relink(turn: Turn, message: Relink) -> None:
             _decided(turn, message.a).cut = -1
 
     _decide(turn, pairs, restore)
+    for a, b in pairs:
+        edge = graph.edge(a, b)
+        if edge is None or graph.counts(a, b, edge):
+            continue
+        # Another unlink goes on. Where the one taken back was for ever, the routes were never asked about the edge.
+        cut = max(edge.cut, *(decided.cut for one in (a, b) if (decided := graph.node(one).decided) is not None), -1)
+        if cut != NEVER:
+            for route in routes_of(a, b, edge):
+                turn.forget(route, a, b, cut)
+            edge.routes = []
+            graph.change_edge(a, b, edge)
     key = _key(turn, "unlink", message.a, message.b)
     if message.b and graph.edge(*pairs[0]) is None:
         # Nothing is left of the pair that an erasure of one of them would find: no decision either.

@@ -1,4 +1,4 @@
-"""JSON lines and CSV files, plain or gzipped, as raw records.
+"""JSON lines and CSV files, plain or gzipped, and Parquet files, as raw records.
 
 A row without a messageId gets one: the hash of the file's content and the number of its line. So producing the same
 file twice adds nothing within the time in which duplicates are told.
@@ -65,8 +65,13 @@ class CsvMapping:
     delimiter: str = ","
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file is read as Parquet, by its name."""
+    return path.name.lower().endswith((".parquet", ".pq"))
+
+
 def is_csv(path: Path) -> bool:
-    """Whether a file is read as CSV, by its name; everything else is read as JSON lines."""
+    """Whether a file is read as CSV, by its name; what is neither this nor Parquet is read as JSON lines."""
     return path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
@@ -76,6 +81,10 @@ def inspect_file(path: Path, mapping: CsvMapping | None = None) -> FileFacts:
     Raises:
         InputError: it cannot be read, or it is a CSV file whose form is broken: says the line.
     """
+    if is_parquet(path):
+        from pipeline.sources.parquet import inspect_parquet
+
+        return inspect_parquet(path, mapping or CsvMapping())
     digest = hashlib.blake2b(digest_size=16)
     rows = 0
     with _open(path) as file:
@@ -93,6 +102,10 @@ def read_rows(path: Path, facts: FileFacts, mapping: CsvMapping | None = None) -
     Raises:
         InputError: as `inspect_file`.
     """
+    if is_parquet(path):
+        from pipeline.sources.parquet import parquet_rows
+
+        return parquet_rows(path, facts, mapping or CsvMapping())
     return _csv_rows(path, facts, mapping or CsvMapping()) if is_csv(path) else _json_rows(path, facts)
 
 
@@ -136,7 +149,7 @@ def _json_rows(path: Path, facts: FileFacts) -> Iterator[Row]:
                 else:
                     comma = b"," if event else b""
                     value = b'{"messageId":"%s/%d"%s%s' % (facts.digest.encode(), number, comma, value[1:])
-            yield Row(number, _key(event), value)
+            yield Row(number, key_of(event), value)
 
 
 def _csv_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[Row]:
@@ -146,10 +159,10 @@ def _csv_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[Row
             event["event"] = mapping.event
         rest = "traits." if (cells.get("type") or mapping.type) == "identify" else "properties."
         for head, cell in cells.items():
-            target = _target(head, mapping, rest)
+            target = target_of(head, mapping, rest)
             if target and cell:
                 _place(event, target, cell)
-        yield Row(number, _key(event), _encode(event))
+        yield Row(number, key_of(event), _encode(event))
 
 
 def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str]]]:
@@ -158,7 +171,7 @@ def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str
         reader = csv.reader(texts, delimiter="\t" if ".tsv" in path.name.lower() else mapping.delimiter, strict=True)
         try:
             heads = [head.strip() for head in next(reader, [])]
-            _check_heads(heads, mapping, path)
+            check_heads(heads, mapping, path)
             for row in reader:
                 if not row:
                     continue
@@ -178,7 +191,8 @@ def _texts(file: BinaryIO, path: Path) -> Iterator[str]:
             raise InputError(f"Line {number} is not UTF-8", str(path), "Save the file as UTF-8.") from error
 
 
-def _check_heads(heads: list[str], mapping: CsvMapping, path: Path) -> None:
+def check_heads(heads: list[str], mapping: CsvMapping, path: Path) -> None:
+    """Whether each column leads to a place of its own. InputError says which does not."""
     if not heads:
         raise InputError("The file is empty", str(path), "The first line of a CSV file names its columns.")
     for head in heads:
@@ -191,7 +205,7 @@ def _check_heads(heads: list[str], mapping: CsvMapping, path: Path) -> None:
         if target and target not in _SPEC_FIELDS and not target.startswith(_SPEC_OBJECTS):
             what_to_do = "Paths are like userId, timestamp, properties.total or identifiers.loyalty_card."
             raise InputError(f"{target!r} is no path of the tracking spec", str(path), what_to_do)
-    found = (_target(head, mapping, "properties.") for head in heads)
+    found = (target_of(head, mapping, "properties.") for head in heads)
     targets = sorted((target for target in found if target), key=lambda target: target.split("."))
     for target, following in pairwise(targets):
         if following == target or following.startswith(target + "."):
@@ -199,7 +213,7 @@ def _check_heads(heads: list[str], mapping: CsvMapping, path: Path) -> None:
             raise InputError(what, str(path), "Map one of them elsewhere.")
 
 
-def _target(head: str, mapping: CsvMapping, rest: str) -> str:
+def target_of(head: str, mapping: CsvMapping, rest: str) -> str:
     """Where a column leads: a path of the tracking spec, "" for nowhere."""
     mapped = mapping.fields.get(head)
     if mapped is not None:
@@ -224,7 +238,8 @@ def _typed(cell: str) -> Any:
     return cell
 
 
-def _key(event: dict[str, Any]) -> bytes | None:
+def key_of(event: dict[str, Any]) -> bytes | None:
+    """The record key of an event: the person it names, if it does."""
     for name in ("userId", "anonymousId"):
         if isinstance(event.get(name), str | int):
             return str(event[name]).encode("utf-8", "replace")

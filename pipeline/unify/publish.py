@@ -175,6 +175,29 @@ def segment_change(
     return True
 
 
+def leave_elsewhere(
+    task: Task, profile: Profile, profile_id: str, segment: str, pair: Pair, moment: Moment
+) -> None:
+    """Say that a profile which is none here left a segment: `pair` is what was told of it elsewhere."""
+    change = SegmentChange(
+        profile_id=profile_id,
+        entity=PERSON,
+        segment=segment,
+        version=pair.version,
+        change="exited",
+        at=max(moment.at, pair.at),
+        decided_at=task.clock,
+        sequence=pair.sequence + 1,
+        cause=moment.cause,
+        evidence=moment.evidence,
+        late=False,
+        identifiers=profile.identifiers,
+    )
+    task.out.log("segment-changes", profile_id.encode(), encode(change))
+    task.out.upsert("segment-members", f"{segment}/{profile_id}".encode(), None, profile_id.encode())
+    _deliver(task, profile.plan.activation.for_segment_change(change, lambda: None))
+
+
 def profile_change(
     task: Task,
     profile: Profile,

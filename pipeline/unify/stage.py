@@ -13,6 +13,7 @@
     Contribute          links    holder: join what history has for a fragment
     HistorySent         links    a partition has sent its history
     Expired             links    route: what is left out of history
+    Takeover            links    holder: go on with what another workspace told subscribers
     CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
 """
 
@@ -36,6 +37,7 @@ from pipeline.records import (
     Ready,
     Recall,
     Sweep,
+    Takeover,
     Tick,
     decode_events_record,
     decode_links_record,
@@ -43,7 +45,7 @@ from pipeline.records import (
 )
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.unify import actor as kept
-from pipeline.unify import evidence, generations, history, holder, publish, route, transfer
+from pipeline.unify import evidence, generations, history, holder, publish, route, takeover, transfer
 from pipeline.unify.task import Task
 
 DAY_MS = 86_400_000
@@ -120,6 +122,8 @@ class UnifyStage:
             history.on_history_sent(task, message)
         elif kind is Expired:
             history.on_expired(task, message)
+        elif kind is Takeover:
+            takeover.on_takeover(task, message)
 
     def _tick(self, message: Tick) -> None:
         """Settle what is due, a bounded number of profiles at a time, so that live records come between."""

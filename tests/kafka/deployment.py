@@ -80,14 +80,14 @@ class Deployment:
             **more,
         }
 
-    def command(self, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    def command(self, *words: str, timeout_s: float = WAIT_S, **more: str) -> "subprocess.CompletedProcess[str]":
         """Run a `headwater` command to its end; an exit code other than 0 fails the test, with what it printed."""
         done = subprocess.run(
             [sys.executable, "-m", "pipeline.cli", *words],
             env=self.environment(**more),
             capture_output=True,
             text=True,
-            timeout=WAIT_S,
+            timeout=timeout_s,
             check=False,
         )
         assert done.returncode == 0, f"headwater {' '.join(words)}:\n{done.stdout}\n{done.stderr}"

@@ -50,7 +50,7 @@ def test_every_record_of_every_topic_fits_its_schema(new_workspace: Callable[...
             logical = topic if topic != "deliveries" else "deliveries.kept"
             schema = fastavro.parse_schema(json.loads((SCHEMAS / f"{topic}.avsc").read_text()))
             values = [record.value for record in deployment.read(logical) if record.value is not None]
-            assert values or topic == "links", f"{topic} is empty: it shows nothing"
+            assert values or topic in ("links", "workspace"), f"{topic} is empty: it shows nothing"
             for value in values:
                 record = msgspec.to_builtins(_decoded(value, kinds), builtin_types=(bytes,))
                 assert fastavro.validate(record, schema), (topic, value)

@@ -49,6 +49,11 @@ class SourcesAtEnd:
             self._connect()
             return False
 
+    @property
+    def ends(self) -> Offsets | None:
+        """The ends of the topics when they were last asked for."""
+        return self._ends
+
     def _look(self) -> bool:
         if not self._partitions:
             known = self._admin.list_topics(timeout=_TIMEOUT_S).topics

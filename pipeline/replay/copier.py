@@ -1,0 +1,445 @@
+"""The copier: the old workspace's history into the new one, and then whatever comes, in transactions.
+
+    never  what was erased. Who is named again after an erasure is told to the new workspace as erased before the first
+           event that names them: somebody new
+    then   events in the order of `received`, whatever their partitions, with what was decided about identity where its
+           time comes; after each batch the time it has come to, so that deadlines pass through their instants also
+           where nothing arrives
+    at last   the copy has reached the end of the old log and follows it: from here on it passes on when the old ingest
+           says that it is caught up, and only that lets the new workspace believe the wall clock
+
+Everything a batch writes and how far it has come are one transaction. Whoever starts again under the same id fences the
+former one, reads how far it came, and goes on from there.
+
+It never runs far ahead of what the new workspace has taken in, so its tasks never stand far apart in time. Around an
+erasure or a release it waits until everything before it has been taken in: what they do depends on what there is.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from pipeline.identifiers import Keys
+from pipeline.identity import IdentityRules
+from pipeline.records import CaughtUp, DeadLetter, Erased, EraseRequest, Release, Relink, Takeover, Unlink, encode
+from pipeline.replay.order import InOrder
+from pipeline.replay.passage import (
+    CaughtUpGlance,
+    Erasure,
+    EventGlance,
+    Glance,
+    Passed,
+    decision,
+    glance,
+    passage,
+    renamed,
+    returned,
+    standing_for_all,
+    translated,
+)
+from pipeline.runtime.adapters import CHOOSE_BY_KEY, Clock, LogReader, Outgoing, Producer
+from pipeline.runtime.errors import Retriable, WorkerStopped
+from pipeline.runtime.ports import Record
+from pipeline.workspaces import POSITION_KEY, TOPIC, ErasureCopied, ReplayPosition, erasure_key
+
+EVENTS, EDGES, LINKS, DECISIONS = "events", "identity-edges", "links", "identity-decisions"
+DEAD_LETTERS = "dead-letters"
+# What the old ingest received lately may still be on its way to `events`: only what it says itself is believed then.
+_SURELY_PAST_MS = 60_000
+_ANSWERS = 12
+_TIMEOUT_S = 5.0
+_Answer = TypeVar("_Answer")
+
+
+class ReplayStopped(WorkerStopped):
+    """The copier cannot go on; started again it goes on from what was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopySettings:
+    """Paces of a copier, in records. `ahead`: how many may be on their way in the new workspace; `at_hand`: how many of
+    one old partition may wait in memory for the others."""
+
+    batch: int = 4_000
+    ahead: int = 12_000
+    at_hand: int = 20_000
+    read: int = 10_000
+    wait_s: float = 0.05
+
+
+class Committed(NamedTuple):
+    """How far former copiers came: their position, and which erasures (actor's key → received) they copied."""
+
+    position: ReplayPosition | None
+    erasures: Mapping[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the copier is plugged into. `old` reads the old workspace's topics; `producer` writes the new one's.
+
+    `committed` gives how far former ones came. `in_flight` counts what the new workspace has not taken in yet;
+    `at_rest` tells whether nothing is left of it, loops included. `cuts` tells of actors that were erased up to where
+    in the old `events`: (partition, offset); `names` which of them the new workspace knows, and by which names.
+    """
+
+    old: Callable[[], LogReader]
+    partitions: int
+    new_partitions: int
+    producer: Producer
+    committed: Callable[[], Committed]
+    in_flight: Callable[[], int]
+    at_rest: Callable[[], bool]
+    cuts: Callable[[Sequence[bytes]], Mapping[bytes, tuple[int, int]]]
+    names: Callable[[Collection[bytes]], Mapping[bytes, str]]
+    rules: Callable[[], IdentityRules]
+    keys: Keys
+    clock: Clock
+    settings: CopySettings = field(default_factory=CopySettings)
+
+
+class Copier:
+    """`start`, then `run_once` again and again. After an error it is over: make another one."""
+
+    def __init__(self, ports: Ports, beat: Callable[[], None] = lambda: None) -> None:
+        self._ports = ports
+        self._beat = beat
+        self._readers: list[LogReader] = []
+        self.state: ReplayPosition
+        self._order: InOrder[tuple[Record, Glance | None]]
+        self._open: list[bool] = []
+        self._next: list[int] = []
+        self._caught_up: list[int] = []
+        self._pending: list[tuple[int, bytes, Unlink | Relink | Release]] = []
+        self._due: dict[bytes, int] = {}
+        self._unlinks: dict[bytes, Unlink | Relink | Release] = {}
+        self._erasures: dict[bytes, Erasure] = {}
+        self._erasures_copied: dict[bytes, int] = {}
+        self._to_erase: dict[bytes, str] = {}
+        self._to_find: set[bytes] = set()
+        self._known_decisions = 0
+        self._sent = 0
+        self._must_rest = True
+        self.ends: list[int] = []
+
+    # ---------------------------------------------------------------------------------------------------- beginning
+
+    def start(self) -> None:
+        """Fence former selves, and find out how far they came."""
+        ports = self._ports
+        self._patiently("init transactions", lambda: ports.producer.init(_TIMEOUT_S))
+        self._readers = [ports.old(), ports.old()]
+        self._events, self._decisions = self._readers
+        found, copied = ports.committed()
+        self._erasures_copied = dict(copied)
+        bounds = [self._bounds(self._events, EVENTS, number) for number in range(ports.partitions)]
+        if found is None:
+            nothing = [0] * ports.partitions
+            found = ReplayPosition([low for low, _ in bounds], nothing, nothing)
+        if len(found.positions) != ports.partitions:
+            raise ReplayStopped(f"the old workspace has {ports.partitions} partitions, not {len(found.positions)}")
+        for number, (low, end) in enumerate(bounds):
+            if not low <= found.positions[number] <= end:
+                raise ReplayStopped(
+                    f"partition {number} of the old events begins at {low} and ends at {end}; the replay stood at "
+                    f"{found.positions[number]}: records are gone that were not copied; begin a new replay"
+                )
+        self.state = found
+        self.ends = [end for _, end in bounds]
+        self._next, self._caught_up = list(found.positions), list(found.caught_up)
+        self._order = InOrder(found.clocks)
+        for number in range(ports.partitions):
+            self._events.open((EVENTS, number), self._next[number])
+        self._open = [True] * ports.partitions
+        low, _ = self._bounds(self._decisions, DECISIONS, 0)
+        self._decisions.open((DECISIONS, 0), low)
+        self._learn_to_end()
+
+    def _read_again(self) -> None:
+        """Give up what is at hand, and read it again."""
+        for number, is_open in enumerate(self._open):
+            if is_open:
+                self._events.close_partition((EVENTS, number))
+            self._next[number] = self.state.positions[number]
+            self._events.open((EVENTS, number), self._next[number])
+        self._open = [True] * len(self._open)
+        self._order = InOrder(self.state.clocks)
+
+    def _learn_to_end(self) -> None:
+        """Everything that was decided up to now: what of it is still to be copied, and what was erased."""
+        _, end = self._bounds(self._decisions, DECISIONS, 0)
+        while self._decisions.position((DECISIONS, 0)) < end:
+            self._learn()
+            self._beat()
+
+    def _bounds(self, reader: LogReader, topic: str, number: int) -> tuple[int, int]:
+        return self._patiently("the ends", lambda: reader.bounds((topic, number), _TIMEOUT_S))
+
+    # -------------------------------------------------------------------------------------------------------- turns
+
+    def look(self) -> None:
+        """See how far the old `events` go by now."""
+        self.ends = [self._bounds(self._events, EVENTS, number)[1] for number in range(len(self.ends))]
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything that had been written when it was last looked at is copied."""
+        return all(at >= end for at, end in zip(self.state.positions, self.ends, strict=True))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is at hand that is still to be copied, decisions included."""
+        at_hand = any(self._order.waiting(number) for number in range(len(self._open)))
+        return not (at_hand or self._to_erase or self._to_find or self._pending or self._must_rest)
+
+    @property
+    def left(self) -> int:
+        """Positions of the old `events` that are still to be copied, as last seen."""
+        return sum(max(0, end - at) for at, end in zip(self.state.positions, self.ends, strict=True))
+
+    def run_once(self) -> int:
+        """One batch; the number of records it passed. 0: there was nothing to do, or something had to be waited for."""
+        self._beat()
+        ports, settings = self._ports, self._ports.settings
+        self._learn()
+        if self._to_erase or self._to_find:
+            return self._erase()
+        if self._must_rest:
+            if not ports.at_rest():
+                return 0
+            self._must_rest = False
+        if self._sent >= settings.batch:
+            if ports.in_flight() > settings.ahead:
+                return 0
+            self._sent = 0
+        self._read()
+        if self._to_erase:
+            # None of what names them may pass before that.
+            return 0
+        return self._copy()
+
+    def _learn(self) -> None:
+        """Take in what was decided since: an erasure at once, all else when its time comes."""
+        erased: dict[bytes, Erased] = {}
+        for record in self._decisions.read(10_000, 0):
+            key = record.key or b""
+            if record.value is None:
+                # Nothing is left of what was decided. Copied or not, it is to be as if it had never been.
+                self._pending = [one for one in self._pending if one[1] != key]
+                if isinstance(undone := self._unlinks.pop(key, None), Unlink):
+                    self._pending.append((self._due[key], key, Relink(undone.a, undone.received, undone.b)))
+                continue
+            made = decision(record.value)
+            before = record.offset < self.state.decisions
+            if isinstance(made, Erased):
+                erased[made.actor.encode()] = made
+            else:
+                self._unlinks[key] = made
+                # What was decided of the same thing keeps its order, whatever the clocks of who decided.
+                due = self._due[key] = max(made.received, self._due.get(key, 0))
+                if not (before and due <= self.state.decided):
+                    self._pending.append((due, key, made))
+        self._pending.sort(key=lambda one: one[0])
+        if erased:
+            cuts = self._ports.cuts(list(erased))
+            for actor, gone in erased.items():
+                known = self._erasures.get(actor)
+                received = max(gone.received, known.received if known is not None else 0)
+                self._erasures[actor] = Erasure(received, *cuts.get(actor, (-1, 0)))
+            if self.state.copied:
+                # What was copied of them before is to go, and what is at hand may name them.
+                self._to_find.update(one for one in erased if self._is_to_be_copied(one))
+                self._read_again()
+        self._known_decisions = self._decisions.position((DECISIONS, 0))
+
+    def _erase(self) -> int:
+        """Tell the new workspace who was erased, between what it has taken in and what is still to come."""
+        if not self._ports.at_rest():
+            return 0
+        rules = self._ports.rules()
+        self._to_erase |= self._ports.names(self._to_find)
+        self._to_find.clear()
+        out: list[Outgoing] = []
+        for actor, text in self._to_erase.items():
+            received = self._erasures[actor].received
+            named = renamed(text, rules)
+            if named is not None:
+                out.append((EDGES, encode(EraseRequest(named, received)), None, 0))
+            out.append((TOPIC, encode(ErasureCopied(actor.decode(), received)), erasure_key(actor), 0))
+            self._erasures_copied[actor] = received
+        self._commit(out, {"decided_records": len(self._to_erase)})
+        count = len(self._to_erase)
+        self._to_erase.clear()
+        self._must_rest = True
+        return count
+
+    def _is_to_be_copied(self, actor: bytes) -> bool:
+        return self._erasures_copied.get(actor, -1) < self._erasures[actor].received
+
+    def _read(self) -> None:
+        """Read on. A partition that is far ahead of the others waits until they have come up to it."""
+        settings, events = self._ports.settings, self._events
+        for number, is_open in enumerate(self._open):
+            waiting = self._order.waiting(number)
+            if is_open and waiting > settings.at_hand:
+                events.close_partition((EVENTS, number))
+                self._open[number] = False
+            elif not is_open and waiting < max(1, settings.at_hand // 4):
+                events.open((EVENTS, number), self._next[number])
+                self._open[number] = True
+        counts = [self._order.waiting(number) for number in range(len(self._open))]
+        if min(counts) >= settings.batch:
+            return
+        idle = not any(counts)
+        for record in events.read(settings.read, settings.wait_s if idle else 0.0):
+            seen = glance(record.value)
+            if self._erasures and type(seen) is EventGlance:
+                for actor, text in returned(seen, self._ports.keys, self._erasures):
+                    if self._is_to_be_copied(actor):
+                        self._to_erase[actor] = text
+            self._order.add(record.partition, seen.received if seen is not None else 0, (record, seen))
+            self._next[record.partition] = record.offset + 1
+        for number, is_open in enumerate(self._open):
+            if is_open:
+                self._next[number] = max(self._next[number], events.position((EVENTS, number)))
+            if not self._order.waiting(number):
+                self.ends[number] = self._bounds(events, EVENTS, number)[1]
+
+    def _ended(self) -> list[bool]:
+        """Of each partition, whether everything of it that there is has been read."""
+        return [at >= end for at, end in zip(self._next, self.ends, strict=True)]
+
+    # ------------------------------------------------------------------------------------------------------ copying
+
+    def _copy(self) -> int:
+        ports, state = self._ports, self.state
+        rules, ended = ports.rules(), self._ended()
+        out: list[Outgoing] = []
+        positions, clocks = list(state.positions), list(state.clocks)
+        counts = dict.fromkeys(("copied", "rerouted", "erased", "refused", "decided_records"), 0)
+        clock, decided, taken = state.clock, state.decided, 0
+        limit = ports.settings.batch
+        while taken < limit:
+            until = self._pending[0][0] + 1 if self._pending else None
+            before = taken
+            for placed in self._order.take(limit - taken, ended, until):
+                record, seen = placed.what
+                taken += 1
+                clock = max(clock, placed.clock)
+                positions[placed.partition] = record.offset + 1
+                clocks[placed.partition] = placed.clock
+                self._pass(record, seen, rules, out, counts)
+            if until is None or taken >= limit:
+                break
+            following = self._order.next_clock(ended)
+            if following is None and not (all(ended) and until <= max(clock, ports.clock()) + 1):
+                break
+            if following is not None and following < until:
+                if taken == before:
+                    break
+                continue
+            due, _, made = self._pending[0]
+            if isinstance(made, Release) and (out or not ports.at_rest()):
+                # What it releases from depends on all that came before.
+                break
+            del self._pending[0]
+            decided = max(decided, due)
+            told = translated(made, rules)
+            if told is not None:
+                out += [(EDGES, encode(one), None, 0) for one in standing_for_all(told)]
+                counts["decided_records"] += 1
+        for number, all_read in enumerate(ended):
+            if all_read and not self._order.waiting(number):
+                positions[number] = max(positions[number], self._next[number])
+        told_ms = self._time_to_tell(clock)
+        if told_ms > state.told:
+            value = encode(CaughtUp(told_ms))
+            out += [(EVENTS, value, None, number) for number in range(ports.new_partitions)]
+        if not out and positions == state.positions and decided == state.decided:
+            return 0
+        changed = {"positions": positions, "clocks": clocks, "caught_up": list(self._caught_up)}
+        self._commit(out, counts, clock=clock, decided=decided, told=max(told_ms, state.told), **changed)
+        return taken
+
+    def _pass(
+        self,
+        record: Record,
+        seen: Glance | None,
+        rules: IdentityRules,
+        out: list[Outgoing],
+        counts: dict[str, int],
+    ) -> None:
+        if type(seen) is EventGlance:
+            result = passage(record, seen, rules, self._ports.keys, self._erasures)
+            if isinstance(result, Passed):
+                out.append((EVENTS, result.value, result.key, CHOOSE_BY_KEY))
+                counts["copied"] += 1
+                counts["rerouted"] += result.rerouted
+                return
+            counts[result.why] += 1
+            if result.why == "refused":
+                letter = DeadLetter(
+                    "only_junk_identifiers", result.detail, record.topic, record.partition, record.offset,
+                    seen.received, record.value, record.key, "replay",
+                )  # fmt: skip
+                out.append((DEAD_LETTERS, encode(letter), record.key, record.partition % self._ports.new_partitions))
+        elif type(seen) is CaughtUpGlance:
+            self._caught_up[record.partition] = max(seen.received, self._caught_up[record.partition])
+        elif seen is None and record.value is not None:
+            out.append((EVENTS, record.value, record.key, CHOOSE_BY_KEY if record.key is not None else 0))
+            counts["copied"] += 1
+
+    def _time_to_tell(self, clock: int) -> int:
+        """Until when everything that was accepted has been copied."""
+        if clock < self._ports.clock() - _SURELY_PAST_MS:
+            return clock
+        return min(self._caught_up)
+
+    # ---------------------------------------------------------------------------------------------------- committing
+
+    def _commit(self, out: Sequence[Outgoing], counts: Mapping[str, int], **changed: object) -> None:
+        """One transaction: what was copied, and how far that is."""
+        added = {name: getattr(self.state, name) + count for name, count in counts.items()}
+        state = _replaced(self.state, {**added, **changed, "decisions": self._decisions_known()})
+        producer = self._ports.producer
+        self._patiently("begin", producer.begin)
+        producer.send(out)
+        producer.send([(TOPIC, encode(state), POSITION_KEY, 0)])
+        self._patiently("flush", lambda: producer.flush(_TIMEOUT_S))
+        self._patiently("commit", lambda: producer.commit(_TIMEOUT_S))
+        self.state = state
+        self._sent += len(out)
+
+    def hand_over(self, told: Sequence[Takeover]) -> int:
+        """Tell the holders what the old workspace said where they differ: once, in one transaction."""
+        self._commit([(LINKS, encode(one), self._ports.keys.actor(one.identifier), CHOOSE_BY_KEY) for one in told], {},
+                     handed_over=True)  # fmt: skip
+        return len(told)
+
+    def end(self) -> None:
+        """Write that the workspace is a copy no more."""
+        self._commit([], {}, ended=True)
+
+    def _decisions_known(self) -> int:
+        return max(self.state.decisions, self._known_decisions)
+
+    def _patiently(self, what: str, call: Callable[[], _Answer]) -> _Answer:
+        """Repeat a call that was not answered: what it asked for may have happened."""
+        for _ in range(_ANSWERS):
+            try:
+                return call()
+            except Retriable as unanswered:
+                self._beat()
+                last = unanswered
+        raise ReplayStopped(f"replay: {what} was not answered: {last}") from last
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for reader in self._readers:
+            reader.close()
+        self._ports.producer.close()
+
+
+def _replaced(state: ReplayPosition, changed: Mapping[str, object]) -> ReplayPosition:
+    values = {name: getattr(state, name) for name in state.__struct_fields__}
+    return ReplayPosition(**{**values, **changed})

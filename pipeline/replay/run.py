@@ -1,0 +1,149 @@
+"""The copier on a real Kafka: put together, kept running, and looked at."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.admin import MAX_MESSAGE_BYTES
+from pipeline.definitions.log import KafkaPlans
+from pipeline.identifiers import Keys
+from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
+from pipeline.replay.cuts import read_cuts
+from pipeline.replay.errors import ReplayError
+from pipeline.replay.workspace import old_settings, origin_of, view_of
+from pipeline.runtime.errors import Abortable, Fatal, Retriable
+from pipeline.runtime.kafka.build import wall_clock_ms
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.consumer import KafkaLogReader
+from pipeline.runtime.kafka.doors import GroupPositions, current_values
+from pipeline.runtime.kafka.producer import KafkaProducer
+from pipeline.runtime.kafka.rest import STAGES, AtRest
+from pipeline.settings import Settings
+
+ROLE = "replay"
+_PAUSE_S = 0.02
+_AGAIN_S = 1.0
+_MOST_AGAIN = 30
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a replay is: events copied, positions of the old log left, what is on its way in the new workspace
+    (None: not known), the time it has come to, and whether the copy had reached the end when it was last looked at."""
+
+    copied: int
+    left: int
+    in_flight: int | None
+    clock_ms: int
+    at_end: bool
+
+
+def make_ports(
+    settings: Settings, old: Settings, copy: CopySettings | None = None, transaction_timeout_ms: int = 10_000
+) -> Ports:
+    """The copier's ports between two workspaces of one Kafka."""
+    keys = Keys(settings.secret_bytes())
+    plans = KafkaPlans(settings)
+    old_config = KafkaConfig(old.client_properties(), old.prefix, max_message_bytes=MAX_MESSAGE_BYTES)
+    # One id whatever the slot: two copiers of a workspace would copy everything twice.
+    new_config = KafkaConfig(
+        settings.client_properties(),
+        settings.prefix,
+        "0",
+        transaction_timeout_ms=transaction_timeout_ms,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+    )
+    positions, at_rest = GroupPositions(settings), AtRest(settings)
+
+    def reader() -> KafkaLogReader:
+        return KafkaLogReader(old_config, ROLE)
+
+    def in_flight() -> int:
+        told = positions.now(STAGES)
+        # A broker that does not say just now is asked again: nothing is sent on a guess.
+        return sum(end - at for at, end in told.values()) if len(told) == len(STAGES) else 2**40
+
+    def cuts(erased: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
+        found = reader()
+        try:
+            return read_cuts(found, old.partitions, erased)
+        finally:
+            found.close()
+
+    def names(actors: Collection[bytes]) -> Mapping[bytes, str]:
+        if not actors:
+            return {}
+        known = (text.decode() for text in current_values(settings, "identities"))
+        return {actor: text for text in known if (actor := keys.actor(text)) in actors}
+
+    return Ports(
+        old=reader,
+        partitions=old.partitions,
+        new_partitions=settings.partitions,
+        producer=KafkaProducer(new_config, ROLE),
+        committed=lambda: Committed(view_of(settings).position, view_of(settings).erasures),
+        in_flight=in_flight,
+        at_rest=at_rest,
+        cuts=cuts,
+        names=names,
+        rules=lambda: plans.latest().identity,
+        keys=keys,
+        clock=wall_clock_ms,
+        settings=copy or CopySettings(),
+    )
+
+
+def run(
+    settings: Settings,
+    until: Callable[[], bool],
+    progress: Callable[[Progress], None] = lambda progress: None,
+    copy: CopySettings | None = None,
+) -> None:
+    """Copy until `until()`, or until the switch takes over. `progress` is told several times a second.
+
+    Raises:
+        ReplayError: this workspace is no replay, or it cannot go on.
+    """
+    origin = origin_of(settings)
+    old = old_settings(settings, origin)
+    failures = 0
+    while not until():
+        copier = Copier(make_ports(settings, old, copy))
+        try:
+            copier.start()
+            _copy(copier, until, progress)
+            return
+        except (Abortable, Retriable) as fault:
+            # A new one begins at what was committed. One that cannot even begin is no passing fault.
+            failures += 1
+            _log.warning("the copier begins again: %s", fault)
+            if failures > _MOST_AGAIN:
+                raise ReplayError(f"The replay stands still: {fault}.", settings.prefix, "see to Kafka") from fault
+            time.sleep(_AGAIN_S)
+        except Fatal as fault:
+            view = view_of(settings)
+            if view.position is not None and view.position.ended:
+                return
+            raise ReplayError(
+                f"The copier was ended: {fault}.",
+                settings.prefix,
+                "another one, or the switch, has taken over; if neither did, start it again",
+            ) from fault
+        finally:
+            copier.close()
+
+
+def _copy(copier: Copier, until: Callable[[], bool], progress: Callable[[Progress], None]) -> None:
+    told_s = 0.0
+    while not until() and not copier.state.ended:
+        moved = copier.run_once()
+        now_s = time.monotonic()
+        if now_s - told_s > 0.25:
+            told_s = now_s
+            state = copier.state
+            progress(Progress(state.copied, copier.left, None, state.clock, copier.at_end))
+        if not moved:
+            time.sleep(_PAUSE_S)

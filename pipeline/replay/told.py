@@ -1,0 +1,72 @@
+"""What the subscribers of a workspace have been told of each profile: read from the state of who told it."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from pipeline.identifiers import Keys
+from pipeline.records import Takeover
+from pipeline.runtime.adapters import LogReader
+from pipeline.runtime.overlay import HEADER
+from pipeline.unify.actor import Actor, decode
+
+CHANGELOG = "unify-changelog"
+_TIMEOUT_S = 10.0
+Pairs = dict[str, tuple[bool, int, int, int]]
+
+
+class Told(NamedTuple):
+    """Of the profile named after an identifier: segment → (is a member, since, sequence, version)."""
+
+    identifier: str
+    profile_id: str
+    pairs: Pairs
+
+
+def read_told(
+    reader: LogReader, partitions: int, keys: Keys, progress: Callable[[int, int], None] = lambda done, of: None
+) -> dict[bytes, Told]:
+    """What was told of every profile there is or was, by its actor's key. `progress` is told positions."""
+    bounds = [reader.bounds((CHANGELOG, number), _TIMEOUT_S) for number in range(partitions)]
+    total, done = sum(end - low for low, end in bounds), 0
+    found: dict[bytes, Told] = {}
+    for number, (low, end) in enumerate(bounds):
+        reader.open((CHANGELOG, number), low)
+        while reader.position((CHANGELOG, number)) < end:
+            for record in reader.read(10_000, 0.1):
+                key, value = record.key, record.value
+                if key is None or key[:1] != b"a":
+                    continue
+                actor: Actor | None = decode(key, value[HEADER:]) if value is not None else None
+                if actor is None or not actor.pairs:
+                    found.pop(key, None)
+                    continue
+                pairs = {name: (one.member, one.at, one.sequence, one.version) for name, one in actor.pairs.items()}
+                found[key] = Told(actor.identifier, keys.profile_id(actor.identifier, actor.erased), pairs)
+            progress(done + reader.position((CHANGELOG, number)) - low, total)
+        done += end - low
+        reader.close_partition((CHANGELOG, number))
+    return found
+
+
+def takeovers(old: dict[bytes, Told], new: dict[bytes, Told], clock: int) -> Iterator[Takeover]:
+    """What the holders of the new workspace have to be told so that subscribers of the old one can go on: nothing
+    where both said the same, and the new sequence is not behind."""
+    for key in sorted(old.keys() | new.keys()):
+        before, now = old.get(key), new.get(key)
+        if before is None:
+            assert now is not None
+            if any(pair[0] for pair in now.pairs.values()):
+                yield Takeover(now.identifier, now.profile_id, {}, clock)
+        elif _differ(before, now):
+            yield Takeover(before.identifier, before.profile_id, before.pairs, clock)
+
+
+def _differ(before: Told, now: Told | None) -> bool:
+    if now is None or now.profile_id != before.profile_id:
+        return True
+    for segment in before.pairs.keys() | now.pairs.keys():
+        was = before.pairs.get(segment, (False, 0, 0, 0))
+        is_now = now.pairs.get(segment, (False, 0, 0, 0))
+        if was[0] != is_now[0] or was[2] > is_now[2]:
+            return True
+    return False

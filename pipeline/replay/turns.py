@@ -1,0 +1,60 @@
+"""Whose turn it is: while one workspace is a replay of another, only one of the two ingests and delivers.
+
+a copy        ingest and deliver wait until the switch: history is not delivered, and what comes is ingested once
+went on       ingest rests for good: the new workspace reads the sources from where this one stopped
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from pipeline.replay.workspace import WorkspaceView
+from pipeline.settings import Settings
+
+WAITING = frozenset({"ingest", "deliver"})
+_LOOK_EVERY_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Turns:
+    """Looks at the workspace now and then, at no cost in between."""
+
+    def __init__(self, settings: Settings, role: str) -> None:
+        self._view = WorkspaceView(settings)
+        self._prefix, self._role = settings.prefix, role
+        self._looked_s = -_LOOK_EVERY_S
+
+    def _look(self) -> WorkspaceView:
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _LOOK_EVERY_S:
+            self._looked_s = now_s
+            self._view.look()
+        return self._view
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Wait while the workspace is a copy that has not taken over."""
+        said = False
+        while not until() and self._look().is_copy:
+            if not said:
+                _log.info("%s is a replay: %s waits for `headwater replay switch`", self._prefix, self._role)
+                said = True
+            time.sleep(_LOOK_EVERY_S / 2)
+
+    def is_over(self) -> bool:
+        """Whether nothing is ingested here any more. Nothing else ends: what was ingested is still to be done."""
+        return self._role == "ingest" and self._look().successor is not None
+
+    def rest(self, until: Callable[[], bool]) -> None:
+        """Do nothing for good: who started this role would only start it again."""
+        if not self.is_over() or until():
+            return
+        successor = self._view.successor
+        assert successor is not None
+        _log.info("%s goes on in %s: nothing is ingested here any more", self._prefix, successor.prefix)
+        while not until():
+            time.sleep(_LOOK_EVERY_S)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._view.close()

@@ -1,0 +1,87 @@
+"""Parquet files as raw records, and how a long file goes on after an interruption."""
+
+import datetime
+import decimal
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.sources.files import CsvMapping, inspect_file, read_rows
+from pipeline.sources.progress import FileProgress
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def written(folder: Path, **columns: Any) -> Path:
+    path = folder / "events.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def rows(path: Path, mapping: CsvMapping | None = None) -> list[dict[str, Any]]:
+    facts = inspect_file(path, mapping)
+    found = [json.loads(row.value) for row in read_rows(path, facts, mapping)]
+    assert len(found) == facts.rows
+    return found
+
+
+def test_columns_go_where_those_of_a_csv_file_go_and_keep_their_types(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        userId=["u1", "u2"],
+        timestamp=[datetime.datetime(2020, 1, 2, 3, 4, 5, 678_000), None],  # noqa: DTZ001 - a column without a zone
+        amount=[decimal.Decimal("12.50"), decimal.Decimal("7")],
+        code=["007", None],
+        properties=[{"path": "/a", "tags": ["x", "y"]}, None],
+    )
+    first, second = rows(path, CsvMapping(event="Order Completed"))
+    facts = inspect_file(path)
+    assert first == {
+        "type": "track",
+        "event": "Order Completed",
+        "userId": "u1",
+        "timestamp": "2020-01-02T03:04:05.678000+00:00",
+        "properties": {"path": "/a", "tags": ["x", "y"], "amount": 12.5, "code": "007"},
+        "messageId": f"{facts.digest}/1",
+    }
+    assert second["properties"] == {"amount": 7}
+    assert second["messageId"] == f"{facts.digest}/2"
+    assert "timestamp" not in second
+
+
+@pytest.mark.parametrize("cell", ['{"plan": "pro"}', {"plan": "pro"}])
+def test_an_object_may_be_a_struct_or_a_text(tmp_path: Path, cell: object) -> None:
+    path = written(tmp_path, type=["identify"], userId=["u1"], traits=[cell], city=["Gent"])
+    assert rows(path)[0]["traits"] == {"plan": "pro", "city": "Gent"}
+
+
+def test_what_it_cannot_use_it_names(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Row 1 holds a bytes"):
+        rows(written(tmp_path, userId=["u1"], blob=[b"1"]))
+    with pytest.raises(InputError, match="properties is no object"):
+        rows(written(tmp_path, userId=["u1"], properties=["[1]"]))
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"not parquet")
+    with pytest.raises(InputError, match="no Parquet file"):
+        rows(broken)
+
+
+def test_an_interrupted_file_goes_on_behind_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.sources.progress.PART_ROWS", 3)
+    path = written(tmp_path, userId=[f"u{number}" for number in range(8)])
+    facts = inspect_file(path)
+    progress = FileProgress(tmp_path, facts.digest, "raw")
+    parts = progress.parts(read_rows(path, facts), 0)
+    for done in (3, 6):
+        assert len(list(next(parts))) == 3
+        progress.keep(done)
+    again = FileProgress(tmp_path, facts.digest, "raw")
+    assert again.rows == 6
+    assert [[row.line for row in part] for part in again.parts(read_rows(path, facts), again.rows)] == [[7, 8]]
+    assert FileProgress(tmp_path, facts.digest, "other").rows == 0
+    again.end()
+    assert FileProgress(tmp_path, facts.digest, "raw").rows == 0

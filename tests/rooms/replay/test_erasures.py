@@ -1,0 +1,118 @@
+"""CASE 15: a replay brings nobody back who was erased, however the erasure meets it."""
+
+import random
+
+import msgspec
+import pytest
+
+from pipeline.activation import ActivationPlan
+from pipeline.identity import IdentityStage, builtin_rules
+from pipeline.plans import GenerationPlan
+from pipeline.records import EraseRequest, Event, encode
+from pipeline.segments import NO_SEGMENTS
+from pipeline.unify import UnifyStage
+from tests.oracle.identity import Rules
+from tests.simulation.cluster import Cluster
+from tests.simulation.replays import Replay
+from tests.simulation.run import KEYS
+from tests.simulation.wiring import NEVER_DAYS
+
+ANN, TAB, BOB = "user_id:ann", "anonymous_id:tab", "user_id:bob"
+NOON = 1_700_000_000_000
+PLAN = GenerationPlan(0, builtin_rules(), NO_SEGMENTS, ActivationPlan())
+
+
+class Shop:
+    """An old deployment of two partitions, and what happens in it."""
+
+    def __init__(self, seed: int, crash_rate: float = 0.0) -> None:
+        self.rng = random.Random(seed)
+        self.crash_rate = crash_rate
+        self.old = Cluster(
+            2,
+            self.rng,
+            lambda partition: IdentityStage(KEYS, lambda generation: PLAN, 2),
+            lambda partition: UnifyStage(partition, KEYS, lambda generation: PLAN, NEVER_DAYS, 2),
+            crash_rate,
+        )
+        self.number = 0
+
+    def send(self, *identifiers: str, at: int) -> None:
+        self.number += 1
+        event = Event(f"m{self.number}", "track", "Seen", list(identifiers), NOON + at, NOON + at)
+        self.old.write("events", KEYS.actor(identifiers[0]), encode(event))
+        self.old.now = max(self.old.now, NOON + at)
+
+    def erase(self, identifier: str, at: int) -> None:
+        self.old.write("identity-edges", None, encode(EraseRequest(identifier, NOON + at, "r1")), 0)
+        self.rest(at)
+
+    def rest(self, at: int) -> None:
+        self.old.caught_up(NOON + at)
+        self.old.come_to_rest()
+
+    def replay(self) -> Replay:
+        return Replay(self.old, self.rng, PLAN, Rules({}, 10), self.crash_rate)
+
+
+def known(replay: Replay) -> dict[str, int]:
+    """Whom the new deployment knows, and how often each was seen: by the strongest identifier."""
+    found = {}
+    for value in replay.new.broker.compacted("profiles").values():
+        document = msgspec.json.decode(value)
+        first = document["identifiers"][0]
+        found[f"{first['namespace']}:{first['value']}"] = document["totals"]["Seen"]["count"]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_was_erased_before_the_replay_is_nowhere_in_it(seed: int) -> None:
+    shop = Shop(seed, crash_rate=0.1 if seed % 2 else 0.0)
+    shop.send(TAB, at=1)
+    shop.send(ANN, TAB, at=2)
+    shop.send(BOB, at=3)
+    shop.send(BOB, ANN, at=4)
+    shop.rest(5)
+    shop.erase(ANN, at=6)
+    replay = shop.replay()
+    replay.come_to_the_end()
+    assert known(replay) == {BOB: 2}
+    written = b"".join(record.value or b"" for record in replay.new.memory.read("events"))
+    assert ANN.encode() not in written and TAB.encode() not in written
+    assert b"user_id:ann" not in b"".join(record.value or b"" for record in replay.new.memory.read("identity-edges"))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_who_came_back_is_somebody_new(seed: int) -> None:
+    shop = Shop(seed, crash_rate=0.1 if seed % 2 else 0.0)
+    shop.send(TAB, at=1)
+    shop.send(ANN, TAB, at=2)
+    shop.rest(5)
+    shop.erase(ANN, at=6)
+    shop.send(ANN, at=7)
+    shop.send(ANN, at=8)
+    shop.rest(9)
+    replay = shop.replay()
+    replay.come_to_the_end()
+    assert known(replay) == {ANN: 2}
+    assert KEYS.profile_id(ANN).encode() not in replay.new.broker.compacted("profiles"), "the id of whom was erased"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_erasure_while_the_copy_follows_is_carried_out_there_too(seed: int) -> None:
+    shop = Shop(seed, crash_rate=0.1 if seed % 2 else 0.0)
+    replay = shop.replay()
+    shop.send(TAB, at=1)
+    shop.send(ANN, TAB, at=2)
+    shop.send(BOB, at=3)
+    shop.rest(4)
+    replay.steps(40)
+    shop.erase(ANN, at=5)
+    shop.send(ANN, at=6)
+    shop.send(ANN, at=7)
+    shop.rest(8)
+    replay.steps(10)
+    replay.come_to_the_end()
+    assert known(replay) == {ANN: 2, BOB: 1}
+    pointers = replay.new.broker.compacted("identities")
+    assert TAB.encode() not in pointers

@@ -1,0 +1,22 @@
+"""A replay into another number of partitions, under other rules, ends with what these give, at every seed."""
+
+import os
+
+import pytest
+
+from tests.simulation import replays
+
+SEEDS = int(os.environ.get("HEADWATER_REPLAY_SEEDS", "150"))
+BLOCK = 25
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+def test_the_new_workspace_is_what_its_rules_make_of_everything(first: int) -> None:
+    for seed in range(first, min(first + BLOCK, SEEDS)):
+        failure = replays.try_seed(seed)
+        assert failure is None, f"{failure}\n    python -m tests.simulation.replays --seeds 1 --first {seed}"
+
+
+@pytest.mark.parametrize("seed", [154, 6934, 7279])
+def test_replays_that_failed_once(seed: int) -> None:
+    assert replays.try_seed(seed) is None
