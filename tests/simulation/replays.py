@@ -93,8 +93,8 @@ class Replay:
         for group, topics in (("unify", ("events", "links")), ("identity", ("identity-edges",))):
             for topic in topics:
                 for number, log in enumerate(memory.topics[topic]):
-                    at = memory.groups[group].offsets.get((topic, number), 0)
-                    waiting += len(log.read(at, 1_000_000)[0])
+                    committed = memory.groups[group].offsets.get((topic, number))
+                    waiting += len(log.read(committed.position if committed is not None else 0, 1_000_000)[0])
         return waiting
 
     def steps(self, number: int) -> None:
