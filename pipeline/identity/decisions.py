@@ -37,14 +37,8 @@ def unlink(turn: Turn, message: Unlink) -> None:
             decided.cut = max(decided.cut, cut)
 
     _decide(turn, pairs, cut_off)
-    for a, b in pairs:
-        edge = graph.edge(a, b)
-        if edge is None or message.forever or graph.counts(a, b, edge):
-            continue
-        for route in routes_of(a, b, edge):
-            turn.forget(route, a, b, message.received)
-        edge.routes = []
-        graph.change_edge(a, b, edge)
+    if not message.forever:
+        _ask_again(turn, pairs)
     turn.out.upsert("identity-decisions", _key(turn, "unlink", message.a, message.b), encode(message))
 
 
@@ -71,17 +65,8 @@ def relink(turn: Turn, message: Relink) -> None:
             _decided(turn, message.a).cut = -1
 
     _decide(turn, pairs, restore)
-    for a, b in pairs:
-        edge = graph.edge(a, b)
-        if edge is None or graph.counts(a, b, edge):
-            continue
-        # Another unlink goes on. Where the one taken back was for ever, the routes were never asked about the edge.
-        cut = max(edge.cut, *(decided.cut for one in (a, b) if (decided := graph.node(one).decided) is not None), -1)
-        if cut != NEVER:
-            for route in routes_of(a, b, edge):
-                turn.forget(route, a, b, cut)
-            edge.routes = []
-            graph.change_edge(a, b, edge)
+    # Where another unlink stands behind one for good, nobody was asked how late an edge was seen.
+    _ask_again(turn, pairs)
     key = _key(turn, "unlink", message.a, message.b)
     if message.b and graph.edge(*pairs[0]) is None:
         # Nothing is left of the pair that an erasure of one of them would find: no decision either.
@@ -171,6 +156,22 @@ def _decide(turn: Turn, pairs: list[Pair], change: Callable[[], None]) -> None:
         graph.touch(text)
     if ends:
         turn.resolve(dict.fromkeys(graph.name(text) for text in ends))
+
+
+def _ask_again(turn: Turn, pairs: list[Pair]) -> None:
+    """Let the routes that have sent edges which do not count tell how late they saw them."""
+    graph = turn.graph
+    for a, b in pairs:
+        edge = graph.edge(a, b)
+        if edge is None or not edge.routes or graph.counts(a, b, edge):
+            continue
+        cut = graph.cut(a, b, edge)
+        if cut == NEVER:
+            continue
+        for route in routes_of(a, b, edge):
+            turn.forget(route, a, b, cut)
+        edge.routes = []
+        graph.change_edge(a, b, edge)
 
 
 def _counts(turn: Turn, pair: Pair) -> bool:

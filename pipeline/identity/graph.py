@@ -163,12 +163,16 @@ class Graph:
 
     def counts(self, a: str, b: str, edge: Edge) -> bool:
         """Whether the edge a-b has evidence that was not unlinked."""
+        return edge.last > self.cut(a, b, edge)
+
+    def cut(self, a: str, b: str, edge: Edge) -> int:
+        """The latest unlink of the edge a-b, or of all edges of either end."""
         cut = edge.cut
         for text in (a, b):
             decided = self.node(text).decided
             if decided is not None:
                 cut = max(cut, decided.cut)
-        return edge.last > cut
+        return cut
 
     def followable(self, text: str) -> Iterator[tuple[str, Edge]]:
         """The edges of an identifier that count and that no quarantine drops: (neighbour, edge)."""

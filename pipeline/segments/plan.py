@@ -286,6 +286,25 @@ class SegmentsPlan:
         standing.now = max(standing.now, until_ms)
         return passed
 
+    def tighten(self, standing: Standing, facts: Any, now_ms: int) -> None:
+        """Make the standing's deadline what judging anew would say, wherever the standing was until now: it must have
+        been settled up to `now_ms`, before its deadline."""
+        heap, scheduled, judges = standing._heap, standing._scheduled, self._judges
+        while heap:
+            at_ms, atom = heap[0]
+            if scheduled.get(atom) != at_ms:
+                heapq.heappop(heap)
+                continue
+            next_ms = judges[atom](facts, now_ms)[1]
+            if next_ms == at_ms:
+                return
+            heapq.heappop(heap)
+            if next_ms:
+                scheduled[atom] = next_ms
+                heapq.heappush(heap, (next_ms, atom))
+            else:
+                del scheduled[atom]
+
     def _move(self, standing: Standing, facts: Any, now_ms: int, atoms: Iterable[int]) -> list[Flip]:
         flipped, defaults, judges, scheduled = standing._flipped, self._defaults, self._judges, standing._scheduled
         toggled: list[int] | None = None

@@ -292,10 +292,8 @@ def settle(task: Task, profile: Profile) -> None:
     actor = profile.actor
     if actor.generation != task.generation:
         _change_generation(task, profile)
-    if not actor.published:
+    if not actor.published or profile.deadline > task.clock:
         actor.settled = task.clock
-        return
-    if profile.deadline > task.clock:
         return
     expires = profile.joined.last_received + task.expire_after_ms if profile.pseudonymous else FOREVER
     held = actor.hold_until if actor.held and actor.hold_until > actor.settled else FOREVER

@@ -129,8 +129,7 @@ class UnifyStage:
         """Settle what is due, a bounded number of profiles at a time, so that live records come between."""
         task = self._task
         state = task.state
-        # By key: how early the time index is depends on what was at hand when it was written.
-        for key in sorted(key for _, key in state.due(task.clock, PROFILES_PER_TICK)):
+        for _, key in state.due(task.clock, PROFILES_PER_TICK):
             actor = state.get(key)
             assert isinstance(actor, kept.Actor)
             profile = task.profile(key, actor)

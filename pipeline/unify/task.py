@@ -334,9 +334,14 @@ class Task:
 
     def set_deadline(self, profile: Profile) -> None:
         """After an evaluation: when the profile is to be looked at again, in the time index too. The index may be
-        early, never late, so that it need not move with every event. The actor must be put afterwards."""
+        early, never late, so that it need not move with every event; but it says the same whatever was at hand, for
+        the order in which ticks find profiles is seen in the log. The actor must be put afterwards."""
         actor = profile.actor
         deadline = profile.deadline = self._deadline(profile, self.clock)
+        if deadline < actor.wake or (actor.wake <= self.clock and deadline < FOREVER):
+            if profile.standing is not None:
+                profile.plan.segments.tighten(profile.standing, profile, self.clock)
+            deadline = profile.deadline = self._deadline(profile, self.clock)
         if deadline < actor.wake or actor.wake <= self.clock:
             actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
 

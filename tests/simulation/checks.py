@@ -25,8 +25,9 @@ from pipeline.records import Evidence as EvidenceRecord
 from tests.oracle.identity import Evidence, Resolution, Rules, resolve
 from tests.oracle.profiles import Accepted, ExpectedProfile, accept, gather_evidence, profiles
 from tests.oracle.segments import Facts, computed, truth_at
-from tests.simulation.driver import Task, Written
+from tests.simulation.driver import Said, Task, Written
 from tests.simulation.instants import candidates
+from tests.simulation.wiring import said_by_records
 
 _document = msgspec.json.Decoder(ProfileDocument).decode
 _pointer = msgspec.json.Decoder(IdentityPointer).decode
@@ -397,11 +398,17 @@ def _same(rule: str, what: str, is_: Any, should: Any) -> None:
         raise Violation(rule, f"{what}: is {is_!r}, should be {should!r}")
 
 
-def same_said(task: Task, said: list[tuple[str, bytes | None, bytes, int | None]]) -> None:
-    """10: the same records in the same order give the same bytes, whatever the batch boundaries."""
-    if task.produced == said:
-        return
+def same_said(task: Task, said: Said, kept: Mapping[bytes, tuple[int, bytes]]) -> None:
+    """10: the same records in the same order give the same bytes, whatever the batch boundaries. Those of the state
+    too: the changelog is an output."""
     for place, (one, other) in enumerate(zip(task.produced, said, strict=False)):
         if one != other:
             raise Violation("10 same bytes", f"{task.role} {task.partition} record {place}: {one} then {other}")
-    raise Violation("10 same bytes", f"{task.role} {task.partition}: {len(task.produced)} then {len(said)} records")
+    if len(task.produced) != len(said):
+        detail = f"{task.role} {task.partition}: {len(task.produced)} then {len(said)} records"
+        raise Violation("10 same bytes", detail)
+    before, after = said_by_records(task.state.store), said_by_records(kept)
+    for key in before.keys() | after.keys():
+        if before.get(key) != after.get(key):
+            detail = f"{task.role} {task.partition} {key!r}: {before.get(key)!r} then {after.get(key)!r}"
+            raise Violation("10 same state", detail)

@@ -386,11 +386,15 @@ class Simulation:
         return {f"{task.role} {task.partition}": (task.state.store, task.rebuilt(0, {})) for task in self.tasks}
 
 
-def replayed(task: Task, rng: random.Random) -> list[tuple[str, bytes | None, bytes, int | None]]:
-    """What a task says that consumes the same records in the same order in other batches: never crashed, not woken."""
+Said = list[tuple[str, bytes | None, bytes, int | None]]
+
+
+def replayed(task: Task, rng: random.Random) -> tuple[Said, dict[bytes, tuple[int, bytes]]]:
+    """What a task says, and what it has kept at the end, that consumes the same records in the same order in other
+    batches: never crashed, not woken."""
     state_stage = task.make_stage(task.partition)
     state = OverlayState(state_stage, {})
-    said: list[tuple[str, bytes | None, bytes, int | None]] = []
+    said: Said = []
     place, cuts = 0, sorted(rng.sample(range(len(task.consumed) + 1), min(len(task.consumed), rng.randint(0, 9))))
     while place < len(task.consumed):
         following = bisect_right(cuts, place)
@@ -404,4 +408,4 @@ def replayed(task: Task, rng: random.Random) -> list[tuple[str, bytes | None, by
         state.applied(state.encoded())
         said += out.logged
         place = end
-    return said
+    return said, state.store

@@ -330,6 +330,16 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
     ),
+    Fault(
+        "time_index_is_as_early_as_what_is_at_hand",
+        "pipeline.unify.task",
+        (
+            (
+                "                profile.plan.segments.tighten(profile.standing, profile, self.clock)\n",
+                "                pass\n",
+            ),
+        ),
+    ),
     # segments
     Fault(
         "window_is_closed",

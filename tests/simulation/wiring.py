@@ -5,6 +5,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from pipeline.activation import ActivationPlan
 from pipeline.definitions.segments import SegmentDefinition
 from pipeline.definitions.traits import TraitDefinition
@@ -13,7 +15,8 @@ from pipeline.identity import IdentityRules, IdentityStage, Namespace, Sizes
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.ports import Stage
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, compile_plan
-from pipeline.unify import UnifyStage
+from pipeline.unify import UnifyStage, actor
+from pipeline.unify.actor import META_KEY
 from tests.oracle.identity import Rules
 from tests.simulation.world import World
 
@@ -54,6 +57,16 @@ def lay_out(seed: int) -> None:
     rng = random.Random(f"layout {seed}")
     for module, name, small in _LAYOUT:
         setattr(importlib.import_module(module), name, small if rng.random() < 0.3 else _ORDINARY[module, name])
+
+
+def said_by_records(store: Mapping[bytes, tuple[int, bytes]]) -> dict[bytes, tuple[int, bytes]]:
+    """What a unify or identity task keeps, but for the one thing that no record says: that it was woken."""
+    kept = dict(store)
+    if META_KEY in kept:
+        wake, data = kept[META_KEY]
+        meta = actor.decode(META_KEY, data)
+        kept[META_KEY] = wake, actor.encode(META_KEY, msgspec.structs.replace(meta, tick=0))
+    return kept
 
 
 def unify_stage(world: World, keys: Keys) -> Callable[[int], Stage]:

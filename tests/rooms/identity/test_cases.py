@@ -280,6 +280,16 @@ def test_case_22_an_undone_unlink_is_as_if_it_had_never_been(whole: bool) -> Non
     assert world.names == {**before, BOB: BOB} or world.names == before
 
 
+def test_case_22_an_unlink_behind_one_for_good_asks_the_routes_once_that_is_undone() -> None:
+    world = World().say(Unlink(ANN, 40, BROWSER), Unlink(ANN, 60, forever=True), saw(ANN, BROWSER, 10, 20, route=ANN))
+    assert world.of(Forget) == []
+    world.say(Relink(ANN, 70))
+    # The route may have seen the pair until then, and has had no reason to say so.
+    assert [(each.route, each.received) for each in world.of(Forget)] == [(ANN, 40)]
+    assert not world.together(ANN, BROWSER)
+    assert world.say(saw(ANN, BROWSER, 10, 55, route=ANN)).together(ANN, BROWSER)
+
+
 def test_an_unlink_asks_every_route_that_had_sent_the_edge() -> None:
     world = World().say(saw(ANN_MAIL, BROWSER, 10, route=ANN), saw(ANN_MAIL, BROWSER, 11, route=BOB))
     world.say(Unlink(BROWSER, 40, ANN_MAIL))
