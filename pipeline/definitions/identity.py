@@ -5,6 +5,7 @@
       quarantine_after: 10          # an identifier with more people than this is nobody's
       namespaces:
         email: {limit: 5, strip_plus_tag: true, blocked: ['@example\\.com$']}
+        device_id: {quarantine_after: 3}
         loyalty_card: {priority: 15, unique: true, normaliser: digits}
 
 A built-in namespace keeps what is not said about it. The order of priorities also decides where events are routed, and
@@ -52,6 +53,12 @@ class NamespaceDefinition(BaseModel):
     )
     on_conflict: Literal["first", "latest"] | None = Field(
         default=None, description="which evidence wins where a limit lets only one: the earliest, or the newest"
+    )
+    quarantine_after: int | None = Field(
+        default=None, ge=1, description="as for all, for the values of this namespace: 1 for devices nobody shares"
+    )
+    person: bool | None = Field(
+        default=None, description="a value of this namespace counts as a person for quarantines, as a unique one does"
     )
     strip_plus_tag: bool | None = Field(default=None, description="ann+news@x.io is ann@x.io; for e-mail only")
 

@@ -97,7 +97,7 @@ class Graph:
         node = self.node(text)
         if node.flag != FREE:
             return False
-        crowding = self.ruling.crowding(node.touched)
+        crowding = self.ruling.crowding(text, node.touched)
         if crowding is None:
             return False
         node.flag = QUARANTINED if crowding[0] == "quarantined" else CROWDED
@@ -121,7 +121,7 @@ class Graph:
     def _judge(self, text: str, node: Node) -> int:
         if self.ruling.blocked(text):
             return BLOCKED
-        crowding = self.ruling.crowding(node.touched)
+        crowding = self.ruling.crowding(text, node.touched)
         if crowding is None:
             return FREE
         return QUARANTINED if crowding[0] == "quarantined" else CROWDED

@@ -1,8 +1,8 @@
 """Who is who, as a function of evidence: the rules, in the order in which they apply.
 
     1  an edge from an identifier to itself says nothing
-    2  an identifier that touches more than `quarantine_after` values of a unique namespace, or more identifiers than
-       anybody has, is nobody's: none of its edges is followed
+    2  an identifier that touches more than `quarantine_after` people (values of a unique namespace, or of another that
+       stands for people), or more identifiers than anybody has, is nobody's: none of its edges is followed
     3  the edges that remain are taken in order: the stronger end's priority, the weaker end's, first seen, hash of the
        stronger end, of the weaker
     4  each is followed unless it would put more values of a namespace than it allows, or more identifiers than a
@@ -77,6 +77,12 @@ class Ruling:
             if namespace.capacity is not None:
                 self.capacities[name] = namespace.capacity
         self.unique = frozenset(name for name, capacity in self.capacities.items() if capacity == 1)
+        self.people = frozenset(name for name, each in rules.namespaces.items() if each.is_person)
+        self.quarantine_after = {
+            name: each.quarantine_after
+            for name, each in rules.namespaces.items()
+            if each.quarantine_after is not None
+        }
         self.latest = frozenset(name for name, each in rules.namespaces.items() if each.on_conflict == "latest")
 
     def edge_order(self, a: str, b: str, first: int) -> EdgeOrder:
@@ -118,12 +124,13 @@ class Ruling:
             return "unique", clash
         return "limit", f"{clash}: {self.capacities[clash]}"
 
-    def crowding(self, touched: Mapping[str, int]) -> tuple[Literal["quarantined", "crowded"], str] | None:
+    def crowding(self, text: str, touched: Mapping[str, int]) -> tuple[Literal["quarantined", "crowded"], str] | None:
         """Whether an identifier that touched so many values of each namespace is followed no more, and why."""
         total = 0
+        most = self.quarantine_after.get(text.partition(":")[0], self.rules.quarantine_after)
         for namespace, values in touched.items():
             total += values
-            if values > self.rules.quarantine_after and namespace in self.unique:
+            if values > most and namespace in self.people:
                 return "quarantined", namespace
         return ("crowded", "") if total > self.bounds.neighbours else None
 
@@ -210,7 +217,7 @@ def resolve(
     forest = Forest(ruling)
     for text in first_seen:
         forest.add(text)
-        crowding = ruling.crowding(counted[text])
+        crowding = ruling.crowding(text, counted[text])
         if ruling.blocked(text):
             unfollowed[text] = "blocked", text
         elif crowding is not None:

@@ -40,7 +40,9 @@ class Namespace:
     """The rules of one namespace.
 
     `unique`: a profile holds at most one value. `limit`: at most so many (None: any number). `blocked`: regular
-    expressions (RE2), searched in the normalised value, without regard to case.
+    expressions (RE2), searched in the normalised value, without regard to case. `quarantine_after`: a value that
+    touches more people than this is followed no more (None: as the rules say). `person`: whether a value of this
+    namespace is a person to those that touch it (None: where one is all that a profile may hold).
     """
 
     name: str
@@ -51,6 +53,13 @@ class Namespace:
     blocked: tuple[str, ...] = ()
     on_conflict: OnConflict = "first"
     strip_plus_tag: bool = False
+    quarantine_after: int | None = None
+    person: bool | None = None
+
+    @property
+    def is_person(self) -> bool:
+        """Whether whatever touches many values of this namespace is nobody's."""
+        return self.capacity == 1 if self.person is None else self.person
 
     @property
     def capacity(self) -> int | None:
@@ -72,8 +81,9 @@ class IdentityRules:
     """The identity rules of one generation.
 
     `namespaces` holds the declared ones; any other name is a namespace too, weaker than these, without limits.
-    `quarantine_after`: an identifier that touches more distinct values of a unique namespace than this is followed no
-    more. `default_region`: the country (ISO 3166, two letters) of phone numbers in national form; None refuses them.
+    `quarantine_after`: an identifier that touches more people than this (distinct values of a namespace that
+    `is_person`) is followed no more. `default_region`: the country (ISO 3166, two letters) of phone numbers in national
+    form; None refuses them.
 
     Raises ValueError when a name, number, normaliser or pattern cannot be used.
     """
@@ -179,6 +189,8 @@ def _check(name: str, namespace: Namespace) -> tuple[Any, ...]:
         raise ValueError(f"namespace {name}: limit {namespace.limit} is less than 1")
     if namespace.unique and namespace.limit not in (None, 1):
         raise ValueError(f"namespace {name}: unique means a limit of 1, not {namespace.limit}")
+    if namespace.quarantine_after is not None and namespace.quarantine_after < 1:
+        raise ValueError(f"namespace {name}: quarantine_after is {namespace.quarantine_after}; it must be 1 or more")
     if namespace.on_conflict not in ("first", "latest"):
         raise ValueError(f"namespace {name}: on_conflict is {namespace.on_conflict!r}, not 'first' or 'latest'")
     return tuple(compile_pattern(pattern) for pattern in namespace.blocked)

@@ -9,21 +9,23 @@ from typing import Literal
 
 import networkx as nx
 
-BUILT_IN_ORDER = ("user_id", "email", "phone", "device_id", "anonymous_id")
-
 
 @dataclass(frozen=True)
 class NamespaceRule:
-    """One namespace: `limit` is how many values a profile may hold (1 where it is unique, None for any number)."""
+    """One namespace: `limit` is how many values a profile may hold (1 where it is unique, None for any number);
+    `quarantine_after` and `person` as people write them, None where they say nothing."""
 
     name: str
     priority: int
     limit: int | None = None
     on_conflict: Literal["first", "latest"] = "first"
+    quarantine_after: int | None = None
+    person: bool | None = None
 
     @property
-    def unique(self) -> bool:
-        return self.limit == 1
+    def counts(self) -> bool:
+        """Whether its values are people, of whom nothing may touch too many."""
+        return self.limit == 1 if self.person is None else self.person
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,6 @@ class Rules:
     def rank(self, identifier: str) -> tuple[int, bytes]:
         """The order of identifiers within an event: the smallest is the strongest."""
         return self.of(identifier).priority, text_hash(identifier)
-
-
-def built_in_rules(quarantine_after: int) -> Rules:
-    """The namespaces every workspace has."""
-    return Rules(
-        {
-            name: NamespaceRule(name, place, 1 if name == "user_id" else None)
-            for place, name in enumerate(BUILT_IN_ORDER, start=1)
-        },
-        quarantine_after,
-    )
 
 
 def text_hash(text: str) -> bytes:
@@ -133,9 +124,14 @@ def quarantined(evidence: Evidence, rules: Rules) -> frozenset[str]:
             if pair in evidence.touched_at_release.get(one, ()):
                 continue
             rule = rules.of(other)
-            if rule.unique:
+            if rule.counts:
                 values.setdefault((one, rule.name), set()).add(other)
-    return frozenset(one for (one, _), touched in values.items() if len(touched) > rules.quarantine_after)
+    return frozenset(one for (one, _), touched in values.items() if len(touched) > _most(one, rules))
+
+
+def _most(identifier: str, rules: Rules) -> int:
+    own = rules.of(identifier).quarantine_after
+    return rules.quarantine_after if own is None else own
 
 
 def resolve(evidence: Evidence, rules: Rules) -> Resolution:

@@ -86,6 +86,8 @@ def identity_rules(rules: Rules) -> IdentityRules:
                 unique=rule.limit == 1,
                 limit=rule.limit,
                 on_conflict=rule.on_conflict,
+                quarantine_after=rule.quarantine_after,
+                person=rule.person,
             )
             for rule in rules.namespaces.values()
         },

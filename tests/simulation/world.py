@@ -6,7 +6,7 @@ small (a dozen identifiers, a few dozen messages), because faults live where few
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.records import EdgesRecord, Event, Release, Relink, Unlink
@@ -71,10 +71,26 @@ def make_rules(rng: random.Random) -> Rules:
     return Rules({rule.name: rule for rule in namespaces}, rng.choice((1, 2, 3, 10)))
 
 
+def _strict(rules: Rules, rng: random.Random) -> Rules:
+    """Now and then, rules that take some namespaces harder than others."""
+    if rng.random() >= 0.15:
+        return rules
+    changed = {
+        "device_id": {"quarantine_after": rng.choice((1, 2))},
+        "anonymous_id": {"quarantine_after": rng.choice((None, 1))},
+        "email": {"person": True, "quarantine_after": rng.choice((None, 2))},
+    }
+    chosen = rng.sample(sorted(changed), rng.randint(1, 3))
+    return Rules(
+        {name: replace(rule, **changed[name]) if name in chosen else rule for name, rule in rules.namespaces.items()},
+        rules.quarantine_after,
+    )
+
+
 def make_world(seed: int, segments: Callable[[random.Random, int], list[dict[str, Any]]] | None = None) -> World:
     """The world of a seed."""
     rng = random.Random(f"world {seed}")
-    rules = make_rules(rng)
+    rules = _strict(make_rules(rng), random.Random(f"strict {seed}"))
     world = World(seed, rng.choice((1, 2, 3, 4)), rules)
     world.calm = rng.random() < 0.15
     start = rng.choice((STARTS[0], *STARTS))

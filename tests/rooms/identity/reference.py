@@ -73,6 +73,16 @@ class Reference:
         # Quarantine stays when an erasure takes the evidence for it away.
         self.sticky |= self.crowded()
 
+    def most(self, text: str) -> int:
+        """How many people an identifier may touch."""
+        own = self.current.namespace(text.partition(":")[0]).quarantine_after
+        return self.current.quarantine_after if own is None else own
+
+    def is_person(self, name: str) -> bool:
+        """Whether the values of a namespace are people to what touches them."""
+        namespace = self.current.namespace(name)
+        return namespace.unique or namespace.limit == 1 if namespace.person is None else namespace.person
+
     def crowded(self) -> set[str]:
         crowded = set()
         for text in {end for pair in self.edges for end in pair}:
@@ -83,7 +93,7 @@ class Reference:
                 namespace = other.partition(":")[0]
                 per_namespace[namespace] = per_namespace.get(namespace, 0) + 1
             if len(others) > self.neighbours or any(
-                count > self.current.quarantine_after and self.current.namespace(namespace).capacity == 1
+                count > self.most(text) and self.is_person(namespace)
                 for namespace, count in per_namespace.items()
             ):
                 crowded.add(text)

@@ -19,6 +19,12 @@ RULES: tuple[IdentityRules, ...] = (
     rules_with(Namespace("email", 10, unique=True), quarantine_after=4),
     rules_with(Namespace("email", 20, limit=1), Namespace("anonymous_id", 50, limit=3, blocked=("^a1$",))),
     builtin_rules(),
+    rules_with(
+        Namespace("email", 20, person=True, quarantine_after=2),
+        Namespace("device_id", 40, quarantine_after=1),
+        quarantine_after=3,
+    ),
+    rules_with(Namespace("user_id", 10, unique=True, person=False), Namespace("email", 20, person=True)),
 )
 SIZES = (Sizes(), Sizes(inline=1), Sizes(inline=3, sweep=2, small=1))
 
