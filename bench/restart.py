@@ -67,6 +67,8 @@ def make(folder: Path, profiles: int) -> None:
             print(f"{done:,} of {wanted:,} events, {time.monotonic() - began:.0f} s", flush=True)
             time.sleep(5)
         print(f"{done:,} events in {time.monotonic() - began:.0f} s", flush=True)
+        # Its connection would go on trying when the broker is gone.
+        del committed
         time.sleep(2)
         headwater.stop()
 
@@ -105,7 +107,8 @@ def plain_read(address: str, topic: str) -> tuple[int, int, float]:
     records = size = 0
     waiting = len(partitions)
     while waiting:
-        for message in consumer.consume(2_000, 5.0):
+        # Not longer: it waits until all of them are there.
+        for message in consumer.consume(2_000, 0.02):
             if message.error() is None:
                 records += 1
                 size += len(message)
