@@ -44,9 +44,16 @@ def test_the_receiver_of_the_example_verifies_what_is_sent() -> None:
     assert not space["verified"](secret, {**headers, "webhook-timestamp": str(now - 1_000)}, body)
 
 
+def test_the_reaction_of_the_example_is_one() -> None:
+    pytest.importorskip("faust")
+    space: dict[str, Any] = {"__name__": "reactions"}
+    exec(PROGRAMS[1], space)
+    assert [agent.name for agent in space["app"].agents.values()] == ["reactions.greet"]
+
+
 def test_the_connector_of_the_example_is_one() -> None:
     space: dict[str, Any] = {"ring": lambda room, delivery: room == "ops"}
-    exec(PROGRAMS[1], space)
+    exec(PROGRAMS[2], space)
     kind = space["PagerConnector"]
     for room, status in (("ops", "delivered"), ("nobody", "retry")):
         connector = kind("x", kind.options_model(room=room))
