@@ -101,7 +101,17 @@ def helm() -> str:
 
 def rendered(*settings: str) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [helm(), "template", "hw", str(CHART), "--set", "kafka.bootstrapServers=k:9092", *settings],
+        [
+            helm(),
+            "template",
+            "hw",
+            str(CHART),
+            "--kube-version",
+            "1.30.0",
+            "--set",
+            "kafka.bootstrapServers=k:9092",
+            *settings,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -156,5 +166,7 @@ def test_what_is_rendered_is_what_a_role_needs() -> None:
 
 
 def test_without_an_address_it_says_so() -> None:
-    done = subprocess.run([helm(), "template", "hw", str(CHART)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [helm(), "template", "hw", str(CHART), "--kube-version", "1.30.0"], capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0 and "kafka.bootstrapServers is required" in done.stderr
