@@ -7,6 +7,7 @@ from pipeline.activation import ActivationPlan
 from pipeline.cleaning import NO_CLEANING, CleaningPlan
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.identity import IdentityRules
+from pipeline.ingest import NO_MAPPINGS, MappingPlan
 from pipeline.segments import SegmentsPlan
 
 
@@ -20,6 +21,7 @@ class GenerationPlan:
     activation: ActivationPlan
     contracts: ContractsPlan = NO_CONTRACTS
     cleaning: CleaningPlan = NO_CLEANING
+    sources: MappingPlan = NO_MAPPINGS
 
 
 Plans = Callable[[int], GenerationPlan]

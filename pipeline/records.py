@@ -471,7 +471,7 @@ class Delivery(Struct, omit_defaults=True):
 class Definition(Struct, omit_defaults=True):
     """One version of something people wrote. The key is "kind/name/version"; `body` is the validated definition."""
 
-    kind: Literal["segment", "identity", "contract", "cleaning", "destination", "trait"]
+    kind: Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait"]
     name: str
     version: int
     body: dict[str, Any]

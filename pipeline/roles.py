@@ -20,6 +20,7 @@ from pipeline.runtime.functions import FunctionFailed, Functions
 from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.registry import Schemas
 from pipeline.runtime.kafka.sources import SourcesAtEnd
 from pipeline.runtime.metrics import Metrics, StageCounters
 from pipeline.runtime.observing import Observer, written_ms
@@ -70,7 +71,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
     worker.run(collecting_between(until))
 
 
-def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics) -> Callable[[], Checks]:
+def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics, settings: Settings) -> Callable[[], Checks]:
     functions = Functions(FUNCTIONS)
 
     def call(name: str, event: dict[str, Any], timeout_ms: int) -> Any:
@@ -81,9 +82,11 @@ def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics) -> Callable[[], Che
 
     tools = Tools(hashed=lambda text: keys.actor(f"cleaning:{text}").decode(), call=call)
 
+    schemas = Schemas(settings.schema_registry)
+
     def checks() -> Checks:
         latest = plans.latest()
-        return Checks(latest.contracts, latest.cleaning, metrics.violated, tools)
+        return Checks(latest.contracts, latest.cleaning, metrics.violated, tools, latest.sources, schemas)
 
     return checks
 
@@ -118,7 +121,7 @@ def _stage_maker(
             settings.partitions,
             at_end,
             metrics.ingested,
-            _checks(keys, plans, metrics),
+            _checks(keys, plans, metrics, settings),
         )
     made: dict[int, Callable[[], Mapping[str, int]]] = {}
     StageCounters(registry, name, lambda: [count() for count in made.values()])

@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     collector: CollectorSettings = Field(
         default_factory=CollectorSettings, description="The HTTP collector: write keys, address, limits."
     )
+    schema_registry: dict[str, KafkaProperty] = Field(
+        default_factory=dict, description="Properties of the schema registry's client: url, basic.auth.user.info, …"
+    )
     kafka: dict[str, KafkaProperty] = Field(
         default_factory=dict, description="Any librdkafka property, for every client: security, timeouts, …"
     )
@@ -237,8 +240,9 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError(
             "An environment variable cannot be read.", str(error), "write lists and mappings as JSON"
         ) from None
-    if isinstance(environment.get("kafka"), dict):
-        environment["kafka"] = {_property_name(name): value for name, value in environment["kafka"].items()}
+    for clients in ("kafka", "schema_registry"):
+        if isinstance(environment.get(clients), dict):
+            environment[clients] = {_property_name(name): value for name, value in environment[clients].items()}
     layers = [_read(path) if path else {}, environment, given]
     values = {name: value for layer in layers for name, value in layer.items()}
     for group in _GROUPS:
@@ -308,7 +312,7 @@ def _explained(
         advice = _nearest(name, set(Settings.model_fields))
         return SettingsError(f"There is no setting `{name}`.", where, advice)
     description = Settings.model_fields[name].description if name in Settings.model_fields else ""
-    shown = "" if name in ("secret", *_GROUPS) else f" (it is {first['input']!r})"
+    shown = "" if name in ("secret", "schema_registry", *_GROUPS) else f" (it is {first['input']!r})"
     return SettingsError(
         f"The setting `{field}` cannot be used: {first['msg'].removeprefix('Value error, ')}{shown}.",
         where,

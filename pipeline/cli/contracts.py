@@ -24,7 +24,7 @@ from pipeline.definitions.loader import Written, load
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError
 from pipeline.identity import IdentityRules, builtin_rules
-from pipeline.ingest import Checks, Emit, ingest
+from pipeline.ingest import Checks, Emit, Refusal, ingest
 from pipeline.records import Event, decode_events_record
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.doors import TopicReader
@@ -102,7 +102,7 @@ def check_events(
         line, before = row.line, counts.total()
         outcome = ingest(Record(source, 0, row.line, None, row.value), wall_clock_ms(), rules, checks)
         checked += 1
-        if not isinstance(outcome, Emit) and counts.total() == before:
+        if isinstance(outcome, Refusal) and counts.total() == before:
             place = "", outcome.pointer, outcome.reason
             counts[place] += 1
             first.setdefault(place, (row.line, outcome.detail))

@@ -16,7 +16,7 @@ from pipeline.definitions.loader import SUFFIXES, Written, load
 from pipeline.definitions.segments import compile_definitions
 from pipeline.errors import InputError, LookupFailed
 from pipeline.identity import IdentityRules
-from pipeline.ingest import Emit, RawEvent, Refusal, decode, ingest
+from pipeline.ingest import Emit, RawEvent, Refusal, Skip, decode, ingest
 from pipeline.ingest.times import DAY_MS, to_ms
 from pipeline.lookup import normalised
 from pipeline.records import Event
@@ -168,7 +168,9 @@ def _ingest(line: int, value: bytes, raw: RawEvent, rules: IdentityRules, path: 
     for time in (raw.received_at, raw.sent_at, raw.timestamp, raw.original_timestamp):
         now_ms = to_ms(time) if time is not None else ""
         if isinstance(now_ms, int):
-            return ingest(Record("fixture", 0, line, None, value), now_ms, rules)
+            outcome = ingest(Record("fixture", 0, line, None, value), now_ms, rules)
+            assert not isinstance(outcome, Skip), "only a mapping skips"
+            return outcome
     raise InputError(
         "An event of a fixture needs a time.", f"{path}:{line}", 'give it a "timestamp": "2026-03-01T09:30:00Z"'
     )

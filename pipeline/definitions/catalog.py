@@ -11,6 +11,7 @@ from pipeline.contracts import ContractsPlan
 from pipeline.definitions.kinds import THE_IDENTITY_RULES
 from pipeline.errors import DefinitionError
 from pipeline.identity import IdentityRules
+from pipeline.ingest import MappingPlan
 from pipeline.plans import GenerationPlan
 from pipeline.records import Definition, Generation
 
@@ -162,6 +163,17 @@ def cleaning_plan(catalog: Catalog, generation: Generation) -> CleaningPlan:
     return compile_cleaning({each.name: each.body for each in written if each.name not in paused})
 
 
+def sources_plan(catalog: Catalog, generation: Generation) -> MappingPlan:
+    """The sources of a generation, compiled. One that is paused maps as before: its topic is read all the same.
+
+    Raises:
+        DefinitionError: two sources read one topic.
+    """
+    from pipeline.definitions.sources import compile_sources
+
+    return compile_sources({each.name: each.body for each in catalog.of_kind(generation, "source")})
+
+
 def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
     """Everything of a generation, compiled. Raises DefinitionError."""
     from pipeline.definitions.segments import segments_plan
@@ -173,4 +185,5 @@ def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
         activation_plan(catalog, generation),
         contracts_plan(catalog, generation),
         cleaning_plan(catalog, generation),
+        sources_plan(catalog, generation),
     )

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-Kind = Literal["segment", "identity", "contract", "cleaning", "destination", "trait"]
+Kind = Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait"]
 
 KINDS_BY_KEY: dict[str, Kind] = {
     "segment": "segment",
@@ -14,6 +14,7 @@ KINDS_BY_KEY: dict[str, Kind] = {
     "identity": "identity",
     "contract": "contract",
     "cleaning": "cleaning",
+    "source": "source",
     "destination": "destination",
 }
 THE_IDENTITY_RULES = "rules"
@@ -26,6 +27,7 @@ _MODELS: dict[Kind, str] = {
     "identity": "pipeline.definitions.identity:IdentityDefinition",
     "cleaning": "pipeline.definitions.cleaning:CleaningDefinition",
     "contract": "pipeline.definitions.contracts:ContractDefinition",
+    "source": "pipeline.definitions.sources:SourceDefinition",
     "destination": "pipeline.definitions.destinations:DestinationDefinition",
 }
 

@@ -2,23 +2,33 @@
 
 from pipeline.ingest.clean import MAX_IDENTIFIERS, NO_CHECKS, Checks, clean
 from pipeline.ingest.decode import MAX_DEPTH, MAX_RAW_BYTES, RawEvent, decode
-from pipeline.ingest.outcomes import FLAGS, REASONS, Emit, Outcome, Refusal
+from pipeline.ingest.mapping import CHANGES, NO_MAPPINGS, Constant, From, Mapping, MappingPlan, Object, Text
+from pipeline.ingest.outcomes import FLAGS, REASONS, Emit, Outcome, Refusal, Skip
 from pipeline.ingest.stage import CAUGHT_UP_EVERY_MS, IngestStage, caught_up_due, ingest
 
 __all__ = [
     "CAUGHT_UP_EVERY_MS",
+    "CHANGES",
     "FLAGS",
     "MAX_DEPTH",
     "MAX_IDENTIFIERS",
     "MAX_RAW_BYTES",
     "NO_CHECKS",
+    "NO_MAPPINGS",
     "REASONS",
     "Checks",
+    "Constant",
     "Emit",
+    "From",
     "IngestStage",
+    "Mapping",
+    "MappingPlan",
+    "Object",
     "Outcome",
     "RawEvent",
     "Refusal",
+    "Skip",
+    "Text",
     "caught_up_due",
     "clean",
     "decode",

@@ -23,6 +23,7 @@ from pipeline.cleaning import NO_CLEANING, NO_TOOLS, CleaningPlan, Draft, Spoile
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan, Violation, check
 from pipeline.identity import JUNK_REASONS, IdentityRules, Junk, clean_id
 from pipeline.ingest.decode import RawEvent
+from pipeline.ingest.mapping import NO_MAPPINGS, MappingPlan, SchemaOf, no_registry
 from pipeline.ingest.outcomes import Refusal
 from pipeline.ingest.times import when
 from pipeline.records import Event
@@ -54,12 +55,17 @@ def nobody_is_told(version: str, event: str, violations: tuple[Violation, ...]) 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What people defined of incoming events: cleaning first, then contracts. `told` hears of violations."""
+    """What people defined of incoming records: mappings first, then cleaning, then contracts.
+
+    `told` hears of violations, `schema_of` asks the registry.
+    """
 
     contracts: ContractsPlan = NO_CONTRACTS
     cleaning: CleaningPlan = NO_CLEANING
     told: Told = nobody_is_told
     tools: Tools = NO_TOOLS
+    mappings: MappingPlan = NO_MAPPINGS
+    schema_of: SchemaOf = no_registry
 
 
 NO_CHECKS = Checks()
@@ -123,7 +129,7 @@ def clean(
     version: str | None = None
     if checks.cleaning.cleanings or checks.contracts.contracts:
         draft = Draft(name, {"properties": properties, "traits": traits, "context": context})
-        version_or_refusal = _checked(draft, source or position.partition("/")[0], checks)
+        version_or_refusal = _checked(draft, source or position.rsplit("/", 2)[0].removeprefix("/"), checks)
         if isinstance(version_or_refusal, Refusal):
             return version_or_refusal
         version, name = version_or_refusal, draft.event

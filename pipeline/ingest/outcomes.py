@@ -1,4 +1,5 @@
-"""What can become of a raw record, and the closed catalogue of reasons. There is no third outcome and no silence."""
+"""What can become of a raw record, and the closed catalogue of reasons. Nothing is dropped in silence: what is skipped,
+because a mapping says so, is counted."""
 
 from typing import NamedTuple
 
@@ -21,7 +22,13 @@ class Refusal(NamedTuple):
     pointer: str = ""
 
 
-Outcome = Emit | Refusal
+class Skip(NamedTuple):
+    """The record says nothing that a mapping wants to hear: a tombstone, a kind of change that is not chosen."""
+
+    reason: str
+
+
+Outcome = Emit | Refusal | Skip
 
 REASONS: dict[str, str] = {
     "tombstone": "the record has no value",
@@ -45,6 +52,9 @@ REASONS: dict[str, str] = {
     "unplanned_event": "the contract of the source does not have this event, and rejects such",
     "unplanned_property": "the contract of the event does not have this property, and rejects such",
     "contract_violation": "the event is not as its contract says",
+    "not_mapped": "the mapping of the topic could make no event of the record",
+    "not_avro": "the value is not Avro in the wire format of a schema registry, or not what its schema says",
+    "unknown_schema": "the schema registry does not know the schema of the record",
     "too_many_identifiers": "more identifiers than one event may carry",
 }
 

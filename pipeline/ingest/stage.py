@@ -1,4 +1,5 @@
-"""The ingest stage: it keeps no state, and every raw record ends as exactly one event or exactly one dead letter."""
+"""The ingest stage: it keeps no state, and every raw record ends as exactly one event or exactly one dead letter, or is
+skipped by a mapping and counted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,8 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.ingest.clean import NO_CHECKS, Checks, clean
 from pipeline.ingest.decode import decode
-from pipeline.ingest.outcomes import Emit, Outcome, Refusal
+from pipeline.ingest.mapping import mapped
+from pipeline.ingest.outcomes import Emit, Outcome, Refusal, Skip
 from pipeline.records import CaughtUp, DeadLetter, encode
 from pipeline.runtime.ports import Outputs, Record, State
 
@@ -26,18 +28,25 @@ def ingest(
     checks: Checks = NO_CHECKS,
 ) -> Outcome:
     """What becomes of a raw record. Never raises, whatever the bytes."""
-    raw = decode(record.value)
+    value = record.value
+    mapping = checks.mappings.by_topic.get(record.topic)
+    if mapping is not None:
+        made = mapped(mapping, record, checks.schema_of)
+        if not isinstance(made, bytes):
+            return made
+        value = made
+    raw = decode(value)
     if isinstance(raw, Refusal):
         return raw
     position = f"{record.topic}/{record.partition}/{record.offset}"
     event = clean(raw, position, record.timestamp_ms, now_ms, rules, checks)
     if isinstance(event, Refusal):
         return event
-    value = encode(event)
+    encoded = encode(event)
     # A number may be written longer than it came: 1e15 becomes sixteen digits.
-    if len(value) > MAX_EVENT_BYTES:
-        return Refusal("too_large", f"Written out, the event has {len(value):,} bytes, of {MAX_EVENT_BYTES:,}.")
-    return Emit(event, value)
+    if len(encoded) > MAX_EVENT_BYTES:
+        return Refusal("too_large", f"Written out, the event has {len(encoded):,} bytes, of {MAX_EVENT_BYTES:,}.")
+    return Emit(event, encoded)
 
 
 def dead_letter(record: Record, refusal: Refusal, now_ms: int) -> DeadLetter:
@@ -82,7 +91,7 @@ class IngestStage:
 
     `rules` and `checks` give what is in force; they are asked once per batch. `now_ms` is the door's clock: it
     stamps what carries no receivedAt. `counted(outcome, reason)` is told ("emitted", ""), ("refused", reason),
-    ("flagged", flag).
+    ("flagged", flag), ("skipped", reason).
 
     `sources_at_end` tells whether everything the source topics held when it was *last asked* has been committed by the
     whole group: what another worker has read and not committed may still come to stand behind our record. So the
@@ -127,6 +136,8 @@ class IngestStage:
             for flag in event.flags:
                 # Without the namespace behind the colon: producers may invent any number of them.
                 self._counted("flagged", flag.partition(":")[0])
+        elif isinstance(outcome, Skip):
+            self._counted("skipped", outcome.reason)
         else:
             # A source may have more partitions than the dead letters have.
             partition = record.partition % self._partitions

@@ -1,0 +1,143 @@
+"""`headwater sources`: what came from where, when last, with which fields, and how much of it was refused."""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
+from pipeline.cli._explained import shown_time
+from pipeline.records import DeadLetter, Event, decode_events_record
+from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.settings import Settings
+
+_SHOWN = 8
+_MOST_NAMES = 5_000
+
+_decode_letter = msgspec.json.Decoder(DeadLetter).decode
+
+
+@dataclass
+class Source:
+    """What was seen of one source. `fields` count events that had them, by "section.name"."""
+
+    events: int = 0
+    refused: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+    names: Counter[str] = field(default_factory=Counter)
+    fields: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    flagged: Counter[str] = field(default_factory=Counter)
+
+    def take(self, event: Event) -> None:
+        """See an event."""
+        self.events += 1
+        self.seen(event.received)
+        _count(self.names, event.event)
+        for section, values in (("properties", event.properties), ("traits", event.traits)):
+            for name in values:
+                _count(self.fields, f"{section}.{name}")
+        for flag in event.flags:
+            self.flagged[flag.partition(":")[0]] += 1
+
+    def seen(self, at_ms: int) -> None:
+        """Something came at a time."""
+        self.first_ms = min(self.first_ms or at_ms, at_ms)
+        self.last_ms = max(self.last_ms, at_ms)
+
+
+def _count(counter: Counter[str], name: str) -> None:
+    # Producers invent names without end.
+    if name in counter or len(counter) < _MOST_NAMES:
+        counter[name] += 1
+
+
+def command(
+    newest: Annotated[
+        int, typer.Option(help="Look at so many of the newest records of each partition.", min=1)
+    ] = 50_000,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for pipes.")] = False,
+) -> None:
+    """What came lately, by source: a topic, or what a write key stands for, or a mapping.
+
+    Example: headwater sources --newest 10000
+    """
+    found = statistics(find_kafka(settings_module.load()), newest)
+    if as_json:
+        for name, source in sorted(found.items()):
+            sys.stdout.write(msgspec.json.encode({"source": name, **_plain(source)}).decode() + "\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("source", "events", "refused", "last", "event names", "fields (share of events)", "why refused"):
+        table.add_column(heading, justify="right" if heading in ("events", "refused") else "left")
+    for name, source in sorted(found.items()):
+        table.add_row(
+            name,
+            f"{source.events:,}",
+            f"{source.refused:,}",
+            shown_time(source.last_ms)[:-4] if source.last_ms else "–",
+            _told(source.names),
+            ", ".join(f"{each} {count / source.events:.0%}" for each, count in source.fields.most_common(_SHOWN)),
+            _told(source.reasons),
+        )
+    console = Console(highlight=False)
+    if found:
+        console.print(table)
+    console.print(f"of the newest {newest:,} records of each partition of events and dead-letters")
+
+
+def _told(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counter.most_common(_SHOWN))
+
+
+def _plain(source: Source) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in Source.__dataclass_fields__}
+
+
+def statistics(settings: Settings, newest: int) -> dict[str, Source]:
+    """What the newest records of each partition say, by the name of the source."""
+    found: dict[str, Source] = {}
+    with _newest(settings, "events", newest) as reader:
+        for record in reader.read_to_end():
+            message = decode_events_record(record.value) if record.value is not None else None
+            if isinstance(message, Event):
+                name = message.origin or message.source.rsplit("/", 2)[0].removeprefix("/")
+                found.setdefault(name, Source()).take(message)
+    with _newest(settings, "dead-letters", newest) as reader:
+        for record in reader.read_to_end():
+            letter = _decode_letter(record.value) if record.value is not None else None
+            if letter is not None and letter.stage == "ingest":
+                source = found.setdefault(_origin(letter), Source())
+                source.refused += 1
+                source.seen(letter.at)
+                _count(source.reasons, letter.reason)
+    return found
+
+
+def _newest(settings: Settings, topic: str, newest: int) -> TopicReader:
+    with TopicReader(settings, [topic], from_end=True) as reader:
+        ends = {(topic, number): end for (_, number), end in reader.ends().items()}
+    return TopicReader(settings, [topic], start_at={place: max(0, end - newest) for place, end in ends.items()})
+
+
+class _Stated(msgspec.Struct):
+    source: Any = None
+
+
+_decode_stated = msgspec.json.Decoder(_Stated).decode
+
+
+def _origin(letter: DeadLetter) -> str:
+    """The source of a refused record, if it still says one; else its topic."""
+    try:
+        stated = _decode_stated(letter.value or b"").source
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        stated = None
+    return stated[:100] if isinstance(stated, str) and stated else letter.topic.removeprefix("/")

@@ -1,0 +1,131 @@
+"""Sources as people write them: how the records of a topic become events; docs/sources.md has the language.
+
+source: crm
+topic: /crm.public.customers        # one of the setting `sources`
+envelope: debezium
+event:
+  type: identify
+  userId: {from: row.id, as: text}
+  messageId: {text: 'crm-{source.lsn}-{row.id}'}
+  traits: {from: row, without: [id, password_hash]}
+"""
+
+import re
+from collections.abc import Mapping as Named
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from pipeline.definitions.comparisons import Model, Name
+from pipeline.errors import DefinitionError
+from pipeline.ingest import CHANGES, Constant, From, Mapping, MappingPlan, Object, Text
+
+_ROOTS = {"none": ("key", "value"), "debezium": ("key", "value", "row", "before", "after", "source", "change", "ts_ms")}
+_FIELDS = frozenset(
+    (
+        *("type", "event", "messageId", "userId", "anonymousId", "previousId", "groupId", "identifiers", "timestamp"),
+        *("sentAt", "properties", "traits", "context", "name", "category"),
+    )
+)
+_KINDS = frozenset(("text", "time_s", "time_ms", "time_us", "time_ns", "days"))
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_MAX_DEPTH = 10
+
+
+def _shape(value: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(value) - _FIELDS)
+    if unknown:
+        raise ValueError(f"an event has no `{unknown[0]}`; it has {', '.join(sorted(_FIELDS))}")
+    if "type" not in value:
+        raise ValueError("say the `type` of the events: track, identify, page, screen, group or alias")
+    return value
+
+
+class SourceDefinition(Model):
+    """How the records of a topic become events."""
+
+    source: Name
+    description: str = Field(default="", max_length=2_000)
+    topic: str = Field(min_length=1, max_length=300)
+    encoding: Literal["json", "avro"] = "json"
+    envelope: Literal["none", "debezium"] = "none"
+    changes: list[Literal["insert", "update", "snapshot", "delete"]] = Field(
+        default=["insert", "update", "snapshot"], min_length=1
+    )
+    event: Annotated[dict[str, Any], AfterValidator(_shape)]
+
+    def model_post_init(self, _: Any) -> None:
+        """The mapping is read once here, so that what is wrong with it is told."""
+        self.compiled()
+
+    def compiled(self) -> Mapping:
+        """The frozen mapping."""
+        return Mapping(
+            source=self.source,
+            topic=self.topic,
+            encoding=self.encoding,
+            envelope=self.envelope,
+            changes=frozenset(self.changes),
+            event=Object(tuple((name, self._node(value, 0)) for name, value in self.event.items())),
+        )
+
+    def _node(self, value: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise ValueError("the mapping is nested too deeply")
+        if not isinstance(value, dict):
+            return Constant(value)
+        if "from" in value:
+            return self._field(value)
+        if set(value) == {"text"}:
+            return self._text(value["text"])
+        return Object(tuple((name, self._node(inner, depth + 1)) for name, inner in value.items()))
+
+    def _field(self, value: dict[str, Any]) -> From:
+        unknown = sorted(set(value) - {"from", "as", "without"})
+        if unknown:
+            raise ValueError(f"`from` goes with `as` and `without`, not with `{unknown[0]}`")
+        kind, without = value.get("as"), value.get("without", [])
+        if kind is not None and kind not in _KINDS:
+            raise ValueError(f"`as` is one of {', '.join(sorted(_KINDS))}")
+        if not isinstance(without, list) or not all(isinstance(name, str) for name in without):
+            raise ValueError("`without` is a list of names")
+        return From(self._path(value["from"]), kind, frozenset(without))
+
+    def _text(self, value: Any) -> Text:
+        if not isinstance(value, str):
+            raise ValueError("`text` is a text with fields in it, like 'crm-{row.id}'")
+        parts: list[str | tuple[str, ...]] = []
+        end = 0
+        for place in _PLACE.finditer(value):
+            parts += [value[end : place.start()], self._path(place[1])]
+            end = place.end()
+        return Text((*parts, value[end:]))
+
+    def _path(self, value: Any) -> tuple[str, ...]:
+        steps = tuple(value.split(".")) if isinstance(value, str) else ()
+        roots = _ROOTS[self.envelope]
+        if not steps or not all(steps) or steps[0] not in roots:
+            raise ValueError(f"{value!r} is no field; it begins with {', '.join(roots)}, like {roots[-3]}.id")
+        return steps
+
+
+def compile_sources(bodies: Named[str, dict[str, Any]]) -> MappingPlan:
+    """The plan of sources by name.
+
+    Raises:
+        DefinitionError: two sources read one topic.
+    """
+    mappings = tuple(SourceDefinition.model_validate(body).compiled() for _, body in sorted(bodies.items()))
+    readers: dict[str, str] = {}
+    for mapping in mappings:
+        other = readers.setdefault(mapping.topic, mapping.source)
+        if other != mapping.source:
+            raise DefinitionError(
+                f"The sources {other} and {mapping.source} both map the topic {mapping.topic}.",
+                f"source/{mapping.source}",
+                "make one source of the two",
+            )
+    return MappingPlan(mappings)
+
+
+assert set(CHANGES.values()) == {"insert", "update", "snapshot", "delete"}

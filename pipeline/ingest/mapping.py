@@ -1,0 +1,186 @@
+"""Records of a topic that are no events yet: brought into the shape of the tracking spec by a mapping.
+
+    encoding   json, or avro in Confluent's wire format (a zero, four bytes of schema id, the datum)
+    envelope   none, or debezium: {before, after, source, op, ts_ms}, with or without {schema, payload} around it
+
+A mapping is a tree of constants, fields and texts. What it makes is JSON, and goes on like any raw event; so every
+bound of ingest holds for it too. A field that is not there, or null, is left out.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from pipeline.ingest.outcomes import Refusal, Skip
+from pipeline.runtime.ports import Record
+
+As = Literal["text", "time_s", "time_ms", "time_us", "time_ns", "days"]
+SchemaOf = Callable[[int], Any]
+"""Gives the parsed Avro schema of an id, or None if the registry does not know it."""
+
+CHANGES = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot"}
+_MAX_TEXT = 2_000
+_PER_MS = {"time_s": 1_000.0, "time_ms": 1.0, "time_us": 0.001, "time_ns": 0.000_001, "days": 86_400_000.0}
+_MISSING: Any = object()
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Constant(NamedTuple):
+    """The same for every record."""
+
+    value: Any
+
+    def of(self, document: dict[str, Any]) -> Any:
+        """The value."""
+        return self.value
+
+
+class From(NamedTuple):
+    """A field of the record; `without` leaves out some of an object's own fields."""
+
+    path: tuple[str, ...]
+    kind: As | None = None
+    without: frozenset[str] = frozenset()
+
+    def of(self, document: dict[str, Any]) -> Any:
+        """The value, or _MISSING."""
+        value = _at(document, self.path)
+        if value is None:
+            return _MISSING
+        if self.without and isinstance(value, dict):
+            return {name: inner for name, inner in value.items() if name not in self.without}
+        if self.kind == "text":
+            return str(value) if isinstance(value, str | int | float) else _MISSING
+        if self.kind is not None:
+            known = isinstance(value, int | float) and not isinstance(value, bool)
+            return int(value * _PER_MS[self.kind]) if known else _MISSING
+        return value
+
+
+class Text(NamedTuple):
+    """A text with fields in it; missing if one of them is."""
+
+    parts: tuple[str | tuple[str, ...], ...]
+
+    def of(self, document: dict[str, Any]) -> Any:
+        """The text, or _MISSING."""
+        made = ""
+        for part in self.parts:
+            value = part if isinstance(part, str) else _at(document, part)
+            if not isinstance(value, str | int | float):
+                return _MISSING
+            made += str(value)
+        return made[:_MAX_TEXT]
+
+
+class Object(NamedTuple):
+    """Named parts."""
+
+    parts: tuple[tuple[str, Any], ...]
+
+    def of(self, document: dict[str, Any]) -> Any:
+        """The parts that are there."""
+        made = ((name, part.of(document)) for name, part in self.parts)
+        return {name: value for name, value in made if value is not _MISSING}
+
+
+def _at(document: Any, path: tuple[str, ...]) -> Any:
+    for step in path:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(step)
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """How the records of one topic become events of a source. `changes`: of a Debezium envelope, those that count."""
+
+    source: str
+    topic: str
+    encoding: Literal["json", "avro"]
+    envelope: Literal["none", "debezium"]
+    changes: frozenset[str]
+    event: Object
+
+
+@dataclass(frozen=True, slots=True)
+class MappingPlan:
+    """All mappings in force; a topic has one at most."""
+
+    mappings: tuple[Mapping, ...] = ()
+    by_topic: dict[str, Mapping] = field(init=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_topic.update({mapping.topic: mapping for mapping in self.mappings})
+
+
+NO_MAPPINGS = MappingPlan()
+
+
+def no_registry(schema_id: int) -> Any:
+    """Where there is no registry, no schema is known."""
+    return None
+
+
+def mapped(mapping: Mapping, record: Record, schema_of: SchemaOf) -> bytes | Refusal | Skip:
+    """The event a record means, as JSON; or why it means none."""
+    if record.value is None:
+        # After a delete Debezium writes one, so that compaction forgets the row; any compacted topic may have them.
+        return Skip("tombstone")
+    value = _decoded(record.value, mapping.encoding, schema_of)
+    if isinstance(value, Refusal):
+        return value
+    key = _decoded(record.key, mapping.encoding, schema_of) if record.key else None
+    document: dict[str, Any] = {"key": _payload(None if isinstance(key, Refusal) else key), "value": value}
+    if mapping.envelope == "debezium":
+        value = _payload(value)
+        if not isinstance(value, dict) or not isinstance(value.get("op"), str):
+            return Refusal("not_mapped", "The value is no Debezium envelope: it has no `op`.")
+        change = CHANGES.get(value["op"])
+        if change is None or change not in mapping.changes:
+            return Skip(change or "other_change")
+        row = value.get("after") if value.get("after") is not None else value.get("before")
+        document |= {**value, "value": value, "row": row, "change": change}
+    event = mapping.event.of(document)
+    event["source"] = mapping.source
+    if mapping.envelope == "debezium":
+        event.setdefault("timestamp", _at(document, ("source", "ts_ms")))
+    try:
+        return _encode(event)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return Refusal("not_mapped", f"What the mapping makes cannot be written as JSON: {error}.")
+
+
+def _payload(value: Any) -> Any:
+    """What stands inside when the converter writes the schema beside it."""
+    return value["payload"] if isinstance(value, dict) and set(value) == {"schema", "payload"} else value
+
+
+def _decoded(data: bytes, encoding: str, schema_of: SchemaOf) -> Any:
+    if encoding == "avro":
+        return _of_avro(data, schema_of)
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Refusal("not_json", "The value is not JSON, which the mapping of its topic expects.")
+
+
+def _of_avro(data: bytes, schema_of: SchemaOf) -> Any:
+    if len(data) < 5 or data[0] != 0:
+        return Refusal("not_avro", "The value has not the wire format of a schema registry: a zero and a schema id.")
+    schema_id = int.from_bytes(data[1:5], "big")
+    schema = schema_of(schema_id)
+    if schema is None:
+        return Refusal("unknown_schema", f"The registry does not know the schema {schema_id}.")
+    import fastavro
+
+    try:
+        return fastavro.schemaless_reader(io.BytesIO(data[5:]), schema, None)
+    except Exception as error:  # noqa: BLE001 a damaged datum makes the reader raise whatever it stumbles over
+        return Refusal("not_avro", f"The value is not what its schema {schema_id} says: {type(error).__name__}.")

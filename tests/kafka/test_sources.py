@@ -1,0 +1,77 @@
+"""A topic of another system, changes of a table as Debezium writes them, feeds profiles; and what came is told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import NewTopic
+
+from pipeline.admin import admin_client, create_topics
+from pipeline.settings import Settings
+from tests.kafka.deployment import Deployment
+
+CRM = """
+source: crm
+topic: /TOPIC
+envelope: debezium
+event:
+  type: identify
+  userId: {from: row.id, as: text}
+  messageId: {text: 'crm-{source.lsn}-{row.id}'}
+  traits: {from: row, without: [id]}
+"""
+
+
+def change(op: str, lsn: int, before: Any, after: Any) -> bytes:
+    at_ms = 1_790_000_000_000 + lsn
+    source = {"connector": "postgresql", "ts_ms": at_ms, "lsn": lsn, "table": "customers"}
+    return json.dumps(
+        {"payload": {"op": op, "before": before, "after": after, "source": source}, "schema": {}}
+    ).encode()
+
+
+def test_a_table_feeds_profiles(new_workspace: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = new_workspace(partitions=2)
+    topic = f"{settings.prefix}crm.public.customers"
+    settings = settings.model_copy(update={"sources": ("raw", f"/{topic}")})
+    create_topics(settings.model_copy(update={"sources": ("raw",)}))
+    client = admin_client(settings)
+    for future in client.create_topics([NewTopic(topic, 1, 1)]).values():
+        future.result(30)
+    with Deployment(settings, tmp_path) as running:
+        sources = {"HEADWATER_SOURCES": ",".join(settings.sources)}
+        running.start("ingest", **sources)
+        running.start("identity")
+        running.start("unify")
+        running.apply(CRM.replace("TOPIC", topic))
+        first = {"id": 7, "email": "ada@example.org", "plan": "free"}
+        rows = [
+            change("r", 1, None, first),
+            change("u", 5, first, {**first, "plan": "paid"}),
+            change("u", 3, first, {**first, "plan": "trial"}),  # late: an earlier change of the row
+            change("u", 5, first, {**first, "plan": "paid"}),  # a connector that starts anew repeats some
+            change("d", 6, {**first, "plan": "gone"}, None),
+            b"{broken",
+        ]
+        running.produce([*rows, b""], f"/{topic}")
+        running.produce([{"type": "page", "userId": "7", "messageId": "p-1"}])
+        running.wait_until(lambda: len(running.values("dead-letters")) == 2, "what is broken is put aside")
+        running.wait_until(
+            lambda: [profile["totals"].get("Page Viewed") for profile in running.table("profiles").values()] != [None],
+            "the page view",
+        )
+        running.wait_until(
+            lambda: [p["totals"]["Identify"]["count"] for p in running.table("profiles").values()] == [3], "the changes"
+        )
+        [profile] = running.table("profiles").values()
+        assert profile["traits"]["plan"] == "paid", "the newest change in the database, not the one that came last"
+        assert ("email", "ada@example.org") in {(each["namespace"], each["value"]) for each in profile["identifiers"]}
+
+        told = running.command("sources", "--json", **sources).stdout.splitlines()
+        by_name = {each["source"]: each for each in map(json.loads, told)}
+        assert (by_name["crm"]["events"], by_name["crm"]["names"]) == (4, {"Identify": 4})
+        assert by_name["crm"]["fields"]["traits.plan"] == 4
+        assert (by_name["raw"]["events"], by_name["raw"]["refused"]) == (1, 0)
+        assert by_name[topic]["reasons"] == {"not_json": 2}
+        assert "crm" in running.command("sources", "--newest", "100", **sources).stdout

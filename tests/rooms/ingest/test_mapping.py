@@ -1,0 +1,254 @@
+"""Records of other systems' topics, brought into the form of events."""
+
+import datetime
+import io
+import json
+from typing import Any
+
+import fastavro
+import pytest
+
+from pipeline.contracts import ContractsPlan
+from pipeline.definitions.contracts import compile_contracts
+from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.definitions.sources import compile_sources
+from pipeline.errors import DefinitionError
+from pipeline.identity import builtin_rules
+from pipeline.ingest import REASONS, Checks, Emit, Refusal, Skip, ingest
+from pipeline.records import Event
+from pipeline.runtime.ports import Record
+
+NOW_MS = 1_790_000_000_000
+TOPIC = "/crm.public.customers"
+CRM = """
+source: crm
+topic: /crm.public.customers
+envelope: debezium
+changes: [insert, update, snapshot, delete]
+event:
+  type: identify
+  userId: {from: row.id, as: text}
+  messageId: {text: 'crm-{source.lsn}-{row.id}'}
+  traits: {from: row, without: [id, password_hash]}
+  context: {change: {from: change}}
+"""
+ORDERS = """
+source: orders
+topic: /shop.orders
+event:
+  type: track
+  event: Order Completed
+  userId: {from: value.customer.number, as: text}
+  timestamp: {from: value.at, as: time_s}
+  messageId: {text: 'order-{value.id}'}
+  properties:
+    total: {from: value.total}
+    channel: shop
+    nested: {id: {from: value.id}, gone: {from: value.nothing}}
+    key: {from: key}
+"""
+
+
+def outcome(text: str, record: Record, schemas: dict[int, Any] | None = None, **more: Any) -> Event | Refusal | Skip:
+    [written] = load_text(text)
+    checks = Checks(mappings=compile_sources({written.name: written.body}), schema_of=(schemas or {}).get, **more)
+    found = ingest(record, NOW_MS, builtin_rules(), checks)
+    return found.event if isinstance(found, Emit) else found
+
+
+def record(value: Any, topic: str = TOPIC, key: bytes | None = b'{"id": 7}') -> Record:
+    data = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
+    return Record(topic, 1, 5, key, data, NOW_MS - 1_000)
+
+
+def envelope(op: str, before: Any, after: Any) -> dict[str, Any]:
+    """As Debezium's PostgreSQL connector writes it."""
+    return {
+        "before": before,
+        "after": after,
+        "source": {
+            "version": "3.0.0.Final",
+            "connector": "postgresql",
+            "name": "crm",
+            "ts_ms": NOW_MS - 60_000,
+            "snapshot": "false",
+            "db": "crm",
+            "schema": "public",
+            "table": "customers",
+            "txId": 751,
+            "lsn": 26784608,
+        },
+        "transaction": None,
+        "op": op,
+        "ts_ms": NOW_MS - 59_000,
+    }
+
+
+ROW = {"id": 7, "email": "Ada@Example.org", "plan": "free", "password_hash": "x"}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("op", "change", "before", "after"),
+    [("c", "insert", None, ROW), ("u", "update", ROW, ROW), ("r", "snapshot", None, ROW), ("d", "delete", ROW, None)],
+)
+def test_a_changed_row_is_an_event(op: str, change: str, before: Any, after: Any, wrapped: bool) -> None:
+    value: Any = envelope(op, before, after)
+    if wrapped:
+        value = {"schema": {"type": "struct", "fields": []}, "payload": value}
+    event = outcome(CRM, record(value))
+    assert isinstance(event, Event)
+    assert (event.type, event.message_id, event.time) == ("identify", "crm-26784608-7", NOW_MS - 60_000)
+    assert event.identifiers == ["user_id:7", "email:ada@example.org"]
+    assert event.traits == {"email": "Ada@Example.org", "plan": "free"}
+    assert event.context == {"change": change} and event.origin == "crm" and event.source == f"{TOPIC}/1/5"
+
+
+def test_what_is_no_change_that_counts_is_skipped() -> None:
+    only_new = CRM.replace("changes: [insert, update, snapshot, delete]", "changes: [insert]")
+    assert outcome(only_new, record(envelope("u", ROW, ROW))) == Skip("update")
+    assert outcome(CRM, record(envelope("t", None, None))) == Skip("other_change")
+    assert outcome(CRM, record(None)) == Skip("tombstone")
+
+
+def test_a_record_of_any_form_is_mapped() -> None:
+    value = {"id": 3, "customer": {"number": 41}, "at": 1_789_999_000, "total": 12.5}
+    event = outcome(ORDERS, record(value, "/shop.orders"))
+    assert isinstance(event, Event)
+    assert (event.event, event.message_id, event.time) == ("Order Completed", "order-3", 1_789_999_000_000)
+    assert event.identifiers == ["user_id:41"]
+    assert event.properties == {"total": 12.5, "channel": "shop", "nested": {"id": 3}, "key": {"id": 7}}
+    bare = outcome(ORDERS, record({"id": 3, "customer": {"number": 41}}, "/shop.orders", b"\xff"))
+    assert isinstance(bare, Event) and bare.properties == {"channel": "shop", "nested": {"id": 3}}
+
+
+BAD: list[tuple[str, Any, str]] = [
+    (CRM, b"{not json", "not_json"),
+    (CRM, {"id": 7}, "not_mapped"),
+    (CRM, [1], "not_mapped"),
+    (CRM, envelope("c", None, {"id": None}), "no_identifier"),
+    (ORDERS, b"[" * 5_000, "not_json"),
+    (ORDERS, {"customer": {"number": "null"}}, "only_junk_identifiers"),
+]
+
+
+@pytest.mark.parametrize(("text", "value", "reason"), BAD, ids=[reason for *_, reason in BAD])
+def test_what_cannot_be_mapped_is_refused_with_its_reason(text: str, value: Any, reason: str) -> None:
+    topic = TOPIC if text == CRM else "/shop.orders"
+    refused = outcome(text, record(value, topic))
+    assert isinstance(refused, Refusal) and refused.reason == reason and reason in REASONS
+
+
+def test_other_topics_are_left_as_they_are() -> None:
+    event = outcome(CRM, record({"type": "page", "userId": "ada"}, "raw"))
+    assert isinstance(event, Event) and event.origin == ""
+
+
+def test_the_contract_of_the_source_is_met() -> None:
+    [written] = load_text(
+        "contract: crm\nsources: [crm]\non_violation: reject\nevents: {Identify: {traits: {required: [name]}}}"
+    )
+    contracts: ContractsPlan = compile_contracts({"crm": (1, written.body)})
+    refused = outcome(CRM, record(envelope("c", None, ROW)), contracts=contracts)
+    assert isinstance(refused, Refusal) and refused.pointer == "/traits/name"
+
+
+CUSTOMER = fastavro.parse_schema(
+    {
+        "type": "record",
+        "name": "Customer",
+        "fields": [
+            {"name": "id", "type": "long"},
+            {"name": "email", "type": ["null", "string"]},
+            {"name": "since", "type": {"type": "int", "logicalType": "date"}},
+            {"name": "changed", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+            {"name": "balance", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+            {"name": "photo", "type": "bytes"},
+        ],
+    }
+)
+AVRO = """
+source: customers
+topic: /customers
+encoding: avro
+event:
+  type: identify
+  userId: {from: value.id, as: text}
+  timestamp: {from: value.changed}
+  traits: {from: value, without: [id, changed]}
+"""
+
+
+def wire(schema_id: int, value: dict[str, Any]) -> bytes:
+    """Confluent's wire format."""
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, CUSTOMER, value)
+    return b"\x00" + schema_id.to_bytes(4, "big") + body.getvalue()
+
+
+def customer() -> dict[str, Any]:
+    from decimal import Decimal
+
+    return {
+        "id": 7,
+        "email": "ada@example.org",
+        "since": datetime.date(2024, 2, 29),
+        "changed": datetime.datetime.fromtimestamp((NOW_MS - 5_000) / 1_000, datetime.UTC),
+        "balance": Decimal("12.50"),
+        "photo": b"\x00\xff",
+    }
+
+
+def test_avro_is_read_by_the_schema_that_wrote_it() -> None:
+    event = outcome(AVRO, record(wire(3, customer()), "/customers", None), {3: CUSTOMER})
+    assert isinstance(event, Event)
+    assert (event.identifiers, event.time) == (["user_id:7", "email:ada@example.org"], NOW_MS - 5_000)
+    assert event.traits == {"email": "ada@example.org", "since": "2024-02-29", "balance": "12.50", "photo": "AP8="}
+
+
+def test_avro_that_cannot_be_read_is_refused() -> None:
+    good = wire(3, customer())
+    for data, reason in (
+        (b'{"id": 7}', "not_avro"),
+        (b"\x00\x00", "not_avro"),
+        (good[:-4], "not_avro"),
+        (good[:6] + b"\xff" * 20, "not_avro"),
+        (wire(4, customer()), "unknown_schema"),
+    ):
+        refused = outcome(AVRO, record(data, "/customers", None), {3: CUSTOMER})
+        assert isinstance(refused, Refusal) and refused.reason == reason in REASONS
+
+
+WRONG = [
+    ("userId: {from: id}", "no field"),
+    ("userId: {from: row.id, as: number}", "`as` is one of"),
+    ("userId: {from: row.id, default: 3}", "not with `default`"),
+    ("userId: {text: 'x-{nothing}'}", "no field"),
+    ("user: {from: row.id}", "no `user`"),
+    ("traits: {from: row, without: id}", "list of names"),
+]
+
+
+@pytest.mark.parametrize(("line", "what"), WRONG)
+def test_what_is_no_mapping_is_told(line: str, what: str) -> None:
+    with pytest.raises(InvalidDefinitionsError, match=what):
+        load_text(f"source: crm\ntopic: /x\nenvelope: debezium\nevent:\n  type: identify\n  {line}\n")
+
+
+def test_a_topic_has_one_source() -> None:
+    [written] = load_text(CRM)
+    with pytest.raises(DefinitionError, match="both map the topic"):
+        compile_sources({"crm": written.body, "b": {**written.body, "source": "b"}})
+
+
+def test_the_registrys_client_is_asked_once_for_each_schema() -> None:
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+
+    from pipeline.runtime.kafka.registry import Schemas
+
+    client = SchemaRegistryClient.new_client({"url": "mock://registry"})
+    plain = {key: value for key, value in json.loads(json.dumps(CUSTOMER)).items() if not key.startswith("__")}
+    known = client.register_schema("customers-value", Schema(json.dumps(plain), "AVRO"))
+    schemas = Schemas({}, client)
+    assert schemas(known) is schemas(known) and schemas(known)["name"] == "Customer"
+    assert schemas(known + 50) is None
