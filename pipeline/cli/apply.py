@@ -1,6 +1,8 @@
 """`headwater apply`: validate and publish definitions."""
 
 import getpass
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,8 @@ from pipeline.broker import find_kafka
 from pipeline.definitions.apply import ApplyPlan
 from pipeline.definitions.loader import load
 from pipeline.definitions.log import Readiness, apply
+from pipeline.runtime.kafka.doors import TopicReader, current_values
+from pipeline.settings import Settings
 
 
 def command(
@@ -37,6 +41,9 @@ def command(
             settings, written, prune=prune, take_over=take_over, applied_by=getpass.getuser(), dry_run=dry_run
         )
         tell(planned, console, dry_run=dry_run)
+        if dry_run:
+            for line in consequences(settings, planned):
+                console.print(line)
         if planned.generation is not None and not dry_run and wait:
             if readiness.wait(planned.generation.number, wait):
                 console.print("It is in force. Next: headwater segments list")
@@ -44,6 +51,27 @@ def command(
                 console.print(f"It is not in force after {wait:g} s. It will be once identity and unify run.")
     finally:
         readiness.close()
+
+
+def consequences(settings: Settings, planned: ApplyPlan) -> Iterator[str]:
+    """What an apply would lead to: history to be read, and members who are asked again or leave."""
+    generation = planned.generation
+    if generation is None:
+        return
+    new = sum(born == generation.number for born in generation.leaves.values())
+    if new:
+        with TopicReader(settings, ["events"], from_end=True) as reader:
+            positions = sum(reader.ends().values())
+        yield f"Parts of rules that are new: {new}. For them {positions:,} positions of history are read again."
+    else:
+        yield "Nothing new has to be counted: it is in force at once."
+    changed = {each.key.partition("/")[2]: each.what for each in planned.changes if each.key.startswith("segment/")}
+    touched = {name for name, what in changed.items() if what in ("changed", "removed")}
+    if touched:
+        rows = Counter(key.partition(b"/")[0].decode() for key in current_values(settings, "segment-members"))
+        for name in sorted(touched):
+            what = "leave" if changed[name] == "removed" else "are judged by the new rule; who no longer matches leaves"
+            yield f"{rows[name]:,} members of {name} {what}."
 
 
 def tell(planned: ApplyPlan, console: Console, *, dry_run: bool) -> None:

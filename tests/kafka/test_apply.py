@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline.admin import create_topics
+from pipeline.cli.apply import consequences
 from pipeline.definitions.export import export
 from pipeline.definitions.loader import Written, load_text
 from pipeline.definitions.log import KafkaPlans, apply, read_catalog
@@ -87,6 +88,12 @@ def test_the_same_again_writes_nothing_and_a_dry_run_neither(ready: Settings) ->
     assert apply(ready, load_text(BUYERS)).is_empty
     dry = apply(ready, load_text(LAPSED), dry_run=True)
     assert [change.key for change in dry.changes] == ["segment/lapsed"]
+    assert any("positions of history are read again" in line for line in consequences(ready, dry))
+    gone = apply(ready, remove=["segment/buyers"], dry_run=True)
+    assert list(consequences(ready, gone)) == [
+        "Nothing new has to be counted: it is in force at once.",
+        "0 members of buyers leave.",
+    ]
     assert markers(ready) == {0: [1], 1: [1]}
     assert read_catalog(ready).latest.number == 1
 
