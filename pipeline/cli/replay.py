@@ -21,6 +21,7 @@ from pipeline.replay import workspace
 from pipeline.replay.run import Progress as Copied
 from pipeline.replay.run import run as copy_on
 from pipeline.settings import Settings
+from pipeline.up.processes import Processes
 
 app = typer.Typer(
     no_args_is_help=True, help="Fill a new workspace from the history of this one, compare the two, and switch."
@@ -88,24 +89,32 @@ def run(
         signal.signal(number, lambda number, _: asked.append(number))
     shown = _Shown(settings)
     with ExitStack() as stack:
-        if with_roles:
-            stack.enter_context(_roles(settings))
-        stack.enter_context(shown.bar)
-        copy_on(
-            settings,
-            lambda: bool(asked) or (until_caught_up and shown.caught_up),
-            shown.show,
-            CopySettings(ahead=ahead),
-        )
-    position = workspace.view_of(settings).position
-    if position is not None and position.ended:
-        typer.echo("The workspace has taken over: the replay is done.")
-    else:
-        typer.echo(f"{position.copied if position else 0:,} events are copied. Next: headwater replay compare OLD NEW")
+        roles = stack.enter_context(_roles(settings)) if with_roles else None
+
+        def show(progress: Copied) -> None:
+            shown.show(progress)
+            if roles is not None:
+                roles.tend()
+
+        with shown.bar:
+            copy_on(
+                settings,
+                lambda: bool(asked) or (until_caught_up and shown.caught_up),
+                show,
+                CopySettings(ahead=ahead),
+            )
+        position = workspace.view_of(settings).position
+        typer.echo(f"{position.copied if position else 0:,} events are copied.")
+        if roles is None or asked or until_caught_up:
+            typer.echo("Next: headwater replay compare OLD NEW")
+            return
+        typer.echo("The switch has taken the copier's place. identity and unify go on here until Ctrl-C.")
+        while not asked:
+            roles.tend()
+            time.sleep(1)
 
 
-def _roles(settings: Settings) -> ExitStack:
-    from pipeline.up.processes import Processes
+def _roles(settings: Settings) -> Processes:
 
     environment = {
         "HEADWATER_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
@@ -114,9 +123,7 @@ def _roles(settings: Settings) -> ExitStack:
         "HEADWATER_PARTITIONS": str(settings.partitions),
         "HEADWATER_SECRET": settings.secret_bytes().decode(),
     }
-    stack = ExitStack()
-    stack.enter_context(Processes((("identity",), ("unify",)), environment, settings.state_dir / "logs"))
-    return stack
+    return Processes((("identity",), ("unify",)), environment, settings.state_dir / "logs")
 
 
 class _Shown:

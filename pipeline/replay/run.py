@@ -124,13 +124,14 @@ def run(
                 raise ReplayError(f"The replay stands still: {fault}.", settings.prefix, "see to Kafka") from fault
             time.sleep(_AGAIN_S)
         except Fatal as fault:
-            view = view_of(settings)
-            if view.position is not None and view.position.ended:
+            successor = view_of(old).successor
+            if successor is not None and successor.prefix == settings.prefix:
+                _log.info("the switch has taken the copier's place")
                 return
             raise ReplayError(
                 f"The copier was ended: {fault}.",
                 settings.prefix,
-                "another one, or the switch, has taken over; if neither did, start it again",
+                "another one has taken its place; if none did, start it again",
             ) from fault
         finally:
             copier.close()

@@ -48,6 +48,31 @@ class _Reading:
         self.waiting: deque[Record] = deque()
 
 
+class Pace:
+    """How much is alive: records of the inputs in this second and in the one before."""
+
+    __slots__ = ("_before", "_records", "_second")
+
+    def __init__(self) -> None:
+        self._second = self._records = self._before = 0
+
+    def note(self, records: int, now_ms: int) -> None:
+        """So many records came."""
+        self._turn(now_ms)
+        self._records += records
+
+    def is_quiet(self, partitions: int, now_ms: int) -> bool:
+        """Whether next to nothing has come for a second: ingest says that it is caught up once a second in each."""
+        self._turn(now_ms)
+        return max(self._records, self._before) <= 3 * partitions
+
+    def _turn(self, now_ms: int) -> None:
+        second = now_ms // 1_000
+        if second != self._second:
+            self._before = self._records if second == self._second + 1 else 0
+            self._second, self._records = second, 0
+
+
 class HistoryReader:
     """Reads history for the tasks of one worker. `left`: offsets still to be read by partition, as last seen."""
 
@@ -80,9 +105,10 @@ class HistoryReader:
         for number, (_, start, _) in wanted.items():
             if number not in self._readings:
                 self._open(reader, number, start)
-        if not any(reading.waiting for reading in self._readings.values()):
-            self._read(reader, limit, timeout_s)
-        return list(self._cut(reader, wanted, max(1, limit // len(wanted))))
+        at_hand = sum(len(reading.waiting) for reading in self._readings.values())
+        if at_hand < limit:
+            self._read(reader, limit - at_hand, timeout_s if not at_hand else 0.0)
+        return list(self._cut(reader, wanted, limit))
 
     def _open(self, reader: LogReader, number: int, start: int) -> None:
         try:
@@ -105,8 +131,9 @@ class HistoryReader:
             task, start, end = wanted[number]
             records: list[Record] = []
             waiting = reading.waiting
-            while waiting and len(records) < limit and waiting[0].offset < end:
+            while waiting and limit > 0 and waiting[0].offset < end:
                 records.append(waiting.popleft())
+                limit -= 1
             # Without a record that comes next, how far the reader has come; that passes control records too.
             reached = min(waiting[0].offset if waiting else reader.position((self._topic, number)), end)
             if reached > start:

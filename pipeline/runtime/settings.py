@@ -10,7 +10,8 @@ class WorkerSettings:
     """Bounds and paces of one worker.
 
     `tombstone_retention_ms` is `delete.retention.ms` of the changelog: a store older than half of it is wiped.
-    `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has.
+    `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has, and
+    `history_records_alone` when there have been next to none for a second: nobody waits, and large slices cost less.
     `topics_interval_ms` is how often it is asked whether a topic has been made again under the worker.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
@@ -21,6 +22,7 @@ class WorkerSettings:
     batch_records: int = 1_500
     history_records: int = 4_000
     history_records_beside: int = 500
+    history_records_alone: int = 16_000
     history_wait_s: float = 0.02
     idle_timeout_s: float = 0.05
     cache_objects: int = 200_000

@@ -29,7 +29,7 @@ from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import Adapters, Membership, Partition, Store
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
-from pipeline.runtime.history import HistoryReader, Slice, fold_slices
+from pipeline.runtime.history import HistoryReader, Pace, Slice, fold_slices
 from pipeline.runtime.observing import Observer
 from pipeline.runtime.overlay import Outbox
 from pipeline.runtime.poison import STEPPED_AGAIN, Rest
@@ -91,6 +91,7 @@ class Worker:
         if role.history is not None and adapters.history is not None:
             self._history = HistoryReader(role.history, adapters.history)
         self._history_suspects = 0
+        self._pace = Pace()
         self._owners: dict[Partition, Task] = {}
         self._outbox = Outbox()
         self._woken: set[int] = set()
@@ -155,6 +156,7 @@ class Worker:
             self._reach("after_consume")
         done = self._batch(records) if records or self._woken else 0
         if self._history is not None:
+            self._pace.note(len(records), self._adapters.clock())
             self._read_history(self._history, idle=not records)
         self._wake()
         self._observer.state(self.tasks.values(), self.input_lag, self.history_left())
@@ -251,6 +253,8 @@ class Worker:
         that make the stage raise: they are dead letters, as when they are new."""
         settings = self.settings
         limit = settings.history_records if idle else settings.history_records_beside
+        if idle and self._pace.is_quiet(len(self._owners), self._adapters.clock()):
+            limit = max(limit, settings.history_records_alone)
         if self._history_suspects:
             limit = min(limit, max(1, self._history_suspects // 2))
         slices = history.slices(self._ready_tasks(), limit, settings.history_wait_s if idle else 0.0)

@@ -153,6 +153,7 @@ class ChangingCluster(Cluster):
             batch_records=self.batch_records,
             history_records=self.history_records,
             history_records_beside=max(1, self.history_records // 2),
+            history_records_alone=self.history_records,
             trim_interval_ms=86_400_000,
             cache_objects=self.rng.choice((2, 1_000)),
         )

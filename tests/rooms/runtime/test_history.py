@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.runtime.errors import Abortable
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
+from pipeline.runtime.history import Pace
 from pipeline.runtime.memory import MemoryBroker, MemoryStores, memory_adapters
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.settings import WorkerSettings
@@ -92,7 +93,7 @@ class Reading:
             READING,
             make_stage,
             memory_adapters(self.broker, "reading", 0, lambda: 0, self.stores),
-            WorkerSettings(batch_records=4, history_records=4, history_records_beside=2),
+            WorkerSettings(batch_records=4, history_records=4, history_records_beside=2, history_records_alone=4),
             failpoints,
         )
         worker.start()
@@ -178,3 +179,16 @@ def test_records_that_are_gone_are_passed_over() -> None:
     world.broker.delete_records({("words", 0): 9, ("words", 1): 9})
     for _, (_, read) in enumerate(world.end(worker)):
         assert read[-2:] == WORDS[-2:]
+
+
+def test_large_slices_are_for_when_next_to_nothing_comes() -> None:
+    pace = Pace()
+    pace.note(50, 1_000)
+    assert not pace.is_quiet(8, 1_500)
+    assert not pace.is_quiet(8, 2_900), "the second before counts"
+    assert pace.is_quiet(8, 3_000)
+    pace.note(4, 3_100)
+    pace.note(4, 4_100)
+    assert pace.is_quiet(8, 4_200), "ingest saying that it is caught up is no traffic"
+    pace.note(100, 4_300)
+    assert not pace.is_quiet(8, 4_300)
