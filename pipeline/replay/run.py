@@ -11,7 +11,7 @@ from pipeline.identifiers import Keys
 from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
 from pipeline.replay.cuts import read_cuts
 from pipeline.replay.errors import ReplayError
-from pipeline.replay.workspace import old_settings, origin_of, view_of
+from pipeline.replay.workspace import WorkspaceView, old_settings, origin_of, view_of
 from pipeline.runtime.errors import Abortable, Fatal, Retriable
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
@@ -110,11 +110,18 @@ def run(
     origin = origin_of(settings)
     old = old_settings(settings, origin)
     failures = 0
+    going_on = WorkspaceView(old)
+
+    def is_over() -> bool:
+        """Whether the switch is under way: it copies the rest by itself."""
+        going_on.look()
+        return going_on.successor is not None and going_on.successor.prefix == settings.prefix
+
     while not until():
         copier = Copier(make_ports(settings, old, copy))
         try:
             copier.start()
-            _copy(copier, until, progress)
+            _copy(copier, until, is_over, progress)
             return
         except (Abortable, Retriable) as fault:
             # A new one begins at what was committed. One that cannot even begin is no passing fault.
@@ -124,9 +131,7 @@ def run(
                 raise ReplayError(f"The replay stands still: {fault}.", settings.prefix, "see to Kafka") from fault
             time.sleep(_AGAIN_S)
         except Fatal as fault:
-            successor = view_of(old).successor
-            if successor is not None and successor.prefix == settings.prefix:
-                _log.info("the switch has taken the copier's place")
+            if is_over():
                 return
             raise ReplayError(
                 f"The copier was ended: {fault}.",
@@ -137,13 +142,18 @@ def run(
             copier.close()
 
 
-def _copy(copier: Copier, until: Callable[[], bool], progress: Callable[[Progress], None]) -> None:
+def _copy(
+    copier: Copier, until: Callable[[], bool], is_over: Callable[[], bool], progress: Callable[[Progress], None]
+) -> None:
     told_s = 0.0
     while not until() and not copier.state.ended:
         moved = copier.run_once()
         now_s = time.monotonic()
         if now_s - told_s > 0.25:
             told_s = now_s
+            if is_over():
+                _log.info("the switch takes the copier's place")
+                return
             state = copier.state
             progress(Progress(state.copied, copier.left, None, state.clock, copier.at_end))
         if not moved:
