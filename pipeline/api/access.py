@@ -8,13 +8,14 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.errors import InputError, SettingsError
 
 Scope = Literal[
@@ -36,7 +37,8 @@ _MAX_TOKENS = 10_000
 class Token(BaseModel):
     """One token: whose it is, what it may do, and what it never sees.
 
-    `hide` names fields: `traits.email`, `identifiers.phone`, `properties.total`, or a whole section: `consents`.
+    `hide` names fields: `traits.email`, `identifiers.phone`, `properties.total`, or a whole section: `consents`;
+    `hide_labels` names labels of contracts: every field that carries one of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +47,7 @@ class Token(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: tuple[Scope, ...]
     hide: tuple[str, ...] = ()
+    hide_labels: tuple[str, ...] = ()
     per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 1_000
 
 
@@ -59,15 +62,21 @@ class TokensFile(BaseModel):
 class Caller:
     """A token at work: what it is allowed, and how much of its rate is left."""
 
-    __slots__ = ("_at", "_left", "hide", "name", "per_second", "scopes")
+    __slots__ = ("_at", "_left", "_token", "hide", "name", "per_second", "scopes")
 
     def __init__(self, token: Token) -> None:
         self.name = token.name
         self.scopes = frozenset(token.scopes)
+        self._token = token
         self.hide = Hidden(token.hide)
         self.per_second = token.per_second
         self._left = max(1.0, token.per_second)
         self._at = time.monotonic()
+
+    def look_at_labels(self, labelled: Mapping[str, Iterable[str]]) -> None:
+        """Hide what carries a label that is hidden. `labelled`: label → the fields that carry it."""
+        fields = [field for label in self._token.hide_labels for field in labelled.get(label, ())]
+        self.hide = Hidden((*self._token.hide, *fields))
 
     def takes_one(self) -> float:
         """Take one request from the rate; 0 if there was one, else the seconds until there is."""
@@ -122,16 +131,46 @@ class Access:
     """The tokens in force."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
-        self._callers: dict[str, Caller] = {}
+        self._contracts = NO_CONTRACTS
         self.replace(tokens)
 
     def replace(self, tokens: Iterable[Token]) -> None:
         """Put other tokens into force."""
         self._callers = {token.sha256: Caller(token) for token in tokens}
+        self.look_at_contracts(self._contracts)
+
+    def look_at_contracts(self, contracts: ContractsPlan) -> None:
+        """Hide what the labels of these contracts say, from now on."""
+        self._contracts = contracts
+        labelled = labelled_fields(contracts)
+        for caller in self._callers.values():
+            caller.look_at_labels(labelled)
 
     def caller(self, token: str) -> Caller | None:
         """Who a token belongs to. Looked up by its hash, so the time it takes tells nothing of the token."""
         return self._callers.get(hashed(token))
+
+
+def labelled_fields(contracts: ContractsPlan) -> dict[str, set[str]]:
+    """label → the fields that carry it in any contract: `traits.phone`, `properties.total`.
+
+    A field inside of another hides the whole of it. What is a personal trait is the identifier of that name too. A
+    label of a whole event hides its properties.
+    """
+    found: dict[str, set[str]] = {}
+    for contract in contracts.contracts:
+        for event in contract.events.values():
+            for label in event.labels:
+                found.setdefault(label, set()).update(
+                    f"properties.{name}" for name in event.planned.get("properties", ())
+                )
+            for field in event.fields:
+                names = {f"{field.section}.{field.path[0]}"} if field.path else {field.section}
+                if field.section == "traits" and field.path:
+                    names |= {f"identifiers.{field.path[0]}", f"computed.{field.path[0]}"}
+                for label in field.labels:
+                    found.setdefault(label, set()).update(names)
+    return found
 
 
 class TokensFollowed:
@@ -182,13 +221,20 @@ def read_tokens(path: Path | None) -> list[Token]:
         raise SettingsError(f"The file of tokens cannot be used: {first}.", str(path), "correct it") from None
 
 
-def create_token(path: Path, name: str, scopes: Iterable[str], hide: Iterable[str], per_second: float) -> str:
+def create_token(
+    path: Path,
+    name: str,
+    scopes: Iterable[str],
+    hide: Iterable[str] = (),
+    per_second: float = 1_000,
+    hide_labels: Iterable[str] = (),
+) -> str:
     """Make a token and add it to the file; the token, which is kept nowhere. Raises InputError, SettingsError."""
     tokens = read_tokens(path) if path.is_file() else []
     if any(token.name == name for token in tokens):
         raise InputError(f"There is a token {name} already.", str(path), "choose another name, or revoke it first")
     token = _PREFIX + secrets.token_urlsafe(32)
-    fields = {"scopes": list(scopes), "hide": list(hide), "per_second": per_second}
+    fields = {"scopes": list(scopes), "hide": list(hide), "hide_labels": list(hide_labels), "per_second": per_second}
     try:
         made = Token.model_validate({"name": name, "sha256": hashed(token), **fields})
     except ValidationError as error:

@@ -86,6 +86,7 @@ async def _serve(
         while not until() and follower.failure is None:
             await asyncio.sleep(_LOOK_EVERY_S)
             tokens.look()
+            service.look_at_definitions()
         server.should_exit = True
         service.end_streams()
 

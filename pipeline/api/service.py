@@ -13,6 +13,7 @@ from pipeline.api.model import ReadModel
 from pipeline.api.positions import Place
 from pipeline.api.problems import Problem
 from pipeline.api.streams import Change, Hub, Places, changes
+from pipeline.contracts import ContractsPlan
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import HeadwaterError, InputError
 from pipeline.identifiers import Keys
@@ -40,6 +41,7 @@ class Service:
         self.access = access
         self.audit = audit
         self.hub = hub
+        self._contracts: ContractsPlan | None = None
         self._keys = Keys(settings.secret_bytes())
         self._waiting: set[tuple[Callable[[], bool], asyncio.Future[None]]] = set()
         self._catching_up = asyncio.Semaphore(_CATCHING_UP)
@@ -62,6 +64,13 @@ class Service:
             self._waiting.discard(waiting)
             if not waiting[1].done():
                 waiting[1].set_result(None)
+
+    def look_at_definitions(self) -> None:
+        """Take what the definitions in force say of fields, if it has changed."""
+        contracts = self.plans.latest().contracts
+        if contracts is not self._contracts:
+            self._contracts = contracts
+            self.access.look_at_contracts(contracts)
 
     def end_streams(self) -> None:
         """End every stream, so that the process can: clients come back elsewhere, with the last id they saw."""

@@ -27,13 +27,16 @@ def create(
     hide: Annotated[
         list[str] | None, typer.Option(help="A field it never sees, traits.email; may be repeated.")
     ] = None,
+    hide_label: Annotated[
+        list[str] | None, typer.Option(help="Nor any field that a contract gives this label; repeatable.")
+    ] = None,
     per_second: Annotated[float, typer.Option(help="Requests a second.", min=0.01)] = 1_000,
 ) -> None:
     """Make a token. It is shown once; the file keeps its hash. A running API hears of it within a second.
 
     Example: headwater tokens create web --scope profiles:read --scope segments:read --hide traits.email
     """
-    token = create_token(_path(), name, scope, hide or (), per_second)
+    token = create_token(_path(), name, scope, hide or (), per_second, hide_label or ())
     typer.echo(token)
     typer.echo("Kept nowhere: put it where its user finds it. Next: headwater run api", err=True)
 
@@ -48,7 +51,9 @@ def list_all() -> None:
     for heading in ("name", "scopes", "hidden", "per second"):
         table.add_column(heading)
     for token in read_tokens(_path()):
-        table.add_row(token.name, " ".join(token.scopes), " ".join(token.hide), f"{token.per_second:g}")
+        table.add_row(
+            token.name, " ".join(token.scopes), " ".join((*token.hide, *token.hide_labels)), f"{token.per_second:g}"
+        )
     Console().print(table)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.api.access import SCOPES, create_token, hashed, read_tokens, revoke_token
+from pipeline.api.access import SCOPES, Token, create_token, hashed, read_tokens, revoke_token
 from pipeline.api.app import operations
+from pipeline.contracts import Contract, ContractsPlan, EventContract, LabelledField
 from pipeline.errors import InputError, SettingsError
 from tests.rooms.api.harness import ADA, World, body, profile, show
 
@@ -93,3 +94,24 @@ def test_tokens_are_kept_as_hashes_and_revoked(tmp_path: Path) -> None:
     path.write_text("tokens: 3")
     with pytest.raises(SettingsError):
         read_tokens(path)
+
+
+def test_what_a_contract_labels_is_hidden_from_who_may_not_see_it(world: World) -> None:
+    fields = (
+        LabelledField("traits", ("email",), frozenset({"pii"})),
+        LabelledField("properties", ("card", "number"), frozenset({"pii", "sensitive"})),
+    )
+    event = EventContract("Identify", "shop/1", None, "flag", "allow", {}, fields=fields)
+    contracts = ContractsPlan((Contract("shop", 1, None, "allow", {"Identify": event}),))
+    world.service.access.replace(
+        [
+            Token(name="a", sha256=hashed("a"), scopes=("profiles:read",), hide_labels=("pii",)),
+            Token(name="b", sha256=hashed("b"), scopes=("profiles:read",), hide_labels=("sensitive",)),
+        ]
+    )
+    assert "ada@example.org" in world.ask("/v1/profiles/user_id:42", "a").text
+    world.service.access.look_at_contracts(contracts)
+    assert "ada@example.org" not in world.ask("/v1/profiles/user_id:42", "a").text
+    assert "ada@example.org" in world.ask("/v1/profiles/user_id:42", "b").text
+    shown = world.service.access.caller("a").hide.strip({"properties": {"card": {"number": 1}, "total": 2}})  # type: ignore[union-attr]
+    assert shown == {"properties": {"total": 2}}
