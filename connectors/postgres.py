@@ -157,6 +157,16 @@ class PostgresConnector(Connector):
                 _json(body.get("properties") or {}),
                 _json(body.get("traits") or {}),
             )
+        if delivery.action == "alert":
+            return self._event, (
+                delivery.delivery_id,
+                delivery.profile_id,
+                _text(body.get("alert")),
+                at,
+                _text(body.get("alert_id")),
+                _json(body),
+                _json(body.get("traits") or {}),
+            )
         if delivery.action == "profile_deleted":
             return self._delete, (delivery.profile_id,)
         changed, removed = body.get("set") or {}, body.get("unset") or {}

@@ -175,7 +175,7 @@ class RedisConnector(Connector):
             return _EXITED, (segment, sequence)
         if delivery.action == "profile_deleted":
             return _DELETED, ()
-        if delivery.action == "event":
+        if delivery.action in ("event", "alert"):
             return _EVENT, (self._options.max_events, _encode({"at": delivery.at, **body}))
         fields = {
             f"{section}.{name}": _encode(value).decode()

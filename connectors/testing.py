@@ -86,7 +86,7 @@ class ConnectorContract:
         assert self.received()[-1:] == arrived[-1:] if self.mirrors else self.received() == arrived
 
     def test_every_action_is_taken(self) -> None:
-        actions = ["segment_entered", "segment_exited", "profile_changed", "profile_deleted", "event"]
+        actions = ["segment_entered", "segment_exited", "profile_changed", "profile_deleted", "event", "alert"]
         deliveries = [sample_delivery(n, action=cast(Any, action)) for n, action in enumerate(actions)]
         assert {outcome.status for outcome in self._deliver(deliveries)} == {"delivered"}
 

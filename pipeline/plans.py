@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.activation import ActivationPlan
 from pipeline.cleaning import NO_CLEANING, CleaningPlan
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
@@ -22,6 +23,7 @@ class GenerationPlan:
     contracts: ContractsPlan = NO_CONTRACTS
     cleaning: CleaningPlan = NO_CLEANING
     sources: MappingPlan = NO_MAPPINGS
+    accounts: AccountRules = GROUPS_ONLY
 
 
 Plans = Callable[[int], GenerationPlan]

@@ -164,6 +164,14 @@ class ResolveOn(Struct, tag_field="kind", tag="resolve_on", omit_defaults=True):
 
 EdgesRecord = Evidence | Unlink | Relink | Release | EraseRequest | RulesChanged | BackfillDone | ResolveOn
 
+class Cause(Struct, omit_defaults=True):
+    """What made a change: the message and its position in `events`, where it was one."""
+
+    message_id: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+
 # ----------------------------------------------------------------------------------------------------------- links
 # `clock` is the sender's: a receiver's clock is never behind what it was told.
 
@@ -229,7 +237,8 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     its profile_id if it was published, `memberships` the segments it was a member of. `last` says that with this
     message the fragment is complete, but for what goes by other ways; `generation` is the newest whose
     leaves may be in it. `companions` fragments come from there by the same decision (0: this is not the last piece of
-    its fragment).
+    its fragment). `owes`: account → the profile_ids that ended and whose part of it now belongs to the receiver, who
+    tells the account so once all of it has come.
     """
 
     to: str
@@ -245,6 +254,7 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     origin_id: str = ""
     generation: int = 0
     companions: int = 1
+    owes: dict[str, list[str]] = {}
 
 
 class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):
@@ -316,8 +326,111 @@ class Takeover(Struct, tag_field="kind", tag="takeover", omit_defaults=True):
     clock: int
 
 
+class Belongs(Struct, tag_field="kind", tag="belongs", omit_defaults=True):
+    """What an account has to know of one person, from the holder of that person: in the order in which it came about.
+
+    `account` is the account's identifier, `person` the one that names the profile, `identifiers` the strongest of
+    theirs. `state` is an encoded fragment with nothing but leaves; `whole`: with it begins all there is of the person,
+    `members` the hidden segments they are in, since when; otherwise it is joined in. `entered` and `left` are changes
+    of those; `event` one event more, of `generation` (with `whole`, the one the person is judged under). `gone`: the
+    person belongs to it no more; what they brought stays until the profile `moved_to` says that it has it (`origins`:
+    whose part it has). `newest` is the newest generation whose leaves may be in it.
+    """
+
+    account: str
+    person: str
+    profile_id: str
+    clock: int
+    at: int
+    cause: str
+    evidence: Cause
+    state: bytes | None = None
+    whole: bool = False
+    members: dict[str, int] = {}
+    entered: dict[str, int] = {}
+    left: list[str] = []
+    event: Event | None = None
+    generation: int = 0
+    newest: int = 0
+    identifiers: list[str] = []
+    gone: bool = False
+    moved_to: str = ""
+    origins: list[str] = []
+
+
+class Named(Struct, tag_field="kind", tag="named", omit_defaults=True):
+    """A group event at `at` (event time) named an account and gave it traits."""
+
+    account: str
+    traits: dict[str, Any]
+    at: int
+    clock: int
+    evidence: Cause
+
+
+class Regard(Struct, tag_field="kind", tag="regard", omit_defaults=True):
+    """What an account says of itself to the people whose rules ask for it: traits {name: (event time, value)} and
+    segments. The highest `revision` counts."""
+
+    to: str
+    account: str
+    revision: int
+    clock: int
+    at: int
+    cause: str
+    evidence: Cause
+    traits: dict[str, tuple[int, Any]] = {}
+    segments: list[str] = []
+
+
+class RegardOn(Struct, tag_field="kind", tag="regard_on", omit_defaults=True):
+    """Go on telling the people of an account `revision`, from the state key `after` on."""
+
+    account: str
+    revision: int
+    clock: int
+    at: int
+    cause: str
+    evidence: Cause
+    after: bytes = b""
+
+
+class PeopleSwept(Struct, tag_field="kind", tag="people_swept", omit_defaults=True):
+    """Every person of `partition` is judged under `generation`, and has told their accounts. It goes to every
+    partition, behind what was told."""
+
+    generation: int
+    partition: int
+    clock: int
+
+
+class AccountsSweep(Struct, tag_field="kind", tag="accounts_sweep", omit_defaults=True):
+    """Go on evaluating every account of the partition under `generation`, from the state key `after`."""
+
+    generation: int
+    clock: int
+    after: bytes = b""
+
+
 LinksRecord = (
-    Tick | Forward | Assign | Recall | Absorb | Forget | Erase | Sweep | Contribute | HistorySent | Expired | Takeover
+    Tick
+    | Forward
+    | Assign
+    | Recall
+    | Absorb
+    | Forget
+    | Erase
+    | Sweep
+    | Contribute
+    | HistorySent
+    | Expired
+    | Takeover
+    | Belongs
+    | Named
+    | Regard
+    | RegardOn
+    | PeopleSwept
+    | AccountsSweep
 )
 
 # ------------------------------------------------------------------------------------------- what the world is told
@@ -330,21 +443,16 @@ class IdentifierPair(Struct, frozen=True):
     value: str
 
 
-class Cause(Struct, omit_defaults=True):
-    """What made a change: the message and its position in `events`, where it was one."""
-
-    message_id: str | None = None
-    partition: int | None = None
-    offset: int | None = None
-
-
 SegmentCause = Literal[
     "event", "timer", "merge", "split", "consent", "backfill", "definition", "expired", "erase"
 ]
 
 
 class SegmentChange(Struct, omit_defaults=True):
-    """A profile entered or left a segment (DESIGN section 3). `at` is when it became true, `decided_at` the clock."""
+    """A profile entered or left a segment (DESIGN section 3). `at` is when it became true, `decided_at` the clock.
+
+    `context` of an account: how many people it has, and of each `members` rule who matches it since when.
+    """
 
     profile_id: str
     entity: str
@@ -361,6 +469,7 @@ class SegmentChange(Struct, omit_defaults=True):
     continues: list[str] = []
     approximate: bool = False
     moved_to: str | None = None
+    context: dict[str, Any] = {}
 
 
 class SegmentMember(Struct, omit_defaults=True):
@@ -410,6 +519,30 @@ class ProfileDocument(Struct, omit_defaults=True):
     last_seen: int = 0
 
 
+class AccountAlert(Struct, omit_defaults=True):
+    """An account entered a segment that somebody wants to be told of: what a seller needs to act on it.
+
+    `account` is its name, `owner` to whom it goes, "" if nobody is known. `sequence` is that of the segment's change;
+    `alert_id` is stable: a repetition carries the same.
+    """
+
+    alert_id: str
+    alert: str
+    account: str
+    profile_id: str
+    owner: str
+    segment: str
+    version: int
+    at: int
+    decided_at: int
+    sequence: int
+    cause: SegmentCause
+    evidence: Cause
+    message: str = ""
+    traits: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+
+
 class ProfileChange(Struct, omit_defaults=True):
     """One change of a profile. The fold of these is `profiles`:
 
@@ -456,7 +589,7 @@ class Delivery(Struct, omit_defaults=True):
     delivery_id: str
     destination: str
     profile_id: str
-    action: Literal["segment_entered", "segment_exited", "profile_changed", "profile_deleted", "event"]
+    action: Literal["segment_entered", "segment_exited", "profile_changed", "profile_deleted", "event", "alert"]
     at: int
     decided_at: int
     identifiers: list[IdentifierPair]
@@ -471,7 +604,7 @@ class Delivery(Struct, omit_defaults=True):
 class Definition(Struct, omit_defaults=True):
     """One version of something people wrote. The key is "kind/name/version"; `body` is the validated definition."""
 
-    kind: Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait"]
+    kind: Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait", "accounts", "alert"]
     name: str
     version: int
     body: dict[str, Any]

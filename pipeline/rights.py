@@ -23,6 +23,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
         "segment-members",
         "profile-changes",
         "segment-changes",
+        "account-alerts",
         "dead-letters",
     ),
 }

@@ -30,6 +30,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("profile-changes", "profile_id", "delete", None, 30 * DAY_MS),
     Topic("segment-changes", "profile_id", "delete", None, 30 * DAY_MS),
     Topic("segment-members", "segment/profile_id", "compact"),
+    Topic("account-alerts", "profile_id", "delete", None, 90 * DAY_MS),
     Topic("definitions", "kind/name/version", "compact", 1),
     Topic("workspace", "origin, position, successor", "compact", 1),
 )

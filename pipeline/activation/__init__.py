@@ -3,6 +3,7 @@
 from pipeline.activation.plan import (
     HOUR_MS,
     PROFILE_SECTIONS,
+    QUIET_CAUSES,
     ActivationPlan,
     Destination,
     Mode,
@@ -13,6 +14,7 @@ from pipeline.activation.plan import (
 __all__ = [
     "HOUR_MS",
     "PROFILE_SECTIONS",
+    "QUIET_CAUSES",
     "ActivationPlan",
     "Destination",
     "Mode",

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.records import (
+    AccountAlert,
     Cause,
     Delivery,
     Event,
@@ -44,6 +45,7 @@ PROFILE_SECTIONS = frozenset({"identifiers", "traits", "computed", "consents", "
 """The sections of a profile a destination mirrors unless it names others: not the totals and the last-seen time,
 which change with every event."""
 
+_OF_DELIVERY = frozenset({"profile_id", "segment", "at", "decided_at", "cause"})
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -53,7 +55,8 @@ class Destination:
 
     `segments` None means every segment; `changes` which of entered and exited. `traits` are sent along with segment
     changes and limit those of profile changes (None there: all). `profile_sections` None means no profile changes;
-    `events` names the events forwarded, `("*",)` all. `max_age_ms` holds for triggers only.
+    `events` names the events forwarded, `alerts` the alerts about accounts, `("*",)` all. `max_age_ms` holds for
+    triggers only.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Destination:
     traits: tuple[str, ...] | None = None
     profile_sections: frozenset[str] | None = None
     events: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
     max_age_ms: int = HOUR_MS
     paused: bool = False
     purposes: tuple[str, ...] = ()
@@ -179,6 +183,34 @@ class ActivationPlan:
         delivery.cause = "sync"
         return delivery
 
+    def for_alert(self, alert: AccountAlert, identifiers: list[IdentifierPair]) -> list[Delivery]:
+        """The deliveries an alert about an account leads to. They carry whom it goes to, and who stands behind it; not
+        where a destination needs consents: those people were not asked."""
+        deliveries = []
+        for destination in self.destinations:
+            if not {"*", alert.alert} & set(destination.alerts):
+                continue
+            if destination.mode == "trigger" and alert.decided_at - alert.at > destination.max_age_ms:
+                continue
+            body = {name: value for name, value in msgspec.to_builtins(alert).items() if name not in _OF_DELIVERY}
+            if destination.purposes and "context" in body:
+                body["context"] = {"people": alert.context.get("people", 0)}
+            deliveries.append(
+                Delivery(
+                    delivery_id=_delivery_id(destination.name, b"alert", alert.alert_id.encode()),
+                    destination=destination.name,
+                    profile_id=alert.profile_id,
+                    action="alert",
+                    at=alert.at,
+                    decided_at=alert.decided_at,
+                    identifiers=identifiers,
+                    segment=alert.segment,
+                    cause=alert.cause,
+                    body=body,
+                )
+            )
+        return deliveries
+
     def for_event(
         self,
         event: Event,
@@ -274,6 +306,8 @@ def _segment_delivery(destination: Destination, change: SegmentChange, profile: 
         body["moved_to"] = change.moved_to
     if change.approximate:
         body["approximate"] = True
+    if change.context and not destination.purposes:
+        body["context"] = change.context
     if destination.traits:
         document = profile() if profile is not None else None
         if document is not None:

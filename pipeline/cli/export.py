@@ -14,5 +14,5 @@ def command() -> None:
     Example: headwater export > definitions.yaml
     """
     catalog = read_catalog(find_kafka(settings_module.load()))
-    kinds = ("identity", "contract", "cleaning", "source", "trait", "segment", "destination")
+    kinds = ("identity", "contract", "cleaning", "source", "trait", "segment", "accounts", "alert", "destination")
     sys.stdout.write(export(each for kind in kinds for each in catalog.of_kind(catalog.latest, kind)))

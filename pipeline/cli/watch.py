@@ -107,10 +107,17 @@ def _delivery(value: dict[str, Any]) -> str:
     return f"{_time(value['at'])} [magenta]{value['destination']}[/] {value['action']}{escape(segment)}  {_who(value)}"
 
 
+def _alert(value: dict[str, Any]) -> str:
+    to = f" → {value['owner']}" if value.get("owner") else ""
+    message = escape(value.get("message", ""))
+    return f"{_time(value['at'])} [red]{escape(value['alert'])}[/] {escape(value['account'])}{escape(to)}  {message}"
+
+
 _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "segment-changes": _segment_change,
     "profile-changes": _profile_change,
     "dead-letters": _dead_letter,
+    "account-alerts": _alert,
 }
 
 

@@ -176,6 +176,7 @@ def sources_plan(catalog: Catalog, generation: Generation) -> MappingPlan:
 
 def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
     """Everything of a generation, compiled. Raises DefinitionError."""
+    from pipeline.definitions.accounts import account_rules
     from pipeline.definitions.segments import segments_plan
 
     return GenerationPlan(
@@ -186,4 +187,5 @@ def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
         contracts_plan(catalog, generation),
         cleaning_plan(catalog, generation),
         sources_plan(catalog, generation),
+        accounts=account_rules(catalog, generation),
     )

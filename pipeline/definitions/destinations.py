@@ -7,6 +7,7 @@
     traits: [email, plan]            # sent along; also limits profile changes
     profiles: true                   # profile changes too, or the list of sections
     events: [Order Completed]        # events passed on, or "*"
+    alerts: [warm_account]           # alerts about accounts, or "*"
     url: https://example.com/hooks   # and the other options of the kind
     secret: {env: TRIAL_MAILS_SECRET}
 
@@ -65,6 +66,7 @@ class DestinationDefinition(BaseModel):
     traits: list[str] | None = None
     profiles: bool | list[str] = False
     events: Literal["*"] | list[str] = []
+    alerts: Literal["*"] | list[str] = []
     max_age: DurationMs = HOUR_MS
     purposes: list[str] = []
     delivery: DeliveryDefinition = DeliveryDefinition()
@@ -96,7 +98,7 @@ class DestinationDefinition(BaseModel):
     def compiled(self, paused: bool = False) -> Destination:
         """The frozen plan of this destination."""
         chosen = self.segments
-        if chosen is None and not self.profiles and not self.events:
+        if chosen is None and not self.profiles and not self.events and not self.alerts:
             chosen = "*"
         sections: frozenset[str] | None = None
         if self.profiles:
@@ -111,6 +113,7 @@ class DestinationDefinition(BaseModel):
             traits=None if self.traits is None else tuple(self.traits),
             profile_sections=sections,
             events=("*",) if self.events == "*" else tuple(self.events),
+            alerts=("*",) if self.alerts == "*" else tuple(self.alerts),
             max_age_ms=self.max_age,
             paused=paused,
             purposes=tuple(self.purposes),

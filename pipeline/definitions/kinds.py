@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-Kind = Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait"]
+Kind = Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait", "accounts", "alert"]
 
 KINDS_BY_KEY: dict[str, Kind] = {
     "segment": "segment",
@@ -16,6 +16,8 @@ KINDS_BY_KEY: dict[str, Kind] = {
     "cleaning": "cleaning",
     "source": "source",
     "destination": "destination",
+    "accounts": "accounts",
+    "alert": "alert",
 }
 THE_IDENTITY_RULES = "rules"
 """There is one set of identity rules; this is its name."""
@@ -29,6 +31,8 @@ _MODELS: dict[Kind, str] = {
     "contract": "pipeline.definitions.contracts:ContractDefinition",
     "source": "pipeline.definitions.sources:SourceDefinition",
     "destination": "pipeline.definitions.destinations:DestinationDefinition",
+    "accounts": "pipeline.definitions.accounts:AccountsDefinition",
+    "alert": "pipeline.definitions.accounts:AlertDefinition",
 }
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pipeline.definitions.account_rules import HowMany, asked_of_account, fits_entity, refuse_inside
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.comparisons import (
     Comparison,
@@ -60,6 +61,7 @@ _KEYS = (
     "in_segment",
     "bucket",
     "members",
+    "account",
 )
 
 
@@ -332,18 +334,50 @@ class BucketRule(Model):
         return rules.Bucket(self.bucket.salt, float(self.bucket.from_), float(self.bucket.to))
 
 
-class MembersRule(Model):
-    """People of an account: not yet."""
+class Members(HowMany):
+    """A rule about people, and for how many of an account's it is true."""
 
-    members: Any
+    match: "Rule"
 
-    @field_validator("members")
+    @field_validator("match")
     @classmethod
-    def _not_yet(cls, value: Any) -> Any:
-        raise ValueError("rules about the members of an account come with accounts; they can't be used yet")
+    def _of_people(cls, value: Any) -> Any:
+        refuse_inside(value.compiled(), "a match", rules.Members, rules.AccountIs)
+        return value
+
+    def rule(self) -> rules.Members:
+        """The rule as the room takes it."""
+        return rules.Members(self.match.compiled(), self.comparison(), bool(self.all))
+
+
+class MembersRule(Model):
+    """People of an account."""
+
+    members: Members
 
     def compiled(self) -> Any:
-        raise AssertionError("refused when it was read")
+        return self.members.rule()
+
+
+class AskedOfAccount(Model):
+    """Tests that one account of the person's passes."""
+
+    trait: dict[TraitPath, Comparison] | None = Field(default=None, min_length=1)
+    in_segment: Name | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        asked_of_account(self.trait, self.in_segment)
+        return self
+
+
+class AccountRule(Model):
+    """An account of the person's."""
+
+    account: AskedOfAccount
+
+    def compiled(self) -> Any:
+        return asked_of_account(self.account.trait, self.account.in_segment)
 
 
 def _known(value: Any) -> Any:
@@ -382,7 +416,8 @@ Rule = Annotated[
     | Annotated[ConsentRule, Tag("<consent>")]
     | Annotated[InSegmentRule, Tag("<in_segment>")]
     | Annotated[BucketRule, Tag("<bucket>")]
-    | Annotated[MembersRule, Tag("<members>")],
+    | Annotated[MembersRule, Tag("<members>")]
+    | Annotated[AccountRule, Tag("<account>")],
     Discriminator(_rule_kind),
     BeforeValidator(_known),
 ]
@@ -398,13 +433,6 @@ class SegmentDefinition(Model):
     valid_from: str | None = None
     valid_until: str | None = None
     when: Rule
-
-    @field_validator("entity")
-    @classmethod
-    def _person(cls, value: str) -> str:
-        if value == "account":
-            raise ValueError("segments of accounts come with accounts; they can't be used yet")
-        return value
 
     @field_validator("valid_from", "valid_until")
     @classmethod
@@ -425,6 +453,7 @@ class SegmentDefinition(Model):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        fits_entity(self.when.compiled(), self.entity)
         period = self.valid()
         if period and period.start is not None and period.end is not None and period.start >= period.end:
             raise ValueError("valid_from must be before valid_until")
@@ -450,6 +479,8 @@ def _size(value: Any, depth: int) -> tuple[int, int]:
         inner += value[key] if isinstance(value.get(key), list) else []
     if "not" in value:
         inner.append(value["not"])
+    if isinstance(value.get("members"), dict):
+        inner.append(value["members"].get("match"))
     if depth > 50:
         return 1, depth
     sizes = [_size(one, depth + 1) for one in inner]
@@ -488,7 +519,9 @@ def segments_plan(catalog: Catalog, generation: Generation) -> SegmentsPlan:
         generation.number,
         generation.leaves,
     )
-    return replace(plan, paused=catalog.paused(generation, "segment"))
+    paused = catalog.paused(generation, "segment")
+    accounts = plan.accounts
+    return replace(plan, paused=paused, accounts=None if accounts is None else replace(accounts, paused=paused))
 
 
 def leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:

@@ -21,6 +21,8 @@ from pipeline.profile.fragment import (
     join,
     join_all,
     pieces,
+    tie,
+    write,
 )
 
 __all__ = [
@@ -42,4 +44,6 @@ __all__ = [
     "shown_consents",
     "shown_totals",
     "shown_traits",
+    "tie",
+    "write",
 ]

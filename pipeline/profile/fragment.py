@@ -5,6 +5,7 @@
     consents        last writer by event time; at the same instant a denial
     totals          counts add, first is the minimum, last the maximum
     leaves          as the segments plan says
+    ties            account: last writer by event time; at the same instant "left"
     recent          the newest `RECENT_EVENTS`
     first_seen      minimum; last_seen and last_received: maximum
 
@@ -35,9 +36,10 @@ class Fragment(Struct, array_like=True):
     """One fragment, or the join of several. Times are milliseconds; `first_seen` 0 means nothing was seen.
 
     `traits`: name → (event time, value), where None is a trait taken back. `consents`: purpose → (event time, granted).
-    `totals`: event name → [count, first, last]. `recent`, oldest first: event time (8 bytes, in order also below 0),
-    hash of the message id (8 bytes), where it stands. It holds no event itself, and each entry is one object, because
-    it is written again with every event of its profile; `events` has them all.
+    `ties`: account → (event time, joined or left). `totals`: event name → [count, first, last]. `recent`, oldest first:
+    event time (8 bytes, in order also below 0), hash of the message id (8 bytes), where it stands. It holds no event
+    itself, and each entry is one object, because it is written again with every event of its profile; `events` has them
+    all.
     """
 
     version: int = 1
@@ -49,6 +51,7 @@ class Fragment(Struct, array_like=True):
     first_seen: int = 0
     last_seen: int = 0
     last_received: int = 0
+    ties: dict[str, tuple[int, bool]] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -97,21 +100,36 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) ->
     consent = event.context.get("consent") if event.context else None
     if not event.traits and consent is None:
         return None
-    traits = [name for name, value in event.traits.items() if _write(fragment.traits, name, time, value)]
+    traits = [name for name, value in event.traits.items() if write(fragment.traits, name, time, value)]
     consents = [
         purpose for purpose, granted in _consents(consent) if _consent(fragment.consents, purpose, time, granted)
     ]
     return (traits, consents) if traits or consents else None
 
 
+def tie(fragment: Fragment, account: str, time: int, joined: bool) -> bool:
+    """Fold what an event says of its person and an account; whether that is news."""
+    there = fragment.ties.get(account)
+    if there is not None and (time < there[0] or (time == there[0] and joined >= there[1])):
+        return False
+    fragment.ties[account] = (time, joined)
+    return True
+
+
 def join(one: Fragment, other: Fragment, join_leaves: JoinLeaves) -> Fragment:
     """The join of two fragments; shares nothing that `fold` changes with either."""
     traits = dict(one.traits)
     for name, (time, value) in other.traits.items():
-        _write(traits, name, time, value)
+        write(traits, name, time, value)
     consents = dict(one.consents)
     for purpose, (time, granted) in other.consents.items():
         _consent(consents, purpose, time, granted)
+    ties = dict(one.ties)
+    if other.ties:
+        for account, (time, joined) in other.ties.items():
+            there = ties.get(account)
+            if there is None or time > there[0] or (time == there[0] and joined < there[1]):
+                ties[account] = (time, joined)
     totals = {name: list(total) for name, total in one.totals.items()}
     for name, (count, first, last) in other.totals.items():
         total = totals.get(name)
@@ -130,6 +148,7 @@ def join(one: Fragment, other: Fragment, join_leaves: JoinLeaves) -> Fragment:
         first_seen=min(one.first_seen or other.first_seen, other.first_seen or one.first_seen),
         last_seen=max(one.last_seen, other.last_seen),
         last_received=max(one.last_received, other.last_received),
+        ties=ties,
     )
 
 
@@ -171,7 +190,7 @@ def pieces(fragment: Fragment, most_bytes: int) -> list[bytes]:
     done: list[bytes] = []
     size = len(encode_fragment(rest))
     least = size
-    for section in ("traits", "consents", "totals", "leaves"):
+    for section in ("traits", "consents", "totals", "leaves", "ties"):
         for name, value in getattr(fragment, section).items():
             entry_size = len(_encoder.encode((name, value)))
             if size + entry_size > most_bytes and size > least:
@@ -184,7 +203,7 @@ def pieces(fragment: Fragment, most_bytes: int) -> list[bytes]:
     return done
 
 
-def _write(traits: dict[str, tuple[int, Any]], name: str, time: int, value: Any) -> bool:
+def write(traits: dict[str, tuple[int, Any]], name: str, time: int, value: Any) -> bool:
     """Write a trait if it is newer; whether its value changed by it."""
     there = traits.get(name)
     if there is not None:

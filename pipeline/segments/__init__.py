@@ -4,6 +4,7 @@
 docs/segments.md.
 """
 
+from pipeline.segments.accounts import ACCOUNTS, HIDDEN, PEOPLE, AccountFacts, asked_of_people
 from pipeline.segments.compile import RuleError, compile_plan
 from pipeline.segments.explain import Explained, explain
 from pipeline.segments.fixture import FixtureChange, FixtureResult, run_fixture
@@ -13,7 +14,11 @@ NO_SEGMENTS = compile_plan(())
 """The plan of generation 0: nothing is defined."""
 
 __all__ = [
+    "ACCOUNTS",
+    "HIDDEN",
     "NO_SEGMENTS",
+    "PEOPLE",
+    "AccountFacts",
     "Explained",
     "FixtureChange",
     "FixtureResult",
@@ -22,6 +27,7 @@ __all__ = [
     "RuleError",
     "SegmentsPlan",
     "Standing",
+    "asked_of_people",
     "compile_plan",
     "explain",
     "run_fixture",

@@ -3,10 +3,20 @@
 import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.segments import atoms, measures, rules
+from pipeline.segments.accounts import (
+    ACCOUNTS,
+    PEOPLE,
+    account_is,
+    asked_of_accounts,
+    circle,
+    hidden_name,
+    hidden_segments,
+    members_pass,
+)
 from pipeline.segments.leaves import (
     Counter,
     DistinctValues,
@@ -79,7 +89,32 @@ def compile_plan(
     (`SegmentsPlan.births` of the generation before); a leaf it doesn't know is born in `generation`.
     Raises RuleError for references to what isn't there, and for cycles.
     """
-    return _Compiler(segments, computed, generation, births or {}).plan()
+    everything = tuple(segments)
+    people = [one for one in everything if one.entity == "person"]
+    accounts = [one for one in everything if one.entity != "person"]
+    known = births or {}
+    if not accounts and not asked_of_accounts(people):
+        return _Compiler(people, computed, generation, known).plan()
+    entities = {one.name: one.entity for one in everything}
+    found = circle(everything)
+    if found:
+        raise RuleError(found[0], "segments lead back to themselves: " + " → ".join(found))
+    for one in people:
+        for asked in asked_of_accounts((one,)):
+            if asked.segment and entities.get(asked.segment) != "account":
+                what = f"account: in_segment: there is no segment {asked.segment!r} of accounts"
+                raise RuleError(one.name, f"{what}; define it, or correct the name")
+    hidden = hidden_segments(accounts)
+    plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities).plan()
+    of_accounts = _Compiler(accounts, (), generation, known, entities).plan()
+    asked_all = asked_of_accounts(people)
+    return replace(
+        plan.with_leaves_of(of_accounts),
+        accounts=of_accounts,
+        watched=frozenset(hidden),
+        told_traits=frozenset(test.path[0] for asked in asked_all for test in asked.traits),
+        told_segments=frozenset(asked.segment for asked in asked_all if asked.segment),
+    )
 
 
 class _Compiler:
@@ -89,7 +124,9 @@ class _Compiler:
         computed: Iterable[rules.ComputedTrait],
         generation: int,
         births: Mapping[str, int],
+        entities: Mapping[str, str] | None = None,
     ) -> None:
+        self.entities = entities or {}
         self.segments = {one.name: one for one in segments}
         self.computed = {one.name: one for one in computed}
         self.generation, self.births = generation, births
@@ -243,6 +280,9 @@ class _Compiler:
             return self._not(self._node(rule.part, name))
         if isinstance(rule, rules.InSegment):
             if rule.segment not in self.segments:
+                if rule.segment in self.entities:
+                    whose = f"{self.entities[rule.segment]}s"
+                    raise RuleError(name, f"in_segment: {rule.segment!r} is a segment of {whose}; see `account`")
                 raise RuleError(
                     name, f"in_segment: there is no segment {rule.segment!r}; define it, or correct the name"
                 )
@@ -257,6 +297,12 @@ class _Compiler:
             return self._computed(rule, key, name)
         if isinstance(rule, rules.ConsentIs):
             return self._add(key, Atom(atoms.consent_is(rule), purpose=rule.purpose))
+        if isinstance(rule, rules.Members):
+            match = hidden_name(rule.match)
+            depends = (match, PEOPLE) if rule.every else (match,)
+            return self._add(key, Atom(members_pass(match, rule), traits=depends, always=True))
+        if isinstance(rule, rules.AccountIs):
+            return self._add(key, Atom(account_is(rule), traits=(ACCOUNTS,), always=True))
         if isinstance(rule, rules.Bucket):
             return self._add(key, Atom(atoms.in_bucket(rule), always=True))
         if isinstance(rule, rules.Period):

@@ -63,6 +63,12 @@ def describe(rule: Any) -> str:
         return f"bucket {rule.salt} from {rule.start:g} to {rule.end:g} percent"
     if isinstance(rule, rules.Period):
         return "valid" + describe_window(rules.Between(rule.start, rule.end))
+    if isinstance(rule, rules.Members):
+        who = describe(rule.match)
+        return f"all people: {who}" if rule.every else f"people: {who} {describe_comparison(rule.comparison)}"
+    if isinstance(rule, rules.AccountIs):
+        asked = [describe(one) for one in rule.traits] + ([f"in segment {rule.segment}"] if rule.segment else [])
+        return "an account of theirs: " + " and ".join(asked)
     if isinstance(rule, rules.Score):
         return f"score {describe_comparison(rule.comparison)}, half-life {duration(rule.half_life_ms)}"
     if isinstance(rule, rules.Sequence):

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from pipeline.segments import rules
+from pipeline.segments.accounts import hidden_name
 from pipeline.segments.atoms import score_at
 from pipeline.segments.describe import describe, describe_window
 from pipeline.segments.leaves import Counter, NewestTimes
@@ -98,6 +99,10 @@ def _leaf_below(plan: SegmentsPlan, node: int) -> str:
 def _value(plan: SegmentsPlan, facts: Any, now_ms: int, rule: Any, node: int) -> Any:
     if isinstance(rule, rules.TraitIs):
         return trait_at(facts.traits, rule.path)
+    if isinstance(rule, rules.Members):
+        return facts.people.get(hidden_name(rule.match), 0)
+    if isinstance(rule, rules.AccountIs):
+        return sorted(facts.accounts)
     if isinstance(rule, rules.ConsentIs):
         held = facts.consents.get(rule.purpose)
         return "unknown" if held is None else "granted" if held[1] else "denied"
@@ -141,6 +146,10 @@ def _needed(rule: Any, truth: bool, value: Any) -> str:
         return f"another value of {'.'.join(rule.measure.of) or 'the time'} over {_names(rule)}"
     if isinstance(rule, rules.TraitIs):
         return f"another value of the trait {'.'.join(rule.path)}"
+    if isinstance(rule, rules.Members):
+        return "another number of people it is true for"
+    if isinstance(rule, rules.AccountIs):
+        return "news of an account of theirs"
     if isinstance(rule, rules.ConsentIs):
         return f"another consent for {rule.purpose}"
     if isinstance(rule, rules.Bucket | rules.Period):

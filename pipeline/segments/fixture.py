@@ -32,6 +32,7 @@ class FixtureResult(NamedTuple):
 
 class _Person(Fragment):
     profile_id: str = ""
+    accounts: dict[str, Any] = {}
 
 
 def people_of(events: Sequence[Event]) -> dict[str, str]:

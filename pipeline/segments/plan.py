@@ -126,6 +126,10 @@ class SegmentsPlan:
     `facts` everywhere is anything with `.leaves`, `.traits` {name: (time, value)}, `.consents` {purpose: (time,
     granted)} and `.profile_id` (a text; only read where a rule has a bucket). `paused` segments are judged like all
     others, for rules may ask for them; whoever keeps memberships leaves theirs as they are.
+
+    A plan of people has that of the accounts beside it: `accounts`, or None if no rule knows them. Its leaves are
+    folded here too, into the fragments of people. `watched` are the hidden segments whose members accounts count;
+    `told_traits` and `told_segments` are what people's rules ask of their accounts.
     """
 
     generation: int
@@ -138,6 +142,10 @@ class SegmentsPlan:
     sources: Mapping[str, Any]
     measures: Mapping[bytes, tuple[str, Value]]
     paused: frozenset[str] = frozenset()
+    accounts: "SegmentsPlan | None" = None
+    watched: frozenset[str] = frozenset()
+    told_traits: frozenset[str] = frozenset()
+    told_segments: frozenset[str] = frozenset()
     _judges: tuple[Any, ...] = ()
     _defaults: tuple[bool, ...] = ()
     _default_counts: tuple[int, ...] = ()

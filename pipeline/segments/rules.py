@@ -195,6 +195,21 @@ class Period(Struct, frozen=True, tag="period"):
     end: int | None
 
 
+class Members(Struct, frozen=True, tag="members"):
+    """How many of an account's people match a rule about a person, compared; with `every`, all of them do."""
+
+    match: Any
+    comparison: Comparison = Comparison((Test("at_least", 1),))
+    every: bool = False
+
+
+class AccountIs(Struct, frozen=True, tag="account"):
+    """One account of the person's passes every test of its `traits` and is a member of `segment`, if one is named."""
+
+    traits: tuple[TraitIs, ...] = ()
+    segment: str = ""
+
+
 class Segment(Struct, frozen=True, tag="segment"):
     """A named rule."""
 

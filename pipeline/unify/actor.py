@@ -7,6 +7,7 @@
     "f" actor, fragment's actor                Fragment of another identifier, held here
     "d" actor, page                            Page of message hashes, when they have outgrown the Actor
     "e" actor, hash of the pair                SentEdge, when the sent evidence has outgrown the Actor
+    "c", "p"                                   accounts and their people: account_state.py
     "n" bucket of 4,096 offsets of `events`    Dropped: which of them are in no profile, so that a backfill skips them
 
 An actor's key is the 32 hexadecimal bytes of `Keys.actor`. Whoever has one identifier and nothing unusual is one
@@ -55,6 +56,20 @@ class Group(Struct, array_like=True):
     births: dict[str, int] = {}
 
 
+class Belonging(Struct, array_like=True):
+    """What there is between a person and accounts.
+
+    `tied`: the accounts that know of this person; `regarded`: account → (revision, traits, segments) it told of itself.
+    `owing`: account → profiles that ended as a part of this one, of which it has still to be told; `owes`: the accounts
+    have not been told what has changed, for something is on its way.
+    """
+
+    tied: list[str] = []
+    regarded: dict[str, tuple[int, dict[str, tuple[int, Any]], list[str]]] = {}
+    owing: dict[str, list[str]] = {}
+    owes: bool = False
+
+
 class Actor(Struct, array_like=True):
     """The actor of an identifier: a route (first part) and a holder (second part).
 
@@ -66,6 +81,7 @@ class Actor(Struct, array_like=True):
     believed until `hold_until`. `hold_epoch`: this profile ends by that decision, as soon as it hears of it itself.
     `left`: of what a profile that ended was a member, for the fragments that still have to leave. `cut`: the position
     of `events` up to which an erasure took what the route had seen; `expired`: nothing received up to then is left.
+    `belonging`: what there is between this person and accounts, if anything.
     """
 
     version: int
@@ -97,6 +113,7 @@ class Actor(Struct, array_like=True):
     left: list[str] = []
     cut: int = 0
     expired: int = 0
+    belonging: Belonging | None = None
 
 
 class Page(Struct, array_like=True):
@@ -141,7 +158,9 @@ class Meta(Struct, array_like=True):
     leaves may have come from anywhere; `received` the latest of `events`, `caught_up` that of the last caught-up
     record, `tick` the outstanding tick (0: none). `position` is how far `events` was read; `jobs` the history to be
     read, in order; `sent` the newest generation whose history this partition has sent, `received_from` who has sent
-    theirs, by generation; `done` the newest that was reported.
+    theirs, by generation; `done` the newest that was reported. `accounts` is the generation that accounts are evaluated
+    under, since `accounts_switched`: that of people, once `people_swept` says that every partition has taken all of its
+    people along.
     """
 
     version: int = VERSION
@@ -159,10 +178,13 @@ class Meta(Struct, array_like=True):
     sent: int = 0
     received_from: dict[int, list[int]] = {}
     done: int = 0
+    accounts: int = 0
+    accounts_switched: int = 0
+    people_swept: dict[int, list[int]] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_DECODERS: dict[int, Any] = {
+DECODERS: dict[int, Any] = {
     prefix[0]: msgspec.msgpack.Decoder(kind).decode
     for prefix, kind in (
         (b"g", Meta),
@@ -183,7 +205,7 @@ def encode(key: bytes, value: Any) -> bytes:
 
 def decode(key: bytes, data: bytes) -> Any:
     """The value of a stored form. Raises ValueError for a version this release does not read."""
-    value = _DECODERS[key[0]](data)
+    value = DECODERS[key[0]](data)
     if value.version != VERSION:
         raise ValueError(f"unify state {key!r} has version {value.version}; this release reads {VERSION}")
     return value

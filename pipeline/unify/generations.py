@@ -4,10 +4,11 @@
     (history)   what stands before the marker is folded into the leaves that g has and its predecessor has not: see
                 history.py
     Ready(g)    every partition has done so: evaluation moves to g, and a sweep takes every profile along
+    PeopleSwept(g)  a partition has taken all of its people along; when all have, accounts move to g: account.py
 """
 
-from pipeline.records import Marker, Ready, Sweep, encode
-from pipeline.unify import history, holder
+from pipeline.records import Marker, PeopleSwept, Ready, Sweep, encode
+from pipeline.unify import belonging, history, holder
 from pipeline.unify.actor import Actor
 from pipeline.unify.task import Task
 
@@ -56,6 +57,10 @@ def on_sweep(task: Task, message: Sweep) -> None:
                 if done >= PROFILES_PER_SWEEP:
                     _go_on(task, message.generation, key)
                     return
+    belonging.tell_all(task)
+    swept = encode(PeopleSwept(generation=message.generation, partition=task.partition, clock=task.clock))
+    for partition in range(task.partitions):
+        task.out.log("links", None, swept, partition)
 
 
 def _take_along(task: Task, key: bytes) -> bool:

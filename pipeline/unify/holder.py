@@ -15,13 +15,14 @@ from collections.abc import Sequence, Set
 from hashlib import blake2b
 from typing import Any
 
-from pipeline.profile import Fragment, difference, events_in, fold, is_empty
+from pipeline.accounts import stated
+from pipeline.profile import Fragment, difference, events_in, fold, is_empty, tie
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
-from pipeline.segments import Flip
-from pipeline.unify import publish
+from pipeline.segments import HIDDEN, Flip
+from pipeline.unify import news, publish
 from pipeline.unify.actor import FOREVER, Actor
 from pipeline.unify.publish import Moment
-from pipeline.unify.task import Profile, Task, live
+from pipeline.unify.task import Profile, Task, live, waits
 
 FREE, ARRIVING, ELSEWHERE, FROZEN = 0, 1, 2, 3
 
@@ -68,6 +69,9 @@ def take_event(
         if actor.erased and profile.group.present[fragment][1] < actor.erased:
             # It came here before the erasure, and only waits to be called back.
             fold(part, event, message_hash, b"")
+            statement = stated(event)
+            if statement is not None:
+                tie(part, statement[0], event.time, statement[1])
             task.fold_leaves(part.leaves, event, generation)
             task.put_part(key, actor, fragment, part)
             task.put(key, actor)
@@ -75,9 +79,17 @@ def take_event(
     first_seen, last_seen = joined.first_seen, joined.last_seen
     place = f"{position[0]}/{position[1]} {event.event}".encode()
     changed = fold(joined, event, message_hash, place)
+    statement = stated(event) if event.group_id is not None else None
+    accounts: list[str] | None = None
+    if statement is not None:
+        accounts = news.accounts_of(profile)
+        if tie(joined, statement[0], event.time, statement[1]):
+            profile.belongs = None
     leaf_ids = task.fold_leaves(joined.leaves, event, generation)
     if part is not joined:
         fold(part, event, message_hash, place)
+        if statement is not None:
+            tie(part, statement[0], event.time, statement[1])
         task.fold_leaves(part.leaves, event, generation)
         task.put_part(key, actor, fragment, part)
 
@@ -102,10 +114,14 @@ def take_event(
             added["first_seen"] = joined.first_seen
         if changed is not None:
             _values_changed(joined, changed, added, removed)
+        if accounts is not None:
+            _ties_changed(task, profile, accounts, moment, added)
         if task.computed_leaves and not task.computed_leaves.isdisjoint(leaf_ids):
             compute(task, profile, task.clock, added, removed)
         if flips:
             publish.memberships_changed(profile, flip(task, profile, flips, moment, task.clock), added, removed)
+        if actor.belonging is not None and not task.account_leaves(actor.generation).isdisjoint(leaf_ids):
+            news.acted(task, profile, moment, event, generation)
         publish.profile_change(task, profile, "updated", moment, added, removed)
         task.dirty[key] = profile
     activation = profile.plan.activation
@@ -129,13 +145,20 @@ def part_of_several(task: Task, profile: Profile, fragment: str, epoch: int) -> 
         task.put_group(key, actor, group)
         profile.group = group
         if there is None or (actor.erased and there[1] < actor.erased):
-            rejoin(task, profile)
+            moment = Moment("merge", task.clock)
+            rejoin(task, profile, moment)
             if before is not None:
-                moment = Moment("merge", task.clock)
                 compare(task, profile, moment)
                 say_difference(task, profile, before, moment)
     part = task.part(key, actor, fragment)
     return part if part is not None else Fragment()
+
+
+def _ties_changed(task: Task, profile: Profile, before: list[str], moment: Moment, added: dict[str, Any]) -> None:
+    after = news.accounts_of(profile)
+    if after != before:
+        added["accounts"] = after
+        news.touched(task, profile, moment)
 
 
 def _values_changed(
@@ -167,9 +190,11 @@ def begin(task: Task, profile: Profile, moment: Moment, change: str = "created",
     if is_empty(profile.joined) or holdback(profile, task.clock) >= ELSEWHERE:
         return False
     actor.published = True
+    profile.ended, profile.moved_to = False, ""
     actor.left = []
     actor.generation = task.generation
     profile.plan = task.plan
+    news.touched(task, profile, moment, whole=True)
     task.judge(profile, task.clock)
     compare(task, profile, moment)
     publish.begin(task, profile, change, moment, origin)
@@ -183,11 +208,13 @@ def end(task: Task, profile: Profile, change: str, moment: Moment, into: str | N
     """The profile is no more: it leaves its segments, and only its counters stay."""
     actor = profile.actor
     members = sorted(segment for segment, pair in actor.pairs.items() if pair.member)
+    news.touched(task, profile, moment)
+    profile.ended, profile.moved_to = True, into or ""
     for segment in members:
         publish.segment_change(task, profile, segment, False, moment, moved_to=into)
     publish.profile_change(task, profile, change, moment, {}, {}, into=into)
     publish.unpublish(task, profile)
-    actor.left = members
+    actor.left = [segment for segment in members if segment[0] != HIDDEN]
     actor.published = actor.held = False
     profile.standing = None
     if into is not None:
@@ -211,9 +238,12 @@ def say_change(task: Task, profile: Profile, before: ProfileDocument, moment: Mo
         if heirs:
             _, to, erased = max(heirs)
             end(task, profile, "merged", moment, task.profile_id(to, erased))
+            # Not by a decision about this profile: nobody is told to say that they have what it brought to accounts.
+            profile.moved_to = ""
         else:
             end(task, profile, "erased", moment)
         return
+    news.touched(task, profile, moment)
     compare(task, profile, moment)
     say_difference(task, profile, before, moment, origin)
 
@@ -222,11 +252,12 @@ def _own_is_here(profile: Profile) -> bool:
     return profile.group is None or profile.actor.identifier in profile.group.present
 
 
-def rejoin(task: Task, profile: Profile) -> None:
+def rejoin(task: Task, profile: Profile, moment: Moment) -> None:
     """Fragments came or went: join them anew, and judge them at the clock."""
     task.rejoin(profile)
     if profile.actor.published:
         task.judge(profile, task.clock)
+        news.touched(task, profile, moment, whole=True)
 
 
 def say_difference(
@@ -296,13 +327,14 @@ def settle(task: Task, profile: Profile) -> None:
         actor.settled = task.clock
         return
     expires = profile.joined.last_received + task.expire_after_ms if profile.pseudonymous else FOREVER
-    held = actor.hold_until if actor.held and actor.hold_until > actor.settled else FOREVER
+    held = actor.hold_until if waits(actor) and actor.hold_until > actor.settled else FOREVER
     if held <= task.clock and held < expires:
         _timers(task, profile, held)
         moment = Moment("merge", held)
         clock, task.clock = task.clock, held
         say_memberships(task, profile, compare(task, profile, moment), moment)
         task.clock = clock
+        news.touched(task, profile, moment)
     if expires <= task.clock:
         _timers(task, profile, expires)
         _expire(task, profile, expires)
@@ -391,6 +423,7 @@ def _change_generation(task: Task, profile: Profile) -> None:
     task.rejoin(profile)
     if not actor.published:
         return
+    news.touched(task, profile, Moment("backfill", task.clock), whole=True)
     task.judge(profile, task.clock)
     known = profile.plan.segments.segments
     for segment in sorted(segment for segment, pair in actor.pairs.items() if pair.member and segment not in known):

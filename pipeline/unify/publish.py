@@ -17,7 +17,10 @@ from pipeline.records import (
     SegmentMember,
     encode,
 )
+from pipeline.segments import HIDDEN
+from pipeline.unify import news
 from pipeline.unify.actor import Actor, Pair
+from pipeline.unify.news import accounts_of
 from pipeline.unify.task import Profile, Task
 
 # The order of names in a profile depends on what was at hand and says nothing; sorted, equal profiles are equal bytes.
@@ -52,6 +55,7 @@ def document(profile: Profile) -> ProfileDocument:
         profile.joined,
         _memberships(profile),
         profile.computed,
+        accounts_of(profile),
     )
 
 
@@ -59,7 +63,7 @@ def _memberships(profile: Profile) -> dict[str, Membership]:
     return {
         segment: Membership(pair.at, pair.sequence, pair.version)
         for segment, pair in profile.actor.pairs.items()
-        if pair.member
+        if pair.member and segment[0] != HIDDEN
     }
 
 
@@ -91,6 +95,7 @@ def encoded_document(profile: Profile) -> bytes:
             get("consents") or _remember(shown, "consents", _section("consents", shown_consents(joined))),
             _section("totals", shown_totals(joined)),
             get("segments") or _remember(shown, "segments", _section("segments", _memberships(profile))),
+            get("accounts") or _remember(shown, "accounts", _accounts(profile)),
             end.encode() + b"}",
         )
     )
@@ -103,6 +108,11 @@ def _head(profile: Profile) -> bytes:
 
 def _section(name: str, values: dict[str, Any]) -> bytes:
     return b',"%b":%b' % (name.encode(), _encode_sorted(values)) if values else b""
+
+
+def _accounts(profile: Profile) -> bytes:
+    names = accounts_of(profile)
+    return b',"accounts":%b' % _encode_sorted(names) if names else b""
 
 
 def _remember(shown: dict[str, bytes], section: str, encoded: bytes) -> bytes:
@@ -136,7 +146,8 @@ def segment_change(
     approximate: bool = False,
     moved_to: str | None = None,
 ) -> bool:
-    """Enter or leave a segment, unless that is how it is already. Gives whether anything changed."""
+    """Enter or leave a segment, unless that is how it is already. Gives whether anything is to be seen of it: of hidden
+    segments only accounts hear."""
     actor = profile.actor
     pair = actor.pairs.get(segment)
     if pair is None:
@@ -150,6 +161,9 @@ def segment_change(
     pair.sequence += 1
     if rule is not None:
         pair.version = rule.version
+    if segment[0] == HIDDEN:
+        news.heard(task, profile, segment, pair, moment)
+        return False
     change = SegmentChange(
         profile_id=profile.profile_id,
         entity=PERSON,
@@ -171,7 +185,7 @@ def segment_change(
     member = SegmentMember(segment, profile.profile_id, PERSON, pair.version, pair.at, pair.sequence)
     member_key = f"{segment}/{profile.profile_id}".encode()
     task.out.upsert("segment-members", member_key, encode(member) if entered else None, profile.profile_key)
-    _deliver(task, profile.plan.activation.for_segment_change(change, _shown(profile)))
+    deliver(task, profile.plan.activation.for_segment_change(change, _shown(profile)))
     return True
 
 
@@ -195,7 +209,7 @@ def leave_elsewhere(
     )
     task.out.log("segment-changes", profile_id.encode(), encode(change))
     task.out.upsert("segment-members", f"{segment}/{profile_id}".encode(), None, profile_id.encode())
-    _deliver(task, profile.plan.activation.for_segment_change(change, lambda: None))
+    deliver(task, profile.plan.activation.for_segment_change(change, lambda: None))
 
 
 def profile_change(
@@ -230,7 +244,7 @@ def profile_change(
         shown.pop(section, None)
     activation = profile.plan.activation
     if activation.wants_profile_changes:
-        _deliver(task, activation.for_profile_change(record, _shown(profile), moment.position))
+        deliver(task, activation.for_profile_change(record, _shown(profile), moment.position))
 
 
 def memberships_changed(
@@ -260,7 +274,7 @@ def begin(task: Task, profile: Profile, change: str, moment: Moment, origin: str
 def deliver_event(task: Task, profile: Profile, event: Any) -> None:
     """Hand an event to the destinations that take events."""
     activation = profile.plan.activation
-    _deliver(
+    deliver(
         task,
         activation.for_event(event, profile.profile_id, profile.identifiers, task.clock, _shown(profile)),
     )
@@ -277,6 +291,7 @@ def _shown(profile: Profile) -> Callable[[], ProfileDocument | None]:
     return lambda: document(profile)
 
 
-def _deliver(task: Task, deliveries: Iterable[Delivery]) -> None:
+def deliver(task: Task, deliveries: Iterable[Delivery]) -> None:
+    """Hand these to their destinations."""
     for delivery in deliveries:
         task.out.log(f"deliveries.{delivery.destination}", delivery.profile_id.encode(), _encode_sorted(delivery))

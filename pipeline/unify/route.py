@@ -1,9 +1,10 @@
 """The route: it decides what is a duplicate, tells new evidence, and sends each event to whoever holds its fragment."""
 
+from pipeline.accounts import identifier_of
 from pipeline.profile import events_in
-from pipeline.records import Assign, Erase, Event, Forward, Recall, encode
+from pipeline.records import Assign, Cause, Erase, Event, Forward, Named, Recall, encode
 from pipeline.runtime.ports import Record
-from pipeline.unify import dedup, evidence, history, holder, publish
+from pipeline.unify import belonging, dedup, evidence, history, holder, news, publish
 from pipeline.unify.actor import VERSION, Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
@@ -36,6 +37,8 @@ def on_event(task: Task, record: Record, event: Event) -> None:
         task.count("duplicates")
         history.note_dropped(task, record.offset)
         return
+    if event.group_id is not None and event.type == "group":
+        _name_account(task, record, event)
     if len(event.identifiers) > 1:
         evidence.send(task, key, actor, event)
     if not actor.announced:
@@ -88,6 +91,7 @@ def on_assign(task: Task, message: Assign) -> None:
             successor = task.profile_id(actor.name, actor.name_erased)
             publish.pointer(task, profile.profile_id, successor, actor.epoch, retired=True)
         holder.end_if_elsewhere(task, profile, moment)
+    news.touched(task, profile, moment)
     task.set_deadline(profile)
     task.put(key, actor)
 
@@ -105,6 +109,10 @@ def on_erase(task: Task, message: Erase) -> None:
     moment = Moment("erase", task.clock)
     if actor.published:
         holder.end(task, profile, "erased", moment)
+        belonging.tell(task, profile)
+    elif actor.belonging is not None:
+        belonging.release(task, actor.belonging.owing, moment)
+    task.touched.pop(key, None)
     if actor.retired:
         publish.no_pointer(task, profile.profile_id)
     publish.no_pointer(task, identifier)
@@ -138,6 +146,22 @@ def on_erase(task: Task, message: Erase) -> None:
         _recall(task, fresh, former, "", "erase")
     task.drop(key)
     task.put(key, fresh)
+
+
+def _name_account(task: Task, record: Record, event: Event) -> None:
+    """What a group event says of its account goes there, whoever it is that the event is about."""
+    rules = task.plan.accounts
+    if not rules.groups or event.group_id is None:
+        return
+    account = identifier_of(rules.name_of(event.group_id))
+    named = Named(
+        account=account,
+        traits=event.properties,
+        at=event.time,
+        clock=task.clock,
+        evidence=Cause(event.message_id, record.partition, record.offset),
+    )
+    task.out.log("links", task.keys.actor(account), encode(named))
 
 
 def _recall(

@@ -14,6 +14,9 @@
     HistorySent         links    a partition has sent its history
     Expired             links    route: what is left out of history
     Takeover            links    holder: go on with what another workspace told subscribers
+    Belongs, Named      links    account: what one of its people did or is; what a group event says of it
+    Regard              links    holder: what an account says of itself
+    PeopleSwept         links    accounts: when every partition has said so, they follow the people's generation
     CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
 """
 
@@ -44,8 +47,20 @@ from pipeline.records import (
     encode,
 )
 from pipeline.runtime.ports import Outputs, Record, State
+from pipeline.unify import (
+    account,
+    account_publish,
+    belonging,
+    evidence,
+    generations,
+    history,
+    holder,
+    publish,
+    route,
+    takeover,
+    transfer,
+)
 from pipeline.unify import actor as kept
-from pipeline.unify import evidence, generations, history, holder, publish, route, takeover, transfer
 from pipeline.unify.task import Task
 
 DAY_MS = 86_400_000
@@ -83,6 +98,7 @@ class UnifyStage:
                 self._mark(message, record.offset)
         else:
             self._link(decode_links_record(record.value))
+        belonging.tell_all(task)
 
     def _mark(self, message: Any, offset: int) -> None:
         task = self._task
@@ -124,12 +140,17 @@ class UnifyStage:
             history.on_expired(task, message)
         elif kind is Takeover:
             takeover.on_takeover(task, message)
+        else:
+            account.on_message(task, message)
 
     def _tick(self, message: Tick) -> None:
         """Settle what is due, a bounded number of profiles at a time, so that live records come between."""
         task = self._task
         state = task.state
         for _, key in state.due(task.clock, PROFILES_PER_TICK):
+            if key[:1] == b"c":
+                account.on_due(task, key)
+                continue
             actor = state.get(key)
             assert isinstance(actor, kept.Actor)
             profile = task.profile(key, actor)
@@ -146,6 +167,7 @@ class UnifyStage:
         """End a micro-batch: write the documents of what changed, and keep the clock."""
         self._task.enter(state, out)
         publish.write_documents(self._task)
+        account_publish.write_documents(self._task)
         self._task.put_meta()
 
     def history(self, state: State) -> tuple[int, int] | None:
@@ -157,6 +179,7 @@ class UnifyStage:
         """Fold a slice of history that ends at the position `reached`."""
         self._task.enter(state, out)
         history.fold_slice(self._task, records, reached)
+        belonging.tell_all(self._task)
 
     def put_aside(self, record: Record, state: State, out: Outputs) -> None:
         """A record of `events` was refused by `step` and is not in any profile: history leaves it out too."""

@@ -6,8 +6,11 @@ so, with cause `backfill`. What was told of a profile that is not one here (merg
 After it, who knew what the old workspace said knows what this one says.
 """
 
+from pipeline.accounts import NAMESPACE
+from pipeline.identifiers import split_identifier
 from pipeline.records import SegmentMember, Takeover, encode
-from pipeline.unify import holder, publish
+from pipeline.segments import HIDDEN
+from pipeline.unify import account, holder, publish
 from pipeline.unify.actor import Pair
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
@@ -15,6 +18,9 @@ from pipeline.unify.task import Profile, Task
 
 def on_takeover(task: Task, message: Takeover) -> None:
     """Go on where another workspace stopped."""
+    if split_identifier(message.identifier)[0] == NAMESPACE:
+        account.on_takeover(task, message)
+        return
     key = task.actor_key(message.identifier)
     actor = task.actor(key, message.identifier)
     profile = task.profile(key, actor)
@@ -35,7 +41,8 @@ def on_takeover(task: Task, message: Takeover) -> None:
         holder.say_memberships(task, profile, [*changed, *kept], moment)
     else:
         into = task.profile_id(actor.name, actor.name_erased) if actor.name not in ("", actor.identifier) else None
-        for segment in sorted(segment for segment, pair in actor.pairs.items() if pair.member):
+        members = (segment for segment, pair in actor.pairs.items() if pair.member and segment[0] != HIDDEN)
+        for segment in sorted(members):
             publish.segment_change(task, profile, segment, False, moment, moved_to=into)
     actor.settled = task.clock
     task.set_deadline(profile)
@@ -47,7 +54,7 @@ def _go_on(profile: Profile, told: dict[str, Pair]) -> list[str]:
     rows are to be written anew."""
     pairs, paused = profile.actor.pairs, profile.plan.segments.paused
     kept = []
-    for segment in sorted(told.keys() | pairs.keys()):
+    for segment in sorted(told.keys() | {one for one in pairs if one[0] != HIDDEN}):
         before = told.get(segment) or Pair(False, 0, 0, 0)
         pair = pairs.setdefault(segment, Pair(False, 0, 0, before.version))
         if pair.member is before.member and pair.sequence >= before.sequence:

@@ -15,8 +15,9 @@ from pipeline.plans import GenerationPlan, Plans
 from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
 from pipeline.records import Event, IdentifierPair
 from pipeline.runtime.ports import Outputs, State
-from pipeline.segments import SegmentsPlan, Standing
+from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
 from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Meta
+from pipeline.unify.news import News, facts_of
 
 PSEUDONYMOUS = ("device_id", "anonymous_id")
 _CACHED_PROFILES = 50_000
@@ -27,23 +28,31 @@ class Profile:
 
     `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
     is None until the profile is published. `deadline`: nothing changes before it without a message. `shown` holds
-    sections of the document as they were last written; a change that is said takes those it touches out.
+    sections of the document as they were last written; a change that is said takes those it touches out. `accounts`:
+    what its accounts told of themselves; `belongs`: to which it belongs, None if that is to be found out; `news`,
+    `moment`, `ended`, `moved_to` and `whole`: what they have to be told (news.py).
     """
 
     __slots__ = (
+        "accounts",
         "actor",
         "awaiting",
+        "belongs",
         "computed",
         "computed_deadline",
         "consents",
         "deadline",
+        "ended",
         "group",
         "identifiers",
         "identifiers_total",
         "joined",
         "key",
         "leaves",
+        "moment",
+        "moved_to",
         "names",
+        "news",
         "plan",
         "profile_id",
         "profile_key",
@@ -52,6 +61,7 @@ class Profile:
         "standing",
         "totals",
         "traits",
+        "whole",
     )
 
     def __init__(self, key: bytes, actor: Actor, group: Group | None, plan: GenerationPlan, profile_id: str) -> None:
@@ -71,10 +81,22 @@ class Profile:
         self.identifiers_total = 0
         self.pseudonymous = False
         self.awaiting = 0
+        self.accounts = facts_of(actor)
+        self.belongs: list[str] | None = None
+        self.told()
+
+    def told(self) -> None:
+        """The accounts know everything."""
+        self.news: list[News] = []
+        self.moment: Any = None
+        self.ended = False
+        self.moved_to = ""
+        self.whole = False
 
     def holds(self, joined: Fragment) -> None:
         """Show the rules this join."""
         self.shown.clear()
+        self.belongs = None
         self.joined = joined
         self.leaves = joined.leaves
         self.traits = joined.traits
@@ -108,6 +130,11 @@ class Task:
         self.position = 0
         self._folding: dict[tuple[int, int], SegmentsPlan] = {}
         self.jobs_wanted: dict[tuple[int, int, int], SegmentsPlan | None] = {}
+        self.touched: dict[bytes, Profile] = {}
+        self.hands: dict[bytes, Any] = {}
+        self.dirty_accounts: dict[bytes, Any] = {}
+        self._account_folding: dict[tuple[int, int], SegmentsPlan] = {}
+        self._account_leaves: dict[tuple[int, int], frozenset[str]] = {}
 
     def enter(self, state: State, out: Outputs) -> None:
         """Begin a step."""
@@ -162,6 +189,39 @@ class Task:
         if generation == self.generation:
             return self.plan.segments.fold(leaves, event)
         return self.folding(min(generation, self.generation), generation).fold(leaves, event)
+
+    def account_leaves(self, generation: int, newest: int = 0) -> frozenset[str]:
+        """The leaves of accounts, those of `generation` and of all later ones up to `newest` (0: that may be here)."""
+        key = (generation, newest or self.meta.newest)
+        found = self._account_leaves.get(key)
+        if found is None:
+            plans = [self.plans(one).segments for one in range(generation, max(generation, key[1]) + 1)]
+            found = frozenset(leaf for one in plans if one.accounts is not None for leaf in one.accounts.leaves)
+            self._account_leaves[key] = found
+        return found
+
+    def account_folding(self, generation: int, newest: int) -> SegmentsPlan:
+        """The accounts' plan of `generation`, folding and joining also the leaves of all later ones up to `newest`."""
+        key = (generation, newest)
+        found = self._account_folding.get(key)
+        if found is None:
+            found = self._accounts_plan(generation)
+            for later in range(generation + 1, newest + 1):
+                found = found.with_leaves_of(self._accounts_plan(later))
+            self._account_folding[key] = found
+        return found
+
+    def account_folding_of_both(self, generation: int, other: int) -> SegmentsPlan:
+        """The accounts' plan of `other`, folding only the leaves that `generation` has too."""
+        key = (generation, -other)
+        found = self._account_folding.get(key)
+        if found is None:
+            plan, known = self._accounts_plan(other), self._accounts_plan(generation).leaves
+            found = self._account_folding[key] = plan.restricted(one for one in plan.leaves if one in known)
+        return found
+
+    def _accounts_plan(self, generation: int) -> SegmentsPlan:
+        return self.plans(generation).segments.accounts or NO_SEGMENTS
 
     def see(self, clock: int) -> None:
         """Time has come to `clock` at least."""
@@ -305,6 +365,7 @@ class Task:
         else:
             profile.names = sorted((order(name), name) for name in live(group, actor))
             profile.awaiting = sum(1 for _, name in profile.names if not group.present[name][0])
+        profile.belongs = None
         self._show_identifiers(profile)
         profile.pseudonymous = all(name.startswith(PSEUDONYMOUS_PREFIXES) for _, name in profile.names)
 
@@ -322,6 +383,7 @@ class Task:
             return
         if there is None:
             insort(profile.names, (profile.plan.identity.order(name), name))
+            profile.belongs = None
             profile.pseudonymous = profile.pseudonymous and name.startswith(PSEUDONYMOUS_PREFIXES)
             self._show_identifiers(profile)
         profile.awaiting += (not group.present[name][0]) - (there is not None and not there[0])
@@ -354,7 +416,7 @@ class Task:
             deadline = profile.computed_deadline
         if profile.pseudonymous:
             deadline = min(deadline, profile.joined.last_received + self.expire_after_ms)
-        if actor.held and actor.hold_until > now_ms:
+        if actor.hold_until > now_ms and waits(actor):
             deadline = min(deadline, actor.hold_until)
         return deadline
 
@@ -364,6 +426,11 @@ class Task:
 
 
 PSEUDONYMOUS_PREFIXES = tuple(f"{namespace}:" for namespace in PSEUDONYMOUS)
+
+
+def waits(actor: Actor) -> bool:
+    """Whether a change waits for what is on its way, or the accounts wait to be told of it."""
+    return actor.held or (actor.belonging is not None and actor.belonging.owes)
 
 
 def live(group: Group, actor: Actor) -> Iterable[str]:

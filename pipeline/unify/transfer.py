@@ -7,7 +7,8 @@ different senders arrive.
 
 from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, join, pieces
 from pipeline.records import Absorb, Forward, Recall, encode
-from pipeline.unify import holder, publish
+from pipeline.segments import HIDDEN
+from pipeline.unify import belonging, holder, news, publish
 from pipeline.unify.actor import Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
@@ -73,8 +74,9 @@ def on_recall(task: Task, message: Recall) -> None:
     holder.end_if_elsewhere(task, profile, moment)
     if is_empty(part) and (actor.published or not is_empty(profile.joined)):
         task.list_identifiers(profile)
+        news.touched(task, profile, moment)
     else:
-        holder.rejoin(task, profile)
+        holder.rejoin(task, profile, moment)
     if actor.published and before is not None:
         if not message.holder_lives and message.epoch > actor.epoch:
             actor.hold_epoch = message.epoch
@@ -97,6 +99,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
     gone = given is not None and went_elsewhere(given, message.epoch)
     if message.birth < birth or (gone and given is not None and not given[0]):
         task.count("erased", events_in(decode_fragment(message.state)) if message.state is not None else 0)
+        belonging.release(task, message.owes, Moment(message.reason, task.clock))
         _no_longer_expected(task, key, actor, message)
         return
     if gone and given is not None:
@@ -131,6 +134,10 @@ def on_absorb(task: Task, message: Absorb) -> None:
 
     moment = Moment(message.reason, task.clock)
     task.add(profile, name, there, piece)
+    news.owe(task, profile, message.owes, moment)
+    news.joined_in(task, profile, moment, piece.leaves if piece is not None else {})
+    if actor.erased:
+        news.touched(task, profile, moment, whole=True)
     if actor.published and (piece is not None or actor.erased):
         task.judge(profile, task.clock)
     if before is not None:
@@ -181,6 +188,7 @@ def _no_longer_expected(task: Task, key: bytes, actor: Actor, message: Absorb) -
         _arrived(task, actor, message)
         if actor.published:
             moment = Moment(message.reason, task.clock)
+            news.touched(task, profile, moment)
             holder.say_memberships(task, profile, holder.compare(task, profile, moment), moment)
         task.set_deadline(profile)
         task.put(key, actor)
@@ -191,6 +199,7 @@ def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, 
     actor = profile.actor
     published = actor.published or actor.retired
     members = sorted(segment for segment, pair in actor.pairs.items() if pair.member) if actor.published else actor.left
+    members = [segment for segment in members if segment[0] != HIDDEN]
     states: list[bytes | None] = [None]
     if part is not None and not is_empty(part):
         states = list(pieces(part, PIECE_BYTES))
@@ -210,6 +219,7 @@ def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, 
             origin_id=profile.profile_id if published else "",
             generation=task.meta.newest,
             companions=message.companions if final else 0,
+            owes=news.owed_by(actor, profile.profile_id) if final and not message.holder_lives else {},
         )
         task.out.log("links", task.keys.actor(message.to), encode(absorb))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PIPELINE = Path(__file__).parents[2] / "pipeline"
-ROOMS = ("ingest", "identity", "profile", "segments", "activation", "cleaning", "contracts", "unify")
+ROOMS = ("ingest", "identity", "profile", "segments", "activation", "cleaning", "contracts", "accounts", "unify")
 SHARED = ("identifiers", "plans", "records", "topology")
 
 # (module, name): calls that give something else each time.

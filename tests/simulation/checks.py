@@ -107,7 +107,7 @@ class Truth:
 
 def check_profiles(truth: Truth, broker: Topics) -> None:
     """1: the final profiles are those of a batch resolution of all evidence."""
-    published = {key.decode(): _document(value) for key, value in broker.compacted("profiles").items()}
+    published = _people(broker)
     if published.keys() != truth.expected.keys():
         name_of = {truth.keys.profile_id(one): one for one in _all_identifiers(truth)}
         there = sorted(name_of.get(one, one) for one in published)
@@ -116,14 +116,20 @@ def check_profiles(truth: Truth, broker: Topics) -> None:
     for profile_id, profile in truth.expected.items():
         document = published[profile_id]
         shown = {f"{pair.namespace}:{pair.value}" for pair in document.identifiers}
-        _same("1 identifiers", profile.name, shown, profile.identifiers)
-        _same("1 identifiers_total", profile.name, document.identifiers_total, len(profile.identifiers))
-        _same("1 traits", profile.name, document.traits, profile.traits)
+        same("1 identifiers", profile.name, shown, profile.identifiers)
+        same("1 identifiers_total", profile.name, document.identifiers_total, len(profile.identifiers))
+        same("1 traits", profile.name, document.traits, profile.traits)
         totals = {event: (one.count, one.first, one.last) for event, one in document.totals.items()}
-        _same("1 totals", profile.name, totals, profile.totals)
-        _same("1 first_seen", profile.name, document.first_seen, profile.first_seen)
-        _same("1 last_seen", profile.name, document.last_seen, profile.last_seen)
-        _same("1 profile_id", profile.name, document.profile_id, profile_id)
+        same("1 totals", profile.name, totals, profile.totals)
+        same("1 first_seen", profile.name, document.first_seen, profile.first_seen)
+        same("1 last_seen", profile.name, document.last_seen, profile.last_seen)
+        same("1 profile_id", profile.name, document.profile_id, profile_id)
+
+
+def _people(broker: Topics) -> dict[str, ProfileDocument]:
+    """The documents of people, by profile_id."""
+    found = {key.decode(): _document(value) for key, value in broker.compacted("profiles").items()}
+    return {key: document for key, document in found.items() if document.entity == "person"}
 
 
 def check_limits(truth: Truth, broker: Topics) -> None:
@@ -149,7 +155,7 @@ def check_pointers(truth: Truth, broker: Topics) -> None:
         pointer = pointers.get(one)
         if pointer is None:
             raise Violation("identities", f"{one} leads nowhere")
-        _same("identities", one, pointer.profile_id, truth.keys.profile_id(truth.who.name_of.get(one, one)))
+        same("identities", one, pointer.profile_id, truth.keys.profile_id(truth.who.name_of.get(one, one)))
     ended = {change.profile_id for change in _profile_changes(broker) if change.change == "merged"}
     naming = {truth.keys.profile_id(one): one for one in {*_all_identifiers(truth), *truth.who.name_of}}
     for profile_id in ended - truth.expected.keys():
@@ -190,12 +196,12 @@ def check_folds(truth: Truth, broker: Topics) -> None:
     published = {}
     for key, value in broker.compacted("segment-members").items():
         member = _segment_member(value)
-        _same("6 member key", key.decode(), key.decode(), f"{member.segment}/{member.profile_id}")
+        same("6 member key", key.decode(), key.decode(), f"{member.segment}/{member.profile_id}")
         published[member.segment, member.profile_id] = member
-    _same("6 members", "fold of segment-changes", published.keys(), members.keys())
+    same("6 members", "fold of segment-changes", published.keys(), members.keys())
     for pair, member in published.items():
-        _same("6 member sequence", str(pair), member.sequence, members[pair].sequence)
-        _same("6 member since", str(pair), member.since, members[pair].at)
+        same("6 member sequence", str(pair), member.sequence, members[pair].sequence)
+        same("6 member since", str(pair), member.since, members[pair].at)
 
     folded: dict[str, dict[str, Any]] = {}
     for changed in _profile_changes(broker):
@@ -208,10 +214,10 @@ def check_folds(truth: Truth, broker: Topics) -> None:
         profile_id: {name: value for name, value in document.items() if value not in ({}, [], 0)}
         for profile_id, document in folded.items()
     }
-    _same("6 fold of profile-changes", "ids", shown.keys(), documents.keys())
+    same("6 fold of profile-changes", "ids", shown.keys(), documents.keys())
     for profile_id, document in documents.items():
         for section in (document.keys() | shown[profile_id].keys()) - {"profile_id", "entity"}:
-            _same(
+            same(
                 "6 fold of profile-changes",
                 f"{profile_id} {section}",
                 shown[profile_id].get(section),
@@ -242,14 +248,13 @@ def _fold_profile_change(folded: dict[str, dict[str, Any]], change: ProfileChang
 def check_computed(truth: Truth, broker: Topics, definitions: Sequence[Mapping[str, Any]], now: int) -> None:
     """What a document shows beyond identity: computed traits at the clock, and consents."""
     bodies = {one["computed"]: one["compute"] for one in definitions if "computed" in one}
-    for key, value in broker.compacted("profiles").items():
-        document = _document(value)
-        profile = truth.expected[key.decode()]
-        facts = Facts(profile.events, key.decode(), definitions, now)
+    for key, document in _people(broker).items():
+        profile = truth.expected[key]
+        facts = Facts(profile.events, key, definitions, now)
         given = {purpose: said == "granted" for purpose, said in facts.consents.items()}
-        _same("5 consents", profile.name, document.consents, given)
+        same("5 consents", profile.name, document.consents, given)
         due = {name: shown for name, body in bodies.items() if (shown := computed(body, facts)) is not None}
-        _same("5 computed", f"{profile.name} at {now} {bodies}", document.computed, due)
+        same("5 computed", f"{profile.name} at {now} {bodies}", document.computed, due)
 
 
 def same_end(one: Topics, other: Topics) -> None:
@@ -263,8 +268,8 @@ def same_end(one: Topics, other: Topics) -> None:
             documents[key.decode()] = document
         return documents
 
-    _same("10 same end", "profiles of two deployments", end(other), end(one))
-    _same(
+    same("10 same end", "profiles of two deployments", end(other), end(one))
+    same(
         "10 same end",
         "members of two deployments",
         sorted(other.compacted("segment-members")),
@@ -290,10 +295,10 @@ def check_causes(broker: Topics) -> None:
             if not isinstance(event, Event) or event.message_id != change.evidence.message_id:
                 raise Violation("3 evidence", f"{change}: at {position} there is {event}")
             due = event.time if before is None else max(event.time, before)
-            _same("3 at of an event", str(change), change.at, due)
-            _same("3 late", str(change), change.late, before is not None and event.time < before)
+            same("3 at of an event", str(change), change.at, due)
+            same("3 late", str(change), change.late, before is not None and event.time < before)
         elif change.cause in ("merge", "split"):
-            _same("3 at of a merge", str(change), change.at, change.decided_at)
+            same("3 at of a merge", str(change), change.at, change.decided_at)
         last[pair] = change.at
 
 
@@ -344,13 +349,13 @@ def check_members(truth: Truth, broker: Topics, expected: Mapping[str, set[str]]
         document = _document(value)
         shown = set(document.segments)
         due = {segment for segment, ids in expected.items() if key.decode() in ids}
-        _same("4 segments of the document", names.get(key.decode(), key.decode()), shown, due)
+        same("4 segments of the document", names.get(key.decode(), key.decode()), shown, due)
 
 
 def check_store(stores: Mapping[str, tuple[Any, Any]]) -> None:
     """9: the local store is what the changelog gives."""
     for task, (local, rebuilt) in stores.items():
-        _same("9 store", task, local, rebuilt)
+        same("9 store", task, local, rebuilt)
 
 
 def check_nothing_refused(broker: Topics) -> None:
@@ -365,7 +370,7 @@ def check_accounting(truth: Truth, broker: Topics) -> None:
     counted = sum(
         one.count for value in broker.compacted("profiles").values() for one in _document(value).totals.values()
     )
-    _same("8 accounting", "events", counted + truth.accepted.duplicates, truth.sent)
+    same("8 accounting", "events", counted + truth.accepted.duplicates, truth.sent)
 
 
 def check_evidence(truth: Truth, broker: Topics) -> None:
@@ -378,7 +383,7 @@ def check_evidence(truth: Truth, broker: Topics) -> None:
             pair = (record.a, record.b)
             told[pair] = min(record.first, told.get(pair, record.first))
     due = {pair: edge.first for pair, edge in gather_evidence(truth.accepted.events).edges.items()}
-    _same("evidence", "edges and their first seen", told, due)
+    same("evidence", "edges and their first seen", told, due)
 
 
 def _segment_changes(broker: Topics) -> list[SegmentChange]:
@@ -393,7 +398,8 @@ def _all_identifiers(truth: Truth) -> set[str]:
     return {one for events in truth.partitions.values() for event in events for one in event.identifiers}
 
 
-def _same(rule: str, what: str, is_: Any, should: Any) -> None:
+def same(rule: str, what: str, is_: Any, should: Any) -> None:
+    """Raise Violation unless the two are equal."""
     if is_ != should:
         raise Violation(rule, f"{what}: is {is_!r}, should be {should!r}")
 

@@ -19,10 +19,12 @@ Rule = dict[str, Any]
 
 def make_segments(rng: random.Random, start_ms: int = 1_700_000_000_000) -> list[Rule]:
     """The definitions of one world: a few segments, now and then a computed trait."""
-    return _Author(rng, start_ms).write()
+    return Author(rng, start_ms).write()
 
 
-class _Author:
+class Author:
+    """Writes the rules of one world."""
+
     def __init__(self, rng: random.Random, start_ms: int) -> None:
         self.rng = rng
         self.start_ms = start_ms

@@ -14,6 +14,7 @@ from pipeline.identifiers import Keys, partition_of
 from pipeline.records import encode
 from tests.oracle.segments import truth_at
 from tests.simulation import checks
+from tests.simulation.accounts import check_accounts, put_accounts, world_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.definitions import make_segments
 from tests.simulation.driver import Simulation, replayed
@@ -103,14 +104,19 @@ def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, ar
     checks.check_accounting(truth, broker)
     checks.check_folds(truth, broker)
     segments = [one for one in world.segments if "segment" in one]
-    expected = {
-        segment["segment"]: {
-            profile_id
-            for profile_id, profile in truth.expected.items()
-            if truth_at(segment, world.segments, profile, profile_id, arrival.now)
+    if world.accounts is not None:
+        due = world_of(truth, world.segments, world.accounts, arrival.now)
+        check_accounts(due, broker)
+        expected = {segment["segment"]: due.members(segment) for segment in segments}
+    else:
+        expected = {
+            segment["segment"]: {
+                profile_id
+                for profile_id, profile in truth.expected.items()
+                if truth_at(segment, world.segments, profile, profile_id, arrival.now)
+            }
+            for segment in segments
         }
-        for segment in segments
-    }
     checks.check_members(truth, broker, expected, arrival.now)
     checks.check_computed(truth, broker, world.segments, arrival.now)
     checks.check_causes(broker)
@@ -122,7 +128,7 @@ def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, ar
 def try_seed(seed: int, engine: Engine | None = None) -> Failure | None:
     """Run one seed, on the engine it chooses if none is named; what went wrong, or None."""
     try:
-        run_world(make_world(seed, make_segments), engine or ENGINES[seed % len(ENGINES)])
+        run_world(make_world(seed, make_segments, put_accounts), engine or ENGINES[seed % len(ENGINES)])
     except checks.Violation as violation:
         return Failure(seed, violation.rule, str(violation), traceback.format_exc())
     except Exception as error:  # noqa: BLE001 -- whatever a stage raises is a failure of the seed

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.accounts import AccountRules as RoomRules
 from pipeline.activation import ActivationPlan
 from pipeline.definitions.segments import SegmentDefinition
 from pipeline.definitions.traits import TraitDefinition
@@ -17,15 +18,19 @@ from pipeline.runtime.ports import Stage
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, compile_plan
 from pipeline.unify import UnifyStage, actor
 from pipeline.unify.actor import META_KEY
+from tests.oracle.accounts import AccountRules
 from tests.oracle.identity import Rules
+from tests.simulation.accounts import room_rules
 from tests.simulation.world import World
 
 NEVER_DAYS = 36_500
+NO_ACCOUNTS = RoomRules(groups=False)
 
 
-def plan_of(identity: IdentityRules, segments: SegmentsPlan) -> GenerationPlan:
+def plan_of(identity: IdentityRules, segments: SegmentsPlan, accounts: AccountRules | None = None) -> GenerationPlan:
     """The plan of the only generation of a world."""
-    return GenerationPlan(0, identity, segments, ActivationPlan())
+    of_accounts = NO_ACCOUNTS if accounts is None else room_rules(accounts)
+    return GenerationPlan(0, identity, segments, ActivationPlan(), accounts=of_accounts)
 
 
 def compile_segments(definitions: Sequence[Mapping[str, Any]]) -> SegmentsPlan:
@@ -48,6 +53,9 @@ _LAYOUT: tuple[tuple[str, str, int], ...] = (
     ("pipeline.unify.task", "_CACHED_PROFILES", 1),
     ("pipeline.unify.transfer", "PIECE_BYTES", 150),
     ("pipeline.unify.stage", "PROFILES_PER_TICK", 1),
+    ("pipeline.unify.account", "TOLD_AT_ONCE", 1),
+    ("pipeline.unify.account_hand", "_PEOPLE_AT_HAND", 1),
+    ("pipeline.unify.belonging", "PIECE_BYTES", 150),
 )
 _ORDINARY = {(module, name): getattr(importlib.import_module(module), name) for module, name, _ in _LAYOUT}
 
@@ -72,7 +80,7 @@ def said_by_records(store: Mapping[bytes, tuple[int, bytes]]) -> dict[bytes, tup
 def unify_stage(world: World, keys: Keys) -> Callable[[int], Stage]:
     """Makes the unify stage of a partition."""
     lay_out(world.seed)
-    plan = plan_of(identity_rules(world.rules), compile_segments(world.segments))
+    plan = plan_of(identity_rules(world.rules), compile_segments(world.segments), world.accounts)
     return lambda partition: UnifyStage(partition, keys, lambda generation: plan, NEVER_DAYS)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.records import EdgesRecord, Event, Release, Relink, Unlink
+from tests.oracle.accounts import AccountRules
 from tests.oracle.identity import NamespaceRule, Rules
 from tests.simulation.vocabulary import CITIES, EVENT_NAMES, PATHS, PLANS
 
@@ -52,6 +53,7 @@ class World:
     arrivals: list[Arrival] = field(default_factory=list)
     segments: list[dict[str, Any]] = field(default_factory=list)
     calm: bool = False
+    accounts: AccountRules | None = None
 
     @property
     def end(self) -> int:
@@ -87,8 +89,12 @@ def _strict(rules: Rules, rng: random.Random) -> Rules:
     )
 
 
-def make_world(seed: int, segments: Callable[[random.Random, int], list[dict[str, Any]]] | None = None) -> World:
-    """The world of a seed."""
+def make_world(
+    seed: int,
+    segments: Callable[[random.Random, int], list[dict[str, Any]]] | None = None,
+    accounts: Callable[[random.Random, "Story"], None] | None = None,
+) -> World:
+    """The world of a seed. `accounts` puts some into it."""
     rng = random.Random(f"world {seed}")
     rules = _strict(make_rules(rng), random.Random(f"strict {seed}"))
     world = World(seed, rng.choice((1, 2, 3, 4)), rules)
@@ -96,11 +102,16 @@ def make_world(seed: int, segments: Callable[[random.Random, int], list[dict[str
     start = rng.choice((STARTS[0], *STARTS))
     if segments is not None and rng.random() < 0.85:
         world.segments = segments(rng, start)
-    _Story(rng, world, start).tell()
+    story = Story(rng, world, start)
+    # Drawn apart: a world without accounts is what it was before there were any.
+    of_accounts = random.Random(f"accounts {seed}")
+    if accounts is not None and not world.calm and of_accounts.random() < 0.4:
+        accounts(of_accounts, story)
+    story.tell()
     return world
 
 
-class _Story:
+class Story:
     """Draws the arrivals of one world."""
 
     def __init__(self, rng: random.Random, world: World, start: int) -> None:
@@ -122,6 +133,7 @@ class _Story:
         # In a storm people are linked and unlinked faster than their fragments can follow.
         self.storm = not world.calm and rng.random() < 0.2
         self.names = rng.sample(EVENT_NAMES, rng.randint(1, 3))
+        self.change: Callable[[Event], None] = lambda event: None
 
     def tell(self) -> None:
         rng = self.rng
@@ -130,7 +142,9 @@ class _Story:
             self.pass_time()
             draw = rng.random()
             if draw < (0.5 if self.storm else 0.82) or not self.sent:
-                self.send(self.fresh())
+                event = self.fresh()
+                self.change(event)
+                self.send(event)
             elif draw < (0.55 if self.storm else 0.90) and not self.world.calm:
                 self.duplicate()
             elif draw < 0.97 and not self.world.calm:

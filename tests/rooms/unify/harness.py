@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.activation import ActivationPlan
 from pipeline.definitions.segments import SegmentDefinition
 from pipeline.definitions.traits import TraitDefinition
@@ -98,7 +99,9 @@ class World:
         activation: ActivationPlan | None = None,
         expire_after_days: int = 90,
         make_unify: Callable[..., Stage] = UnifyStage,
+        accounts: AccountRules = GROUPS_ONLY,
     ) -> None:
+        self.accounts = accounts
         self.rng = random.Random(seed)
         self.partitions = partitions
         self.generations: list[GenerationPlan] = []
@@ -124,8 +127,13 @@ class World:
         """A new generation of definitions; gives its number."""
         number = len(self.generations)
         plan = compiled(segments, number, self.generations[-1].segments.births if self.generations else None)
-        self.generations.append(GenerationPlan(number, builtin_rules(), plan, activation or ActivationPlan()))
+        self.generations.append(self._plan(number, plan, activation))
         return number
+
+    def _plan(self, number: int, plan: SegmentsPlan, activation: ActivationPlan | None) -> GenerationPlan:
+        return GenerationPlan(
+            number, builtin_rules(), plan, activation or ActivationPlan(), accounts=self.accounts
+        )
 
     def send(
         self,
@@ -134,13 +142,14 @@ class World:
         at: int = 0,
         received: int | None = None,
         message_id: str | None = None,
+        kind: str = "track",
         **fields: Any,
     ) -> Event:
         """Ingest writes an event that happened `at` ms after noon."""
         self.messages += 1
         sent = Event(
             message_id=message_id or f"m{self.messages}",
-            type="track",
+            type=kind,
             event=event,
             identifiers=list(identifiers),
             time=NOON + at,

@@ -1,0 +1,140 @@
+"""Rules between people and accounts: what a person's rule asks of an account, and an account's rule of its people.
+
+`members: {match: RULE}` becomes a segment of people that nobody sees: people are judged by it as by any other, and tell
+their accounts when they enter and leave. So an account only counts, and needs no event, window or timer of a person.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from pipeline.segments import rules
+from pipeline.segments.describe import describe
+from pipeline.segments.measures import sooner
+from pipeline.segments.values import compile_comparison, compile_judge, trait_at
+
+HIDDEN = "~"
+"""Begins the names of segments that exist for a `match` only; no name that people write begins so."""
+
+PEOPLE = "~people"
+"""The name under which the number of an account's people is a trait that atoms depend on."""
+
+ACCOUNTS = "~accounts"
+"""The name under which what a person's accounts say of themselves is a trait that atoms depend on."""
+
+
+class AccountFacts(NamedTuple):
+    """What an account tells its people: traits {name: (time, value)} and the segments it is a member of."""
+
+    traits: Mapping[str, tuple[int, Any]]
+    segments: frozenset[str]
+
+
+def parts_of(rule: Any) -> Iterable[Any]:
+    """A rule and every rule inside it, but for what stands in a `match`."""
+    yield rule
+    if isinstance(rule, rules.AllOf | rules.AnyOf):
+        for part in rule.parts:
+            yield from parts_of(part)
+    elif isinstance(rule, rules.NotOf):
+        yield from parts_of(rule.part)
+
+
+def members_in(segments: Iterable[rules.Segment]) -> list[rules.Members]:
+    """Every `members` rule in these segments of accounts."""
+    return [part for one in segments for part in parts_of(one.when) if isinstance(part, rules.Members)]
+
+
+def asked_of_people(segment: rules.Segment) -> list[tuple[str, str]]:
+    """Of each `members` rule in a segment of accounts: what it says, and the hidden segment that stands for it."""
+    return [(describe(rule), hidden_name(rule.match)) for rule in members_in((segment,))]
+
+
+def asked_of_accounts(segments: Iterable[rules.Segment]) -> list[rules.AccountIs]:
+    """Every `account` rule in these segments of people."""
+    return [part for one in segments for part in parts_of(one.when) if isinstance(part, rules.AccountIs)]
+
+
+def members_pass(name: str, rule: rules.Members) -> Any:
+    """How many of the account's people are in a segment, compared. `facts.people` counts them by segment, and all of
+    them under PEOPLE."""
+    if rule.every:
+
+        def judge_every(facts: Any, now_ms: int) -> tuple[bool, int]:
+            people = facts.people
+            return people.get(name, 0) == people.get(PEOPLE, 0), 0
+
+        return judge_every
+    passes = compile_comparison(rule.comparison)
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        return passes(facts.people.get(name, 0)), 0
+
+    return judge
+
+
+def account_is(rule: rules.AccountIs) -> Any:
+    """Whether one of the person's accounts passes everything. `facts.accounts` maps each to its AccountFacts."""
+    tests = [(one.path, compile_judge(one.comparison)) for one in rule.traits]
+    segment = rule.segment
+
+    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+        found, next_ms = False, 0
+        for told in facts.accounts.values():
+            truth = not segment or segment in told.segments
+            for path, judge_value in tests:
+                passed, changes_ms = judge_value(trait_at(told.traits, path), told.traits, now_ms)
+                truth = truth and passed
+                next_ms = sooner(next_ms, changes_ms)
+            found = found or truth
+        return found, next_ms
+
+    return judge
+
+
+def hidden_name(match: Any) -> str:
+    """The name of the segment that stands for a `match`."""
+    return HIDDEN + blake2b(rules.canonical(("match", match)), digest_size=9).hexdigest()
+
+
+def hidden_segments(segments: Iterable[rules.Segment]) -> dict[str, rules.Segment]:
+    """The segments of people that the `members` rules of these segments of accounts ask about, by name."""
+    found = {}
+    for rule in members_in(segments):
+        name = hidden_name(rule.match)
+        found[name] = rules.Segment(name, rule.match)
+    return found
+
+
+def circle(segments: Iterable[rules.Segment]) -> tuple[str, ...]:
+    """Segments that refer to each other in a circle, through people and accounts; empty if there are none."""
+    refers = {one.name: sorted(_referred(one.when)) for one in segments}
+    done: set[str] = set()
+
+    def follow(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        if name in done or name not in refers:
+            return ()
+        for other in refers[name]:
+            found = follow(other, (*path, name))
+            if found:
+                return found
+        done.add(name)
+        return ()
+
+    for name in refers:
+        found = follow(name, ())
+        if found:
+            return found
+    return ()
+
+
+def _referred(rule: Any) -> set[str]:
+    found: set[str] = set()
+    for part in parts_of(rule):
+        if isinstance(part, rules.InSegment) or (isinstance(part, rules.AccountIs) and part.segment):
+            found.add(part.segment)
+        elif isinstance(part, rules.Members):
+            found |= _referred(part.match)
+    return found
