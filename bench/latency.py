@@ -1,32 +1,29 @@
-"""Latency from produce to `segment-changes`, through every stage, on a real broker.
+"""Latency from produce to `segment-changes`, read_committed, through every stage on a real broker, hop by hop.
 
-    python -m bench.latency --rates 100 1000 5000 --seconds 20
+    python -m bench.latency [--rates 100 1000 5000] [--seconds 20] [--traffic steady|new] [--runs 1] [--partitions 4]
 
-Each event is a person's first purchase at a chosen moment, so each enters one segment. The latency of an event is the
-time from just before it is handed to the producer to the moment a read_committed consumer has its segment change.
+`steady` is what a site sees: people the pipeline knows, with a dozen events each; a quarter of their events changes a
+segment, one event in fifty is of somebody new. With `new`, every event makes a person and a member. Latency is told of
+every event that changed a segment, from just before it is handed to the producer. `bench/hops.py` has the hops.
 """
 
 import argparse
 import json
+import os
 import tempfile
-import threading
 import time
+import urllib.request
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
-from confluent_kafka import Producer
+from bench import hops, machine
+from bench.workspace import Broker, Headwater, broker
 
-from bench.machine import load_average
-from pipeline.admin import create_topics
-from pipeline.broker import running_kafka
-from pipeline.definitions.loader import load_text
-from pipeline.definitions.log import apply
-from pipeline.runtime.kafka.doors import TopicReader
-from pipeline.settings import Settings, load
-from pipeline.up.processes import Processes
-
-SEGMENT = "segment: buyers\nwhen: {performed: {event: Order Completed, within: 30d}}"
-ROLES = (("ingest",), ("identity",), ("unify",))
+ROLES = ("ingest", "identity", "unify")
 WARM_UP_S = 5.0
+SHARES = (0.5, 0.95, 0.99, 0.999)
+_COUNTED = ("records_total", "transactions_committed_total", "transaction_seconds_sum", "batch_seconds_sum")
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -34,50 +31,91 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def measure(settings: Settings, rate: float, seconds: float, label: str = "m") -> list[float]:
-    """Latencies in ms of `rate` events a second over `seconds`, after a warm-up. `label` keeps its people apart."""
-    produced: dict[str, float] = {}
-    latencies: list[float] = []
-    over = threading.Event()
+class Roles:
+    """The three roles, running: what they count, and what they cost."""
 
-    def read() -> None:
-        with TopicReader(settings, ["segment-changes"], from_end=True) as reader:
-            started.set()
-            while not over.is_set():
-                for record in reader.read(1_000, 0.05):
-                    now = time.perf_counter()
-                    message = json.loads(record.value or b"{}")["evidence"].get("message_id")
-                    if message in produced:
-                        latencies.append((now - produced.pop(message)) * 1_000)
+    def __init__(self, workspace: Headwater, kafka: Broker, environment: Mapping[str, str]) -> None:
+        self.ports = {role: 29_100 + number for number, role in enumerate(ROLES)}
+        self.pids = {"broker": kafka.pid}
+        for role in ROLES:
+            settings = {**environment, "HEADWATER_METRICS_PORT": str(self.ports[role])}
+            self.pids[role] = workspace.start(role, environment=settings).pid
 
-    started = threading.Event()
-    reader = threading.Thread(target=read)
-    reader.start()
-    started.wait()
-    time.sleep(1)
-    properties = {"linger.ms": 0, "acks": "all", "partitioner": "murmur2_random"}
-    producer = Producer({**settings.client_properties(), **properties})
-    topic = settings.topic("raw")
-    begin = time.perf_counter()
-    total = int(rate * (seconds + WARM_UP_S))
-    for number in range(total):
-        due = begin + number / rate
-        while (wait := due - time.perf_counter()) > 0:
-            producer.poll(min(wait, 0.001))
-        message = f"{label}-{number}"
-        event = {"type": "track", "event": "Order Completed", "messageId": message, "userId": message}
-        if number >= rate * WARM_UP_S:
-            produced[message] = time.perf_counter()
-        producer.produce(topic, json.dumps(event).encode(), message.encode())
-    producer.flush()
-    until = time.perf_counter() + 30
-    while produced and time.perf_counter() < until:
-        time.sleep(0.05)
-    over.set()
-    reader.join()
-    if produced:
-        print(f"{len(produced)} events had no segment change within 30 s")
-    return latencies
+    def counted(self) -> dict[str, dict[str, float]]:
+        """Role → name of a metric → value, of those that are sums."""
+        found: dict[str, dict[str, float]] = {}
+        for role, port in self.ports.items():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                lines = [line.decode().split() for line in answer if line.startswith(b"headwater_")]
+            values = {line[0].partition("{")[0].removeprefix("headwater_"): float(line[-1]) for line in lines}
+            found[role] = {name: values.get(name, 0.0) for name in _COUNTED}
+        return found
+
+    def cpu(self) -> dict[str, float]:
+        """Process → CPU seconds."""
+        return {name: machine.cpu_seconds(pid) for name, pid in self.pids.items()}
+
+
+def measure(
+    workspace: Headwater, roles: Roles, traffic: str, rate: float, seconds: float, people: int, label: str
+) -> tuple[list[hops.Hops], str]:
+    """The ways of the events that changed a segment, `rate` a second over `seconds`; and what it cost, in a line."""
+    sent = list(hops.TRAFFIC[traffic](int(rate * (seconds + WARM_UP_S)), people, label))
+    address = str(workspace.settings.bootstrap_servers)
+    watcher = hops.Watcher(address, workspace.settings.prefix)
+    sender = hops.Sender(address, workspace.settings.topic("raw"), sent, rate)
+    time.sleep(WARM_UP_S)
+    before, cpu, began = roles.counted(), roles.cpu(), time.time()
+    times, late = sender.end()
+    lasted = time.time() - began
+    after, spent = roles.counted(), roles.cpu()
+    _until_quiet(watcher)
+    made, changed = watcher.end()
+    first = int(rate * WARM_UP_S)
+    found = []
+    missing = 0
+    for event, at in list(zip(sent, times, strict=True))[first:]:
+        change, clean = changed.get(event.message_id), made.get(event.message_id)
+        if change is None or clean is None:
+            missing += event.changes
+            continue
+        steps = [(after - before) * 1_000 for before, after in pairwise((at, *clean, *change))]
+        found.append(hops.Hops(*steps, sum(steps)))
+    told = [f"sent on time within {late:.1f} ms (p99)"]
+    if missing:
+        told.append(f"**{missing} events without their change**")
+    for role in ROLES:
+        delta = {name: after[role][name] - before[role][name] for name in _COUNTED}
+        commits = delta["transactions_committed_total"]
+        if commits:
+            told.append(
+                f"{role} {commits / lasted:.0f} transactions/s of {delta['records_total'] / commits:.1f} records, "
+                f"{delta['transaction_seconds_sum'] / commits * 1_000:.1f} ms"
+            )
+    each = " ".join(f"{name} {(spent[name] - cpu[name]) / lasted * 100:.0f}%" for name in spent)
+    told.append(f"of a core: {each}")
+    return found, "; ".join(told)
+
+
+def _until_quiet(watcher: hops.Watcher, within_s: float = 30) -> None:
+    give_up, last = time.monotonic() + within_s, -1
+    while time.monotonic() < give_up:
+        seen = watcher.seen()
+        if seen == last:
+            return
+        last = seen
+        time.sleep(1)
+
+
+def rows(rate: float, traffic: str, found: list[hops.Hops]) -> list[str]:
+    """Lines of the table: the whole, then its hops."""
+    lines = []
+    for name in ("whole", *hops.Hops._fields[:-1]):
+        values = [getattr(each, name) for each in found]
+        shown = " | ".join(f"{percentile(values, share):.0f}" for share in SHARES)
+        head = f"{traffic} {rate:,.0f} | {len(found):,}" if name == "whole" else " | "
+        lines.append(f"| {head} | {name.replace('_', ': ')} | {shown} |")
+    return lines
 
 
 def main() -> None:
@@ -85,35 +123,50 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[100, 1_000, 5_000])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--people", type=int, default=4_000)
+    parser.add_argument("--traffic", nargs="+", choices=list(hops.TRAFFIC), default=["steady"])
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--broker", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the broker")
+    parser.add_argument("--role", nargs="*", default=[], metavar="NAME=VALUE", help="environment of the roles")
+    parser.add_argument("--json", type=Path, help="where to keep every figure")
     given = parser.parse_args()
-    with running_kafka(load(), temporary=True) as kafka, tempfile.TemporaryDirectory() as folder:
-        settings = Settings.model_validate(
-            {
-                "bootstrap_servers": kafka.bootstrap_servers,
-                "prefix": f"latency-{int(time.time())}.",
-                "state_dir": Path(folder),
-                "secret": "bench",
-                "partitions": given.partitions,
-            }
-        )
-        create_topics(settings)
-        apply(settings, load_text(SEGMENT))
-        environment = {
-            "HEADWATER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "HEADWATER_PREFIX": settings.prefix,
-            "HEADWATER_STATE_DIR": folder,
-            "HEADWATER_SECRET": "bench",
-            "HEADWATER_PARTITIONS": str(given.partitions),
-        }
-        with Processes(ROLES, environment, Path(folder) / "logs"):
-            time.sleep(8)
-            print(f"{given.partitions} partitions; latency in ms from produce to segment-changes, read_committed")
-            print("| events/s | events | p50 | p95 | p99 | p99.9 | neighbours (load) |")
-            print("| --- | --- | --- | --- | --- | --- | --- |")
-            for rate in given.rates:
-                found = measure(settings, rate, given.seconds)
-                shown = " | ".join(f"{percentile(found, share):.0f}" for share in (0.5, 0.95, 0.99, 0.999))
-                print(f"| {rate:,.0f} | {len(found):,} | {shown} | {load_average():.1f} |", flush=True)
+    properties, environment = (dict(each.split("=", 1) for each in pairs) for pairs in (given.broker, given.role))
+    kept = []
+    with tempfile.TemporaryDirectory() as folder, broker(properties=properties) as kafka:
+        workspace = Headwater.begin(kafka, f"latency{os.getpid()}.", given.partitions, Path(folder), hops.rules())
+        try:
+            roles = Roles(workspace, kafka, environment)
+            kafka.fill(workspace.settings.topic("raw"), hops.acquaintance(given.people))
+            _until_read(workspace, kafka)
+            print("processes: " + ", ".join(f"{name} {pid}" for name, pid in roles.pids.items()), flush=True)
+            print(f"{given.partitions} partitions, {given.people:,} people known; ms, produce → segment-changes")
+            print("| events/s | changes | hop | p50 | p95 | p99 | p99.9 |\n| --- | --- | --- | --- | --- | --- | --- |")
+            notes = []
+            for run in range(given.runs):
+                for traffic in given.traffic:
+                    for rate in given.rates:
+                        label = f"{traffic}{run}r{rate:.0f}"
+                        found, told = measure(workspace, roles, traffic, rate, given.seconds, given.people, label)
+                        print("\n".join(rows(rate, traffic, found)), flush=True)
+                        notes.append(f"{label}: {told} (load {machine.load_average():.1f})")
+                        kept.append({"rate": rate, "traffic": traffic, "run": run, "hops": found})
+            print("\n" + "\n".join(notes))
+        finally:
+            workspace.stop()
+    if given.json:
+        given.json.write_text(json.dumps(kept))
+
+
+def _until_read(workspace: Headwater, kafka: Broker, within_s: float = 120) -> None:
+    """Wait until no profile changes any more: everybody is known."""
+    give_up, last, still = time.monotonic() + within_s, -1, 0
+    topic = workspace.settings.topic("profile-changes")
+    partitions = len(kafka.admin().list_topics(topic, timeout=30).topics[topic].partitions)
+    while time.monotonic() < give_up and still < 3:
+        ends = sum(kafka.ends(topic, partitions))
+        still = still + 1 if ends == last and ends > 0 else 0
+        last = ends
+        time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,13 @@ SECRET = "bench"
 
 
 @contextmanager
-def broker(cores: set[int] | None = None, folder: Path | None = None) -> Iterator["Broker"]:
-    """A Kafka on this machine while the block runs, on these cores only; its data stay in `folder`, if one is given."""
+def broker(
+    cores: set[int] | None = None, folder: Path | None = None, properties: Mapping[str, str] | None = None
+) -> Iterator["Broker"]:
+    """A Kafka on this machine while the block runs: on these cores only; with its data in `folder`, to stay there; with
+    `properties` above its own."""
     before = set(machine.descendants(os.getpid()))
-    kafka = LocalKafka(load().cache_dir, folder)
+    kafka = LocalKafka(load().cache_dir, folder, properties=properties)
     try:
         started = [pid for pid in machine.descendants(os.getpid()) if pid not in before]
         servers = [pid for pid in started if "kafka.Kafka" in machine.command_of(pid) and _is_java(pid)]
@@ -175,8 +178,14 @@ class Headwater:
             apply(settings, load_text(rules))
         return cls(broker, settings, folder)
 
-    def start(self, role: str, cores: set[int] | None = None, slot: str = "0") -> "subprocess.Popen[bytes]":
-        """Start `headwater run ROLE`."""
+    def start(
+        self,
+        role: str,
+        cores: set[int] | None = None,
+        slot: str = "0",
+        environment: Mapping[str, str] | None = None,
+    ) -> "subprocess.Popen[bytes]":
+        """Start `headwater run ROLE`; `environment` stands above what the workspace says."""
         environment = {
             "HEADWATER_BOOTSTRAP_SERVERS": self.broker.address,
             "HEADWATER_PREFIX": self.settings.prefix,
@@ -184,6 +193,7 @@ class Headwater:
             "HEADWATER_SECRET": SECRET,
             "HEADWATER_PARTITIONS": str(self.settings.partitions),
             "HEADWATER_SLOT": slot,
+            **(environment or {}),
         }
         command = [sys.executable, "-m", "pipeline.cli", "run", role, "--end-with", str(os.getpid())]
         process = start_pinned(command, environment, self.folder / f"{role}-{slot}.log", cores)
