@@ -26,6 +26,7 @@ CHART = DEPLOY / "helm" / "headwater"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+COMPOSE_ORDER = ("ingest", "identity", "unify", "deliver", "collector", "api")
 GROUPS = {"API": ApiSettings, "COLLECTOR": CollectorSettings}
 
 
@@ -73,6 +74,13 @@ def test_ports_are_those_of_the_code() -> None:
     assert VALUES["roles"]["collector"]["port"] == CollectorSettings.model_fields["port"].default
     exposed = re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)
     assert exposed is not None and exposed[1].split() == ["8088", "8090", "9100"]
+
+
+def test_every_role_is_scraped() -> None:
+    prometheus = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text())
+    [job] = prometheus["scrape_configs"]
+    assert job["static_configs"][0]["targets"] == [f"{role}:9100" for role in COMPOSE_ORDER]
+    assert set(COMPOSE_ORDER) == set(ROLES)
 
 
 def test_probes_ask_for_paths_that_are_there() -> None:
