@@ -21,7 +21,7 @@ from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.registry import Schemas
-from pipeline.runtime.kafka.sources import SourcesAtEnd
+from pipeline.runtime.kafka.sources import Beside, SourcesAtEnd
 from pipeline.runtime.metrics import Metrics, StageCounters
 from pipeline.runtime.observing import Observer, written_ms
 from pipeline.runtime.ports import Record, Stage
@@ -113,7 +113,7 @@ def _stage_maker(
     keys = Keys(settings.secret_bytes())
     plans = KafkaPlans(settings)
     if name == INGEST.name:
-        at_end = SourcesAtEnd(settings, INGEST.name, settings.sources)
+        at_end = Beside(SourcesAtEnd(settings, INGEST.name, settings.sources))
         return lambda _: IngestStage(
             keys,
             lambda: plans.latest().identity,

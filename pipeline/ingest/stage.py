@@ -1,6 +1,7 @@
 """The ingest stage: it keeps no state, and every raw record ends as exactly one event or exactly one dead letter, or is
 skipped by a mapping and counted."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -78,11 +79,11 @@ def _no_checks() -> Checks:
     return NO_CHECKS
 
 
-def _never() -> bool:
+def _never() -> bool | None:
     return False
 
 
-def _uncounted(outcome: str, reason: str) -> None:
+def _uncounted(outcome: str, reason: str, records: int) -> None:
     return None
 
 
@@ -90,13 +91,14 @@ class IngestStage:
     """Ingest as the runtime runs it, one object per task.
 
     `rules` and `checks` give what is in force; they are asked once per batch. `now_ms` is the door's clock: it
-    stamps what carries no receivedAt. `counted(outcome, reason)` is told ("emitted", ""), ("refused", reason),
-    ("flagged", flag), ("skipped", reason).
+    stamps what carries no receivedAt. `counted(outcome, reason, records)` is told once per batch of ("emitted", ""),
+    ("refused", reason), ("flagged", flag) and ("skipped", reason).
 
     `sources_at_end` tells whether everything the source topics held when it was *last asked* has been committed by the
     whole group: what another worker has read and not committed may still come to stand behind our record. So the
-    answer can be yes in a steady stream too, where nobody is ever at the end of this very moment. Give it to the stage
-    of one task only; the others stay silent.
+    answer can be yes in a steady stream too, where nobody is ever at the end of this very moment. None: it is still
+    being found out, and events need not wait for it; the next call goes on with the same question. Give it to the
+    stage of one task only; the others stay silent.
     """
 
     def __init__(
@@ -105,8 +107,8 @@ class IngestStage:
         rules: Callable[[], IdentityRules],
         now_ms: Callable[[], int],
         partitions: int,
-        sources_at_end: Callable[[], bool] = _never,
-        counted: Callable[[str, str], None] = _uncounted,
+        sources_at_end: Callable[[], bool | None] = _never,
+        counted: Callable[[str, str, int], None] = _uncounted,
         checks: Callable[[], Checks] = _no_checks,
     ) -> None:
         self._keys = keys
@@ -115,10 +117,13 @@ class IngestStage:
         self._partitions = partitions
         self._sources_at_end = sources_at_end
         self._counted = counted
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._checks = checks
         self._rules_of_batch: IdentityRules | None = None
         self._checks_of_batch = NO_CHECKS
         self._asked_ms = 0
+        self._asked_before_ms = 0
+        self._awaits_answer = False
         self._was_at_end = False
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
@@ -132,37 +137,46 @@ class IngestStage:
         if isinstance(outcome, Emit):
             event = outcome.event
             out.log("events", self._keys.actor(event.identifiers[0]), outcome.value)
-            self._counted("emitted", "")
+            self._counts["emitted", ""] += 1
             for flag in event.flags:
                 # Without the namespace behind the colon: producers may invent any number of them.
-                self._counted("flagged", flag.partition(":")[0])
+                self._counts["flagged", flag.partition(":")[0]] += 1
         elif isinstance(outcome, Skip):
-            self._counted("skipped", outcome.reason)
+            self._counts["skipped", outcome.reason] += 1
         else:
             # A source may have more partitions than the dead letters have.
             partition = record.partition % self._partitions
             out.log("dead-letters", record.key, encode(dead_letter(record, outcome, now_ms)), partition)
-            self._counted("refused", outcome.reason)
+            self._counts["refused", outcome.reason] += 1
 
     def finish(self, state: State, out: Outputs) -> None:
-        """The next batch asks for the rules again."""
+        """Tell what was counted; the next batch asks for the rules again."""
         self._rules_of_batch = None
+        for (outcome, reason), records in self._counts.items():
+            self._counted(outcome, reason, records)
+        self._counts.clear()
 
     def wake(self, state: State, out: Outputs, now_ms: int) -> None:
         """Once a second, while the sources are read, say in every partition of `events` until when they are."""
-        if not caught_up_due(self._asked_ms, self._was_at_end, now_ms):
+        if not self._awaits_answer:
+            if not caught_up_due(self._asked_ms, self._was_at_end, now_ms):
+                return
+            self._asked_before_ms, self._asked_ms = self._asked_ms, now_ms
+        answer = self._sources_at_end()
+        self._awaits_answer = answer is None
+        if answer is None:
             return
-        asked_before_ms, self._asked_ms = self._asked_ms, now_ms
-        self._was_at_end = self._sources_at_end()
-        if not self._was_at_end or not asked_before_ms:
+        self._was_at_end = answer
+        if not answer or not self._asked_before_ms:
             return
-        value = encode(CaughtUp(received=min(asked_before_ms, now_ms)))
+        value = encode(CaughtUp(received=min(self._asked_before_ms, now_ms)))
         for partition in range(self._partitions):
             out.log("events", None, value, partition)
 
     def forget(self) -> None:
         """The batch was aborted, and with it perhaps what was said last: ask again soon."""
         self._rules_of_batch = None
+        self._counts.clear()
         self._was_at_end = False
 
     def encode(self, key: bytes, value: Any) -> bytes:

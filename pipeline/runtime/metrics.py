@@ -163,11 +163,11 @@ class Metrics:
                 self._told_apart.add(labels)
             self._violations.labels(*labels).inc()
 
-    def ingested(self, outcome: str, reason: str) -> None:
-        """Count what became of a raw record."""
-        self._ingested.labels(outcome, reason).inc()
+    def ingested(self, outcome: str, reason: str, records: int) -> None:
+        """Count what became of raw records."""
+        self._ingested.labels(outcome, reason).inc(records)
         if outcome == "refused":
-            self._dead_letters.labels("ingest", reason).inc()
+            self._dead_letters.labels("ingest", reason).inc(records)
 
     def for_role(self, role: str) -> WorkerMetrics:
         """The metrics of one role. `dead_letters` still takes its reason as a label."""

@@ -1,6 +1,8 @@
 """Whether a group has read its topics to their ends."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -14,6 +16,37 @@ from pipeline.settings import Settings
 Offsets = dict[tuple[str, int], int]
 _TIMEOUT_S = 5.0
 _LOOK_AGAIN_S = 0.25
+
+
+class Beside:
+    """Asks a question that takes the broker a few requests on a thread of its own: the loop that asks waits for none.
+
+    A call begins to ask; it and the next ones give None until the answer is there, then one gives it, and the one after
+    that asks anew. What the question raises is raised by the call that would have had the answer.
+    """
+
+    def __init__(self, question: Callable[[], bool]) -> None:
+        self._question = question
+        self._asked: Future[bool] | None = None
+
+    def __call__(self) -> bool | None:
+        """The answer; None while it is not known."""
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = Future()
+            # A daemon, not a pool of threads: a broker that does not answer keeps no process from ending.
+            threading.Thread(target=_answer, args=(asked, self._question), name="sources", daemon=True).start()
+        if not asked.done():
+            return None
+        self._asked = None
+        return asked.result()
+
+
+def _answer(asked: "Future[bool]", question: Callable[[], bool]) -> None:
+    try:
+        asked.set_result(question())
+    except Exception as error:  # noqa: BLE001 — whatever it was, the one who asked is told
+        asked.set_exception(error)
 
 
 class SourcesAtEnd:

@@ -90,8 +90,8 @@ def test_as_many_identifiers_as_allowed() -> None:
 
 def test_a_dead_letter_has_the_original_bytes_and_where_they_came_from() -> None:
     out = Sent()
-    counted: list[tuple[str, str]] = []
-    one = stage(counted=lambda outcome, reason: counted.append((outcome, reason)))
+    counted: list[tuple[str, str, int]] = []
+    one = stage(counted=lambda *told: counted.append(told))
     one.step(raw_record(b"\xff{", partition=9), NoState(), out)  # type: ignore[arg-type]
     [(topic, key, value, partition)] = out.records
     letter = msgspec.json.decode(value, type=DeadLetter)
@@ -99,14 +99,21 @@ def test_a_dead_letter_has_the_original_bytes_and_where_they_came_from() -> None
     assert (letter.value, letter.key, letter.stage, letter.at) == (b"\xff{", b"key", "ingest", NOW_MS)
     assert (letter.topic, letter.partition, letter.offset, letter.reason) == ("raw", 9, 42, "not_utf8")
     assert base64.b64encode(b"\xff{") in value
-    assert counted == [("refused", "not_utf8")]
+    one.finish(NoState(), out)  # type: ignore[arg-type]
+    assert counted == [("refused", "not_utf8", 1)]
 
 
-def test_junk_is_counted() -> None:
-    counted: list[tuple[str, str]] = []
-    one = stage(counted=lambda outcome, reason: counted.append((outcome, reason)))
-    one.step(raw_record(track(anonymousId="null")), NoState(), Sent())  # type: ignore[arg-type]
-    assert counted == [("emitted", ""), ("flagged", "junk_identifier")]
+def test_junk_is_counted_once_per_batch_and_not_of_one_that_was_dropped() -> None:
+    counted: list[tuple[str, str, int]] = []
+    one, out = stage(counted=lambda *told: counted.append(told)), Sent()
+    one.step(raw_record(track(anonymousId="null")), NoState(), out)  # type: ignore[arg-type]
+    one.forget()
+    for _ in range(3):
+        one.step(raw_record(track(anonymousId="null")), NoState(), out)  # type: ignore[arg-type]
+    assert counted == []
+    for _ in range(2):
+        one.finish(NoState(), out)  # type: ignore[arg-type]
+    assert counted == [("emitted", "", 3), ("flagged", "junk_identifier", 3)]
 
 
 def test_new_rules_hold_from_the_next_batch_on() -> None:
@@ -125,12 +132,12 @@ class Asked:
     """A stage that is woken, and the door that answers it."""
 
     def __init__(self) -> None:
-        self.at_end = True
+        self.at_end: bool | None = True
         self.times = 0
         self.out = Sent()
         self.stage = stage(sources_at_end=self._answer)
 
-    def _answer(self) -> bool:
+    def _answer(self) -> bool | None:
         self.times += 1
         return self.at_end
 
@@ -171,6 +178,20 @@ def test_caught_up_is_said_again_after_an_abort() -> None:
     asked.stage.forget()
     assert asked.wake(1_249) == []
     assert asked.wake(1_250) == [1_000] * 4
+
+
+def test_caught_up_does_not_wait_for_the_answer_and_says_the_time_of_the_question() -> None:
+    asked = Asked()
+    asked.wake(0)
+    asked.at_end = None
+    assert asked.wake(1_000) == []
+    assert asked.wake(1_003) == []
+    assert asked.times == 3, "it is asked again until there is an answer"
+    asked.at_end = True
+    # What was asked at 1,000 is whether the ends of 0 are reached; that the answer took a while changes nothing.
+    assert asked.wake(1_250) == [0] * 4
+    assert asked.wake(1_999) == []
+    assert asked.wake(2_000) == [1_000] * 4
 
 
 def test_a_clock_set_back_neither_silences_caught_up_nor_lets_it_promise_the_future() -> None:

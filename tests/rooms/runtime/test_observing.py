@@ -143,9 +143,9 @@ def test_dead_letters_by_reason() -> None:
     observed = Observed(world)
     run_idle(observed.worker)
     assert observed.told("dead_letters_total", reason="step raised") == 1
-    observed.metrics.ingested("refused", "not_json")
+    observed.metrics.ingested("refused", "not_json", 2)
     found = observed.registry.get_sample_value("headwater_dead_letters_total", {"role": "ingest", "reason": "not_json"})
-    assert found == 1
+    assert found == 2
 
 
 def test_a_restore_tells_its_progress_and_when_it_was_ready() -> None:
