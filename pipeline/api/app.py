@@ -1,6 +1,6 @@
 """The ASGI application: what can be asked, and what happens around every request."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,12 +11,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.api.access import Caller
+from pipeline.api.accounts import Accounts
 from pipeline.api.examples import (
+    ACCOUNT,
     APPLIED,
     EVENTS,
     LINK,
     MEMBERS,
     OVERLAP,
+    PEOPLE,
     PROFILE,
     PROFILE_SEGMENTS,
     SCHEMAS,
@@ -46,6 +49,9 @@ _PROFILE = Parameter(
 )
 _SEGMENT = Parameter(
     "segment", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.", "repeat_buyers"
+)
+_ACCOUNT = Parameter(
+    "account", "path", {"type": "string", "minLength": 1, "maxLength": 500}, "The name of an account.", "acme.example"
 )
 _WAIT = (
     Parameter(
@@ -99,6 +105,7 @@ def _json(schema: str, example: Any) -> dict[str, Any]:
 def operations(service: Service) -> tuple[Operation, ...]:
     """Everything that can be asked."""
     profiles, segments, live, writes = Profiles(service), Segments(service), Live(service), Writes(service)
+    accounts = Accounts(service)
     read, see, watch = "profiles:read", "segments:read", "streams:read"
     at = "/v1/profiles/{profile}"
     waits = (400, 404, 409)
@@ -122,6 +129,14 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "GET", f"{at}/stream", "streamProfile", "The changes of a profile, live", watch,
             live.profile, (_PROFILE, _LAST_ID), returns=_STREAM, fails=(404, 410),
+        ),
+        Operation(
+            "GET", "/v1/accounts/{account}", "getAccount", "One account, and how many people it has", read,
+            accounts.one, (_ACCOUNT,), returns=_json("Account", ACCOUNT), fails=(404,),
+        ),
+        Operation(
+            "GET", "/v1/accounts/{account}/people", "listPeople", "Its people and what they have done, by pages", read,
+            accounts.people, (_ACCOUNT, _AFTER, _MEMBERS_LIMIT), returns=_json("People", PEOPLE), fails=(404,),
         ),
         Operation(
             "GET", "/v1/segments", "listSegments", "The segments in force, with their sizes", see,
@@ -190,7 +205,7 @@ def _endpoint(service: Service, operation: Operation) -> Callable[[Request], Awa
             if not service.follower.is_ready:
                 raise Problem(503, "This process is still reading the topics.", retry_after="2")
             call = Call(caller, operation.values(request), request)
-            subject = str(call.values.get("profile") or call.values.get("segment") or "")
+            subject = str(_subject(call.values))
             if operation.method == "POST":
                 call.body = await _body(request)
             response = await operation.handler(call)
@@ -200,6 +215,12 @@ def _endpoint(service: Service, operation: Operation) -> Callable[[Request], Awa
         return response
 
     return endpoint
+
+
+def _subject(values: Mapping[str, Any]) -> str:
+    """Whom or what a request is about, for the audit."""
+    account = values.get("account")
+    return f"account:{account}" if account else values.get("profile") or values.get("segment") or ""
 
 
 def _caller(service: Service, request: Request) -> Caller:

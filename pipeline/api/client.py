@@ -59,6 +59,19 @@ class ApiClient:
         """Who is in front of an agent. Raises ApiError."""
         return self._object(f"/v1/profiles/{quote(profile, safe=':')}/support", {})
 
+    def get_account(self, account: str) -> dict[str, Any] | None:
+        """An account and how many people it has; None if there is none of the name. Raises ApiError."""
+        found = self._get(f"/v1/accounts/{quote(account, safe='')}", {}, may_be_missing=True)
+        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+
+    def list_people(self, account: str) -> Iterator[dict[str, Any]]:
+        """All people of an account with what they have done, page by page. Raises ApiError."""
+        after: str | None = ""
+        while after is not None:
+            page = self._object(f"/v1/accounts/{quote(account, safe='')}/people", {"after": after, "limit": 1_000})
+            yield from page["people"]
+            after = page["next"]
+
     def list_segments(self) -> list[dict[str, Any]]:
         """The segments in force, with their sizes. Raises ApiError."""
         return self._list("/v1/segments", "segments", {})

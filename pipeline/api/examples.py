@@ -44,6 +44,8 @@ _MEMBERSHIP = _object(
 # Only what was asked for is there.
 _PROFILE = _GENERATED.pop("ProfileDocument") | {"title": "Profile", "required": ["profile_id", "entity"]}
 
+_PERSON = {"type": "object", "required": ["profile_id"], "properties": {"profile_id": _STRING, "totals": _OBJECT}}
+
 SCHEMAS: dict[str, Any] = {
     **_GENERATED,
     "Profile": _PROFILE,
@@ -59,6 +61,8 @@ SCHEMAS: dict[str, Any] = {
         last_events=_list(_EVENT),
         segments=_list(_MEMBERSHIP),
     ),
+    "Account": _object(people=_INTEGER, account=ref("Profile")),
+    "People": _object(account=_STRING, people=_list(_PERSON), next=_or_null(_STRING)),
     "Segments": _object(generation=_INTEGER, segments=_list(_object(segment=_STRING, version=_INTEGER, size=_INTEGER))),
     "Segment": _object(segment=_STRING, version=_INTEGER, size=_INTEGER, definition=_OBJECT),
     "Members": _object(segment=_STRING, size=_INTEGER, members=_list(ref("SegmentMember")), next=_or_null(_STRING)),
@@ -116,6 +120,17 @@ _DEFINITION = {
     "segment": "repeat_buyers",
     "when": {"performed": {"event": "Order Completed", "count": {"at_least": 2}}},
 }
+ACCOUNT = {
+    "people": 3,
+    "account": {
+        "profile_id": _ID,
+        "entity": "account",
+        "identifiers": [{"namespace": "account", "value": "acme.example"}],
+        "identifiers_total": 1,
+        "traits": {"plan": "team"},
+    },
+}
+PEOPLE = {"account": "acme.example", "people": [PROFILE], "next": None}
 SEGMENT = {"segment": "repeat_buyers", "version": 1, "size": 7120, "definition": _DEFINITION}
 SEGMENTS = {
     "generation": 1,

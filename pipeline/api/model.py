@@ -18,7 +18,7 @@ from pipeline.identifiers import identifier
 from pipeline.records import Cause, Event, IdentityPointer, ProfileDocument, SegmentChange, decode_events_record
 from pipeline.runtime.ports import Record
 
-FORMAT = 1
+FORMAT = 2
 FOLLOWED = ("profiles", "identities", "segment-members", "segment-changes", "events")
 """The topics the tables are made from."""
 
@@ -51,6 +51,11 @@ class Reason(msgspec.Struct, omit_defaults=True):
     approximate: bool = False
 
 
+class _Accounts(msgspec.Struct):
+    accounts: list[str] = []
+
+
+_decode_accounts = msgspec.json.Decoder(_Accounts).decode
 _decode_reason = msgspec.json.Decoder(Reason).decode
 
 
@@ -85,6 +90,7 @@ class ReadModel:
         """Take in records; afterwards the tables stand at `positions`."""
         rows: list[Row] = []
         numbers = _Numbers(self._tables, self._next_number)
+        people = _People(self._tables)
         for record in records:
             if record.topic == "events":
                 rows += self._event(record)
@@ -94,9 +100,12 @@ class ReadModel:
                 rows.append(numbers.member(record.key, record.value))
             elif record.topic == "segment-changes":
                 rows.append(_reason(record.value))
-            elif record.topic in ("profiles", "identities"):
-                rows.append((record.topic, record.key, record.value))
-                if record.topic == "identities" and record.value is None:
+            elif record.topic == "profiles":
+                rows += people.rows(record.key, record.value)
+                rows.append(("profiles", record.key, record.value))
+            elif record.topic == "identities":
+                rows.append(("identities", record.key, record.value))
+                if record.value is None:
                     rows += self._forget(record.key)
         named = {f"{topic}/{number}": at for (topic, number), at in positions.items() if topic in FOLLOWED}
         rows += numbers.rows()
@@ -197,6 +206,20 @@ class ReadModel:
         found.sort(key=lambda one: (-one[0].time, one[1], -one[2]))
         return found[:limit]
 
+    def people(self, account: str, after: str, limit: int) -> list[ProfileDocument]:
+        """Up to `limit` people of an account in the order of their profile_ids, behind `after`."""
+        start = _belonging(account, after.encode()) + b"\x00" if after else b""
+        found = []
+        for key, _ in islice(self._tables.scan("people", _belonging(account, b""), start), limit):
+            document = self._tables.get("profiles", key.rpartition(b"\x00")[2])
+            if document is not None:
+                found.append(_decode_document(document))
+        return found
+
+    def headcount(self, account: str) -> int:
+        """How many people belong to an account."""
+        return sum(1 for _ in self._tables.scan("people", _belonging(account, b"")))
+
     def rows(self) -> dict[str, dict[bytes, bytes]]:
         """Everything the tables show of the compacted topics, for comparison with the topics."""
         return {
@@ -208,6 +231,26 @@ class ReadModel:
     def close(self) -> None:
         """Make everything lasting."""
         self._tables.close()
+
+
+class _People:
+    """Who belongs to which account, in one batch."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._accounts: dict[bytes, list[str]] = {}
+
+    def rows(self, profile_id: bytes, document: bytes | None) -> Iterator[Row]:
+        """What changes with a profile's new document (None: it has ended)."""
+        before = self._accounts.get(profile_id)
+        if before is None:
+            before = _accounts_in(self._tables.get("profiles", profile_id))
+        after = self._accounts[profile_id] = _accounts_in(document)
+        if before != after:
+            for account in set(before) - set(after):
+                yield "people", _belonging(account, profile_id), None
+            for account in set(after) - set(before):
+                yield "people", _belonging(account, profile_id), b""
 
 
 class _Numbers:
@@ -273,6 +316,16 @@ def _reason(value: bytes | None) -> Row:
         change.approximate,
     )
     return "reasons", key, _encode(reason)
+
+
+def _accounts_in(document: bytes | None) -> list[str]:
+    if document is None or b'"accounts"' not in document:
+        return []
+    return _decode_accounts(document).accounts
+
+
+def _belonging(account: str, profile_id: bytes) -> bytes:
+    return account.encode() + b"\x00" + profile_id
 
 
 def _segment_of(key: bytes) -> str:

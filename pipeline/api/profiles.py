@@ -134,14 +134,8 @@ class Profiles:
             raise Problem(400, f"{error.what} {error.what_to_do}") from None
 
     def _answer(self, call: Call, body: bytes) -> Response:
-        service = self._service
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-        headers = {
-            "ETag": tag,
-            "Cache-Control": "private, no-cache",
-            "Headwater-Age-Ms": str(service.age_ms()),
-            "Headwater-Position": service.follower.position,
-        }
+        headers = {"ETag": tag, **self._service.freshness()}
         if call.request.headers.get("if-none-match") == tag:
             return Response(b"", 304, headers)
         return Response(body, 200, headers, "application/json")

@@ -77,10 +77,4 @@ class Segments:
         return await self._service.in_thread(self._service.plans.look)
 
     def _answer(self, found: dict[str, Any]) -> Response:
-        service = self._service
-        headers = {
-            "Cache-Control": "private, no-cache",
-            "Headwater-Age-Ms": str(service.age_ms()),
-            "Headwater-Position": service.follower.position,
-        }
-        return Response(_encode(found), 200, headers, "application/json")
+        return Response(_encode(found), 200, self._service.freshness(), "application/json")

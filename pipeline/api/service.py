@@ -82,6 +82,14 @@ class Service:
         self.audit.line(caller, operation, whom, status)
         self.requests[operation, status] += 1
 
+    def freshness(self) -> dict[str, str]:
+        """The headers that say how fresh an answer is."""
+        return {
+            "Cache-Control": "private, no-cache",
+            "Headwater-Age-Ms": str(self.age_ms()),
+            "Headwater-Position": self.follower.position,
+        }
+
     def age_ms(self) -> int:
         """How long ago everything that had been committed was in the model."""
         return max(0, time.time_ns() // 1_000_000 - self.follower.fresh_at_ms)
@@ -90,6 +98,8 @@ class Service:
         """What a caller typed, as the pipeline writes it: a normalised identifier, or a profile_id. Raises Problem."""
         if ":" not in text and text.count("-") == 4:
             return text
+        if text.startswith("account:"):
+            return self._keys.profile_id(text)
         try:
             return normalised(text, self.plans.latest().identity)
         except InputError as error:

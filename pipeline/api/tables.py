@@ -13,7 +13,7 @@ meta         "positions", "next_number", "format"                  how far which
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-TABLES = ("profiles", "identities", "members", "reasons", "numbers", "recent", "meta")
+TABLES = ("profiles", "identities", "members", "reasons", "people", "numbers", "recent", "meta")
 
 Row = tuple[str, bytes, bytes | None]
 """(table, key, value); None deletes."""

@@ -30,7 +30,7 @@ def test_without_a_token_and_with_a_wrong_one(world: World) -> None:
 
 def test_every_operation_asks_for_its_scope(world: World) -> None:
     for one in operations(world.service):
-        path = one.path.replace("{profile}", "user_id:42").replace("{segment}", "a")
+        path = one.path.replace("{profile}", "user_id:42").replace("{segment}", "a").replace("{account}", "acme")
         missing = world.ask(path, "shy" if one.scope == "profiles:read" else "web", one.method)
         assert missing.status_code == 403, one.name
         assert str(one.scope) in body(missing)["detail"]

@@ -33,6 +33,7 @@ async def _no_kafka(work: Any) -> Any:
     raise Problem(422, "There is no Kafka here to write to.")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
     world = World(tmp_path)
@@ -48,7 +49,7 @@ def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
         if name in STREAMS:
             continue
 
-        @settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
+        @settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck), deadline=None)
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
             answer = case.call(headers={"Authorization": "Bearer all"})
@@ -56,4 +57,4 @@ def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
 
         ask()
         asked.add(name)
-    assert len(asked) == 11
+    assert len(asked) == 13

@@ -1,0 +1,50 @@
+"""Accounts and their people are those of the documents, whatever comes in one batch."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from pipeline.records import IdentifierPair, ProfileDocument, encode
+from tests.rooms.api.harness import World, body, profile
+
+NAMES = ("acme", "acme.example", "b/c", "ünal")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_people_come_and_go(tmp_path: Path, seed: int) -> None:
+    world = World(tmp_path)
+    rng = random.Random(seed)
+    for name in NAMES:
+        account_id = world.service.identifier(f"account:{name}")
+        document = ProfileDocument(account_id, "account", [IdentifierPair("account", name)], 1)
+        world.follower.read([world.record("profiles", account_id, encode(document))])
+    belongs: dict[str, set[str]] = {}
+    batch = []
+    for _ in range(80):
+        person = f"p{rng.randrange(8)}"
+        if rng.random() < 0.2:
+            belongs.pop(person, None)
+            batch.append(world.record("profiles", person, None))
+        else:
+            belongs[person] = set(rng.sample(NAMES, rng.randrange(3)))
+            document = profile(person, f"user_id:{person}")
+            document.accounts = sorted(belongs[person])
+            batch.append(world.record("profiles", person, encode(document)))
+        if rng.random() < 0.3:
+            world.follower.read(batch)
+            batch = []
+    world.follower.read(batch)
+    for name in NAMES:
+        expected = sorted(person for person, accounts in belongs.items() if name in accounts)
+        path = f"/v1/accounts/{name.replace('/', '%2F')}"
+        found = body(world.ask(path))
+        assert found["people"] == len(expected) and found["account"]["entity"] == "account"
+        seen, after = [], ""
+        while after is not None:
+            page = body(world.ask(f"{path}/people?limit=2&after={after}"))
+            seen += [one["profile_id"] for one in page["people"]]
+            after = page["next"]
+        assert seen == expected
+    assert world.ask("/v1/accounts/nobody").status_code == 404
+    assert world.ask("/v1/accounts/nobody/people").status_code == 404
