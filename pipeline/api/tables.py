@@ -5,6 +5,7 @@ profiles     profile_id                                            the document,
 identities   identifier, or a retired profile_id                   the pointer, as `identities` has it
 members      segment/profile_id                                    the profile's number (4 bytes), the membership
 reasons      segment/profile_id                                    the change that made it a member
+people       account, NUL, profile_id                              nothing: who belongs to which account
 numbers      profile_id                                            its number (4 bytes), for bitmaps
 recent       hash of the route, newest first, position             the event
 meta         "positions", "next_number", "format"                  how far which topic was read
