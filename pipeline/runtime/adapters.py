@@ -14,6 +14,9 @@ Partition = tuple[str, int]
 Outgoing = tuple[str, bytes | None, bytes | None, int | bytes]
 """(topic, value, key, partition); partition -1: murmur2 of the key chooses it; bytes: murmur2 of these does."""
 
+Change = tuple[bytes | None, bytes | None]
+"""(key, value) of a changelog record; None: a tombstone."""
+
 Clock = Callable[[], int]
 """Milliseconds since the epoch."""
 
@@ -141,6 +144,11 @@ class LogReader(Protocol):
         """Up to `limit` records of the open partitions."""
         ...
 
+    def read_changes(self, limit: int, timeout_s: float) -> dict[int, list[Change]]:
+        """The same of a changelog, by partition, and no more than a restore needs: all partitions that are open must be
+        of one topic."""
+        ...
+
     def position(self, partition: Partition) -> int:
         """How far a partition has been read; passes control and aborted records."""
         ...
@@ -214,6 +222,11 @@ class Store(Protocol):
         meta: StoreMeta,
     ) -> None:
         """Apply one batch, all of it or nothing. Rows of the time index go before new ones come."""
+        ...
+
+    def restore(self, values: Mapping[bytes, bytes | None], meta: StoreMeta) -> None:
+        """Apply a slice of the changelog, all of it or nothing; rows of the time index come with the wake-up times that
+        the values begin with. Rows that do not hold any more are left: whoever reads the index compares them."""
         ...
 
     def close(self) -> None: ...

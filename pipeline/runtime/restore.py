@@ -12,12 +12,11 @@ It goes in slices between batches, so that partitions which are ready do not wai
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from pipeline.runtime.adapters import Adapters, Committed, LogReader, Partition, Store, StoreMeta, Stores
+from pipeline.runtime.adapters import Adapters, Change, Committed, LogReader, Partition, Store, StoreMeta, Stores
 from pipeline.runtime.errors import Fatal, Retriable, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints
-from pipeline.runtime.overlay import HEADER
-from pipeline.runtime.ports import Record
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY, Task, decode_positions, decode_topics
 
@@ -121,9 +120,7 @@ class Restorer:
         reading = {r.task.number: r for r in self.waiting.values() if r.target is not None and r.position < r.target}
         if not reading:
             return
-        by_partition: dict[int, list[Record]] = {}
-        for record in self._reader.read(self._settings.restore_records, timeout_s):
-            by_partition.setdefault(record.partition, []).append(record)
+        by_partition = self._reader.read_changes(self._settings.restore_records, timeout_s)
         for number, restoration in reading.items():
             records = by_partition.get(number, [])
             position = self._reader.position((self._changelog_name, number))
@@ -203,32 +200,25 @@ class Restorer:
         return self._changelog or ""
 
 
-def _apply(task: Task, records: Iterable[Record], position: int, complete_ms: int | None) -> None:
+def _apply(task: Task, records: Iterable[Change], position: int, complete_ms: int | None) -> None:
     """Write a slice of the changelog into the store, with where it ends.
 
     Only a complete restore makes the store younger: an unfinished one may still miss tombstones as old as it was.
     """
     if task.store is None:
         raise Fatal(f"partition {task.number} has no store to restore")
-    values: dict[bytes, bytes | None] = {}
-    for record in records:
-        if record.key == POSITIONS_KEY:
-            if record.value is not None:
-                task.meta.inputs = decode_positions(record.value)
-        elif record.key == TOPICS_KEY:
-            if record.value is not None:
-                task.meta.topic_ids |= decode_topics(record.value)
-        elif record.key is not None:
-            values[record.key] = record.value
-    timers = [
-        (int.from_bytes(data[:HEADER], "big"), key)
-        for key, data in values.items()
-        if data is not None and data[:HEADER] != bytes(HEADER)
-    ]
+    values: dict[Any, bytes | None] = dict(records)
+    values.pop(None, None)
+    positions = values.pop(POSITIONS_KEY, None)
+    if positions is not None:
+        task.meta.inputs = decode_positions(positions)
+    topics = values.pop(TOPICS_KEY, None)
+    if topics is not None:
+        task.meta.topic_ids |= decode_topics(topics)
     task.meta.changelog = position
     if complete_ms is not None:
         task.meta.written_ms = complete_ms
-    task.store.write(values.items(), (), timers, task.meta)
+    task.store.restore(values, task.meta)
 
 
 def _made_again(topic: str) -> str:

@@ -29,7 +29,7 @@ class WorkerSettings:
     cache_bytes: int = 128 * 1024 * 1024
     call_timeout_s: float = 5.0
     give_up_ms: int = 60_000
-    restore_records: int = 2_000
+    restore_records: int = 5_000
     tombstone_retention_ms: int = DAY_MS
     trim_interval_ms: int = 10_000
     topics_interval_ms: int = 1_000

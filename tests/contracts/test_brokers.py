@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.identifiers import partition_of
-from pipeline.runtime.adapters import CHOOSE_BY_KEY, Committed
+from pipeline.runtime.adapters import CHOOSE_BY_KEY, Change, Committed
 from pipeline.runtime.errors import Abortable, Fatal, Retriable
 from tests.contracts.clients import (
     PARTITIONS,
@@ -255,6 +255,30 @@ def test_flush_tells_the_highest_offset_and_a_replay_passes_control_records(side
     found = replay(reader, ("changelog", 1), 0, 6)
     assert [(r.offset, r.key, r.value) for r in found] == [(0, b"a", b"1"), (1, b"b", None), (2, b"c", b"")]
     assert replay(reader, ("changelog", 1), 3, 6) == []
+
+
+def test_changes_are_the_keys_and_values_of_the_records_by_partition(side: Side) -> None:
+    reader, producer = side.reader(), side.producer()
+    producer.init(TIMEOUT_S)
+    producer.begin()
+    producer.send_changelog("changelog", 0, [(b"a", b"1"), (b"b", None)])
+    producer.send_changelog("changelog", 1, [(b"c", b"")])
+    producer.flush(TIMEOUT_S)
+    producer.commit(TIMEOUT_S)
+    for number in range(PARTITIONS):
+        reader.open(("changelog", number), 0)
+    found: dict[int, list[Change]] = {0: [], 1: []}
+
+    def all_read() -> bool:
+        for number, changes in reader.read_changes(2, 0.1).items():
+            found[number] += changes
+        # The control record that ends the transaction is passed as well.
+        return reader.position(("changelog", 0)) == 3 and reader.position(("changelog", 1)) == 2
+
+    until(all_read)
+    assert found == {0: [(b"a", b"1"), (b"b", None)], 1: [(b"c", b"")]}
+    reader.close_partition(("changelog", 1))
+    assert reader.read_changes(10, 0.1) == {0: []}
 
 
 def test_deleted_records_raise_the_beginning_and_a_position_below_it_is_loud(side: Side) -> None:

@@ -78,6 +78,17 @@ def test_keys_are_in_byte_order_and_a_prefix_ends(reopened: Callable[[], Stores]
     store.close()
 
 
+def test_a_restored_slice_brings_the_rows_that_its_values_begin_with(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(0)
+    store.write([(b"gone", bytes(8) + b"x")], [], [], META)
+    store.restore({b"a": (9).to_bytes(8, "big") + b"x", b"b": bytes(8) + b"y", b"gone": None}, META)
+    assert [key for key, _ in store.scan(b"")] == [b"a", b"b"]
+    assert list(store.timers()) == [(9, b"a")] and store.meta() == META
+    store.restore({b"a": (5).to_bytes(8, "big") + b"x"}, META)
+    assert next(iter(store.timers())) == (5, b"a")
+    store.close()
+
+
 def test_a_store_is_open_only_once(reopened: Callable[[], Stores]) -> None:
     store = reopened().open(0)
     with pytest.raises(RuntimeFault):

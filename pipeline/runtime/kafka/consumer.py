@@ -6,7 +6,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pipeline.runtime.adapters import Committed, Listener, Membership, Partition
+from pipeline.runtime.adapters import Change, Committed, Listener, Membership, Partition
 from pipeline.runtime.errors import Fatal, Retriable
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
@@ -212,7 +212,28 @@ class KafkaLogReader:
         self._names[self._config.topic_name(partition[0])] = partition[0]
         self._replay.incremental_assign([self._real(partition, position)])
 
-    def read(self, limit: int, timeout_s: float) -> list[Record]:
+    def read_changes(self, limit: int, timeout_s: float) -> dict[int, list[Change]]:
+        # A restore reads millions of records: no object is made of any of them.
+        messages = self._consume(limit, timeout_s)
+        partitions = {number: topic for topic, number in self._positions}
+        found: dict[int, list[Change]] = {number: [] for number in partitions}
+        last: dict[int, Message] = {}
+        for message in messages:
+            if message.error() is not None:
+                self._check(message)
+                continue
+            number: Any = message.partition()
+            changes = found.get(number)
+            # One that was closed a moment ago may still have had some on their way.
+            if changes is not None:
+                changes.append((message.key(), message.value()))
+                last[number] = message
+        for number, message in last.items():
+            partition = (partitions[number], number)
+            self._positions[partition] = max(self._positions[partition], (message.offset() or 0) + 1)
+        return found
+
+    def _consume(self, limit: int, timeout_s: float) -> list[Message]:
         try:
             messages = self._replay.consume(limit, 0)
             if not messages and timeout_s > 0:
@@ -221,6 +242,10 @@ class KafkaLogReader:
                     messages += self._replay.consume(limit - 1, 0)
         except KafkaException as error:
             raise passing_or_fatal(error, "reading a changelog") from error
+        return messages
+
+    def read(self, limit: int, timeout_s: float) -> list[Record]:
+        messages = self._consume(limit, timeout_s)
         records = _records(messages, self._names)
         for record in records:
             self._positions[(record.topic, record.partition)] = record.offset + 1

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pipeline.runtime.adapters import (
     NO_IDS,
     Adapters,
+    Change,
     Clock,
     Committed,
     Listener,
@@ -258,6 +259,12 @@ class MemoryLogReader:
             found += [Record(*partition, e.offset, e.key, e.value, e.timestamp_ms) for e in entries]
             if len(found) >= limit:
                 break
+        return found
+
+    def read_changes(self, limit: int, timeout_s: float) -> dict[int, list[Change]]:
+        found: dict[int, list[Change]] = {number: [] for _, number in self._positions}
+        for record in self.read(limit, timeout_s):
+            found[record.partition].append((record.key, record.value))
         return found
 
     def position(self, partition: Partition) -> int:

@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline.runtime.adapters import StoreMeta
 from pipeline.runtime.errors import Fatal
@@ -86,6 +86,14 @@ class MemoryStore:
     def unflushed(self) -> int:
         """How many writes a crash could lose."""
         return len(self._undo)
+
+    def restore(self, values: Mapping[bytes, bytes | None], meta: StoreMeta) -> None:
+        timers = [
+            (int.from_bytes(value[:8], "big"), key)
+            for key, value in values.items()
+            if value is not None and value[:8] != bytes(8)
+        ]
+        self.write(values.items(), (), timers, meta)
 
     def _set(self, key: bytes, value: bytes | None) -> None:
         if (key in self.values) != (value is not None):

@@ -5,7 +5,7 @@ flushes all of its column families are at the same one (without them, not one of
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ FORMAT = 1
 _MB = 1024 * 1024
 _META_KEY = b"meta"
 _WAKE = 8
+_NO_WAKE = bytes(_WAKE)
 _FAMILIES = ("values", "timers", "meta")
 _encode_meta = msgspec.json.encode
 _meta_decoder = msgspec.json.Decoder(StoreMeta)
@@ -154,6 +155,24 @@ class RocksStore:
             delete(_row(row), of_timers)
         for row in timers_new:
             put(_row(row), b"", of_timers)
+        put(_META_KEY, _encode_meta(meta), of_meta)
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as error:
+            raise self._failed("writing", error) from error
+
+    def restore(self, values: Mapping[bytes, bytes | None], meta: StoreMeta) -> None:
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        of_values, of_timers, of_meta = self._handles
+        for key, value in values.items():
+            if value is None:
+                delete(key, of_values)
+            else:
+                put(key, value, of_values)
+                # What a row begins with is what the value does.
+                if not value.startswith(_NO_WAKE):
+                    put(value[:_WAKE] + key, b"", of_timers)
         put(_META_KEY, _encode_meta(meta), of_meta)
         try:
             self._db.write(batch, self._write_options)
