@@ -1,10 +1,11 @@
 """Latency from produce to `segment-changes`, read_committed, through every stage on a real broker, hop by hop.
 
-    python -m bench.latency [--rates 100 1000 5000] [--seconds 20] [--traffic steady|new] [--runs 1] [--partitions 4]
+    python -m bench.latency [--rates 100 1000 5000] [--seconds 20] [--traffic steady|new] [--runs 1] [--layouts 4 4/1/2]
 
 `steady` is what a site sees: people the pipeline knows, with a dozen events each; a quarter of their events changes a
 segment, one event in fifty is of somebody new. With `new`, every event makes a person and a member. Latency is told of
-every event that changed a segment, from just before it is handed to the producer. `bench/hops.py` has the hops.
+every event that changed a segment, from just before it is handed to the producer. `bench/hops.py` has the hops. A
+layout is a number of partitions, of those of the topics that others read (as many), and of transactional ids (1).
 """
 
 import argparse
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from bench import hops, machine
 from bench.workspace import Broker, Headwater, broker
@@ -107,13 +109,13 @@ def _until_quiet(watcher: hops.Watcher, within_s: float = 30) -> None:
         time.sleep(1)
 
 
-def rows(rate: float, traffic: str, found: list[hops.Hops]) -> list[str]:
+def rows(label: str, found: list[hops.Hops]) -> list[str]:
     """Lines of the table: the whole, then its hops."""
     lines = []
     for name in ("whole", *hops.Hops._fields[:-1]):
         values = [getattr(each, name) for each in found]
         shown = " | ".join(f"{percentile(values, share):.0f}" for share in SHARES)
-        head = f"{traffic} {rate:,.0f} | {len(found):,}" if name == "whole" else " | "
+        head = f"{label} | {len(found):,}" if name == "whole" else " | "
         lines.append(f"| {head} | {name.replace('_', ': ')} | {shown} |")
     return lines
 
@@ -122,39 +124,65 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", type=float, nargs="+", default=[100, 1_000, 5_000])
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--layouts", nargs="+", default=["4"], metavar="P[/O[/I]]", help="compared, in turn")
     parser.add_argument("--people", type=int, default=4_000)
     parser.add_argument("--traffic", nargs="+", choices=list(hops.TRAFFIC), default=["steady"])
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--warm-up", type=float, default=45, metavar="SECONDS", help="of a new broker's compiler")
     parser.add_argument("--broker", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the broker")
     parser.add_argument("--role", nargs="*", default=[], metavar="NAME=VALUE", help="environment of the roles")
     parser.add_argument("--json", type=Path, help="where to keep every figure")
     given = parser.parse_args()
     properties, environment = (dict(each.split("=", 1) for each in pairs) for pairs in (given.broker, given.role))
-    kept = []
+    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, broker(properties=properties) as kafka:
-        workspace = Headwater.begin(kafka, f"latency{os.getpid()}.", given.partitions, Path(folder), hops.rules())
-        try:
-            roles = Roles(workspace, kafka, environment)
-            kafka.fill(workspace.settings.topic("raw"), hops.acquaintance(given.people))
-            _until_read(workspace, kafka)
-            print("processes: " + ", ".join(f"{name} {pid}" for name, pid in roles.pids.items()), flush=True)
-            print(f"{given.partitions} partitions, {given.people:,} people known; ms, produce → segment-changes")
-            print("| events/s | changes | hop | p50 | p95 | p99 | p99.9 |\n| --- | --- | --- | --- | --- | --- | --- |")
-            notes = []
-            for run in range(given.runs):
+        spaces = {layout: _acquainted(kafka, Path(folder), layout, given.people) for layout in given.layouts}
+        _warm_up(spaces[given.layouts[0]], kafka, given.warm_up, given.people)
+        print(f"{given.people:,} people known; ms, produce → segment-changes, read_committed")
+        print("| partitions, events/s | changes | hop | p50 | p95 | p99 | p99.9 |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
+        notes = []
+        for run in range(given.runs):
+            for layout, workspace in spaces.items():
+                ids = {"HEADWATER_TRANSACTIONAL_IDS": layout.split("/")[2]} if layout.count("/") == 2 else {}
+                roles = Roles(workspace, kafka, {**ids, **environment})
+                time.sleep(5)
                 for traffic in given.traffic:
                     for rate in given.rates:
                         label = f"{traffic}{run}r{rate:.0f}"
-                        found, told = measure(workspace, roles, traffic, rate, given.seconds, given.people, label)
-                        print("\n".join(rows(rate, traffic, found)), flush=True)
-                        notes.append(f"{label}: {told} (load {machine.load_average():.1f})")
-                        kept.append({"rate": rate, "traffic": traffic, "run": run, "hops": found})
-            print("\n" + "\n".join(notes))
-        finally:
-            workspace.stop()
+                        ways, told = measure(workspace, roles, traffic, rate, given.seconds, given.people, label)
+                        name = f"{layout} {traffic} {rate:,.0f}"
+                        print("\n".join(rows(name, ways)), flush=True)
+                        notes.append(f"{name}: {told} (load {machine.load_average():.1f})")
+                        found.append({"layout": layout, "rate": rate, "traffic": traffic, "run": run, "hops": ways})
+                workspace.stop()
+        print("\n" + "\n".join(notes))
     if given.json:
-        given.json.write_text(json.dumps(kept))
+        given.json.write_text(json.dumps(found))
+
+
+def _acquainted(kafka: Broker, folder: Path, layout: str, people: int) -> Headwater:
+    """A workspace that knows its people; its roles are stopped."""
+    partitions, outputs, _ = (*layout.split("/"), "", "")[:3]
+    name = f"latency{os.getpid()}-{layout.replace('/', '-')}"
+    workspace = Headwater.begin(
+        kafka, f"{name}.", int(partitions), folder / name, hops.rules(), int(outputs) if outputs else None
+    )
+    for role in ROLES:
+        workspace.start(role)
+    kafka.fill(workspace.settings.topic("raw"), hops.acquaintance(people))
+    _until_read(workspace, kafka)
+    workspace.stop()
+    return workspace
+
+
+def _warm_up(workspace: Headwater, kafka: Broker, seconds: float, people: int) -> None:
+    """The broker's JVM compiles for a minute: up to 40 % of its CPU time, which is no property of ours."""
+    if seconds > 0:
+        roles = Roles(workspace, kafka, {})
+        time.sleep(5)
+        measure(workspace, roles, "steady", 1_000, seconds, people, "warm")
+        workspace.stop()
 
 
 def _until_read(workspace: Headwater, kafka: Broker, within_s: float = 120) -> None:

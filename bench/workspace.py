@@ -161,7 +161,15 @@ class Headwater:
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, broker: Broker, prefix: str, partitions: int, folder: Path, rules: str = "") -> "Headwater":
+    def begin(
+        cls,
+        broker: Broker,
+        prefix: str,
+        partitions: int,
+        folder: Path,
+        rules: str = "",
+        output_partitions: int | None = None,
+    ) -> "Headwater":
         """Make the topics and apply the rules."""
         folder.mkdir(parents=True, exist_ok=True)
         settings = Settings.model_validate(
@@ -171,6 +179,7 @@ class Headwater:
                 "state_dir": folder / "state",
                 "secret": SECRET,
                 "partitions": partitions,
+                "output_partitions": output_partitions,
             }
         )
         create_topics(settings)

@@ -34,6 +34,7 @@ class WantedTopic:
     partitions: int
     config: Mapping[str, str]
     ours: bool = True
+    output: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ def _wanted(settings: Settings, topic: Topic, ours: bool = True) -> WantedTopic:
         # A changelog is read whole when a store is lost: small segments, so that the cleaner reaches most of it.
         config["segment.bytes"] = str(64 * 1024 * 1024)
         config["min.cleanable.dirty.ratio"] = "0.3"
-    return WantedTopic(settings.topic(topic.name), topic.partitions or settings.partitions, config, ours)
+    own = settings.output_partitions if topic.output else None
+    partitions = topic.partitions or own or settings.partitions
+    return WantedTopic(settings.topic(topic.name), partitions, config, ours, topic.output)
 
 
 def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[str]:
@@ -163,7 +166,8 @@ def check_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[D
 def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: Mapping[str, str]) -> list[Difference]:
     found = []
     is_source = topic.name in {settings.topic(source) for source in settings.sources}
-    if partitions != topic.partitions and not is_source:
+    # Of an output any count will do, as long as it stays: whoever writes to it asks how many there are.
+    if partitions != topic.partitions and not is_source and not topic.output:
         found.append(
             Difference(
                 topic.name,

@@ -46,7 +46,11 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
     """
     role = _role(name, settings)
     config = KafkaConfig(
-        settings.client_properties(), settings.prefix, settings.slot, max_message_bytes=MAX_MESSAGE_BYTES
+        settings.client_properties(),
+        settings.prefix,
+        settings.slot,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        turns=settings.transactional_ids,
     )
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

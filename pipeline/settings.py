@@ -66,6 +66,13 @@ class Settings(BaseSettings):
     partitions: int = Field(
         4, ge=1, le=1000, description="Partitions of events, links and the topics that follow them. Fixed at creation."
     )
+    output_partitions: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Partitions of profiles, identities, segment-members, account-alerts and the two logs of changes. "
+        "None: as many as `partitions`. Fixed at creation.",
+    )
     replication_factor: int | None = Field(
         None, ge=1, le=10, description="Copies of each partition. None: three, or as many as there are brokers."
     )
@@ -85,6 +92,13 @@ class Settings(BaseSettings):
         pattern=r"^[a-zA-Z0-9_-]+$",
         max_length=50,
         description="Name of this worker's place; a restart under the same slot goes on at once. Unique per role.",
+    )
+    transactional_ids: int = Field(
+        1,
+        ge=1,
+        le=2,
+        description="Ids of a worker's slot, among which its transactions take turns. With 2, one begins while the "
+        "broker still ends the one before it.",
     )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the metrics. None: none; 0: a free one."

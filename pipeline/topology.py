@@ -6,13 +6,15 @@ DAY_MS = 86_400_000
 
 
 class Topic(NamedTuple):
-    """A topic by its logical name. `partitions` None means the workspace's partition count."""
+    """A topic by its logical name. `partitions` None means the workspace's partition count, and of an `output`, which
+    is for others to read, the count of outputs."""
 
     name: str
     key: str
     cleanup: Literal["delete", "compact"]
     partitions: int | None = None
     retention_ms: int = -1
+    output: bool = False
 
 
 TOPICS: tuple[Topic, ...] = (
@@ -25,12 +27,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic("links", "keyed hash of the identifier", "delete"),
     Topic("unify-changelog", "state key", "compact"),
     Topic("identity-changelog", "state key", "compact", 1),
-    Topic("profiles", "profile_id", "compact"),
-    Topic("identities", "identifier, or retired profile_id", "compact"),
-    Topic("profile-changes", "profile_id", "delete", None, 30 * DAY_MS),
-    Topic("segment-changes", "profile_id", "delete", None, 30 * DAY_MS),
-    Topic("segment-members", "segment/profile_id", "compact"),
-    Topic("account-alerts", "profile_id", "delete", None, 90 * DAY_MS),
+    Topic("profiles", "profile_id", "compact", output=True),
+    Topic("identities", "identifier, or retired profile_id", "compact", output=True),
+    Topic("profile-changes", "profile_id", "delete", None, 30 * DAY_MS, output=True),
+    Topic("segment-changes", "profile_id", "delete", None, 30 * DAY_MS, output=True),
+    Topic("segment-members", "segment/profile_id", "compact", output=True),
+    Topic("account-alerts", "profile_id", "delete", None, 90 * DAY_MS, output=True),
     Topic("definitions", "kind/name/version", "compact", 1),
     Topic("workspace", "origin, position, successor", "compact", 1),
 )

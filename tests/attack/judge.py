@@ -130,7 +130,8 @@ def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]], slots: s
     check(topics)
     check_pointers(topics)
     check_timers(topics, events, "fresh", FRESH_MS)
-    strangers = {name for name in transactional_ids(settings) if name not in slots | FOREIGN}
+    of_slots = slots | {f"{slot}.1" for slot in slots}
+    strangers = {name for name in transactional_ids(settings) if name not in of_slots | FOREIGN}
     assert not strangers, f"transactional ids that no slot has, and no start can fence: {sorted(strangers)[:3]}"
     still_open = open_transactions(settings, [topic.name for topic in TOPICS])
     assert not still_open, f"open transactions: {still_open}"

@@ -79,7 +79,8 @@ class KafkaSide:
         self._open: list[adapters.Consumer | adapters.LogReader] = []
 
     def _config(self, slot: str) -> KafkaConfig:
-        return KafkaConfig({"bootstrap.servers": self._bootstrap}, self._prefix, slot, session_timeout_ms=6_000)
+        # Two ids: what holds of transactions that take turns holds of those that do not.
+        return KafkaConfig({"bootstrap.servers": self._bootstrap}, self._prefix, slot, 6_000, turns=2)
 
     def consumer(self, slot: str = "0") -> adapters.Consumer:
         consumer = KafkaConsumer(self._config(slot), ROLE)

@@ -215,10 +215,19 @@ def test_a_slot_that_comes_back_takes_its_partitions_and_fences_its_former_self(
     until(fenced)
 
 
-def test_a_new_producer_of_the_slot_fences_the_old_one_and_ends_its_transaction(side: Side) -> None:
+@pytest.mark.parametrize("transactions_before", [0, 1, 2])
+def test_a_new_producer_of_the_slot_fences_the_old_one_and_ends_its_transaction(
+    side: Side, transactions_before: int
+) -> None:
     reader = side.reader()
     old = side.producer()
     old.init(TIMEOUT_S)
+    # Transactions may take turns between several ids: whichever one is at, it is fenced.
+    for number in range(transactions_before):
+        old.begin()
+        old.send_changelog("changelog", 0, [(b"k", b"%d" % number)])
+        old.flush(TIMEOUT_S)
+        old.commit(TIMEOUT_S)
     old.begin()
     old.send_changelog("changelog", 0, [(b"k", b"old")])
     old.flush(TIMEOUT_S)
@@ -236,7 +245,35 @@ def test_a_new_producer_of_the_slot_fences_the_old_one_and_ends_its_transaction(
     new.flush(TIMEOUT_S)
     new.commit(TIMEOUT_S)
     _, high = reader.bounds(("changelog", 0), TIMEOUT_S)
-    assert [r.value for r in replay(reader, ("changelog", 0), 0, high)] == [b"new"]
+    before = [b"%d" % number for number in range(transactions_before)]
+    assert [r.value for r in replay(reader, ("changelog", 0), 0, high)] == [*before, b"new"]
+
+
+@pytest.mark.parametrize("transactions_before", [0, 1])
+def test_a_former_self_cannot_begin_again_whichever_turn_it_is(side: Side, transactions_before: int) -> None:
+    old = side.producer()
+    old.init(TIMEOUT_S)
+    for number in range(transactions_before):
+        old.begin()
+        old.send_changelog("changelog", 0, [(b"k", b"%d" % number)])
+        old.flush(TIMEOUT_S)
+        old.commit(TIMEOUT_S)
+    new = side.producer()
+
+    def initialised() -> bool:
+        new.init(TIMEOUT_S)
+        return True
+
+    until(initialised)
+
+    def one_more() -> None:
+        old.begin()
+        old.send_changelog("changelog", 0, [(b"k", b"zombie")])
+        old.flush(TIMEOUT_S)
+        old.commit(TIMEOUT_S)
+
+    with pytest.raises(Fatal):
+        one_more()
 
 
 def test_flush_tells_the_highest_offset_and_a_replay_passes_control_records(side: Side) -> None:

@@ -29,7 +29,7 @@ def tell(worker: Worker) -> None:
 
 
 def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
-    config = KafkaConfig({"bootstrap.servers": bootstrap}, prefix, slot, session_timeout_ms=6_000)
+    config = KafkaConfig({"bootstrap.servers": bootstrap}, prefix, slot, session_timeout_ms=6_000, turns=2)
     settings = WorkerSettings(
         batch_records=int(os.environ.get("BATCH", "1500")),
         restore_records=200,

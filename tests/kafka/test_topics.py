@@ -57,6 +57,21 @@ def test_creates_every_topic_as_the_topology_says(workspace: Settings) -> None:
     delete_topics(workspace, names)
 
 
+def test_outputs_have_a_count_of_their_own_and_keep_the_one_they_were_made_with(
+    new_workspace: Callable[..., Settings],
+) -> None:
+    made = new_workspace(output_partitions=3)
+    names = create_topics(made)
+    found = admin_client(made).list_topics().topics
+    outputs = {"profiles", "identities", "segment-members", "profile-changes", "segment-changes", "account-alerts"}
+    for topic in TOPICS:
+        count = 3 if topic.name in outputs else topic.partitions or 2
+        assert len(found[made.topic(topic.name)].partitions) == count, topic
+    assert check_topics(made) == []
+    assert check_topics(made.model_copy(update={"output_partitions": None})) == [], "whoever writes asks for the count"
+    delete_topics(made, names)
+
+
 def test_several_processes_create_at_once(new_workspace: Callable[..., Settings]) -> None:
     workspace = new_workspace()
     with ThreadPoolExecutor(4) as pool:

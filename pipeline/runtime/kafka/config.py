@@ -17,8 +17,9 @@ class KafkaConfig:
     """Where a worker's clients connect, and as whom.
 
     `properties` are librdkafka's, for all clients: addresses, security. `prefix` is the workspace's: it begins the
-    group, the instance and the transactional id. `slot` is stable over restarts: it is what fences a worker's former
+    group, the instance and the transactional ids. `slot` is stable over restarts: it is what fences a worker's former
     self. `session_timeout_ms` bounds how long another slot waits for the partitions of one that died.
+    `turns` is the number of the slot's transactional ids.
     """
 
     properties: Mapping[str, Any]
@@ -27,6 +28,7 @@ class KafkaConfig:
     session_timeout_ms: int = 15_000
     transaction_timeout_ms: int = 10_000
     max_message_bytes: int = 10_000_000
+    turns: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def topic_name(self, name: str) -> str:
@@ -57,8 +59,13 @@ class KafkaConfig:
             "auto.offset.reset": "error",
         }
 
-    def producer(self, role: str) -> dict[str, Any]:
-        """The transactional producer of the role's slot."""
+    def transactional_ids(self, role: str) -> tuple[str, ...]:
+        """The ids of the role's slot, among which its transactions take turns. No slot's name has a dot in it."""
+        first = f"{self.prefix}{role}-{self.slot}"
+        return first, *(f"{first}.{turn}" for turn in range(1, self.turns))
+
+    def producer(self, transactional_id: str) -> dict[str, Any]:
+        """One of the transactional producers of the role's slot."""
         return {
             **_KEEP_BROKERS,
             **self.properties,
@@ -72,7 +79,7 @@ class KafkaConfig:
             # without this, sending offsets after an outage hangs until the next refresh, five minutes by default.
             "topic.metadata.refresh.interval.ms": 1_000,
             "reconnect.backoff.max.ms": 1_000,
-            "transactional.id": f"{self.prefix}{role}-{self.slot}",
+            "transactional.id": transactional_id,
             "transaction.timeout.ms": self.transaction_timeout_ms,
             # The default is not Java's: other clients would find keys in other partitions.
             "partitioner": "murmur2_random",

@@ -1,4 +1,11 @@
-"""The transactional producer of a slot, and the admin requests beside the loop."""
+"""The transactional producer of a slot, and the admin requests beside the loop.
+
+A commit is answered before the broker has written its markers, and until it has, the next transaction of the same id
+is refused; librdkafka then waits 20 ms, whatever its settings. A slot may have two ids, so that its transactions take
+turns: one begins while the markers of the one before it are still being written. Nothing else changes. There is one
+open transaction at a time; records stand in the log in the order of the transactions; a reader sees none of the
+second before the markers of the first; and whoever takes over the slot fences both ids before it asks for positions.
+"""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,22 +48,30 @@ class _Names(dict[str, str]):
 
 
 class KafkaProducer:
-    """The transactional producer of a slot."""
+    """The transactional producer of a slot: a client for each of its ids, of which one has a transaction."""
 
     def __init__(self, config: KafkaConfig, role: str) -> None:
         self._names = _Names(config)
-        self._producer = Producer(config.producer(role))
+        self._clients = [Producer(config.producer(name)) for name in config.transactional_ids(role)]
+        self._waiting = list(self._clients)
+        self._turn = 0
+        self._producer = self._clients[0]
         self._highest: dict[Partition, int] = {}
         self._counts: dict[str, int] = {}
 
     def init(self, timeout_s: float) -> None:
-        try:
-            self._producer.init_transactions(timeout_s)
-        except KafkaException as error:
-            raise fault_of(error, "init transactions") from error
+        # A client that has succeeded must not be asked again, when another one has to be.
+        while self._waiting:
+            try:
+                self._waiting[0].init_transactions(timeout_s)
+            except KafkaException as error:
+                raise fault_of(error, "init transactions") from error
+            del self._waiting[0]
 
     def begin(self) -> None:
         self._highest = {}
+        self._producer = self._clients[self._turn]
+        self._turn = (self._turn + 1) % len(self._clients)
         try:
             self._producer.begin_transaction()
         except KafkaException as error:
@@ -155,8 +170,9 @@ class KafkaProducer:
             raise fault_of(error, "abort") from error
 
     def close(self) -> None:
-        self._producer.purge()
-        self._producer.flush(0)
+        for client in self._clients:
+            client.purge()
+            client.flush(0)
 
 
 class KafkaAdmin:

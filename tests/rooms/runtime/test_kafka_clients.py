@@ -1,5 +1,7 @@
 """How the clients of the engine are set up, and what their errors mean."""
 
+from dataclasses import replace
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
@@ -21,7 +23,6 @@ MEASURED_CONSUMER = {
     "metadata.recovery.strategy": "none",
 }
 MEASURED_PRODUCER = {
-    "transactional.id": "shop.unify-b",
     "transaction.timeout.ms": 10_000,
     "partitioner": "murmur2_random",
     "linger.ms": 0,
@@ -36,10 +37,12 @@ def test_the_consumer_is_set_up_as_it_was_measured() -> None:
 
 
 def test_the_producer_is_set_up_as_it_was_measured() -> None:
-    assert MEASURED_PRODUCER.items() <= CONFIG.producer("unify").items()
-    again = KafkaConfig({}, "shop.", "b")
-    assert again.producer("unify")["transactional.id"] == CONFIG.producer("unify")["transactional.id"]
-    assert KafkaConfig({}, "shop.", "c").producer("unify")["transactional.id"] == "shop.unify-c"
+    ids = replace(CONFIG, turns=2).transactional_ids("unify")
+    assert ids[:1] == CONFIG.transactional_ids("unify") == ("shop.unify-b",)
+    assert [CONFIG.producer(each)["transactional.id"] for each in ids] == list(ids)
+    assert all(MEASURED_PRODUCER.items() <= CONFIG.producer(each).items() for each in ids)
+    assert KafkaConfig({}, "shop.", "b", turns=2).transactional_ids("unify") == ids, "the same of a slot, always"
+    assert KafkaConfig({}, "shop.", "c", turns=2).transactional_ids("unify") == ("shop.unify-c", "shop.unify-c.1")
 
 
 def test_the_readers_of_a_changelog() -> None:
