@@ -43,6 +43,8 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         records.Contribute,
         records.HistorySent,
         records.Expired,
+        records.Unfollowed,
+        records.Noted,
         records.Forget,
         records.Erase,
         records.Sweep,

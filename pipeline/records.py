@@ -307,6 +307,38 @@ class HistorySent(Struct, tag_field="kind", tag="history_sent", omit_defaults=Tr
     clock: int
 
 
+class LinkNote(Struct, omit_defaults=True):
+    """One link of an identifier that is not followed: to `other`, seen since `first`."""
+
+    other: str
+    reason: str
+    first: int
+
+
+class Unfollowed(Struct, tag_field="kind", tag="unfollowed", omit_defaults=True):
+    """The link from `identifier` to `other`, seen since `first`, is not followed, for this reason; without one, it is
+    followed from now on, or there is no such link any more."""
+
+    identifier: str
+    other: str
+    epoch: int
+    clock: int
+    reason: str = ""
+    first: int = 0
+
+
+class Noted(Struct, tag_field="kind", tag="noted", omit_defaults=True):
+    """All that the part named `fragment`, which belongs to the holder `to` since `epoch`, shows of links that are not
+    followed."""
+
+    to: str
+    fragment: str
+    epoch: int
+    clock: int
+    links: list[LinkNote] = []
+    birth: int = 0
+
+
 class Expired(Struct, tag_field="kind", tag="expired", omit_defaults=True):
     """The profile that held the fragment of `identifier` has expired: nothing of what was received up to `received` is
     left of it."""
@@ -431,6 +463,8 @@ LinksRecord = (
     | RegardOn
     | PeopleSwept
     | AccountsSweep
+    | Unfollowed
+    | Noted
 )
 
 # ------------------------------------------------------------------------------------------- what the world is told
@@ -499,10 +533,22 @@ class Membership(Struct, omit_defaults=True):
     version: int
 
 
+class UnfollowedLink(Struct, omit_defaults=True):
+    """Two identifiers that stood together since the event time `since`, and are not taken for one person: because a
+    profile would then hold more than the rules allow (`limits`), or because the other one is nobody's (`quarantined`,
+    `crowded`, `blocked`). The record in `identity-conflicts` says more."""
+
+    identifier: IdentifierPair
+    other: IdentifierPair
+    reason: str
+    since: int
+
+
 class ProfileDocument(Struct, omit_defaults=True):
     """A profile as `profiles` shows it: the current truth about one person or account.
 
-    `identifiers` holds the strongest 100; `identifiers_total` counts all of them.
+    `identifiers` holds the strongest 100; `identifiers_total` counts all of them. `unfollowed` holds the newest ten
+    links of its identifiers that the identity rules do not follow.
     """
 
     profile_id: str
@@ -517,6 +563,7 @@ class ProfileDocument(Struct, omit_defaults=True):
     accounts: list[str] = []
     first_seen: int = 0
     last_seen: int = 0
+    unfollowed: list[UnfollowedLink] = []
 
 
 class AccountAlert(Struct, omit_defaults=True):

@@ -105,6 +105,8 @@ def erase(turn: Turn, message: EraseRequest) -> None:
             assert edge is not None
             turn.out.upsert("identity-decisions", _key(turn, "unlink", a, b), None)
             if other not in erased:
+                if any(edge.told):
+                    turn.tell(other, text, edge.first, "")
                 for route in routes_of(a, b, edge):
                     if route not in routes_gone:
                         turn.forget(route, a, b, message.received)
@@ -145,6 +147,7 @@ def _pairs(turn: Turn, a: str, b: str) -> list[Pair] | None:
 def _decide(turn: Turn, pairs: list[Pair], change: Callable[[], None]) -> None:
     """Make a change to whether edges count, and resolve what it touched."""
     graph = turn.graph
+    turn.pairs.update(dict.fromkeys(pairs, False))
     before = [_counts(turn, pair) for pair in pairs]
     change()
     ends: dict[str, None] = {}

@@ -53,6 +53,7 @@ def take(turn: Turn, message: Evidence) -> None:
     else:
         graph.put_edge(a, b, edge)
 
+    turn.pairs[a, b] = earlier
     changed = counts and (earlier or not counted)
     for text, node, other in ((a, node_a, b), (b, node_b, a)):
         if changed and edge.first < node.first:

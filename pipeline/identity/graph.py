@@ -39,6 +39,7 @@ class Graph:
         self._nodes: dict[str, Node] = {}
         self._dirty: dict[str, None] = {}
         self.before: dict[str, str] = {}
+        self.flag_before: dict[str, int] = {}
         meta = state.get(META_KEY)
         self.meta: Meta = Meta() if meta is None else meta
         # Set by the stage once it knows the generation in force.
@@ -57,6 +58,7 @@ class Graph:
                 self._dirty[text] = None
             self._nodes[text] = node
             self.before[text] = node.name or text
+            self.flag_before[text] = node.flag
         return node
 
     def forget_all(self, text: str, erased_at: int, epoch: int) -> None:

@@ -30,7 +30,8 @@ class Edge(Struct, array_like=True):
 
     A route is 0 for the smaller end, 1 for the larger, else it stands buried: it may be erased while the edge stays.
     The edge counts if it was last received after `cut` (-1: never unlinked). `last` -1: there is an unlink, but no
-    evidence yet. `epoch` is that of its first.
+    evidence yet. `epoch` is that of its first. `told`: why it is not followed, as the smaller and the larger end
+    were told ("": it is, or does not count).
     """
 
     first: int = NEVER
@@ -38,6 +39,7 @@ class Edge(Struct, array_like=True):
     routes: list[int | str] = []
     cut: int = -1
     epoch: int = 0
+    told: tuple[str, str] = ("", "")
 
 
 class Decided(Struct, array_like=True):

@@ -8,8 +8,8 @@ from pipeline.identifiers import Keys
 from pipeline.identity.graph import Graph
 from pipeline.identity.repair import Repair, resolve, upgrade
 from pipeline.identity.resolution import EdgeOrder
-from pipeline.identity.state import FLAGS, Edge, Node
-from pipeline.records import Assign, Forget, IdentityConflict, encode
+from pipeline.identity.state import FLAGS, FREE, Edge, Node
+from pipeline.records import Assign, Forget, IdentityConflict, Unfollowed, encode
 from pipeline.runtime.ports import Outputs
 
 
@@ -41,7 +41,7 @@ class Counters:
 class Turn:
     """What one record of the log does. `epoch` is its offset plus one; `reason` goes with every Assign it causes."""
 
-    __slots__ = ("counters", "epoch", "graph", "keys", "out", "reason")
+    __slots__ = ("counters", "epoch", "graph", "keys", "out", "pairs", "reason")
 
     def __init__(self, graph: Graph, out: Outputs, keys: Keys, epoch: int, counters: Counters) -> None:
         self.graph = graph
@@ -49,6 +49,9 @@ class Turn:
         self.epoch = epoch
         self.counters = counters
         self.reason = "evidence"
+        # Links of which it may have changed whether they are followed; those of whoever is renamed come to them.
+        # True: it was seen earlier than was told.
+        self.pairs: dict[tuple[str, str], bool] = {}
         self.keys = keys
 
     def advance(self, received: int) -> None:
@@ -103,8 +106,55 @@ class Turn:
         """Send a message to an identifier's actor."""
         self.out.log("links", self.keys.actor(text), value)
 
+    def tell(self, text: str, other: str, first: int, reason: str) -> None:
+        """Tell an identifier whether its link to another is followed ("": it is, or is gone)."""
+        record = Unfollowed(text, other, self.epoch, self.graph.meta.clock, reason, first)
+        self.send(text, encode(record))
+
+    def _tell_unfollowed(self) -> None:
+        """Tell both ends of every link of which it has changed whether, or why not, it is followed."""
+        graph = self.graph
+        for text in list(graph.before):
+            node = graph.node(text)
+            if graph.before[text] != (node.name or text) or graph.flag_before[text] != node.flag:
+                for other in graph.neighbours(text):
+                    self.pairs.setdefault((text, other) if text < other else (other, text), False)
+        for (a, b), earlier in self.pairs.items():
+            edge = graph.edge(a, b)
+            why = None if edge is None else self._why_not(a, b, edge)
+            if edge is None or why is None:
+                continue
+            # Whoever is nobody's may have any number of these, and is told of none.
+            due = (why if graph.flag(a) == FREE else "", why if graph.flag(b) == FREE else "")
+            if due == edge.told and not (why and earlier):
+                continue
+            for text, other, now, before in ((a, b, due[0], edge.told[0]), (b, a, due[1], edge.told[1])):
+                if now != before or (now and earlier):
+                    self.tell(text, other, edge.first, now)
+            edge.told = due
+            graph.change_edge(a, b, edge)
+
+    def _why_not(self, a: str, b: str, edge: Edge) -> str | None:
+        """Why a link that counts is not followed; "" if it is, or does not count; None: not known yet. No more than
+        follows from the evidence whatever its order: which limit it met first is for the record of the conflict."""
+        graph = self.graph
+        if not graph.counts(a, b, edge):
+            return ""
+        for text in (a, b):
+            flag = graph.flag(text)
+            if flag != FREE:
+                return str(FLAGS[flag])
+        one, other = graph.name(a), graph.name(b)
+        if one == other:
+            return ""
+        left, right = graph.group(one), graph.group(other)
+        clash = graph.ruling.clash(left.load, right.load, left.size + right.size)
+        # Where rules have changed, the other end may not have been resolved under them yet.
+        return None if clash is None else "limits"
+
     def end(self) -> None:
         """Tell every identifier whose name has changed, and keep what was changed."""
+        self._tell_unfollowed()
         graph = self.graph
         moved = [(text, before, name) for text, before in graph.before.items() if (name := graph.name(text)) != before]
         if moved:

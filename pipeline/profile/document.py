@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from pipeline.profile.fragment import Fragment
-from pipeline.records import IdentifierPair, Membership, ProfileChange, ProfileDocument, Total
+from pipeline.records import IdentifierPair, Membership, ProfileChange, ProfileDocument, Total, UnfollowedLink
 
 SHOWN_IDENTIFIERS = 100
 _MAPPINGS = ("traits", "computed", "consents", "totals", "segments")
-_WHOLE = ("identifiers", "identifiers_total", "accounts", "first_seen", "last_seen")
+_WHOLE = ("identifiers", "identifiers_total", "accounts", "first_seen", "last_seen", "unfollowed")
 _BEGINS = ("created", "split")
 _ENDS = ("merged", "expired", "erased")
 
@@ -24,6 +24,7 @@ def build(
     memberships: Mapping[str, Membership],
     computed: Mapping[str, Any] | None = None,
     accounts: Iterable[str] = (),
+    unfollowed: Iterable[UnfollowedLink] = (),
 ) -> ProfileDocument:
     """The document of a profile. `identifiers` are the strongest, strongest first."""
     return ProfileDocument(
@@ -39,6 +40,7 @@ def build(
         accounts=sorted(accounts),
         first_seen=joined.first_seen,
         last_seen=joined.last_seen,
+        unfollowed=list(unfollowed),
     )
 
 

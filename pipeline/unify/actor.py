@@ -8,6 +8,8 @@
     "d" actor, page                            Page of message hashes, when they have outgrown the Actor
     "e" actor, hash of the pair                SentEdge, when the sent evidence has outgrown the Actor
     "c", "p"                                   accounts and their people: account_state.py
+    "r" actor                                  Notes: the route's links that are not followed
+    "u" actor                                  Held: those that the holder's fragments show
     "n" bucket of 4,096 offsets of `events`    Dropped: which of them are in no profile, so that a backfill skips them
 
 An actor's key is the 32 hexadecimal bytes of `Keys.actor`. Whoever has one identifier and nothing unusual is one
@@ -20,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline.profile import Fragment
+from pipeline.records import LinkNote
 
 VERSION = 1
 META_KEY = b"g"
@@ -141,6 +144,20 @@ class Dropped(Struct, array_like=True):
     offsets: list[int] = []
 
 
+class Notes(Struct, array_like=True):
+    """The links of one identifier that are not followed, the earliest first."""
+
+    version: int = VERSION
+    links: list[LinkNote] = []
+
+
+class Held(Struct, array_like=True):
+    """Fragment → (the epoch since which it belongs here, its links that are not followed)."""
+
+    version: int = VERSION
+    fragments: dict[str, tuple[int, list[LinkNote]]] = {}
+
+
 class Job(Struct, array_like=True):
     """History still to be read for the leaves that `generation` has and `before` has not: up to the marker's offset
     `until`, from `next` on."""
@@ -194,6 +211,8 @@ DECODERS: dict[int, Any] = {
         (b"d", Page),
         (b"e", SentEdge),
         (b"n", Dropped),
+        (b"r", Notes),
+        (b"u", Held),
     )
 }
 

@@ -56,6 +56,7 @@ def document(profile: Profile) -> ProfileDocument:
         _memberships(profile),
         profile.computed,
         accounts_of(profile),
+        unfollowed=profile.unfollowed,
     )
 
 
@@ -96,6 +97,7 @@ def encoded_document(profile: Profile) -> bytes:
             _section("totals", shown_totals(joined)),
             get("segments") or _remember(shown, "segments", _section("segments", _memberships(profile))),
             get("accounts") or _remember(shown, "accounts", _accounts(profile)),
+            get("unfollowed") or _remember(shown, "unfollowed", _section("unfollowed", profile.unfollowed)),
             end.encode() + b"}",
         )
     )
@@ -106,7 +108,7 @@ def _head(profile: Profile) -> bytes:
     return _encode_sorted(head)[:-1]
 
 
-def _section(name: str, values: dict[str, Any]) -> bytes:
+def _section(name: str, values: dict[str, Any] | list[Any]) -> bytes:
     return b',"%b":%b' % (name.encode(), _encode_sorted(values)) if values else b""
 
 

@@ -4,7 +4,7 @@ from pipeline.accounts import identifier_of
 from pipeline.profile import events_in
 from pipeline.records import Assign, Cause, Erase, Event, Forward, Named, Recall, encode
 from pipeline.runtime.ports import Record
-from pipeline.unify import belonging, dedup, evidence, history, holder, news, publish
+from pipeline.unify import belonging, dedup, evidence, history, holder, news, publish, unfollowed
 from pipeline.unify.actor import VERSION, Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
@@ -80,6 +80,7 @@ def on_assign(task: Task, message: Assign) -> None:
     _point(task, actor)
     if former != message.name:
         _recall(task, actor, former, message.name, reason, message.companions, message.former_lives)
+        unfollowed.tell_new_holder(task, key, actor)
     moment = Moment(reason, task.clock)
     if message.name == identifier:
         if actor.published:
@@ -123,6 +124,7 @@ def on_erase(task: Task, message: Erase) -> None:
         task.count("erased", lost)
     dedup.forget_all(task.state, task.message_index, key, actor)
     evidence.forget_all(task, key, actor)
+    unfollowed.forget_all(task, key, identifier)
     fresh = Actor(
         VERSION,
         identifier,

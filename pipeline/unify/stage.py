@@ -13,6 +13,7 @@
     Contribute          links    holder: join what history has for a fragment
     HistorySent         links    a partition has sent its history
     Expired             links    route: what is left out of history
+    Unfollowed          links    route: evidence that is not followed; Noted tells the holder
     Takeover            links    holder: go on with what another workspace told subscribers
     Belongs, Named      links    account: what one of its people did or is; what a group event says of it
     Regard              links    holder: what an account says of itself
@@ -37,11 +38,13 @@ from pipeline.records import (
     Forward,
     HistorySent,
     Marker,
+    Noted,
     Ready,
     Recall,
     Sweep,
     Takeover,
     Tick,
+    Unfollowed,
     decode_events_record,
     decode_links_record,
     encode,
@@ -59,6 +62,7 @@ from pipeline.unify import (
     route,
     takeover,
     transfer,
+    unfollowed,
 )
 from pipeline.unify import actor as kept
 from pipeline.unify.task import Task
@@ -138,6 +142,10 @@ class UnifyStage:
             history.on_history_sent(task, message)
         elif kind is Expired:
             history.on_expired(task, message)
+        elif kind is Unfollowed:
+            unfollowed.on_unfollowed(task, message)
+        elif kind is Noted:
+            unfollowed.on_noted(task, message)
         elif kind is Takeover:
             takeover.on_takeover(task, message)
         else:

@@ -13,13 +13,14 @@ import msgspec
 from pipeline.identifiers import Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
 from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
-from pipeline.records import Event, IdentifierPair
+from pipeline.records import Event, IdentifierPair, UnfollowedLink
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
-from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Meta
+from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Held, Meta
 from pipeline.unify.news import News, facts_of
 
 PSEUDONYMOUS = ("device_id", "anonymous_id")
+SHOWN_LINKS = 10
 _CACHED_PROFILES = 50_000
 
 
@@ -61,6 +62,7 @@ class Profile:
         "standing",
         "totals",
         "traits",
+        "unfollowed",
         "whole",
     )
 
@@ -81,6 +83,7 @@ class Profile:
         self.identifiers_total = 0
         self.pseudonymous = False
         self.awaiting = 0
+        self.unfollowed: list[UnfollowedLink] = []
         self.accounts = facts_of(actor)
         self.belongs: list[str] | None = None
         self.told()
@@ -317,6 +320,9 @@ class Task:
             return found
         plan = self.plan if actor.generation == self.generation else self.plans(actor.generation)
         profile = Profile(key, actor, self.group(key, actor), plan, self.profile_id(actor.identifier, actor.erased))
+        held: Held | None = self.state.get(b"u" + key[1:])
+        if held is not None:
+            profile.unfollowed = shown_links(held)
         self.rejoin(profile)
         if actor.published:
             self.judge(profile, actor.settled)
@@ -431,6 +437,23 @@ PSEUDONYMOUS_PREFIXES = tuple(f"{namespace}:" for namespace in PSEUDONYMOUS)
 def waits(actor: Actor) -> bool:
     """Whether a change waits for what is on its way, or the accounts wait to be told of it."""
     return actor.held or (actor.belonging is not None and actor.belonging.owes)
+
+
+def shown_links(held: Held | None) -> list[UnfollowedLink]:
+    """What a profile shows of the links that are not followed, newest first."""
+    if held is None:
+        return []
+    found = [(link, fragment) for fragment, (_, links) in held.fragments.items() for link in links]
+    found.sort(key=lambda one: (-one[0].first, one[1], one[0].other))
+    return [
+        UnfollowedLink(
+            IdentifierPair(*split_identifier(fragment)),
+            IdentifierPair(*split_identifier(link.other)),
+            link.reason,
+            link.first,
+        )
+        for link, fragment in found[:SHOWN_LINKS]
+    ]
 
 
 def live(group: Group, actor: Actor) -> Iterable[str]:

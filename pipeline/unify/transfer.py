@@ -8,7 +8,7 @@ different senders arrive.
 from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, join, pieces
 from pipeline.records import Absorb, Forward, Recall, encode
 from pipeline.segments import HIDDEN
-from pipeline.unify import belonging, holder, news, publish
+from pipeline.unify import belonging, holder, news, publish, unfollowed
 from pipeline.unify.actor import Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
@@ -56,6 +56,7 @@ def on_recall(task: Task, message: Recall) -> None:
     profile = task.profile(key, actor)
     holder.settle(task, profile)
     before = publish.document(profile) if actor.published else None
+    unfollowed.leave(task, profile, name, message.epoch)
     part = task.part(key, actor, name)
     group = task.group_to_change(key, actor)
     profile.group = group

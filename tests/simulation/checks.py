@@ -36,6 +36,9 @@ _segment_change = msgspec.json.Decoder(SegmentChange).decode
 _segment_member = msgspec.json.Decoder(SegmentMember).decode
 
 
+MOST_SHOWN = 10
+
+
 class Topics(Protocol):
     """The topics as a reader of committed records sees them."""
 
@@ -72,6 +75,7 @@ class Truth:
         self._known_at: dict[int, set[tuple[str, str]]] = {}
         self.accepted = Accepted()
         self.who = Resolution({}, {}, frozenset(), frozenset())
+        self.evidence = Evidence()
         self.expected: dict[str, ExpectedProfile] = {}
 
     def send(self, partition: int, event: Event) -> None:
@@ -84,7 +88,7 @@ class Truth:
     def settle(self) -> None:
         """Work everything out from scratch."""
         self.accepted = accept(self.partitions[partition] for partition in sorted(self.partitions))
-        evidence = self._evidence()
+        self.evidence = evidence = self._evidence()
         self.who = resolve(evidence, self.rules)
         by_name = profiles(self.accepted.events, self.who)
         self.expected = {self.keys.profile_id(name): profile for name, profile in by_name.items()}
@@ -130,6 +134,37 @@ def _people(broker: Topics) -> dict[str, ProfileDocument]:
     """The documents of people, by profile_id."""
     found = {key.decode(): _document(value) for key, value in broker.compacted("profiles").items()}
     return {key: document for key, document in found.items() if document.entity == "person"}
+
+
+def check_unfollowed(truth: Truth, broker: Topics) -> None:
+    """Every profile shows which evidence about it is not followed; whoever has much of it, the newest of it."""
+    junk = truth.who.quarantined
+    links: dict[str, set[str]] = defaultdict(set)
+    for edge in truth.evidence.counting():
+        if (min(edge.a, edge.b), max(edge.a, edge.b)) in truth.who.refused or edge.a in junk or edge.b in junk:
+            for one, other in ((edge.a, edge.b), (edge.b, edge.a)):
+                if one not in junk:
+                    links[one].add(other)
+    for value in broker.compacted("profiles").values():
+        document = _document(value)
+        if document.entity != "person":
+            continue
+        shown = {
+            (f"{link.identifier.namespace}:{link.identifier.value}", f"{link.other.namespace}:{link.other.value}")
+            for link in document.unfollowed
+        }
+        members = truth.who.members.get(_name_of(document, truth), frozenset())
+        due = {(one, other) for one in members for other in links[one]}
+        if len(due) <= MOST_SHOWN:
+            same("2 unfollowed", document.profile_id, shown, due)
+        elif not shown <= due or len(shown) != MOST_SHOWN:
+            raise Violation("2 unfollowed", f"{document.profile_id} shows {shown} of {due}")
+
+
+def _name_of(document: ProfileDocument, truth: Truth) -> str:
+    first = document.identifiers[0]
+    text = f"{first.namespace}:{first.value}"
+    return truth.who.name_of.get(text, text)
 
 
 def check_limits(truth: Truth, broker: Topics) -> None:

@@ -299,6 +299,11 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
     ),
+    Fault(
+        "links_shown_stay_with_the_former_holder",
+        "pipeline.unify.transfer",
+        (("    unfollowed.leave(task, profile, name, message.epoch)\n", ""),),
+    ),
     # time
     Fault(
         "first_tick_is_the_last",

@@ -100,6 +100,7 @@ def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, ar
     checks.check_evidence(truth, broker)
     checks.check_profiles(truth, broker)
     checks.check_limits(truth, broker)
+    checks.check_unfollowed(truth, broker)
     checks.check_pointers(truth, broker)
     checks.check_accounting(truth, broker)
     checks.check_folds(truth, broker)
