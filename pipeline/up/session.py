@@ -137,6 +137,8 @@ class Session:
             roles = (*ROLES, ("collector",)) if settings.collector.write_keys else ROLES
             processes = stack.enter_context(Processes(roles, environment, settings.state_dir / "logs"))
             reader = stack.enter_context(TopicReader(settings, WATCHED))
+            if settings.collector.write_keys:
+                self._say(f"collector at http://{settings.collector.host}:{settings.collector.port} (docs/collector.md)")
             player = threading.Thread(target=self._play, args=(readiness, generation), name="sample", daemon=True)
             player.start()
             self._watch(reader, processes)
