@@ -164,6 +164,7 @@ class ResolveOn(Struct, tag_field="kind", tag="resolve_on", omit_defaults=True):
 
 EdgesRecord = Evidence | Unlink | Relink | Release | EraseRequest | RulesChanged | BackfillDone | ResolveOn
 
+
 class Cause(Struct, omit_defaults=True):
     """What made a change: the message and its position in `events`, where it was one."""
 
@@ -477,9 +478,7 @@ class IdentifierPair(Struct, frozen=True):
     value: str
 
 
-SegmentCause = Literal[
-    "event", "timer", "merge", "split", "consent", "backfill", "definition", "expired", "erase"
-]
+SegmentCause = Literal["event", "timer", "merge", "split", "consent", "backfill", "definition", "expired", "erase"]
 
 
 class SegmentChange(Struct, omit_defaults=True):
@@ -651,7 +650,18 @@ class Delivery(Struct, omit_defaults=True):
 class Definition(Struct, omit_defaults=True):
     """One version of something people wrote. The key is "kind/name/version"; `body` is the validated definition."""
 
-    kind: Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait", "accounts", "alert"]
+    kind: Literal[
+        "segment",
+        "identity",
+        "contract",
+        "cleaning",
+        "reference",
+        "source",
+        "destination",
+        "trait",
+        "accounts",
+        "alert",
+    ]
     name: str
     version: int
     body: dict[str, Any]

@@ -20,6 +20,7 @@ from pipeline.runtime.functions import FunctionFailed, Functions
 from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.references import References
 from pipeline.runtime.kafka.registry import Schemas
 from pipeline.runtime.kafka.sources import Beside, SourcesAtEnd
 from pipeline.runtime.metrics import Metrics, StageCounters
@@ -84,11 +85,13 @@ def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics, settings: Settings)
         except FunctionFailed as failed:
             raise Failed(str(failed)) from None
 
-    tools = Tools(hashed=lambda text: keys.actor(f"cleaning:{text}").decode(), call=call)
+    references = References(settings)
+    tools = Tools(lambda text: keys.actor(f"cleaning:{text}").decode(), call, references.row)
 
     schemas = Schemas(settings.schema_registry)
 
     def checks() -> Checks:
+        references.follow()
         latest = plans.latest()
         return Checks(latest.contracts, latest.cleaning, metrics.violated, tools, latest.sources, schemas)
 

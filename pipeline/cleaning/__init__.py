@@ -1,6 +1,16 @@
 """Cleaning: what is changed about events before anything is made of them, as people define it."""
 
-from pipeline.cleaning.plan import NO_CLEANING, NO_TOOLS, Cleaning, CleaningPlan, Draft, Failed, Spoiled, Tools
+from pipeline.cleaning.plan import (
+    NO_CLEANING,
+    NO_TOOLS,
+    Cleaning,
+    CleaningPlan,
+    Draft,
+    Failed,
+    Reference,
+    Spoiled,
+    Tools,
+)
 from pipeline.cleaning.steps import (
     Call,
     Cast,
@@ -10,6 +20,7 @@ from pipeline.cleaning.steps import (
     DeriveUserAgent,
     Drop,
     Hash,
+    Join,
     Mask,
     Rename,
     RenameEvent,
@@ -30,7 +41,9 @@ __all__ = [
     "Drop",
     "Failed",
     "Hash",
+    "Join",
     "Mask",
+    "Reference",
     "Rename",
     "RenameEvent",
     "Spoiled",

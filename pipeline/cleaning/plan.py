@@ -16,6 +16,18 @@ class Draft:
         self.flags: list[str] = []
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A table of somebody else: a topic of rows by key. `key` leads to it in the row; empty: the record's own key."""
+
+    name: str
+    topic: str
+    key: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    provenance: str = ""
+    max_rows: int = 200_000
+
+
 class Failed(Exception):
     """A function could not be called, raised, or took too long. The message is for a person."""
 
@@ -32,12 +44,17 @@ def _no_call(name: str, event: dict[str, Any], timeout_ms: int) -> Any:
     raise Failed("functions are only called where ingest runs")
 
 
+def _no_row(reference: Reference, key: str) -> dict[str, Any] | None:
+    raise Failed(f"the reference {reference.name} is only at hand where ingest runs")
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What steps need from outside: a keyed hash, and a way to call a function by its name."""
+    """What steps need from outside: a keyed hash, a way to call a function by its name, the rows of references."""
 
     hashed: Callable[[str], str] = _no_hash
     call: Callable[[str, dict[str, Any], int], Any] = _no_call
+    row: Callable[[Reference, str], dict[str, Any] | None] = _no_row
 
 
 class Step(Protocol):

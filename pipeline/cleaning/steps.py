@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pipeline.cleaning.plan import Draft, Failed, Tools, containers, put
+from pipeline.cleaning.plan import Draft, Failed, Reference, Tools, containers, put
 
 Path = tuple[str, ...]
 CastTo = Literal["text", "number", "integer", "boolean"]
@@ -295,6 +295,30 @@ def _address(draft: Draft, name: str) -> Any:
     except ValueError:
         return urlsplit("")
     return address
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The row of a reference, by a field; context.references says where it is from. No row: the event says so."""
+
+    reference: Reference
+    by: Path
+    to: Path
+
+    def apply(self, draft: Draft, tools: Tools) -> None:
+        """Put the row into the event."""
+        for parent, key in list(containers(draft.sections, self.by)):
+            text = _text(parent[key])
+            if text is None:
+                continue
+            row = tools.row(self.reference, text)
+            if row is None or not put(draft.sections, self.to, row):
+                draft.flags.append(f"no_reference:{self.reference.name}")
+                continue
+            from_where = draft.sections["context"].setdefault("references", {})
+            if isinstance(from_where, dict):
+                said = {"reference": self.reference.name, "provenance": self.reference.provenance}
+                from_where[".".join(self.to)] = {name: value for name, value in said.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,9 @@ def check_events(
             first.setdefault(place, (line, each.detail))
 
     rules = _rules(written)
-    cleaning = compile_cleaning({each.name: each.body for each in written if each.kind == "cleaning"})
+    cleaning = compile_cleaning(
+        *({each.name: each.body for each in written if each.kind == k} for k in ("cleaning", "reference"))
+    )
     checks = Checks(plan, cleaning, told, Tools(hashed=lambda text: hashlib.sha256(text.encode()).hexdigest()))
     for row in read_rows(events, inspect_file(events)):
         line, before = row.line, counts.total()

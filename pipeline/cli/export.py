@@ -14,5 +14,16 @@ def command() -> None:
     Example: headwater export > definitions.yaml
     """
     catalog = read_catalog(find_kafka(settings_module.load()))
-    kinds = ("identity", "contract", "cleaning", "source", "trait", "segment", "accounts", "alert", "destination")
+    kinds = (
+        "identity",
+        "contract",
+        "reference",
+        "cleaning",
+        "source",
+        "trait",
+        "segment",
+        "accounts",
+        "alert",
+        "destination",
+    )
     sys.stdout.write(export(each for kind in kinds for each in catalog.of_kind(catalog.latest, kind)))

@@ -155,12 +155,17 @@ def contracts_plan(catalog: Catalog, generation: Generation) -> ContractsPlan:
 
 
 def cleaning_plan(catalog: Catalog, generation: Generation) -> CleaningPlan:
-    """The cleaning of a generation, compiled; what is paused is as if it were not there."""
+    """The cleaning of a generation, compiled; what is paused is as if it were not there.
+
+    Raises:
+        DefinitionError: a step joins a reference that is not there.
+    """
     from pipeline.definitions.cleaning import compile_cleaning
 
     paused = catalog.paused(generation, "cleaning")
     written = catalog.of_kind(generation, "cleaning")
-    return compile_cleaning({each.name: each.body for each in written if each.name not in paused})
+    references = {each.name: each.body for each in catalog.of_kind(generation, "reference")}
+    return compile_cleaning({each.name: each.body for each in written if each.name not in paused}, references)
 
 
 def sources_plan(catalog: Catalog, generation: Generation) -> MappingPlan:

@@ -28,12 +28,15 @@ from pipeline.cleaning import (
     DeriveUserAgent,
     Drop,
     Hash,
+    Join,
     Mask,
+    Reference,
     Rename,
     RenameEvent,
 )
 from pipeline.definitions.comparisons import Model, Name
 from pipeline.definitions.durations import DurationMs
+from pipeline.errors import DefinitionError
 
 MAX_STEPS = 200
 FUNCTIONS = "headwater.cleaning"
@@ -88,6 +91,14 @@ class MaskStep(Model):
     keep_last: int = Field(default=0, ge=0, le=100)
 
 
+class JoinStep(Model):
+    """The row of a reference."""
+
+    reference: Name
+    by: PlainPath
+    to: PlainPath
+
+
 class CallStep(Model):
     """A Python function, by the name of its entry point."""
 
@@ -106,6 +117,7 @@ class StepDefinition(Model):
     hash: FieldPath | None = None
     mask: MaskStep | None = None
     derive: Literal["user_agent", "campaign", "referrer"] | None = None
+    join: JoinStep | None = None
     call: CallStep | None = None
 
     @model_validator(mode="after")
@@ -114,8 +126,8 @@ class StepDefinition(Model):
             raise ValueError(f"a step has one of the keys {', '.join(type(self).model_fields)}")
         return self
 
-    def compiled(self) -> Any:
-        """The step as the room takes it."""
+    def compiled(self, references: Mapping[str, Reference]) -> Any:
+        """The step as the room takes it. Raises DefinitionError for a reference that is not there."""
         if self.rename is not None:
             return Rename(_steps(self.rename.field), _steps(self.rename.to))
         if self.rename_event is not None:
@@ -132,6 +144,14 @@ class StepDefinition(Model):
             return Mask(_steps(self.mask.field), self.mask.keep_last)
         if self.derive is not None:
             return _DERIVED[self.derive]()
+        if self.join is not None:
+            reference = references.get(self.join.reference)
+            if reference is None:
+                there = ", ".join(sorted(references)) or "none"
+                raise DefinitionError(
+                    f"There is no reference {self.join.reference}.", "a step `join`", f"there are: {there}"
+                )
+            return Join(reference, _steps(self.join.by), _steps(self.join.to))
         assert self.call is not None
         return Call(self.call.function, self.call.timeout)
 
@@ -150,17 +170,49 @@ class CleaningDefinition(Model):
     on_failure: Literal["pass", "reject"] = "pass"
     steps: list[StepDefinition] = Field(min_length=1, max_length=MAX_STEPS)
 
-    def compiled(self) -> Cleaning:
+    def compiled(self, references: Mapping[str, Reference]) -> Cleaning:
         """The frozen steps."""
         return Cleaning(
             name=self.cleaning,
             sources=None if self.sources is None else frozenset(self.sources),
             events=None if self.events is None else frozenset(self.events),
-            steps=tuple(step.compiled() for step in self.steps),
+            steps=tuple(step.compiled(references) for step in self.steps),
             on_failure=self.on_failure,
         )
 
 
-def compile_cleaning(bodies: Mapping[str, dict[str, Any]]) -> CleaningPlan:
-    """The plan of cleaning by name."""
-    return CleaningPlan(tuple(CleaningDefinition.model_validate(body).compiled() for _, body in sorted(bodies.items())))
+class ReferenceDefinition(Model):
+    """A table of somebody else, in a topic: a catalogue, attributes that a partner knows."""
+
+    reference: Name
+    description: str = Field(default="", max_length=2_000)
+    topic: str = Field(min_length=1, max_length=300)
+    key: str | None = Field(default=None, min_length=1, max_length=300)
+    fields: list[str] = Field(default=[], max_length=1_000)
+    provenance: str = Field(default="", max_length=200)
+    max_rows: int = Field(default=200_000, ge=1, le=10_000_000)
+
+    def compiled(self) -> Reference:
+        """The frozen reference."""
+        return Reference(
+            name=self.reference,
+            topic=self.topic,
+            key=_steps(self.key) if self.key else (),
+            fields=tuple(self.fields),
+            provenance=self.provenance,
+            max_rows=self.max_rows,
+        )
+
+
+def compile_cleaning(
+    bodies: Mapping[str, dict[str, Any]], references: Mapping[str, dict[str, Any]] | None = None
+) -> CleaningPlan:
+    """The plan of cleaning by name, with the references it may join.
+
+    Raises:
+        DefinitionError: a step joins a reference that is not there.
+    """
+    known = {name: ReferenceDefinition.model_validate(body).compiled() for name, body in (references or {}).items()}
+    return CleaningPlan(
+        tuple(CleaningDefinition.model_validate(body).compiled(known) for _, body in sorted(bodies.items()))
+    )

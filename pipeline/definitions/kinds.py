@@ -6,7 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-Kind = Literal["segment", "identity", "contract", "cleaning", "source", "destination", "trait", "accounts", "alert"]
+Kind = Literal[
+    "segment", "identity", "contract", "cleaning", "reference", "source", "destination", "trait", "accounts", "alert"
+]
 
 KINDS_BY_KEY: dict[str, Kind] = {
     "segment": "segment",
@@ -15,6 +17,7 @@ KINDS_BY_KEY: dict[str, Kind] = {
     "contract": "contract",
     "cleaning": "cleaning",
     "source": "source",
+    "reference": "reference",
     "destination": "destination",
     "accounts": "accounts",
     "alert": "alert",
@@ -29,6 +32,7 @@ _MODELS: dict[Kind, str] = {
     "identity": "pipeline.definitions.identity:IdentityDefinition",
     "cleaning": "pipeline.definitions.cleaning:CleaningDefinition",
     "contract": "pipeline.definitions.contracts:ContractDefinition",
+    "reference": "pipeline.definitions.cleaning:ReferenceDefinition",
     "source": "pipeline.definitions.sources:SourceDefinition",
     "destination": "pipeline.definitions.destinations:DestinationDefinition",
     "accounts": "pipeline.definitions.accounts:AccountsDefinition",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.admin import create_topics
 from pipeline.definitions.apply import ApplyPlan, plan_apply
-from pipeline.definitions.catalog import Catalog, contracts_plan, generation_plan, records, sources_plan
+from pipeline.definitions.catalog import Catalog, cleaning_plan, contracts_plan, generation_plan, records, sources_plan
 from pipeline.definitions.loader import Written
 from pipeline.definitions.segments import leaves_of
 from pipeline.errors import DefinitionError
@@ -105,6 +105,7 @@ def _leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:
     # What belongs together and is in several documents is checked here: before anything is written.
     contracts_plan(catalog, generation)
     sources_plan(catalog, generation)
+    cleaning_plan(catalog, generation)
     return leaves_of(catalog, generation)
 
 

@@ -64,6 +64,7 @@ FLAGS: dict[str, str] = {
     "junk_identifier:": "an identifier was dropped as junk",
     "bot": "the user agent is a known robot's, says the collector (context.bot)",
     "cleaning_failed:": "a step of this cleaning failed; the event went on without it",
+    "no_reference:": "a reference has no row for what a cleaning wanted to join",
     "not_cast:": "a value could not become one of the type a cleaning wanted, and stayed as it was",
     "unplanned_event": "the contract of the source does not have this event",
     "unplanned_property:": "the contract of the event does not have this property",

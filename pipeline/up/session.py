@@ -138,7 +138,8 @@ class Session:
             processes = stack.enter_context(Processes(roles, environment, settings.state_dir / "logs"))
             reader = stack.enter_context(TopicReader(settings, WATCHED))
             if settings.collector.write_keys:
-                self._say(f"collector at http://{settings.collector.host}:{settings.collector.port} (docs/collector.md)")
+                place = f"http://{settings.collector.host}:{settings.collector.port}"
+                self._say(f"collector at {place} (docs/collector.md)")
             player = threading.Thread(target=self._play, args=(readiness, generation), name="sample", daemon=True)
             player.start()
             self._watch(reader, processes)

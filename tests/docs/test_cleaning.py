@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pipeline.definitions.cleaning import CleaningDefinition, StepDefinition
+from pipeline.definitions.cleaning import CleaningDefinition, ReferenceDefinition, StepDefinition
 from pipeline.definitions.loader import load_text
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cleaning.md").read_text()
@@ -11,12 +11,17 @@ TEXT = (Path(__file__).parents[2] / "docs" / "cleaning.md").read_text()
 
 def test_the_example_can_be_applied_and_has_every_step() -> None:
     [example] = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    [written] = load_text(example)
+    [reference, written] = load_text(example)
+    assert reference.kind == "reference"
     assert {key for step in written.body["steps"] for key in step} == set(StepDefinition.model_fields)
 
 
 def test_every_step_and_key_is_described() -> None:
-    words = [name for name in (*StepDefinition.model_fields, *CleaningDefinition.model_fields) if name != "description"]
+    words = [
+        name
+        for name in (*StepDefinition.model_fields, *CleaningDefinition.model_fields, *ReferenceDefinition.model_fields)
+        if name != "description"
+    ]
     assert [word for word in words if word not in TEXT] == []
 
 

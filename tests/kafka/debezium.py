@@ -30,6 +30,7 @@ from tests.kafka.deployment import Deployment
 CONNECT_VERSION = "4.1.1"
 DEBEZIUM_VERSION = "3.3.1.Final"
 PEOPLE = 200
+WAIT_S = 400
 _CHANGES = 600
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion><groupId>headwater</groupId><artifactId>connect</artifactId><version>1</version>
@@ -165,7 +166,7 @@ def _run(folder: Path, kafka: str, database: str) -> int:
         running.start("unify")
         process = connect(folder, kafka, database)
         try:
-            running.wait_until(lambda: len(running.table("profiles")) == half, "the rows that were there", 120)
+            running.wait_until(lambda: len(running.table("profiles")) == half, "the rows that were there", WAIT_S)
             print(f"{half} rows that were there before are profiles", flush=True)
             for number in range(half, PEOPLE):
                 _insert(table, number)
@@ -188,13 +189,13 @@ def _run(folder: Path, kafka: str, database: str) -> int:
             def traits() -> dict[str, Any]:
                 found = {}
                 for profile in running.table("profiles").values():
-                    [user] = [pair["value"] for pair in profile["identifiers"] if pair["namespace"] == "user_id"]
-                    found[user] = profile["traits"]
+                    users = [pair["value"] for pair in profile["identifiers"] if pair["namespace"] == "user_id"]
+                    found[users[0] if users else "nobody, for a moment"] = profile["traits"]
                 found.pop("5", None)
                 return found
 
             started = time.monotonic()
-            running.wait_until(lambda: traits() == expected, "profiles as in the table", 180)
+            running.wait_until(lambda: traits() == expected, "profiles as in the table", WAIT_S)
             print(f"{PEOPLE} people, {_CHANGES} changes, connector killed in between: profiles are as the table")
             print(f"{time.monotonic() - started:.1f} s after the last change; {len(running.values('raw'))} raw events")
             letters = running.values("dead-letters")

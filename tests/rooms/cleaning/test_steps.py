@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.cleaning import CleaningPlan, Failed, Tools
+from pipeline.cleaning import CleaningPlan, Failed, Reference, Tools
 from pipeline.definitions.cleaning import compile_cleaning
 from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.errors import DefinitionError
 from pipeline.identity import builtin_rules
 from pipeline.ingest import FLAGS, Checks, Emit, Refusal, ingest
 from pipeline.records import Event
@@ -30,7 +31,11 @@ def call(name: str, event: dict[str, Any], timeout_ms: int) -> Any:
     return {**event, "event": "Renamed", "properties": {"by": name, "within": timeout_ms}}
 
 
-TOOLS = Tools(hashed=lambda text: f"hash of {text}", call=call)
+def row(reference: Reference, key: str) -> dict[str, Any] | None:
+    return {"name": "Shoe", "of": reference.topic} if key == "7" else None
+
+
+TOOLS = Tools(lambda text: f"hash of {text}", call, row)
 
 
 def cleaned(cleaning: CleaningPlan, **fields: Any) -> Event | Refusal:
@@ -182,6 +187,33 @@ def test_the_referrer_says_where_the_visitor_came_from(referrer: str, expected: 
     page = {"url": "https://www.shop.example/pricing", "referrer": referrer}
     event = cleaned(plan("derive: referrer"), context={"page": page})
     assert isinstance(event, Event) and event.context["referrer"] == expected
+
+
+PRODUCTS = {"products": {"reference": "products", "topic": "/catalogue", "provenance": "the shop's own"}}
+JOIN = {
+    "cleaning": "t",
+    "steps": [{"join": {"reference": "products", "by": "properties.sku", "to": "properties.product"}}],
+}
+
+
+def test_a_row_of_a_reference_is_joined_with_where_it_is_from() -> None:
+    cleaning = compile_cleaning({"t": JOIN}, PRODUCTS)
+    event = cleaned(cleaning, properties={"sku": 7})
+    assert isinstance(event, Event)
+    assert event.properties == {"sku": 7, "product": {"name": "Shoe", "of": "/catalogue"}}
+    said = {"reference": "products", "provenance": "the shop's own"}
+    assert event.context == {"references": {"properties.product": said}} and event.flags == []
+    missed = cleaned(cleaning, properties={"sku": 8})
+    assert isinstance(missed, Event) and missed.properties == {"sku": 8}
+    assert missed.flags == ["no_reference:products"] and "no_reference:" in FLAGS
+    for nothing in ({}, {"sku": None}, {"sku": [7]}):
+        event = cleaned(cleaning, properties=nothing)
+        assert isinstance(event, Event) and event.flags == []
+
+
+def test_a_reference_that_is_not_there_is_told() -> None:
+    with pytest.raises(DefinitionError, match="no reference products"):
+        compile_cleaning({"t": JOIN})
 
 
 @pytest.mark.parametrize(
