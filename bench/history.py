@@ -1,8 +1,9 @@
 """A rule added to a running system with a long history, through the shipped roles on a real broker.
 
+    python -m bench.history all FOLDER         everything below, one after the other; FOLDER is made
     python -m bench.history prepare FOLDER --events 1000000 --people 50000   and leave it running: it holds the broker
     python -m bench.history measure FOLDER     the rate of a backfill with and without live events, and their latency
-    python -m bench.history kills FOLDER       every role killed ten times in mid-backfill
+    python -m bench.history kills FOLDER       identity and unify killed ten times in mid-backfill
 
 A rule that was there from the start has the same members as each new one, because all of the history lies within both
 windows: the two are compared, and with a plain count. The rate is that of the events read again, while any are left.
@@ -10,7 +11,9 @@ windows: the two are compared, and with a plain count. The rate is that of the e
 
 import argparse
 import json
+import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +24,7 @@ from pathlib import Path
 from bench.core.job import SPAN_MS, encoded, events
 from bench.latency import measure as latencies
 from bench.latency import percentile
-from bench.machine import load_average
+from bench.machine import cpu_seconds, load_average
 from bench.workspace import SECRET, Broker, Headwater, broker, start_pinned, stop
 from pipeline.definitions.loader import load_text
 from pipeline.definitions.log import Readiness, apply
@@ -88,7 +91,7 @@ class Running:
             }
             if role == "unify":
                 environment["HEADWATER_METRICS_PORT"] = str(METRICS_PORT)
-            command = [sys.executable, "-m", "pipeline.cli", "run", role]
+            command = [sys.executable, "-m", "pipeline.cli", "run", role, "--end-with", str(os.getpid())]
             self.headwater.processes[role] = start_pinned(command, environment, self.folder / f"{role}.log", None)
 
     def left(self) -> int | None:
@@ -126,7 +129,8 @@ class Running:
 def backfill(running: Running, name: str, days: int) -> str:
     """Add a rule and watch its history being read; what came of it."""
     readiness = Readiness(running.settings)
-    began = time.monotonic()
+    worker = running.headwater.processes["unify"].pid
+    began, spent_s = time.monotonic(), cpu_seconds(worker)
     generation = running.apply(name, days)
     seen: list[tuple[float, int]] = []
     ready = threading.Event()
@@ -137,13 +141,14 @@ def backfill(running: Running, name: str, days: int) -> str:
         if left:
             seen.append((time.monotonic(), left))
         time.sleep(0.1)
-    ready_s = time.monotonic() - began
+    ready_s, spent_s = time.monotonic() - began, cpu_seconds(worker) - spent_s
     readiness.close()
     reading_s = seen[-1][0] - seen[0][0] if len(seen) > 1 else ready_s
     read = seen[0][1] - seen[-1][1] if len(seen) > 1 else running.facts["events"]
     return (
         f"{read / max(reading_s, 0.1):,.0f} events/s of history (over {read:,} of them), in force {ready_s:.1f} s after"
-        f" the apply, load {load_average():.1f}"
+        f" the apply; {spent_s / running.facts['events'] * 1e6:.1f} µs of the worker's CPU for each event of history,"
+        f" live ones included; load {load_average():.1f}"
     )
 
 
@@ -209,6 +214,22 @@ def kills(folder: Path, times: int, seed: int) -> None:
             stop(process)
 
 
+def everything(folder: Path, arguments: list[str], given: argparse.Namespace) -> None:
+    """Prepare in a process of its own, measure, kill, and take everything down."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "bench.history", "prepare", str(folder), *arguments]
+    holder = subprocess.Popen(command)
+    try:
+        while not (folder / "prepared.json").exists():
+            if holder.poll() is not None:
+                raise SystemExit("it could not be prepared")
+            time.sleep(0.5)
+        measure(folder, given.rate, given.seconds)
+        kills(folder, given.kills, given.seed)
+    finally:
+        stop(holder)
+
+
 def _reading(running: Running, times: int) -> Iterator[int]:
     """The history left, each time that unify is seen to read on it."""
     for _ in range(times):
@@ -223,7 +244,7 @@ def _reading(running: Running, times: int) -> Iterator[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prepare", "measure", "kills"))
+    parser.add_argument("what", choices=("all", "prepare", "measure", "kills"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--people", type=int, default=50_000)
@@ -233,7 +254,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    if given.what == "prepare":
+    if given.what == "all":
+        sizes = ["--events", given.events, "--people", given.people, "--partitions", given.partitions]
+        everything(given.folder, [str(one) for one in sizes], given)
+    elif given.what == "prepare":
         prepare(given.folder, given.events, given.people, given.partitions)
     elif given.what == "measure":
         measure(given.folder, given.rate, given.seconds)
