@@ -21,9 +21,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench import hops
 from bench.core.job import SPAN_MS, encoded, events
-from bench.latency import measure as latencies
-from bench.latency import percentile
+from bench.latency import WARM_UP_S, percentile
 from bench.machine import cpu_seconds, load_average
 from bench.workspace import SECRET, Broker, Headwater, broker, start_pinned, stop
 from pipeline.definitions.loader import load_text
@@ -159,13 +159,13 @@ def measure(folder: Path, rate: float, seconds: float) -> None:
     try:
         _rest(running.settings, 120)
         print("alone:", backfill(running, "alone", 29), flush=True)
-        before = latencies(running.settings, rate, seconds, f"before-{time.time():.0f}")
+        before = latencies(running, rate, seconds, f"before-{time.time():.0f}")
         _say(f"live at {rate:g}/s before", before)
         during: list[float] = []
         name = f"during-{time.time():.0f}"
-        live = threading.Thread(target=lambda: during.extend(latencies(running.settings, rate, seconds, name)))
+        live = threading.Thread(target=lambda: during.extend(latencies(running, rate, seconds, name)))
         live.start()
-        time.sleep(6.5)  # its start and warm-up
+        time.sleep(WARM_UP_S + 2)
         print("beside live events:", backfill(running, "beside", 28), flush=True)
         live.join()
         _say(f"live at {rate:g}/s during", during)
@@ -173,6 +173,22 @@ def measure(folder: Path, rate: float, seconds: float) -> None:
         _compare(running, "alone", "beside")
     finally:
         running.headwater.stop()
+
+
+def latencies(running: Running, rate: float, seconds: float, label: str) -> list[float]:
+    """Of events that each make a member, `rate` a second: ms from produce to the segment change being readable."""
+    address = str(running.settings.bootstrap_servers)
+    sent = list(hops.all_new(int(rate * (seconds + WARM_UP_S)), 0, label))
+    watcher = hops.Watcher(address, PREFIX)
+    times, _ = hops.Sender(address, running.settings.topic("raw"), sent, rate).end()
+    seen = -1
+    while (now := watcher.seen()) != seen:
+        seen = now
+        time.sleep(1)
+    _, changed = watcher.end()
+    first = int(rate * WARM_UP_S)
+    pairs = list(zip(sent, times, strict=True))[first:]
+    return [(changed[one.message_id][1] - at) * 1_000 for one, at in pairs if one.message_id in changed]
 
 
 def _say(what: str, found: list[float]) -> None:

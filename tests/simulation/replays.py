@@ -109,7 +109,8 @@ class Replay:
     def copy(self) -> int:
         """One turn of the copier; one that died is started again."""
         memory = self.new.memory
-        if self.rng.random() < self.crash_rate:
+        # A fault that nobody has met yet is enough: more would be met one after the other, and nothing else.
+        if self.rng.random() < self.crash_rate and not any(memory.faults.values()):
             match self.rng.choice(("killed", "abort", "unanswered", "lost")):
                 case "killed":
                     self.copier = None
