@@ -36,7 +36,7 @@ from pipeline.settings import Settings
 PREFIX = "history."
 METRICS_PORT = 19_461
 BUYERS = "segment: buyers\nwhen: {performed: {event: Order Completed, within: 30d}}\n"
-RULE = "segment: NAME\nwhen: {performed: {event: Page Viewed, count: {at_least: 25}, within: DAYSd}}\n"
+RULE = "segment: NAME\nwhen: {performed: {event: Page Viewed, count: {at_least: 9}, within: DAYSd}}\n"
 ALWAYS = RULE.replace("NAME", "always").replace("DAYS", "30")
 
 
@@ -123,7 +123,7 @@ class Running:
         for event in events(facts["events"], facts["people"], facts["start_ms"]):
             if event.event == "Page Viewed":
                 visits[event.identifiers[0]] = visits.get(event.identifiers[0], 0) + 1
-        return {keys.profile_id(person) for person, count in visits.items() if count >= 25}
+        return {keys.profile_id(person) for person, count in visits.items() if count >= 9}
 
 
 def backfill(running: Running, name: str, days: int) -> str:
@@ -201,7 +201,10 @@ def _compare(running: Running, *segments: str) -> None:
     print(f"always: {len(always):,} members; {'equal to' if always == counted else 'NOT'} a plain count")
     for segment in segments:
         found = running.members(segment)
-        same = "equal to always" if found == always else f"DIFFERENT in {len(found ^ always)}"
+        same = ", ".join(
+            f"{'equal to' if found == other else f'DIFFERENT in {len(found ^ other)} from'} {name}"
+            for name, other in (("always", always), ("a plain count", counted))
+        )
         print(f"{segment}: {len(found):,} members, {same}", flush=True)
 
 
