@@ -34,8 +34,9 @@ class Beside:
         asked = self._asked
         if asked is None:
             asked = self._asked = Future()
-            # A daemon, not a pool of threads: a broker that does not answer keeps no process from ending.
-            threading.Thread(target=_answer, args=(asked, self._question), name="sources", daemon=True).start()
+            # Not a daemon: the process would end under an open request of the admin client, whose own thread then calls
+            # into an interpreter that is gone. As it is, the end waits for the answer, at worst for its timeout.
+            threading.Thread(target=_answer, args=(asked, self._question), name="sources").start()
         if not asked.done():
             return None
         self._asked = None

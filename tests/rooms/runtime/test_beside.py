@@ -30,6 +30,8 @@ def test_the_loop_goes_on_while_the_question_is_open() -> None:
     beside = Beside(question)
     assert [beside() for _ in range(100)] == [None] * 100
     assert len(asked) == 1, "one question at a time"
+    (asking,) = [thread for thread in threading.enumerate() if thread.name == "sources"]
+    assert not asking.daemon, "the process does not end under a request of the admin client"
     may_answer.set()
     assert answered(beside) is True
     assert len(asked) == 1, "the answer is that of the open question"
