@@ -246,15 +246,15 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "a source outside of its log is loud",
         "kafka.config",
-        '            "auto.offset.reset": "error",\n        }\n\n    def producer',
-        '            "auto.offset.reset": "latest",\n        }\n\n    def producer',
+        '            "auto.offset.reset": "error",\n        }\n\n    def transactional_ids',
+        '            "auto.offset.reset": "latest",\n        }\n\n    def transactional_ids',
         CLIENTS + "test_the_consumer_is_set_up_as_it_was_measured",
     ),
     _rule(
         "a slot has one transactional id, for ever",
         "kafka.config",
-        '            "transactional.id": f"{self.prefix}{role}-{self.slot}",\n',
-        '            "transactional.id": f"{self.prefix}{role}-{id(self)}",\n',
+        '        first = f"{self.prefix}{role}-{self.slot}"\n',
+        '        first = f"{self.prefix}{role}-{id(self)}"\n',
         CLIENTS + "test_the_producer_is_set_up_as_it_was_measured",
     ),
     _rule(
