@@ -1,0 +1,192 @@
+"""A replay into another workspace, as a user would do it: other partitions, the copier killed, the switch."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.admin import create_topics
+from pipeline.records import EraseRequest, encode
+from pipeline.replay.workspace import view_of
+from pipeline.runtime.kafka.doors import produce_all
+from pipeline.settings import Settings
+from pipeline.workspaces import Successor
+from tests.kafka.deployment import Deployment
+
+RULES = """
+segment: readers
+when: {performed: {event: Page Viewed, count: {at_least: 4}}}
+---
+segment: quiet
+when: {not: {performed: {event: Page Viewed, count: {at_least: 6}}}}
+"""
+PEOPLE = 60
+
+
+@pytest.fixture
+def old(new_workspace: Callable[..., Settings], tmp_path: Path) -> Iterator[Deployment]:
+    settings = new_workspace(partitions=3)
+    create_topics(settings)
+    with Deployment(settings, tmp_path) as running:
+        yield running
+
+
+class Visits:
+    """Events of people on two devices each, some sent twice, some late."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.number = 0
+
+    def some(self, count: int) -> Iterator[dict[str, Any]]:
+        for _ in range(count):
+            self.number += 1
+            person = self.rng.randrange(PEOPLE)
+            visit: dict[str, Any] = {"type": "page", "messageId": f"m-{self.number}", "properties": {"path": "/"}}
+            draw = self.rng.random()
+            if draw < 0.2:
+                visit |= {"type": "identify", "traits": {"n": draw}}
+                visit |= {"userId": f"u{person}", "anonymousId": f"a{person}"}
+            elif draw < 0.6:
+                visit |= {"userId": f"u{person}"}
+            else:
+                visit |= {"anonymousId": f"a{person}"}
+            yield visit
+            if draw > 0.95:
+                yield visit
+
+
+def with_history(old: Deployment, visits: Visits) -> None:
+    """A running system with people, an unlink, a release that changes nothing, and somebody who was erased."""
+    for role in ("ingest", "identity", "unify"):
+        old.start(role)
+    old.apply(RULES)
+    old.produce(visits.some(500))
+    old.wait_until_idle()
+    old.command("identity", "unlink", "user_id:u1", "anonymous_id:a1")
+    erase = EraseRequest("user_id:u2", int(time.time() * 1000), "r1")
+    produce_all(old.settings, "identity-edges", [(None, encode(erase))])
+    old.wait_until_idle()
+    old.produce(visits.some(200))
+    old.wait_until_idle()
+
+
+def replayed(old: Deployment, name: str, partitions: int) -> Deployment:
+    """The new workspace, with its identity and unify running."""
+    prefix = f"{name}{old.settings.prefix}"
+    folder = old.folder / name
+    words = ("--partitions", str(partitions), "--state-dir", str(folder), "--file", str(old.folder / f"{name}.yaml"))
+    old.command("replay", "begin", prefix, *words)
+    settings = old.settings.model_copy(
+        update={
+            "prefix": prefix,
+            "partitions": partitions,
+            "state_dir": folder,
+            "sources": (f"/{old.settings.topic('raw')}",),
+        }
+    )
+    return Deployment(settings, old.folder)
+
+
+def copier(new: Deployment, *words: str) -> "subprocess.Popen[bytes]":
+    with (new.folder / "copier.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", "replay", "run", *words],
+            env=new.environment(HEADWATER_SOURCES=",".join(new.settings.sources)),
+            stdout=log,
+            stderr=log,
+        )
+
+
+def contents(deployment: Deployment) -> dict[str, Any]:
+    """What each profile is and where it is a member, without what depends on the way to it. Who returned after an
+    erasure is somebody new, in each workspace by an id of its own."""
+    found = {}
+    for profile_id, document in deployment.table("profiles").items():
+        names = {f"{pair['namespace']}:{pair['value']}" for pair in document["identifiers"]}
+        erased = names & {"user_id:u2", "anonymous_id:a2"}
+        shown = {**document, "segments": sorted(document.get("segments", {}))}
+        found[min(erased) if erased else profile_id] = {**shown, "profile_id": "" if erased else profile_id}
+    return found
+
+
+def same(one: Deployment, other: Deployment) -> str:
+    """What is different, or nothing."""
+    ours, theirs = contents(one), contents(other)
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            return f"{key}: {ours.get(key)} and {theirs.get(key)}"
+    return ""
+
+
+class Subscriber:
+    """Whoever follows `segment-changes`: the old to its end, and then the new from where the switch says."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def hear(self, deployment: Deployment, successor: Successor | None = None) -> None:
+        starts = successor.starts["segment-changes"] if successor is not None else None
+        for record in deployment.read("segment-changes"):
+            if starts is not None and record.offset < starts[record.partition]:
+                continue
+            change = json.loads(record.value or b"")
+            pair = change["segment"], change["profile_id"]
+            before = self.known.get(pair, {"change": "exited", "sequence": 0})
+            assert (before["change"], change["change"]) in {("exited", "entered"), ("entered", "exited")}
+            assert change["sequence"] > before["sequence"]
+            self.known[pair] = change
+
+    def members(self) -> set[str]:
+        return {f"{pair[0]}/{pair[1]}" for pair, change in self.known.items() if change["change"] == "entered"}
+
+
+def total(document: dict[str, Any]) -> int:
+    return sum(int(one["count"]) for one in document["totals"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_the_switch(old: Deployment) -> None:
+    visits = Visits(1)
+    with_history(old, visits)
+    with replayed(old, "seven", 7) as new:
+        new.start("identity")
+        new.start("unify")
+        for wait_s in (2.0, 0.6):
+            running = copier(new, "--ahead", "50")
+            time.sleep(wait_s)
+            running.kill()
+            running.wait()
+        running = copier(new)
+        old.produce(visits.some(200))
+        old.wait_until_idle()
+        until_s = time.monotonic() + 60
+        while difference := same(new, old):
+            assert time.monotonic() < until_s, f"{difference}\n{(new.folder / 'copier.log').read_text()[-2000:]}"
+            time.sleep(0.3)
+        assert new.members("readers")
+        # What was erased did not come along; who returned after it did.
+        position = view_of(new.settings).position
+        assert position is not None and position.erased > 0 and position.refused == 0
+
+        environment = {"HEADWATER_SOURCES": ",".join(new.settings.sources)}
+        new.start("ingest", **environment)
+        old.produce(visits.some(100))
+        subscriber = Subscriber()
+        new.command("replay", "switch", "--yes", "--wait", "60", timeout_s=120, **environment)
+        assert running.wait(20) == 0, "the switch takes the copier's place"
+        old.produce(visits.some(200))
+        new.wait_until_idle()
+        assert sum(total(one) for one in new.table("profiles").values()) > sum(
+            total(one) for one in old.table("profiles").values()
+        ), "what came after the switch is in the new one only"
+        subscriber.hear(old)
+        subscriber.hear(new, view_of(old.settings).successor)
+        assert subscriber.members() == set(new.table("segment-members"))
