@@ -82,6 +82,9 @@ def _wanted(settings: Settings, topic: Topic, ours: bool = True) -> WantedTopic:
         # A changelog is read whole when a store is lost: small segments, so that the cleaner reaches most of it.
         config["segment.bytes"] = str(64 * 1024 * 1024)
         config["min.cleanable.dirty.ratio"] = "0.3"
+        if topic.name == "keys":
+            # A seed that was replaced can derive destroyed keys: it goes at once, and the topic is small.
+            config["max.compaction.lag.ms"] = config["delete.retention.ms"] = "60000"
     own = settings.output_partitions if topic.output else None
     partitions = topic.partitions or own or settings.partitions
     return WantedTopic(settings.topic(topic.name), partitions, config, ours, topic.output)
@@ -122,6 +125,50 @@ def _wait_until_known(client: AdminClient, settings: Settings, names: set[str]) 
                 "Topics were created but do not appear.", ", ".join(sorted(names)), "see that all brokers are up"
             )
         time.sleep(0.05)
+
+
+def topic_configs(settings: Settings, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The settings in force of those of these topics (real names) that exist."""
+    client = admin_client(settings)
+    existing = _metadata(client, settings)[1]
+    return _configs(client, [name for name in names if name in existing])
+
+
+def topic_partitions(settings: Settings) -> dict[str, int]:
+    """The partition count of every topic, by real name."""
+    return _metadata(admin_client(settings), settings)[1]
+
+
+def alter_topics(settings: Settings, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+    """Set (None: back to the broker's) settings of topics, by real name. TopicsError if it is refused."""
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry
+
+    resources = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            name,
+            incremental_configs=[
+                ConfigEntry(
+                    key,
+                    value or "",
+                    incremental_operation=AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET,
+                )
+                for key, value in config.items()
+            ],
+        )
+        for name, config in changes.items()
+    ]
+    client = admin_client(settings)
+    futures: dict[Any, Future[Any]] = client.incremental_alter_configs(resources)
+    for resource, future in futures.items():
+        try:
+            future.result(_TIMEOUT_S)
+        except KafkaException as error:
+            raise TopicsError(
+                f"The settings of the topic could not be changed: {error.args[0].str()}.",
+                resource.name,
+                "give the user of the privacy role the right to alter topics",
+            ) from None
 
 
 def _new_topic(topic: WantedTopic, copies: int) -> NewTopic:

@@ -47,6 +47,8 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         records.Noted,
         records.Forget,
         records.Erase,
+        records.Bury,
+        records.Readmit,
         records.Sweep,
         records.Takeover,
         records.Belongs,
@@ -63,6 +65,11 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "segment-members": (records.SegmentMember,),
     "account-alerts": (records.AccountAlert,),
     "deliveries": (records.Delivery,),
+    "privacy-requests": (records.PrivacyRequest,),
+    "privacy-receipts": (records.PrivacyReceipt,),
+    "privacy-progress": (records.Forgotten,),
+    "suppressions": (records.Suppression,),
+    "audit": (records.AuditEntry,),
     "definitions": (records.Definition, records.Generation),
     "workspace": (
         workspaces.ReplayOrigin,
@@ -76,6 +83,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
 OPAQUE: dict[str, str] = {
     "raw": "What applications produce: one JSON object in the shape of the tracking spec, as bytes.",
     "unify-changelog": "The stored form of a state value: eight bytes of wake time, then its encoding.",
+    "keys": "The seeds of the keys under which events are sealed, as pipeline/vault/keyring.py describes them.",
     "identity-changelog": "The stored form of a state value: eight bytes of wake time, then its encoding.",
 }
 

@@ -120,11 +120,12 @@ class Release(Struct, tag_field="kind", tag="release", omit_defaults=True):
 
 
 class EraseRequest(Struct, tag_field="kind", tag="erase_request", omit_defaults=True):
-    """Forget the person who holds `identifier`."""
+    """Forget the person who holds `identifier`. With `keep_out` nothing brings them back but a consent anew."""
 
     identifier: str
     received: int
     request_id: str = ""
+    keep_out: bool = False
 
 
 class Erased(Struct, tag_field="kind", tag="erased", omit_defaults=True):
@@ -269,13 +270,33 @@ class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):
 
 
 class Erase(Struct, tag_field="kind", tag="erase", omit_defaults=True):
-    """Everything the actor `identifier` knew before `epoch` is gone for good."""
+    """Everything the actor `identifier` knew before `epoch` is gone for good. With `keep_out` what comes later is not
+    taken in either, until a consent is given anew."""
 
     identifier: str
     epoch: int
     clock: int
     name: str = ""
     request_id: str = ""
+    keep_out: bool = False
+
+
+class Bury(Struct, tag_field="kind", tag="bury", omit_defaults=True):
+    """`identifier` was erased by the decision of `epoch`; the holder `to`, which had to do with it once, keeps no more
+    than its hash."""
+
+    to: str
+    identifier: str
+    epoch: int
+    clock: int
+
+
+class Readmit(Struct, tag_field="kind", tag="readmit", omit_defaults=True):
+    """Somebody who was erased has consented anew, in an event that names `identifier` too, at `time`."""
+
+    identifier: str
+    time: int
+    clock: int
 
 
 class Sweep(Struct, tag_field="kind", tag="sweep", omit_defaults=True):
@@ -453,6 +474,8 @@ LinksRecord = (
     | Absorb
     | Forget
     | Erase
+    | Bury
+    | Readmit
     | Sweep
     | Contribute
     | HistorySent
@@ -467,6 +490,79 @@ LinksRecord = (
     | Unfollowed
     | Noted
 )
+
+# ------------------------------------------------------------------------------------------------------- privacy
+
+RequestKind = Literal["erase", "export", "rectify"]
+
+
+class PrivacyRequest(Struct, omit_defaults=True):
+    """What somebody may ask for about their data. `identifier` is one of theirs, as text; `traits`: rectify to these,
+    None takes a trait back. The topic keeps it for a day."""
+
+    request_id: str
+    request: RequestKind
+    identifier: str
+    at: int
+    by: str = ""
+    traits: dict[str, Any] = {}
+
+
+class ReceiptEntry(Struct, omit_defaults=True):
+    """One store of a receipt: `done` since `at`; `by` then at the latest; `waiting`; `impossible`, and why."""
+
+    store: str
+    state: Literal["done", "by", "waiting", "impossible"]
+    at: int
+    how: str = ""
+
+
+class PrivacyReceipt(Struct, omit_defaults=True):
+    """What became of a request, store by store. `subject` is the keyed hash of the identifier that was named; nothing
+    else in it says who it was. The key is the request's id."""
+
+    request_id: str
+    request: RequestKind
+    subject: str
+    requested_at: int
+    state: Literal["working", "done", "failed"]
+    by: str = ""
+    identifiers: int = 0
+    finished_at: int = 0
+    stores: list[ReceiptEntry] = []
+    detail: str = ""
+
+
+class Suppression(Struct, omit_defaults=True):
+    """Somebody was erased, and what is left of them is this record's key: the keyed hash of an identifier. What came up
+    to `at` does not bring them back; at `consented_at` (0: never) a consent given after it did. `epoch`: that of the
+    erasure, once it has been decided."""
+
+    at: int
+    request_id: str = ""
+    epoch: int = 0
+    consented_at: int = 0
+
+
+class AuditEntry(Struct, omit_defaults=True):
+    """Who did what, when, to whom: `subject` is a keyed hash or empty, `what` names things, never values of people."""
+
+    at: int
+    by: str
+    action: Literal["applied", "looked_up", "explained", "exported", "erased", "rectified"]
+    subject: str = ""
+    what: str = ""
+    request_id: str = ""
+
+
+class Forgotten(Struct, tag_field="kind", tag="forgotten", omit_defaults=True):
+    """An actor of somebody who is being erased has forgotten: in the state, and in what is told of it."""
+
+    request_id: str
+    actor: str
+    at: int
+    destinations: list[str] = []
+
 
 # ------------------------------------------------------------------------------------------- what the world is told
 

@@ -10,10 +10,10 @@ from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES, IDENTITY, INGEST, TOPICS, UNIFY, Role
 
 Resource = Literal["topic", "group", "transactional-id"]
-Operation = Literal["Read", "Write", "Describe", "Delete", "Create", "DescribeConfigs"]
+Operation = Literal["Read", "Write", "Describe", "Delete", "Create", "DescribeConfigs", "AlterConfigs"]
 
 _WRITES: dict[str, tuple[str, ...]] = {
-    "ingest": ("events", "dead-letters"),
+    "ingest": ("events", "dead-letters", "keys", "suppressions"),
     "identity": ("links", "identity-conflicts", "identity-decisions", "events", "dead-letters"),
     "unify": (
         "links",
@@ -24,11 +24,26 @@ _WRITES: dict[str, tuple[str, ...]] = {
         "profile-changes",
         "segment-changes",
         "account-alerts",
+        "privacy-progress",
         "dead-letters",
     ),
 }
 _DEFINITIONS = "definitions"
-_API_READS = ("profiles", "identities", "segment-members", "segment-changes", "profile-changes", "events")
+_API_READS = ("profiles", "identities", "segment-members", "segment-changes", "profile-changes", "events", "keys")
+_OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys",)}
+_PRIVACY_WRITES = (
+    "keys",
+    "suppressions",
+    "privacy-receipts",
+    "identity-edges",
+    "links",
+    "unify-changelog",
+    "identity-changelog",
+    "identity-decisions",
+    "profiles",
+    "identities",
+    "segment-members",
+)
 
 
 class Right(NamedTuple):
@@ -47,11 +62,19 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
     for stage in (INGEST._replace(inputs=settings.sources, tolerant=settings.sources), IDENTITY, UNIFY):
         found += _stage(settings, stage, destinations)
     found += _deliver(settings, destinations)
+    found += [
+        *_reads(settings, "privacy", [topic.name for topic in TOPICS if topic.name != "raw"]),
+        *_writes(settings, "privacy", (*_PRIVACY_WRITES, settings.sources[0])),
+        Right("privacy", "topic", settings.prefix, ("Describe", "DescribeConfigs", "AlterConfigs"), prefixed=True),
+        Right("privacy", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
+        Right("ingest", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
+    ]
     found += _reads(settings, "api", (*_API_READS, _DEFINITIONS))
     found += [
         *_writes(settings, "collector", [settings.sources[0]]),
         *_reads(settings, "operator", [topic.name for topic in TOPICS if topic.name != "raw"]),
         *_writes(settings, "operator", ("definitions", "events", "identity-edges", *settings.sources)),
+        *_writes(settings, "operator", ("privacy-requests", "audit")),
         Right("operator", "topic", settings.prefix, ("Create", "Describe", "DescribeConfigs"), prefixed=True),
         Right("operator", "transactional-id", f"{settings.prefix}apply", ("Write", "Describe")),
         Right("operator", "group", settings.prefix, ("Read", "Describe"), prefixed=True),
@@ -61,7 +84,7 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
 
 def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iterator[Right]:
     name = stage.name
-    yield from _reads(settings, name, (*stage.inputs, _DEFINITIONS))
+    yield from _reads(settings, name, (*stage.inputs, _DEFINITIONS, *_OPENS.get(name, ())))
     writes = [*_WRITES[name], *(DELIVERIES.name + each for each in destinations if name == UNIFY.name)]
     yield from _writes(settings, name, writes)
     if stage.changelog is not None:

@@ -14,6 +14,7 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
 from pipeline.ingest import Checks, IngestStage
+from pipeline.privacy.vault import FollowedVault, ensure_keys
 from pipeline.records import Event, Forward, decode_events_record, decode_links_record
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.functions import FunctionFailed, Functions
@@ -32,6 +33,7 @@ from pipeline.runtime.worker import Worker
 from pipeline.settings import Settings
 from pipeline.topology import IDENTITY, INGEST, UNIFY, Role
 from pipeline.unify import UnifyStage
+from pipeline.vault import SEALED
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +64,9 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         role,
         _stage_maker(name, settings, metrics, registry),
         kafka_adapters(config, role, settings.state_dir),
-        WorkerSettings(tombstone_retention_ms=DELETE_RETENTION_MS),
+        WorkerSettings(
+            tombstone_retention_ms=DELETE_RETENTION_MS, scrub_interval_ms=int(settings.scrub_every_s * 1000)
+        ),
         failpoints,
         Observer(
             name,
@@ -102,6 +106,9 @@ def received_ms(record: Record) -> int:
     """When the event was received that a record of unify's inputs carries; 0 if it carries none."""
     if record.value is None:
         return 0
+    if record.value[0] == SEALED:
+        # What is in it is not for here; it was written the moment after.
+        return record.timestamp_ms
     message = (decode_events_record if record.topic == "events" else decode_links_record)(record.value)
     if isinstance(message, Forward):
         message = message.event
@@ -118,9 +125,12 @@ def _stage_maker(
     name: str, settings: Settings, metrics: Metrics, registry: CollectorRegistry
 ) -> Callable[[int], Stage]:
     keys = Keys(settings.secret_bytes())
+    if name == INGEST.name:
+        ensure_keys(settings)
     plans = KafkaPlans(settings)
     if name == INGEST.name:
         at_end = Beside(SourcesAtEnd(settings, INGEST.name, settings.sources))
+        vault = FollowedVault(settings)
         return lambda _: IngestStage(
             keys,
             lambda: plans.latest().identity,
@@ -129,6 +139,7 @@ def _stage_maker(
             at_end,
             metrics.ingested,
             _checks(keys, plans, metrics, settings),
+            vault,
         )
     made: dict[int, Callable[[], Mapping[str, int]]] = {}
     StageCounters(registry, name, lambda: [count() for count in made.values()])
@@ -138,8 +149,10 @@ def _stage_maker(
         made[partition] = lambda: asdict(stage.counters)
         return stage
 
+    opened = FollowedVault(settings).open if name == UNIFY.name else None
+
     def unify(partition: int) -> Stage:
-        stage = UnifyStage(partition, keys, plans, partitions=settings.partitions)
+        stage = UnifyStage(partition, keys, plans, partitions=settings.partitions, open_sealed=opened)
         made[partition] = lambda: stage.counts
         return stage
 

@@ -87,6 +87,15 @@ class Settings(BaseSettings):
     state_dir: FolderPath = Field(Path(".headwater"), description="Folder of the local state.")
     cache_dir: FolderPath = Field(default_factory=default_cache_dir, description="Folder of what can be fetched again.")
     definitions: tuple[FolderPath, ...] = Field((), description="Files and folders of definitions that `up` applies.")
+    seal_events: bool = Field(
+        True, description="Seal each event in `events` under the key of its route, so that it can be forgotten."
+    )
+    forget_within_s: int = Field(
+        600, ge=10, le=86_400, description="After so long an erasure is out of compacted topics and stores."
+    )
+    scrub_every_s: float = Field(
+        30.0, gt=0, le=3600, description="How often a store rewrites files that hold values of people who were erased."
+    )
     slot: str = Field(
         "0",
         pattern=r"^[a-zA-Z0-9_-]+$",

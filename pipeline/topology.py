@@ -35,6 +35,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic("account-alerts", "profile_id", "delete", None, 90 * DAY_MS, output=True),
     Topic("definitions", "kind/name/version", "compact", 1),
     Topic("workspace", "origin, position, successor", "compact", 1),
+    Topic("keys", "leaf", "compact", 1),
+    Topic("suppressions", "keyed hash of an identifier", "compact", 1),
+    Topic("privacy-requests", "request id", "delete", 1, DAY_MS),
+    Topic("privacy-receipts", "request id", "compact", 1),
+    Topic("privacy-progress", "request id", "delete", 1, 30 * DAY_MS),
+    Topic("audit", "none", "delete", 1, 400 * DAY_MS),
 )
 DELIVERIES = Topic("deliveries.", "profile_id", "delete", None, 7 * DAY_MS)
 
@@ -56,7 +62,7 @@ class Role(NamedTuple):
 
 
 INGEST = Role("ingest", ("raw",), None, tolerant=("raw",))
-IDENTITY = Role("identity", ("identity-edges",), "identity-changelog")
+IDENTITY = Role("identity", ("identity-edges",), "identity-changelog", trimmed=("identity-edges",))
 UNIFY = Role(
     "unify", ("events", "links"), "unify-changelog", tolerant=("events",), trimmed=("links",), history="events"
 )

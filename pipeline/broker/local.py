@@ -68,6 +68,9 @@ def broker_properties(nodes: int) -> dict[str, str]:
         # An expired transaction of a dead worker is aborted within a second of its end, not ten.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         "message.max.bytes": str(8 * 1024 * 1024),
+        # What was forgotten leaves the disk of one machine in seconds; a large cluster looks every few minutes.
+        "log.retention.check.interval.ms": "5000",
+        "log.cleaner.backoff.ms": "1000",
         # The cleaner takes this from the heap: the default is a third of it.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         "num.network.threads": "2",

@@ -15,6 +15,7 @@ from pipeline.broker import find_kafka
 from pipeline.definitions.apply import ApplyPlan
 from pipeline.definitions.loader import load
 from pipeline.definitions.log import Readiness, apply
+from pipeline.privacy import audit
 from pipeline.runtime.kafka.doors import TopicReader, current_values
 from pipeline.settings import Settings
 
@@ -44,6 +45,8 @@ def command(
         if dry_run:
             for line in consequences(settings, planned):
                 console.print(line)
+        if planned.changes and not dry_run:
+            audit.note(settings, "applied", what=", ".join(each.key for each in planned.changes)[:2_000])
         if planned.generation is not None and not dry_run and wait:
             if readiness.wait(planned.generation.number, wait):
                 console.print("It is in force. Next: headwater segments list")

@@ -18,6 +18,7 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys, partition_of
 from pipeline.lookup import find_profile, normalised
+from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_values
 from pipeline.segments import explain as explain_rule
@@ -62,6 +63,7 @@ def command(
         if segment in plans.latest().segments.segments:
             raise LookupFailed(f"The segment {segment} is not evaluated yet.", "", "look again in a moment")
         raise LookupFailed(f"There is no segment {segment} in force.", "", f"there are: {there}")
+    audit.note(settings, "explained", wanted, f"segment/{segment}")
     explained = explain_rule(plan, held, now_ms, segment)
     console = Console(highlight=False)
     if as_json:

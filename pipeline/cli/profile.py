@@ -15,6 +15,7 @@ from pipeline.broker import find_kafka
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import LookupFailed
 from pipeline.lookup import find_profile, normalised
+from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_values
 
@@ -46,6 +47,7 @@ def command(
             if time.monotonic() >= give_up:
                 raise
             time.sleep(_LOOK_AGAIN_S)
+    audit.note(settings, "looked_up", wanted)
     console = Console()
     if as_json:
         console.print_json(json.dumps(msgspec.to_builtins(document)))

@@ -21,7 +21,7 @@ from pipeline.settings import Settings
 _PR_SET_PDEATHSIG = 1
 # Roles that are doors: the module with `run`; each has an extra of its own name.
 DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server"}
-ROLES = ("ingest", "identity", "unify", "deliver", *DOORS)
+ROLES = ("ingest", "identity", "unify", "deliver", "privacy", *DOORS)
 
 
 class RoleStopped(HeadwaterError):
@@ -75,6 +75,10 @@ def _run(role: str, settings: Settings, destination: str | None, until: Callable
         from pipeline.deliver import run_deliver
 
         run_deliver(settings, destination, until=until)
+    elif role == "privacy":
+        from pipeline.privacy.role import run as run_privacy
+
+        run_privacy(settings, until=until)
     elif role in DOORS:
         _door(role)(settings, until=until)
     elif turns is None:

@@ -104,12 +104,14 @@ def erase(turn: Turn, message: EraseRequest) -> None:
             edge = graph.edge(a, b)
             assert edge is not None
             turn.out.upsert("identity-decisions", _key(turn, "unlink", a, b), None)
+            for route in routes_of(a, b, edge):
+                # Also of an edge among the erased: somebody else's event may have told it.
+                if route not in routes_gone:
+                    turn.forget(route, a, b, message.received)
             if other not in erased:
                 if any(edge.told):
                     turn.tell(other, text, edge.first, "")
-                for route in routes_of(a, b, edge):
-                    if route not in routes_gone:
-                        turn.forget(route, a, b, message.received)
+                graph.scrub(other)
                 if edge.epoch:
                     _untouch(turn, other, text, edge.epoch)
                 if edge.first == graph.node(other).first:
@@ -121,7 +123,8 @@ def erase(turn: Turn, message: EraseRequest) -> None:
             for what in ("unlink", "release"):
                 turn.out.upsert("identity-decisions", _key(turn, what, text), None)
         graph.forget_all(text, message.received, turn.epoch)
-        erasure = Erase(text, turn.epoch, graph.meta.clock, name, message.request_id)
+        graph.scrub(text)
+        erasure = Erase(text, turn.epoch, graph.meta.clock, name, message.request_id, message.keep_out)
         turn.send(text, encode(erasure))
         turn.counters.erases += 1
         actor = turn.keys.actor(text).decode()

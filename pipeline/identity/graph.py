@@ -71,6 +71,11 @@ class Graph:
         self._dirty[text] = None
         self.before[text] = text
 
+    def scrub(self, text: str) -> None:
+        """Let nothing that was kept of an identifier stay in the files of the store."""
+        for kind in (b"n", b"x", b"g", b"h"):
+            self._state.scrub(kind + self._digest(text))
+
     def touch(self, text: str) -> None:
         """Keep what was changed of an identifier."""
         self._dirty[text] = None

@@ -70,6 +70,7 @@ FLAGS: dict[str, str] = {
     "unplanned_property:": "the contract of the event does not have this property",
     "contract_violation:": "a field is not as the contract says; the contract lets it pass",
     "stripped:": "a field was taken away because of the contract",
+    "kept_out_identifier": "an identifier of somebody who was erased was taken out of the event, with its field",
     "junk_group": "the groupId was dropped as junk",
     "junk_message_id": "the messageId was a placeholder; the raw record's position and time stand in its place",
     "future_timestamp": "the event lay in the future; it counts from when it was received",

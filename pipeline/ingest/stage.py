@@ -9,6 +9,7 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.ingest.clean import NO_CHECKS, Checks, clean
 from pipeline.ingest.decode import decode
+from pipeline.ingest.guard import Vault, admit
 from pipeline.ingest.mapping import mapped
 from pipeline.ingest.outcomes import Emit, Outcome, Refusal, Skip
 from pipeline.records import CaughtUp, DeadLetter, encode
@@ -92,7 +93,8 @@ class IngestStage:
 
     `rules` and `checks` give what is in force; they are asked once per batch. `now_ms` is the door's clock: it
     stamps what carries no receivedAt. `counted(outcome, reason, records)` is told once per batch of ("emitted", ""),
-    ("refused", reason), ("flagged", flag) and ("skipped", reason).
+    ("refused", reason), ("flagged", flag), ("skipped", reason) and ("kept_out", ""). `vault` seals events and says who
+    was erased and is kept out; without, neither is done.
 
     `sources_at_end` tells whether everything the source topics held when it was *last asked* has been committed by the
     whole group: what another worker has read and not committed may still come to stand behind our record. So the
@@ -110,8 +112,10 @@ class IngestStage:
         sources_at_end: Callable[[], bool | None] = _never,
         counted: Callable[[str, str, int], None] = _uncounted,
         checks: Callable[[], Checks] = _no_checks,
+        vault: Vault | None = None,
     ) -> None:
         self._keys = keys
+        self._vault = vault
         self._rules = rules
         self._now_ms = now_ms
         self._partitions = partitions
@@ -136,7 +140,17 @@ class IngestStage:
         outcome = ingest(record, now_ms, rules, self._checks_of_batch)
         if isinstance(outcome, Emit):
             event = outcome.event
-            out.log("events", self._keys.actor(event.identifiers[0]), outcome.value)
+            value = outcome.value
+            actor = self._keys.actor(event.identifiers[0])
+            if self._vault is not None:
+                flags = len(event.flags)
+                if not admit(event, self._keys, self._vault, out):
+                    self._counts["kept_out", ""] += 1
+                    return
+                if len(event.flags) != flags:
+                    value = encode(event)
+                value = self._vault.seal(actor, event.event, value)
+            out.log("events", actor, value)
             self._counts["emitted", ""] += 1
             for flag in event.flags:
                 # Without the namespace behind the colon: producers may invent any number of them.

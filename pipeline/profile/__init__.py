@@ -21,6 +21,7 @@ from pipeline.profile.fragment import (
     join,
     join_all,
     pieces,
+    stated_consents,
     tie,
     write,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "shown_consents",
     "shown_totals",
     "shown_traits",
+    "stated_consents",
     "tie",
     "write",
 ]

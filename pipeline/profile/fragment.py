@@ -226,6 +226,11 @@ def _consent(consents: dict[str, tuple[int, bool]], purpose: str, time: int, gra
     return there is None or there[1] is not granted
 
 
+def stated_consents(event: Event) -> list[tuple[str, bool]]:
+    """The (purpose, granted) that an event states."""
+    return _consents(event.context.get("consent")) if event.context else []
+
+
 def _consents(stated: Any) -> list[tuple[str, bool]]:
     """The (purpose, granted) of an event's `context.consent`: `categoryPreferences`, or the purposes themselves, each
     true or false, `granted` or `denied`. What is neither says nothing."""

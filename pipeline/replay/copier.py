@@ -74,6 +74,10 @@ class Committed(NamedTuple):
     erasures: Mapping[bytes, int]
 
 
+def _as_it_is(actor: bytes, name: str, value: bytes) -> bytes:
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What the copier is plugged into. `old` reads the old workspace's topics; `producer` writes the new one's.
@@ -81,6 +85,8 @@ class Ports:
     `committed` gives how far former ones came. `in_flight` counts what the new workspace has not taken in yet;
     `at_rest` tells whether nothing is left of it, loops included. `cuts` tells of actors that were erased up to where
     in the old `events`: (partition, offset); `names` which of them the new workspace knows, and by which names.
+    `seal` puts an event (its route's actor, its name, its encoding) under the new workspace's keys; what `old` reads is
+    open, and has no value where its key was destroyed.
     """
 
     old: Callable[[], LogReader]
@@ -96,6 +102,7 @@ class Ports:
     keys: Keys
     clock: Clock
     settings: CopySettings = field(default_factory=CopySettings)
+    seal: Callable[[bytes, str, bytes], bytes] = _as_it_is
 
 
 class Copier:
@@ -372,7 +379,8 @@ class Copier:
         if type(seen) is EventGlance:
             result = passage(record, seen, rules, self._ports.keys, self._erasures)
             if isinstance(result, Passed):
-                out.append((EVENTS, result.value, result.key, CHOOSE_BY_KEY))
+                value = self._ports.seal(result.key or b"", seen.event, result.value)
+                out.append((EVENTS, value, result.key, CHOOSE_BY_KEY))
                 counts["copied"] += 1
                 counts["rerouted"] += result.rerouted
                 return

@@ -25,6 +25,7 @@ class EventGlance(Struct, tag_field="kind", tag="event"):
 
     received: int
     identifiers: list[str]
+    event: str = ""
 
 
 class MarkerGlance(Struct, tag_field="kind", tag="marker"):

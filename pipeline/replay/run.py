@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipeline.admin import MAX_MESSAGE_BYTES
 from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
+from pipeline.privacy.vault import FollowedVault, ensure_keys
 from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
 from pipeline.replay.cuts import read_cuts
 from pipeline.replay.errors import ReplayError
@@ -15,7 +16,7 @@ from pipeline.replay.workspace import WorkspaceView, old_settings, origin_of, vi
 from pipeline.runtime.errors import Abortable, Fatal, Retriable
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
-from pipeline.runtime.kafka.consumer import KafkaLogReader
+from pipeline.runtime.kafka.consumer import KafkaLogReader, OpeningReader
 from pipeline.runtime.kafka.doors import GroupPositions, current_values
 from pipeline.runtime.kafka.producer import KafkaProducer
 from pipeline.runtime.kafka.rest import STAGES, AtRest
@@ -58,8 +59,11 @@ def make_ports(
     )
     positions, at_rest = GroupPositions(settings), AtRest(settings)
 
+    ensure_keys(settings)
+    opened = FollowedVault(old).open
+
     def reader() -> KafkaLogReader:
-        return KafkaLogReader(old_config, ROLE)
+        return OpeningReader(old_config, ROLE, opened)
 
     def in_flight() -> int:
         told = positions.now(STAGES)
@@ -93,6 +97,7 @@ def make_ports(
         keys=keys,
         clock=wall_clock_ms,
         settings=copy or CopySettings(),
+        seal=FollowedVault(settings).seal,
     )
 
 

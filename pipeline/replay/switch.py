@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pipeline.admin import create_topics
 from pipeline.definitions.log import read_catalog
 from pipeline.identifiers import Keys
+from pipeline.privacy.vault import copy_suppressions
 from pipeline.replay.copier import Copier
 from pipeline.replay.errors import ReplayError
 from pipeline.replay.run import make_ports
@@ -96,6 +97,7 @@ def _copied(copier: Copier) -> bool:
 
 
 def _hand_over(copier: Copier, settings: Settings, old: Settings) -> int:
+    copy_suppressions(old, settings)
     keys = Keys(settings.secret_bytes())
     readers = make_ports(settings, old).old(), make_ports(old, settings).old()
     try:

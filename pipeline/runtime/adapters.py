@@ -229,6 +229,14 @@ class Store(Protocol):
         the values begin with. Rows that do not hold any more are left: whoever reads the index compares them."""
         ...
 
+    def scrub(self, prefixes: Iterable[bytes]) -> None:
+        """Begin to rewrite the files that may hold former values under these prefixes; `close` waits for the end."""
+        ...
+
+    def is_scrubbing(self) -> bool:
+        """Whether that is still under way."""
+        ...
+
     def close(self) -> None: ...
 
 

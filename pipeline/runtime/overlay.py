@@ -38,12 +38,17 @@ class _Entry:
 class Changes:
     """What a batch changes in the store: encoded values, and rows of the time index that go and come."""
 
-    __slots__ = ("timers_gone", "timers_new", "values")
+    __slots__ = ("scrubs", "timers_gone", "timers_new", "values")
 
     def __init__(
-        self, values: list[tuple[bytes, bytes | None]], timers_gone: list[_Row], timers_new: list[_Row]
+        self,
+        values: list[tuple[bytes, bytes | None]],
+        timers_gone: list[_Row],
+        timers_new: list[_Row],
+        scrubs: frozenset[bytes] = frozenset(),
     ) -> None:
         self.values = values
+        self.scrubs = scrubs
         self.timers_gone = timers_gone
         self.timers_new = timers_new
 
@@ -72,6 +77,7 @@ class TaskState:
         self._recent_bytes = 0
         self._dirty: dict[bytes, _Entry] = {}
         self._stale: set[_Row] = set()
+        self._scrubs: set[bytes] = set()
         # No stored row is before this one: rows deleted at the head of the index are not walked over again.
         self._floor: _Row = (0, b"")
 
@@ -134,6 +140,9 @@ class TaskState:
             changed.append(stored[0])
         return min(changed, default=None)
 
+    def scrub(self, prefix: bytes) -> None:
+        self._scrubs.add(prefix)
+
     # ------------------------------------------------------------------------------------- what the task calls
 
     @property
@@ -162,7 +171,7 @@ class TaskState:
                     new.append((entry.wake, key))
         if new:
             self._floor = min(self._floor, *new)
-        return Changes(values, gone, new)
+        return Changes(values, gone, new, frozenset(self._scrubs))
 
     def committed(self) -> None:
         """The batch is in the store: its values are the committed ones."""
@@ -175,6 +184,7 @@ class TaskState:
                 self._older.pop(key, None)
         self._dirty.clear()
         self._stale.clear()
+        self._scrubs.clear()
         if len(self._recent) > self._half_objects or self._recent_bytes > self._half_bytes:
             self._older = self._recent
             self._recent = {}
@@ -184,6 +194,7 @@ class TaskState:
         """The batch was aborted. Everything decoded goes: whatever was only read may have been changed in place."""
         self._dirty.clear()
         self._stale.clear()
+        self._scrubs.clear()
         self._recent.clear()
         self._older.clear()
         self._recent_bytes = 0
@@ -271,6 +282,9 @@ class NoState:
 
     def first_wake(self) -> int | None:
         return None
+
+    def scrub(self, prefix: bytes) -> None:
+        self.get(prefix)
 
 
 class Outbox:

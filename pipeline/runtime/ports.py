@@ -54,6 +54,11 @@ class State(Protocol):
         """The earliest wake_at in the time index, or None."""
         ...
 
+    def scrub(self, prefix: bytes) -> None:
+        """What stood under keys with this prefix before this batch is to go from the disk too, in a while. A store only
+        ever appends: a value that was replaced or deleted stays in its files until they are rewritten."""
+        ...
+
 
 class Outputs(Protocol):
     """What a stage sends. Everything sent in a batch becomes visible in one transaction, or not at all."""

@@ -13,6 +13,7 @@ class WorkerSettings:
     `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has, and
     `history_records_alone` when there have been next to none for a second: nobody waits, and large slices cost less.
     `topics_interval_ms` is how often it is asked whether a topic has been made again under the worker.
+    `scrub_interval_ms` is how often files with values of the erased are rewritten, where there are any.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
     what takes longer is lost already. `offsets_stuck_s` bounds the one call that is known to hang, of which the
@@ -33,5 +34,6 @@ class WorkerSettings:
     tombstone_retention_ms: int = DAY_MS
     trim_interval_ms: int = 10_000
     topics_interval_ms: int = 1_000
+    scrub_interval_ms: int = 30_000
     stuck_s: float = 20.0
     offsets_stuck_s: float = 7.0

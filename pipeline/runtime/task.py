@@ -7,8 +7,11 @@ from typing import Any
 import msgspec
 
 from pipeline.runtime.adapters import Partition, Store, StoreMeta
-from pipeline.runtime.overlay import RESERVED, Changes, NoState, TaskState
+from pipeline.runtime.overlay import HEADER, RESERVED, Changes, NoState, TaskState
 from pipeline.runtime.ports import Stage
+
+SCRUBS_KEY = RESERVED + b"scrubs"
+"""The key, in the store and the changelog, under which stands what is still to be scrubbed: it outlives a crash."""
 
 POSITIONS_KEY = RESERVED + b"positions"
 """The changelog key under which each transaction records the task's input positions."""
@@ -51,6 +54,10 @@ class Task:
         self.changelog_records: list[tuple[bytes, bytes | None]] = []
         self.state: Any = NoState()
         self.task_state: TaskState | None = None
+        # Under which prefixes former values are to go from the disk; of these, what a scrub is at, and has done.
+        self.to_scrub: frozenset[bytes] = frozenset()
+        self._scrubbing: frozenset[bytes] = frozenset()
+        self._scrubbed: frozenset[bytes] = frozenset()
 
     def open_state(self, cache_objects: int, cache_bytes: int) -> None:
         """Put an overlay over the restored store."""
@@ -58,6 +65,9 @@ class Task:
             self.state = self.task_state = TaskState(
                 self.store, self.stage.encode, self.stage.decode, cache_objects, cache_bytes
             )
+            kept = self.store.get(SCRUBS_KEY)
+            if kept is not None:
+                self.to_scrub = frozenset(msgspec.msgpack.decode(kept[HEADER:], type=list[bytes]))
 
     def begin_at(self, positions: dict[Partition, int]) -> None:
         """Take the positions agreed at the start."""
@@ -77,6 +87,10 @@ class Task:
         if self.task_state is None or not has_changelog:
             return
         self.changes = self.task_state.changes()
+        scrubs = self.to_scrub - self._scrubbed | self.changes.scrubs
+        if scrubs != self.to_scrub:
+            kept = bytes(HEADER) + msgspec.msgpack.encode(sorted(scrubs)) if scrubs else None
+            self.changes.values.append((SCRUBS_KEY, kept))
         inputs = {topic: position for (topic, _), position in self.reached.items()}
         self.changelog_records = [*self.changes.values, (POSITIONS_KEY, _encode_positions(inputs))]
         if self.topic_ids != self.meta.topic_ids:
@@ -100,7 +114,21 @@ class Task:
         changes, self.changes = self.changes, None
         self.changelog_records = []
         self.store.write(changes.values, changes.timers_gone, changes.timers_new, self.meta)
+        self.to_scrub = self.to_scrub - self._scrubbed | changes.scrubs
+        self._scrubbed = frozenset()
         self.task_state.committed()
+
+    def scrub(self, begin: bool) -> None:
+        """Go on with what is to be scrubbed; with `begin`, start on what has been asked for since."""
+        if self.store is None or not (self.to_scrub or self._scrubbing) or self.store.is_scrubbing():
+            return
+        if self._scrubbing:
+            self._scrubbed |= self._scrubbing
+            self._scrubbing = frozenset()
+        wanted = self.to_scrub - self._scrubbed
+        if begin and wanted:
+            self._scrubbing = wanted
+            self.store.scrub(wanted)
 
     def drop(self) -> None:
         """The batch was aborted."""

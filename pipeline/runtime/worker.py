@@ -97,6 +97,7 @@ class Worker:
         self._woken: set[int] = set()
         self._rest = Rest()
         self._trimmed_ms = 0
+        self._scrubbed_ms = 0
         self._trimmed: dict[Partition, int] = {}
         self._stopped: str | None = None
 
@@ -159,6 +160,7 @@ class Worker:
             self._pace.note(len(records), self._adapters.clock())
             self._read_history(self._history, idle=not records)
         self._wake()
+        self._scrub()
         self._observer.state(self.tasks.values(), self.input_lag, self.history_left())
         return done
 
@@ -475,3 +477,12 @@ class Worker:
         if below:
             self._trimmed.update(below)
             self._adapters.admin.delete_records(below)
+
+    def _scrub(self) -> None:
+        """Now and then let stores rewrite what still holds values that are to be gone."""
+        now = self._adapters.clock()
+        begin = now - self._scrubbed_ms >= self.settings.scrub_interval_ms
+        if begin:
+            self._scrubbed_ms = now
+        for _, task in self._ready_tasks():
+            task.scrub(begin)

@@ -82,7 +82,10 @@ class Actor(Struct, array_like=True):
     that were members). `settled`: the clock up to which the holder is evaluated. `wake`: its entry in the time index.
     `held`: a change waits. `expecting`: epoch and origin → how many fragments of that decision are still to come,
     believed until `hold_until`. `hold_epoch`: this profile ends by that decision, as soon as it hears of it itself.
-    `left`: of what a profile that ended was a member, for the fragments that still have to leave. `cut`: the position
+    `left`: of what a profile that ended was a member, for the fragments that still have to leave. `past`: buried, the
+    holders that have given its fragment away; `givers`: buried, those that have given something to it and are not part
+    of its profile: both know its text, and are told when it is erased. `kept_out`: erased at that clock, and to come
+    back by nothing but a consent anew (0: no). `cut`: the position
     of `events` up to which an erasure took what the route had seen; `expired`: nothing received up to then is left.
     `belonging`: what there is between this person and accounts, if anything.
     """
@@ -117,6 +120,9 @@ class Actor(Struct, array_like=True):
     cut: int = 0
     expired: int = 0
     belonging: Belonging | None = None
+    past: list[str] = []
+    givers: list[str] = []
+    kept_out: int = 0
 
 
 class Page(Struct, array_like=True):

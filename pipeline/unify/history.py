@@ -30,8 +30,9 @@ from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan
 from pipeline.unify import holder
 from pipeline.unify.actor import Actor, Dropped, Job, Meta
-from pipeline.unify.task import Task
+from pipeline.unify.task import SEALED_FIRST, Task
 from pipeline.unify.transfer import PIECE_BYTES, birth_of
+from pipeline.vault import name_mark, sealed_name
 
 _BUCKET_BITS = 12
 _IN_BUCKET = (1 << _BUCKET_BITS) - 1
@@ -155,13 +156,22 @@ def fold_slice(task: Task, records: Sequence[Record], reached: int) -> None:
 def _events(task: Task, plan: SegmentsPlan, records: Sequence[Record]) -> Iterator[tuple[int, bytes, Event]]:
     """The events of a slice that were accepted and that one of the leaves may take, with their offsets and routes."""
     names = {name for leaf in plan.leaves.values() for name in leaf.events}
+    marks = frozenset(map(name_mark, names)) if "*" not in names else None
     # To decode a record costs more than all else: most need not be, for a rule asks for a few names.
     texts = b"|".join(re.escape(encode(name)) for name in sorted(names))
     may_be_taken = re.compile(b'"event":(?:' + texts + b")" if "*" not in names else b"").search
     bucket, dropped = -1, frozenset[int]()
     for record in records:
         offset, value = record.offset, record.value
-        if value is None or not may_be_taken(value):
+        if value is None:
+            continue
+        if value[:1] == SEALED_FIRST and task.open_sealed is not None:
+            if marks is not None and sealed_name(value) not in marks:
+                continue
+            value = task.open_sealed(value)
+            if value is None:
+                continue
+        elif not may_be_taken(value):
             continue
         if offset >> _BUCKET_BITS != bucket:
             bucket = offset >> _BUCKET_BITS

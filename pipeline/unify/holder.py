@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from pipeline.accounts import stated
+from pipeline.identifiers import BURIED
 from pipeline.profile import Fragment, difference, events_in, fold, is_empty, tie
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
@@ -234,7 +235,8 @@ def say_change(task: Task, profile: Profile, before: ProfileDocument, moment: Mo
     of it any more, and nothing is on its way, it ends as a part of whoever got the last fragment."""
     if is_empty(profile.joined) and holdback(profile, 0) not in (FROZEN, ELSEWHERE) and not profile.awaiting:
         group = profile.group
-        heirs = [(epoch, to, erased) for to, epoch, erased in group.given.values() if to] if group is not None else []
+        given = group.given.values() if group is not None else ()
+        heirs = [(epoch, to, erased) for to, epoch, erased in given if to and to[:1] != BURIED]
         if heirs:
             _, to, erased = max(heirs)
             end(task, profile, "merged", moment, task.profile_id(to, erased))

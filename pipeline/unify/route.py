@@ -1,8 +1,20 @@
 """The route: it decides what is a duplicate, tells new evidence, and sends each event to whoever holds its fragment."""
 
 from pipeline.accounts import identifier_of
-from pipeline.profile import events_in
-from pipeline.records import Assign, Cause, Erase, Event, Forward, Named, Recall, encode
+from pipeline.profile import events_in, stated_consents
+from pipeline.records import (
+    Assign,
+    Bury,
+    Cause,
+    Erase,
+    Event,
+    Forgotten,
+    Forward,
+    Named,
+    Readmit,
+    Recall,
+    encode,
+)
 from pipeline.runtime.ports import Record
 from pipeline.unify import belonging, dedup, evidence, history, holder, news, publish, unfollowed
 from pipeline.unify.actor import VERSION, Actor, Group
@@ -31,6 +43,16 @@ def on_event(task: Task, record: Record, event: Event) -> None:
     actor: Actor | None = state.get(key)
     if actor is None:
         actor = Actor(VERSION, identifier, generation=task.generation)
+    if actor.kept_out:
+        if not _consents_anew(event, actor.kept_out):
+            task.count("kept_out")
+            history.note_dropped(task, record.offset)
+            return
+        actor.kept_out = 0
+        for other in event.identifiers[1:]:
+            message = Readmit(identifier=other, time=event.time, clock=task.clock)
+            task.out.log("links", task.keys.actor(other), encode(message))
+    task.unbury(key, actor, identifier)
     message_hash = holder.hash_of(event.message_id)
     number = int.from_bytes(message_hash, "big")
     if dedup.is_duplicate(state, task.message_index, key, actor, number, event.received):
@@ -73,9 +95,14 @@ def on_assign(task: Task, message: Assign) -> None:
         return
     former = actor.name or identifier
     reason = "split" if message.name == identifier else REASONS.get(message.reason, "merge")
+    task.unbury(key, actor, identifier)
     profile = task.profile(key, actor)
     holder.settle(task, profile)
     actor.name, actor.epoch, actor.name_erased = message.name, message.epoch, message.name_erased
+    if former not in (identifier, message.name):
+        buried = task.keys.buried(former)
+        if buried not in actor.past:
+            actor.past = [*actor.past, buried]
     actor.announced = True
     _point(task, actor)
     if former != message.name:
@@ -119,6 +146,11 @@ def on_erase(task: Task, message: Erase) -> None:
     publish.no_pointer(task, identifier)
     former = actor.name or identifier
     group = task.group(key, actor)
+    own_name = task.keys.buried(identifier)
+    for other in dict.fromkeys((*actor.past, *actor.givers)):
+        if other != own_name:
+            bury = Bury(to=other, identifier=identifier, epoch=message.epoch, clock=task.clock)
+            task.out.log("links", task.keys.actor(other), encode(bury))
     lost = events_in(actor.own)
     if lost:
         task.count("erased", lost)
@@ -127,27 +159,55 @@ def on_erase(task: Task, message: Erase) -> None:
     unfollowed.forget_all(task, key, identifier)
     fresh = Actor(
         VERSION,
-        identifier,
+        own_name,
         erased=message.epoch,
         epoch=message.epoch,
         generation=task.generation,
         settled=task.clock,
         wake=actor.wake,
         cut=task.position,
+        kept_out=max(task.clock, 1) if message.keep_out else 0,
     )
     if group is not None:
         # What is still here of others either was erased too or has been given to another: its route will say which.
-        kept = Group(present=dict(group.present), given=dict(group.given), births=group.births)
-        kept.present[identifier] = (True, message.epoch)
-        kept.given.pop(identifier, None)
+        bury_name = task.keys.buried
+        kept = Group(
+            present={name: there for name, there in group.present.items() if name not in (identifier, own_name)},
+            given={
+                bury_name(name): (bury_name(to) if to else "", epoch, erased)
+                for name, (to, epoch, erased) in group.given.items()
+                if name not in (identifier, own_name)
+            },
+            births={bury_name(name): birth for name, birth in group.births.items()},
+        )
+        kept.present[own_name] = (True, message.epoch)
         fresh.spilled = actor.spilled
         if not fresh.spilled:
             fresh.group = kept
         task.put_group(key, fresh, kept)
-    if former != identifier:
-        _recall(task, fresh, former, "", "erase")
+    if former not in (identifier, own_name):
+        _recall(task, fresh, former, "", "erase", fragment=identifier)
     task.drop(key)
     task.put(key, fresh)
+    for kind in (b"a", b"h", b"d", b"e", b"f"):
+        task.state.scrub(kind + key[1:])
+    if message.request_id:
+        done = Forgotten(message.request_id, key[1:].decode(), task.clock)
+        task.out.log("privacy-progress", message.request_id.encode(), encode(done))
+
+
+def on_readmit(task: Task, message: Readmit) -> None:
+    """An event at another route has brought a consent anew that holds for this one too."""
+    key = task.actor_key(message.identifier)
+    actor: Actor | None = task.state.get(key)
+    if actor is not None and 0 < actor.kept_out < message.time:
+        actor.kept_out = 0
+        task.put(key, actor)
+
+
+def _consents_anew(event: Event, erased_ms: int) -> bool:
+    """Whether an event of somebody who was erased brings a consent that was given after that."""
+    return event.time > erased_ms and any(granted for _, granted in stated_consents(event))
 
 
 def _name_account(task: Task, record: Record, event: Event) -> None:
@@ -167,11 +227,18 @@ def _name_account(task: Task, record: Record, event: Event) -> None:
 
 
 def _recall(
-    task: Task, actor: Actor, holder_name: str, to: str, reason: str, companions: int = 1, holder_lives: bool = True
+    task: Task,
+    actor: Actor,
+    holder_name: str,
+    to: str,
+    reason: str,
+    companions: int = 1,
+    holder_lives: bool = True,
+    fragment: str = "",
 ) -> None:
     recall = Recall(
         holder=holder_name,
-        fragment=actor.identifier,
+        fragment=fragment or actor.identifier,
         to=to,
         epoch=actor.epoch,
         reason=reason,

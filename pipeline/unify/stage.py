@@ -7,6 +7,8 @@
     Recall, Absorb      links    holder: give a fragment away, take one in or pass it on
     Forget              links    route: evidence that was unlinked
     Erase               links    both parts
+    Readmit             links    route: somebody who was erased has consented anew
+    Bury                links    holder: what it knows of somebody who was erased elsewhere
     Tick                links    time alone
     Marker, Ready       events   another generation of the definitions; Sweep (links) takes every profile along
     (a slice)           events   history again, for leaves that are new
@@ -29,6 +31,7 @@ from pipeline.plans import Plans
 from pipeline.records import (
     Absorb,
     Assign,
+    Bury,
     CaughtUp,
     Contribute,
     Erase,
@@ -39,6 +42,7 @@ from pipeline.records import (
     HistorySent,
     Marker,
     Noted,
+    Readmit,
     Ready,
     Recall,
     Sweep,
@@ -65,7 +69,7 @@ from pipeline.unify import (
     unfollowed,
 )
 from pipeline.unify import actor as kept
-from pipeline.unify.task import Task
+from pipeline.unify.task import SEALED_FIRST, OpenSealed, Task
 
 DAY_MS = 86_400_000
 PROFILES_PER_TICK = 1_000
@@ -77,12 +81,20 @@ class UnifyStage:
 
     `plans` gives the plan of a generation and waits until its definitions are there. `expire_after_days`: profiles that
     are known by pseudonyms only end so long after they last received anything. `partitions`: how many tasks there are.
+    `open_sealed` opens sealed events; without, the history is not sealed.
     """
 
     def __init__(
-        self, partition: int, keys: Keys, plans: Plans, expire_after_days: int = 90, partitions: int = 1
+        self,
+        partition: int,
+        keys: Keys,
+        plans: Plans,
+        expire_after_days: int = 90,
+        partitions: int = 1,
+        open_sealed: OpenSealed | None = None,
     ) -> None:
         self._task = Task(partition, keys, plans, expire_after_days * DAY_MS, partitions)
+        self._task.open_sealed = open_sealed
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
         """Consume one record."""
@@ -92,7 +104,16 @@ class UnifyStage:
             raise ValueError(f"{record.topic}/{record.partition}/{record.offset} has no value")
         if record.topic == "events":
             task.position = record.offset + 1
-            message = decode_events_record(record.value)
+            value = record.value
+            if value[:1] == SEALED_FIRST and task.open_sealed is not None:
+                opened = task.open_sealed(value)
+                if opened is None:
+                    # Its key was destroyed with the person: this is a replay, or the erasure is on its way here.
+                    task.count("unreadable")
+                    history.note_dropped(task, record.offset)
+                    return
+                value = opened
+            message = decode_events_record(value)
             if type(message) is Event:
                 received = message.received
                 if received > task.meta.received:
@@ -134,6 +155,10 @@ class UnifyStage:
             evidence.forget(task, message, task.actor_key(message.route))
         elif kind is Erase:
             route.on_erase(task, message)
+        elif kind is Bury:
+            transfer.on_bury(task, message)
+        elif kind is Readmit:
+            route.on_readmit(task, message)
         elif kind is Sweep:
             generations.on_sweep(task, message)
         elif kind is Contribute:

@@ -5,12 +5,12 @@ the state, and is then equal to what it was.
 """
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from pipeline.identifiers import Keys, split_identifier
+from pipeline.identifiers import BURIED, Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
 from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
 from pipeline.records import Event, IdentifierPair, UnfollowedLink
@@ -18,6 +18,12 @@ from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
 from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Held, Meta
 from pipeline.unify.news import News, facts_of
+
+OpenSealed = Callable[[bytes], bytes | None]
+"""Opens a sealed event; None if its key was destroyed."""
+
+SEALED_FIRST = b"\x01"
+"""The first byte of a sealed event: no JSON begins with it."""
 
 PSEUDONYMOUS = ("device_id", "anonymous_id")
 SHOWN_LINKS = 10
@@ -116,6 +122,7 @@ class Task:
         self.keys = keys
         self.plans = plans
         self.expire_after_ms = expire_after_ms
+        self.open_sealed: OpenSealed | None = None
         self.state: State
         self.out: Outputs
         self.forget()
@@ -264,6 +271,18 @@ class Task:
     def put(self, key: bytes, actor: Actor) -> None:
         """Keep an actor."""
         self.state.put(key, actor, actor.wake)
+
+    def unbury(self, key: bytes, actor: Actor, identifier: str) -> None:
+        """Somebody who was erased is known anew: their actor has its identifier again. It must be put afterwards."""
+        buried = actor.identifier
+        if buried[:1] != BURIED or identifier[:1] == BURIED:
+            return
+        group = self.group(key, actor)
+        if group is not None and buried in group.present:
+            group.present[identifier] = group.present.pop(buried)
+            self.put_group(key, actor, group)
+        actor.identifier = identifier
+        self.drop(key)
 
     def group(self, key: bytes, actor: Actor) -> Group | None:
         """The actor's group, to be read only."""

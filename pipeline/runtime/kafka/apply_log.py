@@ -30,12 +30,13 @@ class ApplyTransaction:
     Raises BrokerError when the broker does not do what is asked of it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, writer: str = "apply") -> None:
+        """`writer` names the transactional id: each kind of writer ends former ones of its own kind only."""
         self._settings = settings
         self._producer = Producer(
             {
                 **quiet_properties(settings),
-                "transactional.id": f"{settings.prefix}apply",
+                "transactional.id": f"{settings.prefix}{writer}",
                 "transaction.timeout.ms": 30_000,
                 "linger.ms": 0,
                 "compression.type": "lz4",

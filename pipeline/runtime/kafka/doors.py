@@ -23,6 +23,7 @@ from pipeline.identifiers import partition_of
 from pipeline.runtime.kafka.errors import PASSING
 from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
+from pipeline.runtime.kafka.unsealing import Unsealing
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -34,7 +35,8 @@ _MAX_IN_QUEUE = 100_000
 class TopicReader:
     """Follows topics of a workspace without joining a group: nobody else's position is touched.
 
-    Records come with their logical topic names. A partition's own order is kept; partitions are interleaved.
+    Records come with their logical topic names. A partition's own order is kept; partitions are interleaved. Events are
+    given as they were before they were sealed; one whose key was destroyed is passed over.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TopicReader:
         """
         self._settings = settings
         self._names = {settings.topic(name): name for name in topics}
+        self._unsealed = Unsealing(settings) if "events" in self._names.values() else None
         self._consumer = Consumer(
             {
                 **quiet_properties(settings),
@@ -123,7 +126,7 @@ class TopicReader:
                 self._at_end.add(partition)
             elif not error.retriable():
                 raise BrokerError(f"Reading failed: {error.str()}.", partition[0], "is the broker still there?")
-        return records
+        return records if self._unsealed is None else self._unsealed(records)
 
     def ends(self) -> dict[tuple[str, int], int]:
         """The position after the last committed record of every partition, by (real topic name, partition)."""
@@ -185,6 +188,8 @@ class TopicReader:
 
     def close(self) -> None:
         """Let go of the connection."""
+        if self._unsealed is not None:
+            self._unsealed.close()
         self._consumer.close()
 
     def __enter__(self) -> "TopicReader":
@@ -242,10 +247,12 @@ def current_values(settings: Settings, topic: str, key: bytes | None = None) -> 
 def produce_all(
     settings: Settings,
     topic: str,
-    records: Iterable[tuple[bytes | None, bytes] | tuple[bytes | None, bytes, int]],
+    records: Iterable[tuple[bytes | None, bytes | None] | tuple[bytes | None, bytes | None, int]],
     progress: Callable[[int], None] = lambda acknowledged: None,
+    partition: int = -1,
 ) -> int:
-    """Produce (key, value) pairs to a topic; returns how many were acknowledged by all in-sync replicas.
+    """Produce (key, value) pairs to a topic; returns how many were acknowledged by all in-sync replicas. Without a
+    `partition`, murmur2 of the key chooses it.
 
     A third part is the timestamp of the record in ms; without one, or with 0, it is now.
 
@@ -280,7 +287,7 @@ def produce_all(
             producer.poll(0.05)
         try:
             timestamp_ms = stamped[0] if stamped else 0
-            producer.produce(physical, value=value, key=key, timestamp=timestamp_ms, on_delivery=delivered)
+            producer.produce(physical, value, key, partition, timestamp=timestamp_ms, on_delivery=delivered)
         except KafkaException as error:
             failure = error.args[0]
         if acknowledged - reported >= 1000:

@@ -62,6 +62,12 @@ class MemoryStore:
         self._undo.append((before, gone, new, self.stored_meta))
         self.stored_meta = copy.deepcopy(meta)
 
+    def scrub(self, prefixes: Iterable[bytes]) -> None:
+        """Nothing of a former value is kept here."""
+
+    def is_scrubbing(self) -> bool:
+        return False
+
     def close(self) -> None:
         self.flush()
         self.is_open = False

@@ -5,13 +5,16 @@ flushes all of its column families are at the same one (without them, not one of
 """
 
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from rocksdict import (
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
+    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -28,6 +31,7 @@ _MB = 1024 * 1024
 _META_KEY = b"meta"
 _WAKE = 8
 _NO_WAKE = bytes(_WAKE)
+_MOST_RANGES = 500
 _FAMILIES = ("values", "timers", "meta")
 _encode_meta = msgspec.json.encode
 _meta_decoder = msgspec.json.Decoder(StoreMeta)
@@ -90,6 +94,8 @@ class RocksStore:
         self._timers = self._db.get_column_family("timers")
         self._meta = self._db.get_column_family("meta")
         self._handles = [self._db.get_column_family_handle(name) for name in _FAMILIES]
+        self._scrubber: threading.Thread | None = None
+        self._scrub_failure: Exception | None = None
         self._is_open = True
 
     def meta(self) -> StoreMeta | None:
@@ -179,11 +185,36 @@ class RocksStore:
         except Exception as error:
             raise self._failed("writing", error) from error
 
+    def scrub(self, prefixes: Iterable[bytes]) -> None:
+        """Compact the ranges of these prefixes to the bottom: in a thread, for it reads and writes whole files."""
+        wanted = sorted(prefixes)
+        if len(wanted) > _MOST_RANGES:
+            # Beyond this the ranges lie in all files anyway.
+            wanted = [b""]
+        self._scrubber = threading.Thread(target=self._compact, args=(wanted,), name=f"scrub-{self.path.name}")
+        self._scrubber.start()
+
+    def _compact(self, prefixes: list[bytes]) -> None:
+        options = CompactOptions()
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force_optimized())
+        try:
+            for prefix in prefixes:
+                self._values.compact_range(prefix or None, prefix + b"\xff" * 40 if prefix else None, options)
+        except Exception as error:  # noqa: BLE001 - the worker's thread raises it, as of a read or a write
+            self._scrub_failure = error
+
+    def is_scrubbing(self) -> bool:
+        if self._scrub_failure is not None:
+            raise self._failed("scrubbing", self._scrub_failure)
+        return self._scrubber is not None and self._scrubber.is_alive()
+
     def close(self) -> None:
         """Make everything lasting and free the lock, which takes every handle being gone."""
         if not self._is_open:
             return
         self._is_open = False
+        if self._scrubber is not None:
+            self._scrubber.join()
         try:
             self._values.flush()
         except Exception as error:

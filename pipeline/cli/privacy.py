@@ -1,0 +1,172 @@
+"""`headwater privacy`: requests of people about their data, and what became of them."""
+
+import getpass
+import json
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import settings as settings_module
+from pipeline.broker import find_kafka
+from pipeline.definitions.log import KafkaPlans
+from pipeline.errors import InputError, LookupFailed
+from pipeline.lookup import normalised
+from pipeline.privacy import audit
+from pipeline.records import PrivacyReceipt, PrivacyRequest, encode
+from pipeline.runtime.kafka.doors import current_values, produce_all
+from pipeline.settings import Settings
+
+_LOOK_AGAIN_S = 0.3
+_decode = msgspec.json.Decoder(PrivacyReceipt).decode
+_ACTIONS = {"erase": "erased", "rectify": "rectified"}
+
+Who = Annotated[str, typer.Argument(help="NAMESPACE:VALUE of one of the person's identifiers.")]
+Wait = Annotated[float, typer.Option(help="Wait so many seconds for the receipt.", min=0)]
+
+app = typer.Typer(no_args_is_help=True, help="Erase, export, rectify; and what became of it.")
+
+
+@app.command()
+def erase(identifier: Who, wait: Wait = 0) -> None:
+    """Forget a person: everything known under all of their identifiers, everywhere. It cannot be taken back.
+
+    Example: headwater privacy erase email:ada@example.org --wait 30
+    """
+    _request("erase", identifier, wait)
+
+
+@app.command()
+def rectify(
+    identifier: Who,
+    traits: Annotated[list[str], typer.Argument(help="TRAIT=VALUE: JSON, else a text; null takes it back.")],
+    wait: Wait = 0,
+) -> None:
+    """Correct traits of a person. The correction is the newest statement, so it holds.
+
+    Example: headwater privacy rectify email:ada@example.org last_name=Lovelace
+    """
+    _request("rectify", identifier, wait, dict(map(_trait, traits)))
+
+
+@app.command()
+def export(
+    identifier: Who,
+    to: Annotated[Path, typer.Option(help="The folder to make, with export.json and export.md in it.")],
+) -> None:
+    """Write everything that is kept about a person into a folder: export.md to read, export.json for machines.
+
+    Example: headwater privacy export email:ada@example.org --to ada
+    """
+    from pipeline.privacy.requests import export as exported
+    from pipeline.privacy.requests import write_export
+
+    settings, text = _named(identifier)
+    with Console(stderr=True).status("reading the history"):
+        found = exported(settings, text)
+    write_export(found, to)
+    audit.note(settings, "exported", text, f"{len(found['events'])} events")
+    typer.echo(f"{to}/export.json and {to}/export.md: {len(found['events']):,} events.")
+    typer.echo("Next: read it, and give it to the person over a safe way")
+
+
+@app.command()
+def status(
+    request_id: Annotated[str | None, typer.Argument(help="As the request printed it; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show receipts: what became of a request, store by store, and when.
+
+    Example: headwater privacy status
+    """
+    settings = find_kafka(settings_module.load())
+    receipts = sorted(map(_decode, current_values(settings, "privacy-receipts").values()), key=_asked)
+    console = Console(highlight=False)
+    if request_id is None:
+        if as_json:
+            console.print_json(json.dumps(msgspec.to_builtins(receipts)))
+        else:
+            _list(receipts, console)
+        return
+    found = next((each for each in receipts if each.request_id == request_id), None)
+    if found is None:
+        raise LookupFailed(f"There is no receipt for {request_id} yet.", "", "see that `headwater run privacy` runs")
+    if as_json:
+        console.print_json(json.dumps(msgspec.to_builtins(found)))
+    else:
+        _show(found, console)
+
+
+def _asked(receipt: PrivacyReceipt) -> int:
+    return receipt.requested_at
+
+
+def _trait(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"{text} is not TRAIT=VALUE.", "", "write for example last_name=Lovelace")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _named(identifier: str) -> tuple[Settings, str]:
+    settings = find_kafka(settings_module.load())
+    return settings, normalised(identifier, KafkaPlans(settings).latest().identity)
+
+
+def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None) -> None:
+    settings, text = _named(identifier)
+    request_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(5)}"
+    request = PrivacyRequest(
+        request_id, kind, text, time.time_ns() // 1_000_000, getpass.getuser(), traits=traits or {}
+    )
+    produce_all(settings, "privacy-requests", [(request_id.encode(), encode(request))])
+    audit.note(settings, _ACTIONS[kind], text, request_id=request_id)
+    typer.echo(f"Request {request_id} is made.")
+    give_up = time.monotonic() + wait
+    while wait:
+        value = current_values(settings, "privacy-receipts").get(request_id.encode())
+        if value is not None and (receipt := _decode(value)).state != "working":
+            _show(receipt, Console(highlight=False))
+            return
+        if time.monotonic() > give_up:
+            raise LookupFailed(
+                f"{request_id} was not carried out within {wait:g} s.", "", "see that `headwater run privacy` runs"
+            )
+        time.sleep(_LOOK_AGAIN_S)
+    typer.echo(f"Next: headwater privacy status {request_id}")
+
+
+def _list(receipts: list[PrivacyReceipt], console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("request", "what", "asked", "by", "state", "finished"):
+        table.add_column(heading)
+    for each in receipts:
+        finished = _time(each.finished_at) if each.finished_at else ""
+        table.add_row(each.request_id, each.request, _time(each.requested_at), each.by, each.state, finished)
+    console.print(table if receipts else "No requests yet.")
+
+
+def _show(receipt: PrivacyReceipt, console: Console) -> None:
+    console.print(f"[bold]{receipt.request}[/] {receipt.request_id}: {receipt.state} {receipt.detail}".rstrip())
+    console.print(f"asked {_time(receipt.requested_at)} by {receipt.by}; {receipt.identifiers} identifiers")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("store", "state", "when (UTC)", "how"):
+        table.add_column(heading)
+    now_ms = time.time_ns() // 1_000_000
+    for entry in receipt.stores:
+        state = "done" if entry.state == "by" and entry.at <= now_ms else entry.state
+        table.add_row(entry.store, state, _time(entry.at), entry.how)
+    console.print(table)
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

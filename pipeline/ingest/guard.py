@@ -1,0 +1,79 @@
+"""What ingest does for those who were erased, and for the history: who is kept out, and the seal on every event.
+
+    the event's route was erased      nothing of it is kept, unless it brings a consent given after that: then its
+                                      identifiers are welcome again
+    a weaker identifier was erased    the event is somebody else's, on a device or an address they shared: it is taken
+                                      in without that identifier, and without the field that held it
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pipeline.identifiers import Keys
+from pipeline.records import Event, Suppression, encode
+from pipeline.runtime.ports import Outputs
+
+TOPIC = "suppressions"
+
+
+class Vault(Protocol):
+    """What the door knows of those who were erased, and the keys of all others."""
+
+    @property
+    def kept_out(self) -> Mapping[bytes, Suppression]:
+        """By actor key: who was erased and has not consented anew."""
+        ...
+
+    def readmit(self, actor: bytes) -> None:
+        """Somebody consents anew: this worker need not wait until it reads that."""
+        ...
+
+    def seal(self, actor: bytes, name: str, encoded: bytes) -> bytes:
+        """An encoded event under the key of its route; as it is where the history is not sealed."""
+        ...
+
+
+def admit(event: Event, keys: Keys, vault: Vault, out: Outputs) -> bool:
+    """Whether an event may be taken in. It may be changed by that: see above."""
+    kept_out = vault.kept_out
+    if not kept_out:
+        return True
+    route, *weaker = event.identifiers
+    there = kept_out.get(keys.actor(route))
+    if there is not None and not consents_after(event, there.at):
+        return False
+    for text in (route, *weaker):
+        actor = keys.actor(text)
+        erased = kept_out.get(actor)
+        if erased is None:
+            continue
+        if there is not None:
+            vault.readmit(actor)
+            back = Suppression(erased.at, erased.request_id, erased.epoch, event.time)
+            out.upsert(TOPIC, actor, encode(back))
+        else:
+            _strip(event, text)
+    return True
+
+
+def consents_after(event: Event, at: int) -> bool:
+    """Whether an event brings a consent that was given after `at`."""
+    stated = event.context.get("consent") if event.context else None
+    if type(stated) is not dict or event.time <= at:
+        return False
+    preferences = stated.get("categoryPreferences", stated)
+    return type(preferences) is dict and any(_is_yes(each) for each in preferences.values())
+
+
+def _is_yes(stated: Any) -> bool:
+    return stated is True or stated == "granted"
+
+
+def _strip(event: Event, text: str) -> None:
+    event.identifiers.remove(text)
+    namespace = text.partition(":")[0]
+    if namespace in ("email", "phone"):
+        event.traits.pop(namespace, None)
+    elif namespace == "device_id" and isinstance(event.context.get("device"), dict):
+        event.context["device"].pop("id", None)
+    event.flags.append("kept_out_identifier")

@@ -1,0 +1,296 @@
+"""The privacy role: carries requests out, destroys keys, hastens topics, and writes receipts. One runs per workspace.
+
+    request    keep out who is known by the identifier, and wait until every ingest knows       suppressions
+    erase      ask the identity stage: it lists the person's identifiers and tells their actors identity-edges
+    Erased     keep each identifier out, and destroy the key of its events                      keys, suppressions
+    Forgotten  an actor has forgotten; when all have, topics are made to let go of it           topic settings
+    receipt    what was done, store by store, whenever that changes                             privacy-receipts
+
+Everything it knows it has read from the log: a new process reads it again, and goes on.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from pipeline.admin import alter_topics, topic_configs, topic_partitions, wanted_topics
+from pipeline.errors import LookupFailed
+from pipeline.identifiers import Keys
+from pipeline.lookup import find_profile
+from pipeline.privacy.stores import COMPACTED, TRIMMED, by_age, hastened, is_hastened, kept_by_age, restored
+from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER, ensure_keys
+from pipeline.privacy.work import TOLD_WAIT_MS, Erasure
+from pipeline.records import (
+    Erased,
+    EraseRequest,
+    Forgotten,
+    PrivacyReceipt,
+    PrivacyRequest,
+    ReceiptEntry,
+    ResolveOn,
+    Suppression,
+    Tick,
+    encode,
+)
+from pipeline.runtime.kafka.apply_log import ApplyTransaction
+from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
+from pipeline.runtime.overlay import RESERVED
+from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
+from pipeline.topology import DELIVERIES
+from pipeline.vault import KeyRing, leaf_of
+
+_log = logging.getLogger(__name__)
+REQUESTS, RECEIPTS, PROGRESS = "privacy-requests", "privacy-receipts", "privacy-progress"
+DECISIONS = "identity-decisions"
+NUDGE_KEY = RESERVED + b"nudge"
+"""A tombstone of a key that never had a value: an idle partition needs a record to begin a new segment."""
+
+_TURN_S = 0.2
+_decode_request = msgspec.json.Decoder(PrivacyRequest).decode
+_decode_receipt = msgspec.json.Decoder(PrivacyReceipt).decode
+_decode_suppression = msgspec.json.Decoder(Suppression).decode
+_decode_forgotten = msgspec.json.Decoder(Forgotten).decode
+
+
+class PrivacyRole:
+    """One process of the role. `turn` does what there is to do now."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.secret_bytes())
+        self._within_ms = settings.forget_within_s * 1000
+        self._lag_ms = self._within_ms // 10
+        self._ring = KeyRing()
+        self._suppressions: dict[str, Suppression] = {}
+        self._receipts: dict[str, PrivacyReceipt] = {}
+        self._said: dict[str, bytes] = {}
+        self._erasures: dict[str, Erasure] = {}
+        self._waiting: list[PrivacyRequest] = []
+        self._others: list[Erased] = []
+        self._transaction: ApplyTransaction | None = None
+        self._hastened_until = 0
+        self._nudged_at = 0
+        self._reader = TopicReader(settings, [RECEIPTS, REQUESTS, DECISIONS, PROGRESS, KEYS, SUPPRESSIONS])
+        records = list(self._reader.read_to_end())
+        # What was done is read before what was asked for.
+        for record in sorted(records, key=lambda record: record.topic != RECEIPTS):
+            self._take(record)
+        self._relax()
+
+    # ------------------------------------------------------------------------------------------------ what is read
+
+    def _take(self, record: Record) -> None:
+        key, value = record.key or b"", record.value
+        if record.topic == KEYS:
+            self._ring.add(key, value)
+        elif value is None:
+            return
+        elif record.topic == RECEIPTS:
+            receipt = _decode_receipt(value)
+            self._receipts[receipt.request_id] = receipt
+            self._said[receipt.request_id] = value
+        elif record.topic == REQUESTS:
+            request = _decode_request(value)
+            known = self._receipts.get(request.request_id)
+            if known is None or known.state == "working":
+                self._begin(request)
+        elif record.topic == SUPPRESSIONS:
+            self._suppressions[key.decode()] = _decode_suppression(value)
+        elif record.topic == DECISIONS and key.startswith(b"erase\t"):
+            erased = msgspec.json.decode(value, type=Erased)
+            erasure = self._erasures.get(erased.request_id)
+            if erasure is not None:
+                erasure.take_erased(erased, record.timestamp_ms)
+            else:
+                # Decided for another reason: a replay that copies what was erased before.
+                self._others.append(erased)
+        elif record.topic == PROGRESS:
+            forgotten = _decode_forgotten(value)
+            erasure = self._erasures.get(forgotten.request_id)
+            if erasure is not None:
+                erasure.take_forgotten(forgotten, record.timestamp_ms)
+
+    def _begin(self, request: PrivacyRequest) -> None:
+        if request.request == "erase":
+            subject = self._keys.actor(request.identifier).decode()
+            self._erasures.setdefault(request.request_id, Erasure(request, subject))
+        else:
+            self._waiting.append(request)
+
+    # ------------------------------------------------------------------------------------------------ what is done
+
+    def turn(self, now_ms: int) -> None:
+        """Read what has come, and take every request a step on."""
+        for record in self._reader.read(10_000, _TURN_S):
+            self._take(record)
+        for request in self._waiting:
+            self._carry_out(request, now_ms)
+        self._waiting.clear()
+        self._destroy({one.actor: (one.epoch, one.received, one.request_id) for one in self._others})
+        self._others.clear()
+        for erasure in self._erasures.values():
+            if not erasure.finished_at:
+                self._advance(erasure, now_ms)
+        if self._hastened_until:
+            if now_ms >= self._hastened_until:
+                self._relax()
+            elif now_ms - self._nudged_at >= self._lag_ms // 2:
+                self._nudged_at = now_ms
+                self._nudge()
+
+    def _advance(self, erasure: Erasure, now_ms: int) -> None:
+        if not erasure.erased:
+            if not erasure.listed_at:
+                known = [self._keys.actor(one).decode() for one in self._known(erasure.request)]
+                self._keep_out(known, erasure, now_ms)
+                erasure.listed_at = now_ms
+            elif not erasure.asked_at and now_ms - erasure.listed_at >= TOLD_WAIT_MS:
+                erasure.asked_at = now_ms
+                request = erasure.request
+                asked = EraseRequest(request.identifier, now_ms, request.request_id, keep_out=True)
+                produce_all(self._settings, "identity-edges", [(None, encode(asked))])
+        elif erasure.is_decided and not erasure.destroyed_at:
+            request, at = erasure.request, max(now_ms, erasure.asked_at)
+            self._destroy({actor: (epoch, at, request.request_id) for actor, epoch in erasure.erased.items()})
+            erasure.destroyed_at = now_ms
+        if erasure.forgotten_at and not erasure.by_age:
+            self._hasten(erasure.forgotten_at, now_ms)
+            erasure.by_age = self._by_age(now_ms)
+        receipt = erasure.receipt((*COMPACTED, *TRIMMED), self._within_ms, self._settings.seal_events, now_ms)
+        self._say(receipt)
+        if receipt.state == "done" and now_ms >= erasure.forgotten_at + self._within_ms:
+            erasure.finished_at = now_ms
+
+    def _known(self, request: PrivacyRequest) -> list[str]:
+        """The identifiers by which the person is known now; the identity stage has the last word on that."""
+
+        def value(topic: str, key: bytes) -> bytes | None:
+            return current_values(self._settings, topic, key).get(key)
+
+        try:
+            document = find_profile(request.identifier, value)
+        except LookupFailed:
+            return [request.identifier]
+        return [request.identifier, *(f"{pair.namespace}:{pair.value}" for pair in document.identifiers)]
+
+    def _keep_out(self, actors: list[str], erasure: Erasure, now_ms: int) -> None:
+        request_id = erasure.request.request_id
+        self._write([self._suppression(actor, 0, now_ms, request_id) for actor in dict.fromkeys(actors)])
+
+    def _suppression(self, actor: str, epoch: int, at: int, request_id: str) -> tuple[str, int, bytes | None, bytes]:
+        kept = Suppression(at, request_id, epoch)
+        self._suppressions[actor] = kept
+        return SUPPRESSIONS, 0, actor.encode(), encode(kept)
+
+    def _destroy(self, erased: Mapping[str, tuple[int, int, str]]) -> None:
+        """Destroy the keys of these actors, and keep them out: in one transaction, once for each epoch. By actor: the
+        epoch of the erasure, until when what happened is kept out, the request."""
+        records: list[tuple[str, int, bytes | None, bytes]] = []
+        for actor, (epoch, at, request_id) in sorted(erased.items()):
+            known = self._suppressions.get(actor)
+            if known is None or known.epoch < epoch:
+                life = 0
+                while self._ring.is_destroyed(leaf_of(actor.encode(), life)):
+                    life += 1
+                if self._ring.is_ready:
+                    records += [(KEYS, 0, *each) for each in self._ring.destroy(leaf_of(actor.encode(), life))]
+                records.append(self._suppression(actor, epoch, at, request_id))
+        if records:
+            self._write(records)
+
+    def _write(self, records: list[tuple[str, int, bytes | None, bytes]]) -> None:
+        if self._transaction is None:
+            self._transaction = ApplyTransaction(self._settings, WRITER)
+        self._transaction.write(records)
+
+    def _carry_out(self, request: PrivacyRequest, now_ms: int) -> None:
+        from pipeline.privacy.requests import carry_out
+
+        subject = self._keys.actor(request.identifier).decode()
+        try:
+            stores, detail, state = *carry_out(self._settings, request), "done"
+        except (LookupFailed, ValueError) as error:
+            # What it says may name the person: the receipt does not repeat it.
+            stores, detail, state = [], type(error).__name__, "failed"
+        receipt = PrivacyReceipt(
+            request_id=request.request_id,
+            request=request.request,
+            subject=subject,
+            requested_at=request.at,
+            state=state,  # type: ignore[arg-type]
+            by=request.by,
+            finished_at=now_ms,
+            stores=stores,
+            detail=detail,
+        )
+        self._say(receipt)
+
+    def _say(self, receipt: PrivacyReceipt) -> None:
+        """Write a receipt, if it says something new (the time of what is still waited for is nothing new)."""
+        told = [entry for entry in receipt.stores if entry.state != "waiting"]
+        said = encode([receipt.state, receipt.identifiers, told, len(receipt.stores)])
+        if self._said.get(receipt.request_id) != said:
+            self._said[receipt.request_id] = said
+            self._receipts[receipt.request_id] = receipt
+            produce_all(self._settings, RECEIPTS, [(receipt.request_id.encode(), encode(receipt))])
+            _log.info("%s %s: %s", receipt.request, receipt.request_id, receipt.state)
+
+    # -------------------------------------------------------------------------------------------------- the topics
+
+    def _by_age(self, now_ms: int) -> list[ReceiptEntry]:
+        settings = self._settings
+        prefix = settings.topic(DELIVERIES.name)
+        there = topic_partitions(settings)
+        destinations = sorted(name.removeprefix(prefix) for name in there if name.startswith(prefix))
+        names = {settings.topic(name): name for name in kept_by_age(settings.sources, destinations)}
+        configs = topic_configs(settings, names)
+        return [by_age(names[real], config, now_ms) for real, config in sorted(configs.items())]
+
+    def _hasten(self, forgotten_at: int, now_ms: int) -> None:
+        settings = self._settings
+        self._hastened_until = max(self._hastened_until, forgotten_at + self._within_ms)
+        alter_topics(settings, {settings.topic(name): hastened(self._lag_ms, name) for name in (*COMPACTED, *TRIMMED)})
+        self._nudge()
+        self._nudged_at = now_ms
+
+    def _relax(self) -> None:
+        settings = self._settings
+        self._hastened_until = 0
+        wanted = {topic.name: topic.config for topic in wanted_topics(settings)}
+        names = {settings.topic(name): name for name in (*COMPACTED, *TRIMMED)}
+        changed = {
+            real: restored(wanted[real], names[real])
+            for real, config in topic_configs(settings, names).items()
+            if is_hastened(config)
+        }
+        if changed:
+            alter_topics(settings, changed)
+
+    def _nudge(self) -> None:
+        settings = self._settings
+        counts = topic_partitions(settings)
+        tick, nothing = encode(Tick(clock=0)), encode(ResolveOn(generation=-1, received=0))
+        for name in (*COMPACTED, *TRIMMED):
+            key, value = (None, tick if name == "links" else nothing) if name in TRIMMED else (NUDGE_KEY, None)
+            for partition in range(counts[settings.topic(name)]):
+                produce_all(settings, name, [(key, value)], partition=partition)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._reader.close()
+        if self._transaction is not None:
+            self._transaction.close()
+
+
+def run(settings: Settings, until: Callable[[], bool]) -> None:
+    """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
+    ensure_keys(settings)
+    role = PrivacyRole(settings)
+    try:
+        while not until():
+            role.turn(time.time_ns() // 1_000_000)
+    finally:
+        role.close()

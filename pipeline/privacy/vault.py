@@ -1,0 +1,124 @@
+"""The keys of the history and the list of the erased, as a running role follows them on the log."""
+
+import secrets
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+
+import msgspec
+
+from pipeline.records import Suppression
+from pipeline.runtime.kafka.apply_log import ApplyTransaction
+from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
+from pipeline.settings import Settings
+from pipeline.vault import SEED_BYTES, KeyRing, Sealer
+
+KEYS, SUPPRESSIONS = "keys", "suppressions"
+WRITER = "privacy"
+"""The transactional id behind the prefix: whoever writes keys ends every other who did."""
+
+_WAIT_S = 0.2
+_FETCH_WAIT_MS = 100
+_decode = msgspec.json.Decoder(Suppression).decode
+
+
+def ensure_keys(settings: Settings) -> None:
+    """Make the seed of the workspace's keys, if there is none. Several processes may do so at once."""
+    if _has_keys(settings):
+        return
+    transaction = ApplyTransaction(settings, WRITER)
+    try:
+        # Only now nobody else can write any more: what is there is all there will be.
+        if not _has_keys(settings):
+            first = KeyRing().begin(secrets.token_bytes(SEED_BYTES))
+            transaction.write((KEYS, 0, key, value) for key, value in first)
+    finally:
+        transaction.close()
+
+
+def _has_keys(settings: Settings) -> bool:
+    with TopicReader(settings, [KEYS]) as reader:
+        return any(True for _ in reader.read_to_end())
+
+
+def copy_suppressions(old: Settings, new: Settings) -> None:
+    """Let a workspace that takes over keep out whom the former one kept out."""
+    produce_all(new, SUPPRESSIONS, current_values(old, SUPPRESSIONS).items())
+
+
+class FollowedVault:
+    """What `IngestStage` and `UnifyStage` need of the vault, kept up to date by a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Reads everything there is. Raises BrokerError."""
+        self.sealer = Sealer(KeyRing())
+        self.seals = settings.seal_events
+        self._kept_out: dict[bytes, Suppression] = {}
+        self._lock = threading.Lock()
+        self._failure: Exception | None = None
+        self._stop = threading.Event()
+        self._reader = TopicReader(settings, [KEYS, SUPPRESSIONS], fetch_wait_ms=_FETCH_WAIT_MS)
+        for record in self._reader.read_to_end():
+            self._take(record.topic, record.key or b"", record.value)
+        self._thread = threading.Thread(target=self._follow, name="vault", daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        try:
+            while not self._stop.is_set():
+                for record in self._reader.read(10_000, _WAIT_S):
+                    self._take(record.topic, record.key or b"", record.value)
+        except Exception as error:  # noqa: BLE001 - whoever uses the vault next raises it
+            self._failure = error
+
+    def _take(self, topic: str, key: bytes, value: bytes | None) -> None:
+        with self._lock:
+            if topic == KEYS:
+                self.sealer.ring.add(key, value)
+                if key != b"root":
+                    self.sealer.drop(int(key, 16))
+            elif value is None:
+                self._kept_out.pop(key, None)
+            else:
+                entry = _decode(value)
+                if entry.consented_at > entry.at:
+                    self._kept_out.pop(key, None)
+                else:
+                    self._kept_out[key] = entry
+
+    @property
+    def kept_out(self) -> Mapping[bytes, Suppression]:
+        """By actor key: who was erased and has not consented anew."""
+        if self._failure is not None:
+            raise self._failure
+        return self._kept_out
+
+    def readmit(self, actor: bytes) -> None:
+        """Somebody consents anew: this worker need not wait until it reads that."""
+        self._kept_out.pop(actor, None)
+
+    def seal(self, actor: bytes, name: str, encoded: bytes) -> bytes:
+        """An encoded event under the key of its route; as it is where the history is not sealed."""
+        if not self.seals:
+            return encoded
+        with self._lock:
+            return self.sealer.seal(actor, name, encoded)
+
+    def open(self, value: bytes) -> bytes | None:
+        """The encoded event of a sealed one; None if its key was destroyed."""
+        with self._lock:
+            return self.sealer.open(value)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._stop.set()
+        self._thread.join()
+        self._reader.close()
+
+    def __enter__(self) -> "FollowedVault":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

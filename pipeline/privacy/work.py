@@ -1,0 +1,94 @@
+"""One erasure, from the request to the last store: what has been seen of it, and what its receipt says."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.records import Erased, Forgotten, PrivacyReceipt, PrivacyRequest, ReceiptEntry
+
+TOLD_WAIT_MS = 1_500
+"""How long after its identifiers were listed as kept out an erasure is decided: by then every ingest has read it, and
+nothing that it received since then stands in `events`."""
+
+
+@dataclass(slots=True)
+class Erasure:
+    """What is known of one erasure. `listed_at`: when the identifiers known beforehand were listed as kept out;
+    `asked_at`: when the identity stage was asked; 0 for not yet."""
+
+    request: PrivacyRequest
+    subject: str
+    listed_at: int = 0
+    asked_at: int = 0
+    erased: dict[str, int] = field(default_factory=dict)
+    erased_at: int = 0
+    members: int = 0
+    destroyed: set[str] = field(default_factory=set)
+    destroyed_at: int = 0
+    forgotten: set[str] = field(default_factory=set)
+    forgotten_at: int = 0
+    destinations: dict[str, ReceiptEntry] = field(default_factory=dict)
+    by_age: list[ReceiptEntry] = field(default_factory=list)
+    finished_at: int = 0
+
+    def take_erased(self, record: Erased, now_ms: int) -> None:
+        """The identity stage has decided, about one identifier."""
+        self.erased[record.actor] = record.epoch
+        self.members = max(self.members, record.members)
+        if self.is_decided and not self.erased_at:
+            self.erased_at = now_ms
+
+    def take_forgotten(self, record: Forgotten, now_ms: int) -> None:
+        """One of the actors has forgotten, and named the destinations that had heard of it."""
+        self.forgotten.add(record.actor)
+        for name in record.destinations:
+            self.destinations.setdefault(name, ReceiptEntry(f"destination {name}", "waiting", now_ms))
+        if self.is_forgotten and not self.forgotten_at:
+            self.forgotten_at = now_ms
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether every identifier of the person is known."""
+        return 0 < self.members <= len(self.erased)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether every actor has forgotten."""
+        return self.is_decided and self.forgotten >= self.erased.keys()
+
+    def receipt(self, compacted: Iterable[str], within_ms: int, seals: bool, now_ms: int) -> PrivacyReceipt:
+        """What there is to say now."""
+        request = self.request
+
+        def step(store: str, at: int, how: str) -> ReceiptEntry:
+            return ReceiptEntry(store, "done" if at else "waiting", at or now_ms, how)
+
+        stores = [
+            step("state of identity", self.erased_at, "edges and groups are gone; a keyed hash stays"),
+            step("state of unify", self.forgotten_at, "profile, fragments, evidence are gone; a keyed hash stays"),
+        ]
+        if seals:
+            stores.append(step("events", self.destroyed_at, "the keys of their routes are destroyed"))
+        else:
+            how = "they are not sealed: they stay until their retention ends"
+            stores.append(ReceiptEntry("events", "impossible", now_ms, how))
+        if self.forgotten_at:
+            until = self.forgotten_at + within_ms
+            state: Literal["done", "by"] = "done" if now_ms >= until else "by"
+            how = "compaction, or deletion of what was consumed"
+            stores += [ReceiptEntry(name, state, until, how) for name in compacted]
+            stores.append(ReceiptEntry("files of the stores", state, until, "rewritten"))
+        stores += self.destinations.values()
+        stores += self.by_age
+        over = bool(self.forgotten_at) and (bool(self.destroyed_at) or not seals)
+        return PrivacyReceipt(
+            request_id=request.request_id,
+            request=request.request,
+            subject=self.subject,
+            requested_at=request.at,
+            state="done" if over else "working",
+            by=request.by,
+            identifiers=len(self.erased),
+            finished_at=self.forgotten_at if over else 0,
+            stores=stores,
+        )

@@ -1,0 +1,60 @@
+"""Sealed events, opened for whoever reads the history at a door. The stages have their own way, which never waits."""
+
+import time
+from typing import TYPE_CHECKING
+
+from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
+from pipeline.vault import KeyRing, Sealer
+
+if TYPE_CHECKING:
+    from pipeline.runtime.kafka.doors import TopicReader
+
+SEALED_FIRST = b"\x01"
+_LOOK_AGAIN_S = 0.5
+
+
+class Unsealing:
+    """Follows the topic `keys` as records come. Those whose key was destroyed are no more."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sealer = Sealer(KeyRing())
+        self._reader: TopicReader | None = None
+        self._looked_at = 0.0
+
+    def __call__(self, records: list[Record]) -> list[Record]:
+        """The records with their events opened, without those that nobody can open any more."""
+        if not any(record.value is not None and record.value[:1] == SEALED_FIRST for record in records):
+            return records
+        self._look()
+        found = []
+        for record in records:
+            if record.topic == "events" and record.value is not None:
+                opened = self._sealer.open(record.value)
+                if opened is None:
+                    continue
+                record = record._replace(value=opened)
+            found.append(record)
+        return found
+
+    def _look(self) -> None:
+        if self._reader is not None and time.monotonic() - self._looked_at < _LOOK_AGAIN_S:
+            return
+        if self._reader is None:
+            from pipeline.runtime.kafka.doors import TopicReader
+
+            self._reader = TopicReader(self._settings, ["keys"])
+            records = list(self._reader.read_to_end())
+        else:
+            records = self._reader.read(10_000, 0)
+        for record in records:
+            self._sealer.ring.add(record.key or b"", record.value)
+            if record.key != b"root":
+                self._sealer.drop(int(record.key or b"0", 16))
+        self._looked_at = time.monotonic()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._reader is not None:
+            self._reader.close()
