@@ -26,8 +26,11 @@ Function = Literal[
     "unique",
     "preferred_hour",
     "preferred_channel",
+    "prediction",
 ]
-_WITHOUT_PATH = frozenset(("count", "first_time", "last_time", "preferred_hour"))
+_WITHOUT_PATH = frozenset(("count", "first_time", "last_time", "preferred_hour", "prediction"))
+SCORE = "Score"
+"""The name of the events by which models tell their scores."""
 _UNIQUE = 100
 
 
@@ -38,6 +41,17 @@ class Compute(Windowed):
     of: EventPath | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] | None = None
     time_zone: TimeZone | None = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_model(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("function") != "prediction":
+            return value
+        others = sorted(value.keys() - {"function", "model"})
+        if others or not isinstance(value.get("model"), str):
+            raise ValueError("a prediction has a `model` and nothing else: it is the newest valid score of that model")
+        return {**value, "event": SCORE, "where": {"properties.model": {"equals": value["model"]}}}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -45,6 +59,8 @@ class Compute(Windowed):
             raise ValueError(f"{self.function} has no `of`")
         if self.function not in _WITHOUT_PATH and self.function != "preferred_channel" and self.of is None:
             raise ValueError(f"{self.function} needs `of`: the path of the property, like properties.total")
+        if self.model is not None and self.function != "prediction":
+            raise ValueError("only a prediction has a model")
         if self.limit is not None and self.function != "unique":
             raise ValueError("only unique has a limit")
         if self.time_zone is not None and self.function != "preferred_hour":

@@ -37,6 +37,7 @@ from pipeline.segments.leaves import (
     WeightEntries,
 )
 from pipeline.segments.plan import Atom, Computed, Gate, LeafSpec, Rule, SegmentsPlan, index_leaves
+from pipeline.segments.predictions import LatestScore, valid_score
 from pipeline.segments.selection import event_predicate, split_equality, thresholds
 from pipeline.segments.values import (
     Getter,
@@ -429,6 +430,8 @@ class _Compiler:
             leaf = Frequencies(hour) if ever else TextEntries(span_ms, hour)
             value = measures.preferred_hour(window)
             kind = ("hours", measure.time_zone)
+        elif function == "prediction":
+            leaf, value, kind = LatestScore(), valid_score, ("score",)
         else:
             raise TypeError(f"no measure: {function!r}")
         found = self._leaf(kind, leaf, measure), value

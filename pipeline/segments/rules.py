@@ -101,8 +101,8 @@ Window = Ever | Within | Between | Calendar
 class Measure(Struct, frozen=True, tag="measure"):
     """A value computed over the selected events in the window.
 
-    `function`: count, sum, average, min, max, distinct, first_time, last_time, first, last, most_frequent, unique or
-    preferred_hour. `of` is a path where the function needs one; `limit` is for unique, `time_zone` for preferred_hour.
+    `function`: count, sum, average, min, max, distinct, first_time, last_time, first, last, most_frequent, unique,
+    preferred_hour or prediction. `of` is a path where the function needs one; `limit` is for unique, `time_zone` for preferred_hour.
     """
 
     selection: Selection

@@ -428,9 +428,25 @@ def score(body: Mapping[str, Any], facts: Facts) -> bool:
 # -------------------------------------------------------------------------------------------------- computed
 
 
+def prediction(model: str, facts: Facts) -> Any:
+    """The newest score of a model, unless it is no longer valid."""
+    told = []
+    for event in facts.events:
+        value = event.properties.get("value")
+        if event.event == "Score" and event.properties.get("model") == model and typed(value):
+            until = as_instant(event.properties.get("valid_until")) or 0
+            told.append((time_of(event), json_text(value), until, value))
+    if not told:
+        return MISSING
+    _, _, until, value = max(told, key=lambda one: one[:3])
+    return MISSING if until and facts.now >= until else value
+
+
 def computed(body: Mapping[str, Any], facts: Facts) -> Any:
     """The value of a computed trait."""
     function = body["function"]
+    if function == "prediction":
+        return prediction(body["model"], facts)
     events = matching(body, facts)
     if function == "count":
         return len(events)
