@@ -3,8 +3,8 @@
     python examples/repeat_purchase/model.py train            trains, reports beside baselines, keeps model.json
     python examples/repeat_purchase/model.py score            follows the workspace and sends Score events
 
-Features are as of an instant, by the pipeline's own stages; what is to be predicted lies behind it, and the judging lies
-behind all of that. The model is kept as its coefficients: a pickle would run whatever stands in it.
+Features are as of an instant, by the pipeline's own stages; what is to be predicted lies behind it, and the judging
+lies behind all of that. The model is kept as its coefficients: a pickle would run whatever stands in it.
 """
 
 import json

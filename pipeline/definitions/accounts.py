@@ -60,7 +60,7 @@ class AlertDefinition(Model):
 
     alert: Name
     description: str = Field(default="", max_length=2_000)
-    segment: Name
+    enters: Name
     owner: Annotated[str, Field(min_length=1, max_length=200)] = "owner"
     fallback: str = Field(default="", max_length=500)
     message: str = Field(default="", max_length=2_000)
@@ -71,7 +71,7 @@ class AlertDefinition(Model):
         """The alert as the room takes it."""
         return Alert(
             self.alert,
-            self.segment,
+            self.enters,
             version,
             self.owner,
             self.fallback,

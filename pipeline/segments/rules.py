@@ -102,7 +102,8 @@ class Measure(Struct, frozen=True, tag="measure"):
     """A value computed over the selected events in the window.
 
     `function`: count, sum, average, min, max, distinct, first_time, last_time, first, last, most_frequent, unique,
-    preferred_hour or prediction. `of` is a path where the function needs one; `limit` is for unique, `time_zone` for preferred_hour.
+    preferred_hour or prediction. `of` is a path where the function needs one; `limit` is for unique, `time_zone` for
+    preferred_hour.
     """
 
     selection: Selection

@@ -1,0 +1,56 @@
+"""Definitions of accounts and alerts: from YAML to the plans of a generation."""
+
+import pytest
+
+from pipeline.definitions.apply import plan_apply
+from pipeline.definitions.catalog import Catalog, generation_plan
+from pipeline.definitions.loader import load_text
+from pipeline.definitions.segments import leaves_of
+from pipeline.errors import HeadwaterError
+
+TEXT = """
+accounts: default
+same: {acme: [acme.com, "4711"]}
+people: {"email:ada@gmail.com": acme}
+free_mail: [Post.example]
+---
+segment: warm
+entity: account
+when: {members: {match: {performed: {event: Page Viewed, within: 7d}}, at_least: 3}}
+---
+alert: call_them
+enters: warm
+owner: sales_owner
+again_after: 7d
+"""
+
+
+def plan_of(text: str) -> object:
+    catalog = Catalog()
+    planned = plan_apply(catalog, load_text(text), leaves_of=leaves_of, applied_at=1)
+    assert planned.generation is not None
+    return generation_plan(catalog.with_definitions(planned.definitions), planned.generation)
+
+
+def test_a_generation_has_them() -> None:
+    plan = plan_of(TEXT)
+    rules = plan.accounts  # type: ignore[attr-defined]
+    assert rules.email_domains and rules.same == {"acme.com": "acme", "4711": "acme"}
+    assert rules.people == {"email:ada@gmail.com": "acme"} and {"gmail.com", "post.example"} <= rules.free_mail
+    [alert] = rules.alerts["warm"]
+    assert (alert.name, alert.owner, alert.again_after_ms) == ("call_them", "sales_owner", 7 * 86_400_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("alert: a\nenters: nobody_knows", "no segment of accounts"),
+        ("segment: s\nwhen: {all: []}\n---\nalert: a\nenters: s", "no segment of accounts"),
+        ("accounts: default\nsame: {a: [x], b: [x]}", "two accounts"),
+        ("accounts: default\npeople: {ada: acme}", "no identifier"),
+        ("accounts: other", "default"),
+    ],
+)
+def test_a_mistake_is_told(text: str, what: str) -> None:
+    with pytest.raises(HeadwaterError, match=what):
+        plan_of(text)
