@@ -86,6 +86,9 @@ class _Store:
     def first_wake(self) -> int | None:
         return None
 
+    def scrub(self, prefix: bytes) -> None:
+        """There is no disk."""
+
 
 class _Out:
     def __init__(self) -> None:

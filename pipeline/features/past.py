@@ -124,6 +124,9 @@ class _State:
             heapq.heappush(self._heap, row)
         return found
 
+    def scrub(self, prefix: bytes) -> None:
+        """There is no disk."""
+
     def first_wake(self) -> int | None:
         while self._heap and self._wakes.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)

@@ -79,6 +79,8 @@ def on_belongs(task: Task, message: Belongs) -> None:
         change.add(task, person_key, person, message)
     elif message.person and not message.origins:
         task.count("news_of_strangers")
+    if message.gone and message.cause == "erase":
+        task.state.scrub(person_key)
     moment = belonging.moment_of(task, message)
     _judge(task, hand, change, moment)
     if message.whole and is_new and hand.account.revision:
