@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.latency import ROLES, SEGMENT, measure, percentile
+from bench.live import ROLES, measure, percentile
+from bench.live import Event as Raw
 from pipeline.admin import create_topics
 from pipeline.broker import running_kafka
 from pipeline.definitions.loader import load_text
@@ -28,6 +29,7 @@ from pipeline.up.processes import Processes
 
 SPREAD_MS = 1_000
 LIVE_S = 20.0
+BUYERS = "segment: buyers\nwhen: {performed: {event: Order Completed, within: 30d}}"
 
 
 class Exits:
@@ -64,6 +66,19 @@ class Exits:
         self._reader.close()
 
 
+def live(settings: Settings, rate: float, label: str) -> list[float]:
+    """Latencies (ms) of people's first purchases, each of which enters a segment."""
+
+    def purchase(number: int) -> tuple[str, Raw]:
+        message = f"{label}-{number}"
+        return message, {"type": "track", "event": "Order Completed", "messageId": message, "userId": message}
+
+    def entered(change: Raw) -> str:
+        return str(change["evidence"].get("message_id", ""))
+
+    return measure(settings, rate, LIVE_S, purchase, "segment-changes", entered)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profiles", type=int, default=1_000_000)
@@ -83,7 +98,7 @@ def main() -> None:
         create_topics(settings)
         window_s = given.load_seconds
         due = f"segment: due\nwhen: {{performed: {{event: Seen, within: {window_s}s}}}}"
-        apply(settings, load_text(f"{due}\n---\n{SEGMENT}"))
+        apply(settings, load_text(f"{due}\n---\n{BUYERS}"))
         environment = {
             "HEADWATER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "HEADWATER_PREFIX": settings.prefix,
@@ -108,10 +123,10 @@ def main() -> None:
             while exits.entered < given.profiles and time.time() * 1000 < base + window_s * 1000 - 60_000:
                 time.sleep(1)
             print(f"{exits.entered:,} profiles had entered {time.time() - base / 1000:.0f} s after the start")
-            before = measure(settings, given.rate, LIVE_S, "before")
+            before = live(settings, given.rate, "before")
             while time.time() * 1000 < base + window_s * 1000 - 7_000:
                 time.sleep(0.2)
-            during = measure(settings, given.rate, LIVE_S, "during")
+            during = live(settings, given.rate, "during")
             waited = time.time()
             while exits.exited < exits.entered and time.time() < waited + 600:
                 time.sleep(0.5)

@@ -27,7 +27,6 @@ from tests.oracle.profiles import Accepted, ExpectedProfile, accept, gather_evid
 from tests.oracle.segments import Facts, computed, truth_at
 from tests.simulation.driver import Said, Task, Written
 from tests.simulation.instants import candidates
-from tests.simulation.wiring import said_by_records
 
 _document = msgspec.json.Decoder(ProfileDocument).decode
 _pointer = msgspec.json.Decoder(IdentityPointer).decode
@@ -439,7 +438,10 @@ def same(rule: str, what: str, is_: Any, should: Any) -> None:
         raise Violation(rule, f"{what}: is {is_!r}, should be {should!r}")
 
 
-def same_said(task: Task, said: Said, kept: Mapping[bytes, tuple[int, bytes]]) -> None:
+Kept = Mapping[bytes, tuple[int, bytes]]
+
+
+def same_said(task: Task, said: Said, before: Kept, after: Kept) -> None:
     """10: the same records in the same order give the same bytes, whatever the batch boundaries. Those of the state
     too: the changelog is an output."""
     for place, (one, other) in enumerate(zip(task.produced, said, strict=False)):
@@ -448,7 +450,6 @@ def same_said(task: Task, said: Said, kept: Mapping[bytes, tuple[int, bytes]]) -
     if len(task.produced) != len(said):
         detail = f"{task.role} {task.partition}: {len(task.produced)} then {len(said)} records"
         raise Violation("10 same bytes", detail)
-    before, after = said_by_records(task.state.store), said_by_records(kept)
     for key in before.keys() | after.keys():
         if before.get(key) != after.get(key):
             detail = f"{task.role} {task.partition} {key!r}: {before.get(key)!r} then {after.get(key)!r}"
