@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import msgspec
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from pipeline.admin import alter_topics, topic_configs, topic_partitions, wanted_topics
 from pipeline.errors import LookupFailed
@@ -79,6 +80,11 @@ class PrivacyRole:
         for record in sorted(records, key=lambda record: record.topic != RECEIPTS):
             self._take(record)
         self._relax()
+
+    @property
+    def working(self) -> int:
+        """How many requests are being carried out."""
+        return len(self._waiting) + sum(1 for one in self._receipts.values() if one.state == "working")
 
     # ------------------------------------------------------------------------------------------------ what is read
 
@@ -289,6 +295,11 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
     """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
     ensure_keys(settings)
     role = PrivacyRole(settings)
+    if settings.metrics_port is not None:
+        registry = CollectorRegistry()
+        working = Gauge("headwater_privacy_working", "Requests that are being carried out", registry=registry)
+        working.set_function(lambda: role.working)
+        start_http_server(settings.metrics_port, settings.metrics_host, registry)
     try:
         while not until():
             role.turn(time.time_ns() // 1_000_000)

@@ -26,7 +26,7 @@ CHART = DEPLOY / "helm" / "headwater"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-COMPOSE_ORDER = ("ingest", "identity", "unify", "deliver", "collector", "api")
+COMPOSE_ORDER = ("ingest", "identity", "unify", "deliver", "privacy", "collector", "api")
 GROUPS = {"API": ApiSettings, "COLLECTOR": CollectorSettings}
 
 
