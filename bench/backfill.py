@@ -59,7 +59,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = RocksStores(Path(folder)).open(0)
         stage = UnifyStage(0, keys, plans.__getitem__)
-        state = TaskState(store, stage.encode, stage.decode, settings.cache_objects, settings.cache_bytes)
+        state = TaskState(
+            store, stage.encode, stage.decode, settings.cache_objects, settings.cache_bytes, stage.let_go, stage.resting
+        )
 
         def commit(outbox: Outbox) -> None:
             stage.finish(state, outbox)

@@ -45,7 +45,13 @@ class Bench:
         self.store = RocksStores(folder).open(0)
         self.stage = UnifyStage(0, Keys(b"bench"), lambda _: plan)
         self.state = TaskState(
-            self.store, self.stage.encode, self.stage.decode, settings.cache_objects, settings.cache_bytes
+            self.store,
+            self.stage.encode,
+            self.stage.decode,
+            settings.cache_objects,
+            settings.cache_bytes,
+            self.stage.let_go,
+            self.stage.resting,
         )
         self.batch = batch
         self.bytes: dict[str, int] = {}

@@ -103,6 +103,9 @@ class _State:
             if wake_at:
                 heapq.heappush(self._heap, (wake_at, key))
 
+    def rest(self, prefix: bytes) -> None:
+        """Nothing need rest: all of it is gone in a moment."""
+
     def delete(self, key: bytes) -> None:
         if self._values.pop(key, None) is not None:
             self._below[key[:33]].discard(key)

@@ -4,7 +4,7 @@
     traits          last writer by event time; at the same instant the greater canonical value
     consents        last writer by event time; at the same instant a denial
     totals          counts add, first is the minimum, last the maximum
-    leaves          as the segments plan says
+    leaves          as the segments plan says; awake or at rest (pipeline/at_rest.py)
     ties            account: last writer by event time; at the same instant "left"
     recent          the newest `RECENT_EVENTS`
     first_seen      minimum; last_seen and last_received: maximum
@@ -13,16 +13,17 @@ Every line is associative and commutative, and a fragment with nothing in it cha
 and of merges cannot be told from the result, and taking a fragment out is joining the others again.
 """
 
-from bisect import insort
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from pipeline.at_rest import rest
 from pipeline.records import Event
 
 RECENT_EVENTS = 10
+_RECENT = 28
 _TIME_OFFSET = 1 << 63
 
 Leaves = dict[str, Any]
@@ -36,10 +37,9 @@ class Fragment(Struct, array_like=True):
     """One fragment, or the join of several. Times are milliseconds; `first_seen` 0 means nothing was seen.
 
     `traits`: name → (event time, value), where None is a trait taken back. `consents`: purpose → (event time, granted).
-    `ties`: account → (event time, joined or left). `totals`: event name → [count, first, last]. `recent`, oldest first:
-    event time (8 bytes, in order also below 0), hash of the message id (8 bytes), where it stands. It holds no event
-    itself, and each entry is one object, because it is written again with every event of its profile; `events` has them
-    all.
+    `ties`: account → (event time, joined or left). `totals`: event name → [count, first, last]. `recent`, oldest first,
+    28 bytes an event: its time (8, in order also below 0), the hash of its message id (8), its partition (4) and offset
+    (8) in `events`, which has the event itself. It is packed because it is written again with every event.
     """
 
     version: int = 1
@@ -47,7 +47,7 @@ class Fragment(Struct, array_like=True):
     consents: dict[str, tuple[int, bool]] = {}
     totals: dict[str, list[int]] = {}
     leaves: Leaves = {}
-    recent: list[bytes] = []
+    recent: bytes = b""
     first_seen: int = 0
     last_seen: int = 0
     last_received: int = 0
@@ -59,7 +59,8 @@ _decoder = msgspec.msgpack.Decoder(Fragment)
 
 
 def encode_fragment(fragment: Fragment) -> bytes:
-    """The stored form of a fragment."""
+    """The stored form of a fragment. Puts its leaves to rest."""
+    rest(fragment.leaves)
     return _encoder.encode(fragment)
 
 
@@ -70,7 +71,7 @@ def decode_fragment(data: bytes) -> Fragment:
 
 def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) -> tuple[list[str], list[str]] | None:
     """Fold an event into everything but the leaves. Gives the names of the traits and of the consents whose value
-    changed, or None where none did. `place` is what the ring keeps of the event: "partition/offset name"."""
+    changed, or None where none did. `place` is where it stands in `events`: partition (4 bytes), offset (8)."""
     time = event.time
     total = fragment.totals.get(event.event)
     if total is None:
@@ -90,12 +91,10 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) ->
 
     recent = fragment.recent
     entry = (time + _TIME_OFFSET).to_bytes(8, "big") + message_hash + place
-    if not recent or entry > recent[-1]:
-        recent.append(entry)
-    elif len(recent) < RECENT_EVENTS or entry > recent[0]:
-        insort(recent, entry)
-    if len(recent) > RECENT_EVENTS:
-        del recent[0]
+    if entry > recent[-_RECENT:]:
+        fragment.recent = (recent + entry)[-RECENT_EVENTS * _RECENT :]
+    else:
+        fragment.recent = _newest(recent + entry)
 
     consent = event.context.get("consent") if event.context else None
     if not event.traits and consent is None:
@@ -144,12 +143,17 @@ def join(one: Fragment, other: Fragment, join_leaves: JoinLeaves) -> Fragment:
         consents=consents,
         totals=totals,
         leaves=join_leaves(one.leaves, other.leaves),
-        recent=sorted(one.recent + other.recent)[-RECENT_EVENTS:],
+        recent=_newest(one.recent + other.recent),
         first_seen=min(one.first_seen or other.first_seen, other.first_seen or one.first_seen),
         last_seen=max(one.last_seen, other.last_seen),
         last_received=max(one.last_received, other.last_received),
         ties=ties,
     )
+
+
+def _newest(recent: bytes) -> bytes:
+    entries = sorted(recent[at : at + _RECENT] for at in range(0, len(recent), _RECENT))
+    return b"".join(entries[-RECENT_EVENTS:])
 
 
 def join_all(fragments: Iterable[Fragment], join_leaves: JoinLeaves) -> Fragment:
@@ -175,7 +179,7 @@ def pieces(fragment: Fragment, most_bytes: int) -> list[bytes]:
 
     A single leaf, trait or total stays whole, however large.
     """
-    whole = encode_fragment(fragment)
+    whole = encode_fragment(fragment)  # the leaves are at rest from here on
     if len(whole) <= most_bytes:
         return [whole]
 

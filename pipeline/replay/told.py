@@ -7,7 +7,7 @@ from pipeline.identifiers import Keys
 from pipeline.records import Takeover
 from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.overlay import HEADER
-from pipeline.unify.actor import Actor, decode
+from pipeline.unify.actor import Actor, decode, pairs_of
 
 CHANGELOG = "unify-changelog"
 _TIMEOUT_S = 10.0
@@ -40,7 +40,7 @@ def read_told(
                 if actor is None or not actor.pairs:
                     found.pop(key, None)
                     continue
-                pairs = {name: (one.member, one.at, one.sequence, one.version) for name, one in actor.pairs.items()}
+                pairs = {name: (one.member, one.at, one.sequence, one.version) for name, one in pairs_of(actor).items()}
                 found[key] = Told(actor.identifier, keys.profile_id(actor.identifier, actor.erased), pairs)
             progress(done + reader.position((CHANGELOG, number)) - low, total)
         done += end - low

@@ -1,15 +1,18 @@
 """Python's cyclic garbage collector in a worker that keeps millions of objects, none of them in a cycle.
 
 Left alone, the collector walks over the cache of decoded state again and again: a sixth of a worker's CPU, and pauses
-that grow with the cache. Here every object is walked over once, soon after it was made; what then lives on is never
-looked at again, and is freed by its reference count when the cache lets go of it.
+that grow with the cache. Here an object is walked over at most once, after it has lived for a while; what then lives on
+is never looked at again, and is freed by its reference count when the cache lets go of it. Most objects of a batch are
+gone by then, and never walked over at all.
 """
 
 import gc
 import time
 from collections.abc import Callable
 
-_PAUSE_S = 0.2
+_PAUSE_S = 5.0
+# Walking over so many takes a few milliseconds: a pause that a batch does not feel.
+_MOST_OBJECTS = 100_000
 
 
 def collecting_between(until: Callable[[], bool]) -> Callable[[], bool]:
@@ -26,7 +29,8 @@ def collecting_between(until: Callable[[], bool]) -> Callable[[], bool]:
     def collect_and_ask() -> bool:
         nonlocal collected
         now = time.monotonic()
-        if now - collected >= _PAUSE_S:
+        # The first count is of objects made since then that are still there.
+        if now - collected >= _PAUSE_S or gc.get_count()[0] > _MOST_OBJECTS:
             gc.collect(0)
             gc.freeze()
             collected = now

@@ -4,11 +4,16 @@ A stored value is its wake-up time (8 bytes, big-endian, 0 for none) and the sta
 derived from that header. A row of it can be stale where a value was replaced unread (a blind `put`, a restore):
 every row is therefore compared with the header before anyone is told of it, and dropped with the next commit if stale.
 
-Decoded values live in two dictionaries: what was used lately, and what was used before that. When the first is full
-it becomes the second, and what the second held is forgotten: the least recently used go, at no cost per use.
+Values live in two dictionaries: what was used lately, and what was used before that. When the first is full it becomes
+the second, and what the second held is forgotten: the least recently used go, at no cost per use.
+
+A stage that calls `rest` between its steps keeps only the last few values awake, as objects; all others are at rest, as
+the bytes they are stored as. A value is encoded while it is still in the processor's cache: a hundred objects that have
+gone cold cost more to visit than to make anew of bytes that lie side by side. A stage that makes more of one is told
+when the value goes to rest, and when it is forgotten.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -20,19 +25,30 @@ RESERVED = b"\x00"
 """State keys that begin with this byte are the runtime's own."""
 
 _UNKNOWN = -1
+# How many values stay awake: their objects, and what a step makes of them, fit into a core's own cache.
+AWAKE = 32
+# What is kept besides the bytes of a value: the key, the entry, and what the stage has made of it.
+BESIDE_BYTES = 5_000
 _Row = tuple[int, bytes]
 
 
 class _Entry:
-    """A decoded value (None: deleted), its wake-up time, the one in the store (-1: not looked up), its stored size."""
+    """A value: awake (`value`), at rest (`data`), both, or neither where it is deleted; `data` is None while it is not
+    the encoding of the value. Its wake-up time, the one in the store (-1: unknown), its size in memory."""
 
-    __slots__ = ("size", "stored_wake", "value", "wake")
+    __slots__ = ("data", "size", "stored_wake", "value", "wake")
 
-    def __init__(self, value: Any, wake: int, stored_wake: int, size: int) -> None:
+    def __init__(self, value: Any, data: bytes | None, wake: int, stored_wake: int, size: int) -> None:
         self.value = value
+        self.data = data
         self.wake = wake
         self.stored_wake = stored_wake
         self.size = size
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is not deleted."""
+        return self.value is not None or self.data is not None
 
 
 class Changes:
@@ -54,7 +70,9 @@ class Changes:
 
 
 class TaskState:
-    """`State` of one task over its store. `cache_objects` and `cache_bytes` bound the decoded values kept."""
+    """`State` of one task over its store. `cache_objects` and `cache_bytes` bound the decoded values kept: how many,
+    and the memory they are reckoned to take. `let_go` is told the keys of those that were forgotten, `resting`
+    the key of one that goes to rest: just before, while it is awake."""
 
     def __init__(
         self,
@@ -63,10 +81,16 @@ class TaskState:
         decode: Callable[[bytes, bytes], Any],
         cache_objects: int,
         cache_bytes: int,
+        let_go: Callable[[Iterable[bytes]], None] | None = None,
+        resting: Callable[[bytes], None] | None = None,
     ) -> None:
         self.loads = 0
         self.hits = 0
         self._missed = 0
+        self._let_go = let_go
+        self._resting = resting
+        self._rests = b""
+        self._awake: dict[bytes, _Entry] = {}
         self._store = store
         self._encode = encode
         self._decode = decode
@@ -89,17 +113,40 @@ class TaskState:
             entry = self._find(key)
             if entry is None:
                 return None
-        return entry.value
+        value = entry.value
+        if value is None and entry.data is not None:
+            value = entry.value = self._decode(key, entry.data)
+            if self._rests and key.startswith(self._rests):
+                self._awake[key] = entry
+        return value
 
     def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
         entry = self._dirty.get(key)
         if entry is None:
             entry = self._recent.get(key) or self._promote(key)
             if entry is None:
-                entry = self._recent[key] = _Entry(value, wake_at, _UNKNOWN, 0)
+                entry = self._recent[key] = _Entry(value, None, wake_at, _UNKNOWN, 0)
             self._dirty[key] = entry
         entry.value = value
+        entry.data = None
         entry.wake = wake_at
+        if self._rests and key.startswith(self._rests):
+            self._awake[key] = entry
+
+    def rest(self, prefix: bytes) -> None:
+        self._rests = prefix
+        awake = self._awake
+        while len(awake) > AWAKE:
+            key = next(iter(awake))
+            entry = awake.pop(key)
+            value = entry.value
+            if value is None:
+                continue
+            if self._resting is not None:
+                self._resting(key)
+            if entry.data is None:
+                entry.data = self._encode(key, value)
+            entry.value = None
 
     def delete(self, key: bytes) -> None:
         self.put(key, None, 0)
@@ -116,7 +163,10 @@ class TaskState:
                 index += 1
             elif key not in self._dirty:
                 known = self._recent.get(key) or self._older.get(key)
-                yield key, known.value if known is not None else self._decode(key, data[HEADER:])
+                if known is not None and known.value is not None:
+                    yield key, known.value
+                else:
+                    yield key, self._decode(key, data[HEADER:])
         for key in changed[index:]:
             yield from self._changed(key)
 
@@ -124,7 +174,7 @@ class TaskState:
         found: list[_Row] = [
             (entry.wake, key)
             for key, entry in self._dirty.items()
-            if entry.value is not None and 0 < entry.wake <= until_ms
+            if 0 < entry.wake <= until_ms and entry.is_there
         ]
         for row in islice(self._stored_rows(), limit):
             if row[0] > until_ms:
@@ -134,7 +184,7 @@ class TaskState:
         return found[:limit]
 
     def first_wake(self) -> int | None:
-        changed = [entry.wake for entry in self._dirty.values() if entry.value is not None and entry.wake > 0]
+        changed = [entry.wake for entry in self._dirty.values() if entry.wake > 0 and entry.is_there]
         stored = next(self._stored_rows(), None)
         if stored is not None:
             changed.append(stored[0])
@@ -157,13 +207,16 @@ class TaskState:
         gone = list(self._stale)
         new: list[_Row] = []
         for key, entry in self._dirty.items():
-            if entry.value is None:
+            if entry.value is not None and entry.data is None:
+                entry.data = encode(key, entry.value)
+            if entry.data is None:
                 values.append((key, None))
             else:
-                data = entry.wake.to_bytes(HEADER, "big") + encode(key, entry.value)
+                data = entry.wake.to_bytes(HEADER, "big") + entry.data
                 values.append((key, data))
-                self._recent_bytes += len(data) - entry.size
-                entry.size = len(data)
+                size = BESIDE_BYTES + len(data)
+                self._recent_bytes += size - entry.size
+                entry.size = size
             if entry.wake != entry.stored_wake:
                 if entry.stored_wake > 0:
                     gone.append((entry.stored_wake, key))
@@ -179,16 +232,18 @@ class TaskState:
         self._missed = 0
         for key, entry in self._dirty.items():
             entry.stored_wake = entry.wake
-            if entry.value is None:
+            if not entry.is_there:
                 self._recent.pop(key, None)
                 self._older.pop(key, None)
         self._dirty.clear()
         self._stale.clear()
         self._scrubs.clear()
         if len(self._recent) > self._half_objects or self._recent_bytes > self._half_bytes:
-            self._older = self._recent
+            forgotten, self._older = self._older, self._recent
             self._recent = {}
             self._recent_bytes = 0
+            if self._let_go is not None:
+                self._let_go(forgotten)
 
     def drop(self) -> None:
         """The batch was aborted. Everything decoded goes: whatever was only read may have been changed in place."""
@@ -197,6 +252,7 @@ class TaskState:
         self._scrubs.clear()
         self._recent.clear()
         self._older.clear()
+        self._awake.clear()
         self._recent_bytes = 0
         self._missed = 0
 
@@ -235,14 +291,15 @@ class TaskState:
             return None
         self.loads += 1
         wake = int.from_bytes(data[:HEADER], "big")
-        entry = self._recent[key] = _Entry(self._decode(key, data[HEADER:]), wake, wake, len(data))
-        self._recent_bytes += len(data)
+        size = BESIDE_BYTES + len(data)
+        entry = self._recent[key] = _Entry(None, data[HEADER:], wake, wake, size)
+        self._recent_bytes += size
         return entry
 
     def _changed(self, key: bytes) -> Iterator[tuple[bytes, Any]]:
         entry = self._dirty.get(key)
-        if entry is not None and entry.value is not None:
-            yield key, entry.value
+        if entry is not None and entry.is_there:
+            yield key, self.get(key)
 
     def _stored_rows(self) -> Iterator[_Row]:
         """The rows of the store that hold, without those of keys the batch has changed."""
@@ -272,6 +329,9 @@ class NoState:
 
     def delete(self, key: bytes) -> None:
         self.get(key)
+
+    def rest(self, prefix: bytes) -> None:
+        """Nothing is awake."""
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
         self.get(prefix)

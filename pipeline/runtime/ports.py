@@ -5,7 +5,7 @@ is given, the `State` it reads and writes, and the `Outputs` it sends. The same 
 RocksDB, and before the memory adapters of the tests.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -39,6 +39,11 @@ class State(Protocol):
 
     def delete(self, key: bytes) -> None:
         """Remove `key` and its entry in the time index."""
+        ...
+
+    def rest(self, prefix: bytes) -> None:
+        """Between two steps: all but the last few values under keys with this prefix may go to rest. What `get` gives
+        afterwards is equal to what it gave before, but need not be the same object. Always the same prefix."""
         ...
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
@@ -102,6 +107,18 @@ class Stage(Protocol):
 
     def decode(self, key: bytes, data: bytes) -> Any:
         """The value of a stored form."""
+        ...
+
+
+class KeepsMore(Protocol):
+    """What a stage has besides, if it keeps more of a value than the value itself."""
+
+    def resting(self, key: bytes) -> None:
+        """The value of this key goes to rest: hold it no longer. Outputs may still be sent."""
+        ...
+
+    def let_go(self, keys: Iterable[bytes]) -> None:
+        """The runtime keeps the values of these keys in memory no longer: forget what was made of them."""
         ...
 
 

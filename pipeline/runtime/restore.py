@@ -50,6 +50,7 @@ class Restorer:
         topic_ids: Mapping[str, str],
     ) -> None:
         self.waiting: dict[int, Restoration] = {}
+        self._tasks = 0
         self._changelog = changelog
         self._adapters = adapters
         self._settings = settings
@@ -61,6 +62,7 @@ class Restorer:
         """Begin with a task whose store is open."""
         now = self._adapters.clock()
         self.waiting[task.number] = Restoration(task, now, now)
+        self._tasks += 1
 
     def clear(self) -> None:
         """Give up everything under way: the partitions went elsewhere."""
@@ -69,6 +71,7 @@ class Restorer:
             if reader is not None:
                 reader.close_partition((self._changelog_name, number))
         self.waiting.clear()
+        self._tasks = 0
 
     def take_restored(self) -> int:
         """Records read back since this was asked last."""
@@ -140,7 +143,7 @@ class Restorer:
             self._reader.close_partition((self._changelog_name, task.number))
         task.begin_at(self._agreed(restoration))
         task.belongs_to(self._topic_ids)
-        task.open_state(self._settings.cache_objects, self._settings.cache_bytes)
+        task.open_state(self._settings.cache_objects // self._tasks, self._settings.cache_bytes // self._tasks)
 
     def _agreed(self, restoration: Restoration) -> dict[Partition, int]:
         """The positions to begin at: the state's and the group's, which must agree or be explained."""

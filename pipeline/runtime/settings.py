@@ -9,6 +9,9 @@ from pipeline.topology import DAY_MS
 class WorkerSettings:
     """Bounds and paces of one worker.
 
+    A batch is what waits, but not more than `batch_records`, and, beyond `batch_records_at_once`, not more than what
+    takes about `batch_ms`: with a backlog, what a key is written for is written once for all of its records in a batch.
+    `cache_objects` and `cache_bytes` bound the decoded state that a worker keeps, shared evenly by its partitions.
     `tombstone_retention_ms` is `delete.retention.ms` of the changelog: a store older than half of it is wiped.
     `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has, and
     `history_records_alone` when there have been next to none for a second: nobody waits, and large slices cost less.
@@ -20,14 +23,16 @@ class WorkerSettings:
     broker's answer or its time-out (`call_timeout_s`) must have come by then.
     """
 
-    batch_records: int = 1_500
+    batch_records: int = 20_000
+    batch_records_at_once: int = 1_500
+    batch_ms: int = 500
     history_records: int = 4_000
     history_records_beside: int = 500
     history_records_alone: int = 16_000
     history_wait_s: float = 0.02
     idle_timeout_s: float = 0.05
     cache_objects: int = 200_000
-    cache_bytes: int = 128 * 1024 * 1024
+    cache_bytes: int = 512 * 1024 * 1024
     call_timeout_s: float = 5.0
     give_up_ms: int = 60_000
     restore_records: int = 5_000

@@ -62,8 +62,10 @@ class Task:
     def open_state(self, cache_objects: int, cache_bytes: int) -> None:
         """Put an overlay over the restored store."""
         if self.store is not None:
+            stage = self.stage
+            let_go, resting = getattr(stage, "let_go", None), getattr(stage, "resting", None)
             self.state = self.task_state = TaskState(
-                self.store, self.stage.encode, self.stage.decode, cache_objects, cache_bytes
+                self.store, stage.encode, stage.decode, cache_objects, cache_bytes, let_go, resting
             )
             kept = self.store.get(SCRUBS_KEY)
             if kept is not None:

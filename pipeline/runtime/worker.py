@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import Adapters, Membership, Partition, Store
+from pipeline.runtime.batch_size import BatchSize
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
 from pipeline.runtime.history import HistoryReader, Pace, Slice, fold_slices
@@ -96,6 +97,7 @@ class Worker:
         self._outbox = Outbox()
         self._woken: set[int] = set()
         self._rest = Rest()
+        self._size = BatchSize(self.settings)
         self._trimmed_ms = 0
         self._scrubbed_ms = 0
         self._trimmed: dict[Partition, int] = {}
@@ -148,9 +150,7 @@ class Worker:
         records = self._rest.take()
         if not records:
             try:
-                records = self._consumer.consume(
-                    self.settings.batch_records, 0.0 if busy else self.settings.idle_timeout_s
-                )
+                records = self._consumer.consume(self._size.limit, 0.0 if busy else self.settings.idle_timeout_s)
             except Retriable:
                 records = []
         if records:
@@ -181,8 +181,10 @@ class Worker:
         except Abortable as abortable:
             self._abort(str(abortable), records)
             return 0
+        took_s = time.perf_counter() - began
         if records:
-            self._observer.batch(records, time.perf_counter() - began)
+            self._observer.batch(records, took_s)
+        self._size.took(len(records), took_s)
         self._rest.done(len(records))
         self._trim()
         return len(records)

@@ -191,6 +191,7 @@ class _Compiler:
             sources=self.segments,
             measures=self.measures,
             _judges=tuple(node.judge if isinstance(node, Atom) else None for node in self.nodes),
+            _leaf_of=tuple(node.leaf if isinstance(node, Atom) else "" for node in self.nodes),
             _defaults=defaults,
             _default_counts=counts,
             _parents=parents,

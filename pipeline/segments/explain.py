@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pipeline.at_rest import awake
 from pipeline.segments import rules
 from pipeline.segments.accounts import hidden_name
 from pipeline.segments.atoms import score_at
@@ -109,7 +110,7 @@ def _value(plan: SegmentsPlan, facts: Any, now_ms: int, rule: Any, node: int) ->
     if isinstance(rule, rules.ComputedIs):
         return plan.computed(facts, now_ms).get(rule.name)
     leaf_id = _leaf_below(plan, node)
-    spec, state = plan.leaves.get(leaf_id), facts.leaves.get(leaf_id)
+    spec, state = plan.leaves.get(leaf_id), awake(facts.leaves, leaf_id)
     if spec is None:
         return None
     if isinstance(rule, rules.Performed):

@@ -6,10 +6,11 @@ event costs what it touches: the leaves of its name, the atoms on them, the gate
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from pipeline.at_rest import awake, awakened
 from pipeline.segments.atoms import JudgeFacts
 from pipeline.segments.leaves import Leaf
 from pipeline.segments.measures import Value, sooner
@@ -82,7 +83,8 @@ class Computed(NamedTuple):
     value: Value
 
 
-_Group = tuple[Predicate | None, tuple[tuple[str, Callable[[Any, int, Any], Any]], ...]]
+_Adders = tuple[tuple[str, Callable[[Any, int, Any], Any]], ...]
+_Group = tuple[Predicate | None, _Adders]
 
 
 class _EventIndex(NamedTuple):
@@ -97,7 +99,7 @@ class Standing:
     moves later, as that of a window does with every event, nothing is written; it is judged again when it comes up.
     """
 
-    __slots__ = ("_counts", "_flipped", "_heap", "_scheduled", "members", "now")
+    __slots__ = ("_counts", "_first", "_flipped", "_scheduled", "members", "now")
 
     def __init__(self, members: set[str], now_ms: int) -> None:
         self.members = members
@@ -105,27 +107,22 @@ class Standing:
         self._flipped: set[int] = set()
         self._counts: dict[int, int] = {}
         self._scheduled: dict[int, int] = {}
-        self._heap: list[tuple[int, int]] = []
+        self._first = 0
 
     @property
     def deadline(self) -> int:
         """An instant (ms) before which time alone changes nothing; 0 if it never will. It may be too early."""
-        heap, scheduled = self._heap, self._scheduled
-        while heap:
-            at_ms, atom = heap[0]
-            if scheduled.get(atom) == at_ms:
-                return at_ms
-            heapq.heappop(heap)
-        return 0
+        return self._first
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentsPlan:
     """One generation of segments and computed traits, compiled. Made by `pipeline.segments.compile_plan`.
 
-    `facts` everywhere is anything with `.leaves`, `.traits` {name: (time, value)}, `.consents` {purpose: (time,
-    granted)} and `.profile_id` (a text; only read where a rule has a bucket). `paused` segments are judged like all
-    others, for rules may ask for them; whoever keeps memberships leaves theirs as they are.
+    `facts` everywhere is anything with `.leaves` (awake or at rest: pipeline/at_rest.py), `.traits` {name: (time,
+    value)}, `.consents` {purpose: (time, granted)} and `.profile_id` (a text; only read where a rule has a bucket).
+    `paused` segments are judged like all others, for rules may ask for them; whoever keeps memberships leaves theirs as
+    they are.
 
     A plan of people has that of the accounts beside it: `accounts`, or None if no rule knows them. Its leaves are
     folded here too, into the fragments of people. `watched` are the hidden segments whose members accounts count;
@@ -147,6 +144,7 @@ class SegmentsPlan:
     told_traits: frozenset[str] = frozenset()
     told_segments: frozenset[str] = frozenset()
     _judges: tuple[Any, ...] = ()
+    _leaf_of: tuple[str, ...] = ()
     _defaults: tuple[bool, ...] = ()
     _default_counts: tuple[int, ...] = ()
     _parents: tuple[tuple[int, ...], ...] = ()
@@ -166,7 +164,8 @@ class SegmentsPlan:
     # ------------------------------------------------------------------------------------------------------ folding
 
     def fold(self, leaves: dict[str, Any], event: Any) -> tuple[str, ...]:
-        """Fold an event into leaf states in place; returns the ids of the leaves that changed. Once per event."""
+        """Fold an event into leaf states in place; returns the ids of the leaves that changed, which are then awake.
+        Once per event."""
         index = self._index.get(event.event) or self._index.get("*")
         if index is None:
             return ()
@@ -174,22 +173,14 @@ class SegmentsPlan:
         touched: list[str] = []
         for passes, group in index.groups:
             if passes is None or passes(event):
-                for leaf_id, add in group:
-                    state = add(leaves.get(leaf_id), time_ms, event)
-                    if state is not None:
-                        leaves[leaf_id] = state
-                        touched.append(leaf_id)
+                _add(leaves, group, time_ms, event, touched)
         for get, table in index.tables:
             key = scalar_key(get(event))
             if key is None:
                 continue
             for passes, group in table.get(key, ()):
                 if passes is None or passes(event):
-                    for leaf_id, add in group:
-                        state = add(leaves.get(leaf_id), time_ms, event)
-                        if state is not None:
-                            leaves[leaf_id] = state
-                            touched.append(leaf_id)
+                    _add(leaves, group, time_ms, event, touched)
         return tuple(touched)
 
     def join(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,12 +191,14 @@ class SegmentsPlan:
             spec = specs.get(leaf_id)
             if spec is not None:
                 other = b.get(leaf_id)
-                joined[leaf_id] = spec.leaf.copy(state) if other is None else spec.leaf.join(state, other)
+                joined[leaf_id] = (
+                    _copy(spec.leaf, state) if other is None else spec.leaf.join(awakened(state), awakened(other))
+                )
         for leaf_id, state in b.items():
             if leaf_id not in a:
                 spec = specs.get(leaf_id)
                 if spec is not None:
-                    joined[leaf_id] = spec.leaf.copy(state)
+                    joined[leaf_id] = _copy(spec.leaf, state)
         return joined
 
     def prune(self, leaves: dict[str, Any]) -> bool:
@@ -242,7 +235,9 @@ class SegmentsPlan:
                 atoms.update(by_trait[name])
         for purpose in facts.consents:
             atoms.update(self._by_purpose.get(purpose, ()))
-        self._move(standing, facts, now_ms, sorted(atoms))
+        in_order = sorted(atoms)
+        self._wake(facts.leaves, in_order)
+        self._move(standing, facts, now_ms, in_order)
         return standing
 
     def update(
@@ -251,21 +246,25 @@ class SegmentsPlan:
         facts: Any,
         now_ms: int,
         leaf_ids: Iterable[str],
-        trait_names: Iterable[str] = (),
-        purposes: Iterable[str] = (),
+        trait_names: Sequence[str] = (),
+        purposes: Sequence[str] = (),
     ) -> list[Flip]:
-        """Judge again what rests on the leaves, traits and consents that changed. The standing must have been settled
-        up to `now_ms`. Returns the flips in an order that depends on the plan alone."""
+        """Judge again what rests on the leaves, traits and consents that changed; those leaves are awake. The standing
+        must have been settled up to `now_ms`. Returns the flips in an order that depends on the plan alone."""
         by_leaf = self._by_leaf
         atoms: list[int] = []
         for leaf_id in leaf_ids:
             found = by_leaf.get(leaf_id)
             if found is not None:
                 atoms.extend(found)
-        for name in trait_names:
-            atoms += self._by_trait.get(name, ())
-        for purpose in purposes:
-            atoms += self._by_purpose.get(purpose, ())
+        if trait_names or purposes:
+            others: list[int] = []
+            for name in trait_names:
+                others += self._by_trait.get(name, ())
+            for purpose in purposes:
+                others += self._by_purpose.get(purpose, ())
+            self._wake(facts.leaves, others)
+            atoms += others
         standing.now = now_ms
         return self._move(standing, facts, now_ms, atoms) if atoms else []
 
@@ -278,14 +277,13 @@ class SegmentsPlan:
                 break
             if at_ms < standing.now:
                 raise AssertionError(f"a deadline at {at_ms} lies behind the clock {standing.now}")
-            heap, scheduled = standing._heap, standing._scheduled
-            due: list[int] = []
-            while heap and heap[0][0] == at_ms:
-                atom = heapq.heappop(heap)[1]
-                if scheduled.get(atom) == at_ms:
-                    del scheduled[atom]
-                    due.append(atom)
+            scheduled = standing._scheduled
+            due = sorted(atom for atom, scheduled_ms in scheduled.items() if scheduled_ms == at_ms)
+            for atom in due:
+                del scheduled[atom]
+            standing._first = min(scheduled.values(), default=0)
             standing.now = at_ms
+            self._wake(facts.leaves, due)
             flips = self._move(standing, facts, at_ms, due)
             if flips:
                 passed.append((at_ms, flips))
@@ -297,21 +295,19 @@ class SegmentsPlan:
     def tighten(self, standing: Standing, facts: Any, now_ms: int) -> None:
         """Make the standing's deadline what judging anew would say, wherever the standing was until now: it must have
         been settled up to `now_ms`, before its deadline."""
-        heap, scheduled, judges = standing._heap, standing._scheduled, self._judges
-        while heap:
-            at_ms, atom = heap[0]
-            if scheduled.get(atom) != at_ms:
-                heapq.heappop(heap)
-                continue
+        scheduled, leaf_of, judges = standing._scheduled, self._leaf_of, self._judges
+        first_ms = 0
+        for at_ms, atom in sorted((at_ms, atom) for atom, at_ms in scheduled.items()):
+            if first_ms and first_ms <= at_ms:
+                break
+            awake(facts.leaves, leaf_of[atom])
             next_ms = judges[atom](facts, now_ms)[1]
-            if next_ms == at_ms:
-                return
-            heapq.heappop(heap)
             if next_ms:
                 scheduled[atom] = next_ms
-                heapq.heappush(heap, (next_ms, atom))
+                first_ms = min(first_ms or next_ms, next_ms)
             else:
                 del scheduled[atom]
+        standing._first = first_ms
 
     def _move(self, standing: Standing, facts: Any, now_ms: int, atoms: Iterable[int]) -> list[Flip]:
         flipped, defaults, judges, scheduled = standing._flipped, self._defaults, self._judges, standing._scheduled
@@ -322,7 +318,8 @@ class SegmentsPlan:
                 scheduled_ms = scheduled.get(atom)
                 if scheduled_ms is None or next_ms < scheduled_ms:
                     scheduled[atom] = next_ms
-                    heapq.heappush(standing._heap, (next_ms, atom))
+                    if next_ms < standing._first or not standing._first:
+                        standing._first = next_ms
             if truth is not (defaults[atom] is not (atom in flipped)):
                 if atom in flipped:
                     flipped.discard(atom)
@@ -333,6 +330,11 @@ class SegmentsPlan:
                 else:
                     toggled.append(atom)
         return self._rise(standing, facts, now_ms, toggled) if toggled else []
+
+    def _wake(self, leaves: dict[str, Any], atoms: Iterable[int]) -> None:
+        leaf_of = self._leaf_of
+        for atom in atoms:
+            awake(leaves, leaf_of[atom])
 
     def _rise(self, standing: Standing, facts: Any, now_ms: int, toggled: list[int]) -> list[Flip]:
         """Carry flipped nodes upwards. Children have lower numbers than their parents, so taking the lowest first
@@ -379,7 +381,7 @@ class SegmentsPlan:
     def approximate(self, segment: str, facts: Any, now_ms: int) -> bool:
         """Whether a leaf below a segment is past its cap, so that its answer may be slightly off."""
         for leaf_id in self.segments[segment].inexact:
-            state = facts.leaves.get(leaf_id)
+            state = awake(facts.leaves, leaf_id)
             if state is not None:
                 spec = self.leaves.get(leaf_id)
                 if spec is not None and spec.leaf.approximate(state, spec.window.bounds(now_ms)[0]):
@@ -396,7 +398,7 @@ class SegmentsPlan:
         """The values of the computed traits at a clock; those that are missing are left out."""
         values: dict[str, Any] = {}
         for name, one in self.computed_traits.items():
-            value = one.value(facts.leaves.get(one.leaf), now_ms)[0]
+            value = one.value(awake(facts.leaves, one.leaf), now_ms)[0]
             if value is not None:
                 values[name] = value
         return values
@@ -405,10 +407,25 @@ class SegmentsPlan:
         """The earliest instant at which time alone may change a computed trait; 0 for never."""
         next_ms = 0
         for one in self.computed_traits.values():
-            state = facts.leaves.get(one.leaf)
+            state = awake(facts.leaves, one.leaf)
             if state is not None:
                 next_ms = sooner(next_ms, one.value(state, now_ms)[1])
         return next_ms
+
+
+def _add(leaves: dict[str, Any], group: _Adders, time_ms: int, event: Any, touched: list[str]) -> None:
+    for leaf_id, add in group:
+        state = leaves.get(leaf_id)
+        if state.__class__ is bytes:
+            state = awakened(state)
+        state = add(state, time_ms, event)
+        if state is not None:
+            leaves[leaf_id] = state
+            touched.append(leaf_id)
+
+
+def _copy(leaf: Leaf, state: Any) -> Any:
+    return state if state.__class__ is bytes else leaf.copy(state)
 
 
 def index_leaves(leaves: Mapping[str, LeafSpec]) -> dict[str, _EventIndex]:

@@ -7,6 +7,7 @@ somebody took something out of is joined anew from everybody.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipeline.at_rest import awakened
 from pipeline.identifiers import split_identifier
 from pipeline.records import Event, IdentifierPair
 from pipeline.segments import NO_SEGMENTS, PEOPLE, SegmentsPlan, Standing
@@ -159,7 +160,7 @@ def _leaves_of_people(task: Task, hand: AtHand) -> Iterable[dict[str, Any]]:
 
 
 def _join_all(rules: SegmentsPlan, many: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Join in pairs of like size: joining one by one would copy what there is already again with each."""
+    """Join in pairs of like size: joining one by one would copy what there is already again with each. All awake."""
     levels: list[dict[str, Any] | None] = []
     for one in many:
         if not one:
@@ -176,4 +177,4 @@ def _join_all(rules: SegmentsPlan, many: Iterable[dict[str, Any]]) -> dict[str, 
     for level in levels:
         if level is not None:
             joined = rules.join(joined, level)
-    return joined
+    return {leaf_id: awakened(state) for leaf_id, state in joined.items()}

@@ -21,11 +21,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pipeline.at_rest import rest
 from pipeline.profile import Fragment
 from pipeline.records import LinkNote
 
 VERSION = 1
 META_KEY = b"g"
+ACTORS = b"a"
 
 NEVER = -1
 """The epoch of what was never assigned. Epochs are offsets, so 0 is one."""
@@ -76,18 +78,19 @@ class Belonging(Struct, array_like=True):
 class Actor(Struct, array_like=True):
     """The actor of an identifier: a route (first part) and a holder (second part).
 
-    `name`: who holds its fragment ("" itself), since `epoch`; `name_erased`: that one's erase epoch. `seen`: hash of a
-    message id → received; `pages`: the first page and the one after the last. `sent`: evidence a → b → [first,
-    last received]. `group` None: only its own fragment is here, complete. `inherited`: segment → (clock, profile_ids
-    that were members). `settled`: the clock up to which the holder is evaluated. `wake`: its entry in the time index.
-    `held`: a change waits. `expecting`: epoch and origin → how many fragments of that decision are still to come,
-    believed until `hold_until`. `hold_epoch`: this profile ends by that decision, as soon as it hears of it itself.
-    `left`: of what a profile that ended was a member, for the fragments that still have to leave. `past`: buried, the
-    holders that have given its fragment away; `givers`: buried, those that have given something to it and are not part
-    of its profile: both know its text, and are told when it is erased. `kept_out`: erased at that clock, and to come
-    back by nothing but a consent anew (0: no). `cut`: the position
-    of `events` up to which an erasure took what the route had seen; `expired`: nothing received up to then is left.
-    `belonging`: what there is between this person and accounts, if anything.
+    `name`: who holds its fragment ("" itself), since `epoch`; `name_erased`: that one's erase epoch. `seen`: the
+    messages seen, packed (see dedup.py); `pages`: the first page and the one after the last. `sent`: evidence a → b →
+    [first, last received]. `group` None: only its own fragment is here, complete. `pairs`: segment → Pair, at rest as
+    bytes until a membership changes (`pairs_of`). `inherited`: segment → (clock, profile_ids that were members).
+    `settled`: the clock up to which the holder is evaluated. `wake`: its entry in the time index. `held`: a change
+    waits. `expecting`: epoch and origin → how many fragments of that decision are still to come, believed until
+    `hold_until`. `hold_epoch`: this profile ends by that decision, as soon as it hears of it itself. `left`: of what a
+    profile that ended was a member, for the fragments that still have to leave. `past`: buried, the holders that have
+    given its fragment away; `givers`: buried, those that have given something to it and are not part of its profile:
+    both know its text, and are told when it is erased. `kept_out`: erased at that clock, and to come back by nothing
+    but a consent anew (0: no). `cut`: the position of `events` up to which an erasure took what the route had seen;
+    `expired`: nothing received up to then is left. `belonging`: what there is between this person and accounts, if
+    anything.
     """
 
     version: int
@@ -96,7 +99,7 @@ class Actor(Struct, array_like=True):
     name: str = ""
     epoch: int = NEVER
     name_erased: int = 0
-    seen: dict[int, int] = {}
+    seen: bytes = b""
     pages: tuple[int, int] = (0, 0)
     sent: dict[str, dict[str, list[int]]] = {}
     sent_count: int = 0
@@ -105,7 +108,7 @@ class Actor(Struct, array_like=True):
     own: Fragment | None = None
     group: Group | None = None
     spilled: bool = False
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, Pair] | bytes = b""
     published: bool = False
     retired: bool = False
     generation: int = 0
@@ -126,11 +129,11 @@ class Actor(Struct, array_like=True):
 
 
 class Page(Struct, array_like=True):
-    """Hashes of message ids with their received; `newest` is the largest of these."""
+    """Messages seen, packed as in `Actor.seen`; `newest` is the latest received of them."""
 
     version: int = VERSION
     newest: int = 0
-    seen: dict[int, int] = {}
+    seen: bytes = b""
 
 
 class SentEdge(Struct, array_like=True):
@@ -223,8 +226,28 @@ DECODERS: dict[int, Any] = {
 }
 
 
+_decode_pairs = msgspec.msgpack.Decoder(dict[str, Pair]).decode
+
+
+def pairs_of(actor: Actor) -> dict[str, Pair]:
+    """How the actor's profile stands with each segment; may be changed in place, if the actor is put."""
+    pairs = actor.pairs
+    if isinstance(pairs, bytes):
+        pairs = actor.pairs = _decode_pairs(pairs) if pairs else {}
+    return pairs
+
+
 def encode(key: bytes, value: Any) -> bytes:
-    """The stored form of a value."""
+    """The stored form of a value. Puts leaves, and the pairs of actors, to rest."""
+    if value.__class__ is Actor:
+        if value.pairs.__class__ is dict:
+            value.pairs = _encode(value.pairs) if value.pairs else b""
+        if value.own is not None:
+            rest(value.own.leaves)
+    else:
+        leaves = getattr(value, "leaves", None)
+        if leaves is not None:
+            rest(leaves)
     return _encode(value)
 
 

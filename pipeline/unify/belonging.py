@@ -12,7 +12,7 @@ from pipeline.profile import Fragment, encode_fragment, pieces
 from pipeline.records import Belongs, Regard, encode
 from pipeline.segments import ACCOUNTS
 from pipeline.unify import holder
-from pipeline.unify.actor import Actor, Belonging
+from pipeline.unify.actor import Actor, Belonging, pairs_of
 from pipeline.unify.news import News, accounts_of, facts_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
@@ -103,7 +103,7 @@ def _tell_everything(task: Task, profile: Profile, known: Belonging, name: str) 
     leaves, mine = profile.joined.leaves, task.account_leaves(actor.generation)
     state = {one: leaves[one] for one in mine if one in leaves}
     watched = profile.plan.segments.watched
-    members = {one: pair.at for one, pair in actor.pairs.items() if pair.member and one in watched}
+    members = {one: pair.at for one, pair in pairs_of(actor).items() if pair.member and one in watched}
     parts = pieces(Fragment(leaves=state), PIECE_BYTES) if state else [None]
     for number, part in enumerate(parts, start=1):
         _send(

@@ -1,9 +1,14 @@
 """Duplicates: the same route and message id, received within 24 h of each other, decided by the route before all else.
 
+What was seen is packed, 16 bytes a message: the hash of its id and when it was received. So a person's messages are one
+object to keep, to encode and to decode, and looking one up is a search for eight bytes.
+
 Most people need a few entries, which stand in their actor. Whoever has more spills them, 32 at a time, into pages, of
 which only the last is ever written again. A few pages are asked one by one; where there are more, a memory-only index
 over the pages answers for all of them.
 """
+
+from collections.abc import Iterator
 
 from pipeline.runtime.ports import State
 from pipeline.unify.actor import Actor, Page
@@ -16,24 +21,35 @@ PAGE = 256
 # An index costs as much to make as the pages have entries: for many people with one page each it would never pay.
 ASKED_ONE_BY_ONE = 4
 
-Index = dict[bytes, dict[int, int]]
+Index = dict[bytes, dict[bytes, int]]
 _MOST_INDEXED = 1_000
+_HASH = 8
+_ENTRY = 16
 
 
-def is_duplicate(state: State, index: Index, key: bytes, actor: Actor, message_hash: int, received: int) -> bool:
+def is_duplicate(state: State, index: Index, key: bytes, actor: Actor, message_hash: bytes, received: int) -> bool:
     """Whether the route has seen this message id within 24 h; if not, remembers it (the actor must then be put)."""
     seen = actor.seen
-    there = seen.get(message_hash)
+    there = received_of(seen, message_hash)
     if there is None and actor.pages[1]:
         there = _in_pages(state, index, key, actor, message_hash)
     if there is not None:
         if -WITHIN_MS <= received - there <= WITHIN_MS:
             return True
         received = max(received, there)
-    seen[message_hash] = received
-    if len(seen) > INLINE:
+    actor.seen = seen + message_hash + received.to_bytes(8, "big", signed=True)
+    if len(seen) >= INLINE * _ENTRY:
         _make_room(state, index, key, actor)
     return False
+
+
+def received_of(seen: bytes, message_hash: bytes) -> int | None:
+    """When a message was last received, among packed entries; a later entry of the same message has the later time."""
+    at = seen.rfind(message_hash)
+    while at > 0 and at % _ENTRY:
+        # The same bytes by chance, across entries or in a time.
+        at = seen.rfind(message_hash, 0, at + _HASH - 1)
+    return _received_at(seen, at) if at >= 0 else None
 
 
 def forget_all(state: State, index: Index, key: bytes, actor: Actor) -> None:
@@ -42,53 +58,72 @@ def forget_all(state: State, index: Index, key: bytes, actor: Actor) -> None:
         state.delete(_page_key(key, number))
     index.pop(key, None)
     actor.pages = (0, 0)
-    actor.seen = {}
+    actor.seen = b""
 
 
 def _make_room(state: State, index: Index, key: bytes, actor: Actor) -> None:
-    horizon = max(actor.seen.values()) - KEPT_MS
-    actor.seen = {known: received for known, received in actor.seen.items() if received >= horizon}
-    if len(actor.seen) <= INLINE // 2:
+    newest = max(_times(actor.seen))
+    horizon = newest - KEPT_MS
+    seen = actor.seen
+    actor.seen = seen = b"".join(
+        seen[at : at + _ENTRY] for at in range(0, len(seen), _ENTRY) if _received_at(seen, at) >= horizon
+    )
+    if len(seen) <= INLINE // 2 * _ENTRY:
         return
     first, end = actor.pages
     page = _page(state, key, end - 1) if end else None
-    if page is None or len(page.seen) >= PAGE:
+    if page is None or len(page.seen) >= PAGE * _ENTRY:
         while first < end and _page(state, key, first).newest < horizon:
             state.delete(_page_key(key, first))
             first += 1
             index.pop(key, None)
         page, end = Page(), end + 1
         actor.pages = (first, end)
-    page.seen.update(actor.seen)
-    page.newest = max(page.newest, *actor.seen.values())
+    page.seen += seen
+    page.newest = max(page.newest, newest)
     state.put(_page_key(key, end - 1), page)
     indexed = index.get(key)
     if indexed is not None:
-        indexed.update(actor.seen)
-    actor.seen = {}
+        indexed.update(_entries(seen))
+    actor.seen = b""
 
 
-def _in_pages(state: State, index: Index, key: bytes, actor: Actor, message_hash: int) -> int | None:
+def _in_pages(state: State, index: Index, key: bytes, actor: Actor, message_hash: bytes) -> int | None:
     first, end = actor.pages
     if end - first > ASKED_ONE_BY_ONE:
         return _indexed(state, index, key, actor).get(message_hash)
-    found = None
-    for number in range(first, end):
+    for number in range(end - 1, first - 1, -1):
         # Where two pages have it, the later one has the later time.
-        found = _page(state, key, number).seen.get(message_hash, found)
-    return found
+        found = received_of(_page(state, key, number).seen, message_hash)
+        if found is not None:
+            return found
+    return None
 
 
-def _indexed(state: State, index: Index, key: bytes, actor: Actor) -> dict[int, int]:
+def _indexed(state: State, index: Index, key: bytes, actor: Actor) -> dict[bytes, int]:
     found = index.get(key)
     if found is None:
         found = {}
         for number in range(*actor.pages):
-            found.update(_page(state, key, number).seen)
+            found.update(_entries(_page(state, key, number).seen))
         if len(index) >= _MOST_INDEXED:
             del index[next(iter(index))]
         index[key] = found
     return found
+
+
+def _entries(seen: bytes) -> Iterator[tuple[bytes, int]]:
+    for at in range(0, len(seen), _ENTRY):
+        yield seen[at : at + _HASH], _received_at(seen, at)
+
+
+def _times(seen: bytes) -> Iterator[int]:
+    for at in range(0, len(seen), _ENTRY):
+        yield _received_at(seen, at)
+
+
+def _received_at(seen: bytes, at: int) -> int:
+    return int.from_bytes(seen[at + _HASH : at + _ENTRY], "big", signed=True)
 
 
 def _page(state: State, key: bytes, number: int) -> Page:

@@ -21,7 +21,7 @@ from pipeline.profile import Fragment, difference, events_in, fold, is_empty, ti
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
 from pipeline.unify import news, publish
-from pipeline.unify.actor import FOREVER, Actor
+from pipeline.unify.actor import FOREVER, Actor, pairs_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task, live, waits
 
@@ -60,6 +60,7 @@ def take_event(
     profile = task.profile(key, actor)
     if profile.deadline <= task.clock or actor.generation != task.generation:
         settle(task, profile)
+    place = position[0].to_bytes(4, "big") + position[1].to_bytes(8, "big")
     joined = profile.joined
     if profile.group is None and fragment == actor.identifier:
         actor.own = part = joined
@@ -69,7 +70,7 @@ def take_event(
         assert profile.group is not None
         if actor.erased and profile.group.present[fragment][1] < actor.erased:
             # It came here before the erasure, and only waits to be called back.
-            fold(part, event, message_hash, b"")
+            fold(part, event, message_hash, place)
             statement = stated(event)
             if statement is not None:
                 tie(part, statement[0], event.time, statement[1])
@@ -78,7 +79,6 @@ def take_event(
             task.put(key, actor)
             return
     first_seen, last_seen = joined.first_seen, joined.last_seen
-    place = f"{position[0]}/{position[1]} {event.event}".encode()
     changed = fold(joined, event, message_hash, place)
     statement = stated(event) if event.group_id is not None else None
     accounts: list[str] | None = None
@@ -208,7 +208,7 @@ def begin(task: Task, profile: Profile, moment: Moment, change: str = "created",
 def end(task: Task, profile: Profile, change: str, moment: Moment, into: str | None = None) -> None:
     """The profile is no more: it leaves its segments, and only its counters stay."""
     actor = profile.actor
-    members = sorted(segment for segment, pair in actor.pairs.items() if pair.member)
+    members = sorted(segment for segment, pair in pairs_of(actor).items() if pair.member)
     news.touched(task, profile, moment)
     profile.ended, profile.moved_to = True, into or ""
     for segment in members:
@@ -301,7 +301,7 @@ def compare(task: Task, profile: Profile, moment: Moment, among: Set[str] | None
     actor.held = False
     assert profile.standing is not None
     standing = profile.standing.members
-    members = {segment for segment, pair in actor.pairs.items() if pair.member}
+    members = {segment for segment, pair in pairs_of(actor).items() if pair.member}
     done = []
     different = (standing ^ members) - profile.plan.segments.paused
     for segment in sorted(different if among is None else different & among):
@@ -428,7 +428,7 @@ def _change_generation(task: Task, profile: Profile) -> None:
     news.touched(task, profile, Moment("backfill", task.clock), whole=True)
     task.judge(profile, task.clock)
     known = profile.plan.segments.segments
-    for segment in sorted(segment for segment, pair in actor.pairs.items() if pair.member and segment not in known):
+    for segment in sorted(segment for segment, pair in pairs_of(actor).items() if pair.member and segment not in known):
         publish.segment_change(task, profile, segment, False, Moment("definition", task.clock))
     if resumed:
         compare(task, profile, Moment("definition", task.clock), resumed)

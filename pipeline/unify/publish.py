@@ -19,7 +19,7 @@ from pipeline.records import (
 )
 from pipeline.segments import HIDDEN
 from pipeline.unify import news
-from pipeline.unify.actor import Actor, Pair
+from pipeline.unify.actor import Actor, Pair, pairs_of
 from pipeline.unify.news import accounts_of
 from pipeline.unify.task import Profile, Task
 
@@ -63,7 +63,7 @@ def document(profile: Profile) -> ProfileDocument:
 def _memberships(profile: Profile) -> dict[str, Membership]:
     return {
         segment: Membership(pair.at, pair.sequence, pair.version)
-        for segment, pair in profile.actor.pairs.items()
+        for segment, pair in pairs_of(profile.actor).items()
         if pair.member and segment[0] != HIDDEN
     }
 
@@ -76,8 +76,13 @@ def publish(task: Task, profile: Profile) -> None:
 def write_documents(task: Task) -> None:
     """Write the documents of the batch's changed profiles."""
     for profile in task.dirty.values():
-        task.out.upsert("profiles", profile.profile_key, encoded_document(profile))
+        write_document(task, profile)
     task.dirty.clear()
+
+
+def write_document(task: Task, profile: Profile) -> None:
+    """Write the document of a profile: the last one of a batch counts."""
+    task.out.upsert("profiles", profile.profile_key, encoded_document(profile))
 
 
 def encoded_document(profile: Profile) -> bytes:
@@ -151,9 +156,10 @@ def segment_change(
     """Enter or leave a segment, unless that is how it is already. Gives whether anything is to be seen of it: of hidden
     segments only accounts hear."""
     actor = profile.actor
-    pair = actor.pairs.get(segment)
+    pairs = pairs_of(actor)
+    pair = pairs.get(segment)
     if pair is None:
-        pair = actor.pairs[segment] = Pair(False, 0, 0, 0)
+        pair = pairs[segment] = Pair(False, 0, 0, 0)
     if pair.member is entered:
         return False
     rule = profile.plan.segments.segments.get(segment)
@@ -255,8 +261,9 @@ def memberships_changed(
     """Put the present state of these memberships into a profile change."""
     entered: dict[str, Membership] = {}
     left: list[str] = []
+    pairs = pairs_of(profile.actor)
     for segment in segments:
-        pair = profile.actor.pairs[segment]
+        pair = pairs[segment]
         if pair.member:
             entered[segment] = Membership(pair.at, pair.sequence, pair.version)
         else:

@@ -54,8 +54,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
             task.out.log("links", task.keys.actor(other), encode(message))
     task.unbury(key, actor, identifier)
     message_hash = holder.hash_of(event.message_id)
-    number = int.from_bytes(message_hash, "big")
-    if dedup.is_duplicate(state, task.message_index, key, actor, number, event.received):
+    if dedup.is_duplicate(state, task.message_index, key, actor, message_hash, event.received):
         task.count("duplicates")
         history.note_dropped(task, record.offset)
         return

@@ -23,7 +23,7 @@
     CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.identifiers import Keys
@@ -239,6 +239,21 @@ class UnifyStage:
         task.change_meta().tick = clock
         out.log("links", None, encode(Tick(clock=clock)), task.partition)
         task.put_meta()
+
+    def resting(self, key: bytes) -> None:
+        """This actor goes to rest. If its profile has changed, its document is written while all of it is at hand."""
+        task = self._task
+        profile = task.profiles.get(key)
+        if profile is not None:
+            if task.dirty.pop(key, None) is not None:
+                publish.write_document(task, profile)
+            profile.rest()
+
+    def let_go(self, keys: Iterable[bytes]) -> None:
+        """These actors are kept in memory no longer: their profiles go with them."""
+        profiles = self._task.profiles
+        for key in keys:
+            profiles.pop(key, None)
 
     def forget(self) -> None:
         """Drop every cache."""

@@ -11,7 +11,7 @@ from pipeline.identifiers import split_identifier
 from pipeline.records import SegmentMember, Takeover, encode
 from pipeline.segments import HIDDEN
 from pipeline.unify import account, holder, publish
-from pipeline.unify.actor import Pair
+from pipeline.unify.actor import Pair, pairs_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 
@@ -41,7 +41,7 @@ def on_takeover(task: Task, message: Takeover) -> None:
         holder.say_memberships(task, profile, [*changed, *kept], moment)
     else:
         into = task.profile_id(actor.name, actor.name_erased) if actor.name not in ("", actor.identifier) else None
-        members = (segment for segment, pair in actor.pairs.items() if pair.member and segment[0] != HIDDEN)
+        members = (segment for segment, pair in pairs_of(actor).items() if pair.member and segment[0] != HIDDEN)
         for segment in sorted(members):
             publish.segment_change(task, profile, segment, False, moment, moved_to=into)
     actor.settled = task.clock
@@ -52,7 +52,7 @@ def on_takeover(task: Task, message: Takeover) -> None:
 def _go_on(profile: Profile, told: dict[str, Pair]) -> list[str]:
     """Take what was told elsewhere for what was told here. Gives the segments of which it is a member as before, whose
     rows are to be written anew."""
-    pairs, paused = profile.actor.pairs, profile.plan.segments.paused
+    pairs, paused = pairs_of(profile.actor), profile.plan.segments.paused
     kept = []
     for segment in sorted(told.keys() | {one for one in pairs if one[0] != HIDDEN}):
         before = told.get(segment) or Pair(False, 0, 0, 0)
@@ -68,6 +68,6 @@ def _go_on(profile: Profile, told: dict[str, Pair]) -> list[str]:
 
 
 def _write_row(task: Task, profile: Profile, segment: str) -> None:
-    pair = profile.actor.pairs[segment]
+    pair = pairs_of(profile.actor)[segment]
     row = SegmentMember(segment, profile.profile_id, publish.PERSON, pair.version, pair.at, pair.sequence)
     task.out.upsert("segment-members", f"{segment}/{profile.profile_id}".encode(), encode(row), profile.profile_key)

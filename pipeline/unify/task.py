@@ -1,7 +1,7 @@
 """One task's memory while it works: the batch's state and outputs, its clock, and the profiles it has at hand.
 
 Nothing here outlives a crash but what is in the state. The profiles at hand are a cache: each can be made again from
-the state, and is then equal to what it was.
+the state, and is then equal to what it was. They go when the runtime lets go of their actors.
 """
 
 from bisect import insort
@@ -16,7 +16,7 @@ from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
 from pipeline.records import Event, IdentifierPair, UnfollowedLink
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
-from pipeline.unify.actor import FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Held, Meta
+from pipeline.unify.actor import ACTORS, FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Held, Meta
 from pipeline.unify.news import News, facts_of
 
 OpenSealed = Callable[[bytes], bytes | None]
@@ -27,7 +27,11 @@ SEALED_FIRST = b"\x01"
 
 PSEUDONYMOUS = ("device_id", "anonymous_id")
 SHOWN_LINKS = 10
-_CACHED_PROFILES = 50_000
+
+
+# What stands for an actor, and for its own fragment, in a profile whose actor is at rest.
+_RESTING = Actor(VERSION, "")
+_NOTHING = Fragment()
 
 
 class Profile:
@@ -102,10 +106,27 @@ class Profile:
         self.moved_to = ""
         self.whole = False
 
+    def rest(self) -> None:
+        """Let go of the actor and of what is its own; what was made of them stays."""
+        if self.joined is self.actor.own:
+            self._hold(_NOTHING)
+        self.actor = _RESTING
+        self.group = None
+
+    def wake(self, actor: Actor, group: Group | None) -> None:
+        """The actor is here again, as it was."""
+        if self.joined is _NOTHING:
+            self._hold(actor.own if actor.own is not None else Fragment())
+        self.actor = actor
+        self.group = group
+
     def holds(self, joined: Fragment) -> None:
-        """Show the rules this join."""
+        """Show the rules this join, which is not what was shown before."""
         self.shown.clear()
         self.belongs = None
+        self._hold(joined)
+
+    def _hold(self, joined: Fragment) -> None:
         self.joined = joined
         self.leaves = joined.leaves
         self.traits = joined.traits
@@ -136,7 +157,7 @@ class Task:
         self.plan: GenerationPlan
         self.profiles: dict[bytes, Profile] = {}
         self.dirty: dict[bytes, Profile] = {}
-        self.message_index: dict[bytes, dict[int, int]] = {}
+        self.message_index: dict[bytes, dict[bytes, int]] = {}
         self.position = 0
         self._folding: dict[tuple[int, int], SegmentsPlan] = {}
         self.jobs_wanted: dict[tuple[int, int, int], SegmentsPlan | None] = {}
@@ -150,6 +171,7 @@ class Task:
         """Begin a step."""
         self.state = state
         self.out = out
+        state.rest(ACTORS)
         if self._meta is None:
             stored = state.get(META_KEY)
             # A copy: the stored object may be changed only in a step that also puts it.
@@ -335,8 +357,12 @@ class Task:
     def profile(self, key: bytes, actor: Actor) -> Profile:
         """The profile of a holder, from the cache or made anew, standing as it stood when last settled."""
         found = self.profiles.get(key)
-        if found is not None and found.actor is actor:
-            return found
+        if found is not None:
+            if found.actor is actor:
+                return found
+            if found.actor is _RESTING:
+                found.wake(actor, self.group(key, actor))
+                return found
         plan = self.plan if actor.generation == self.generation else self.plans(actor.generation)
         profile = Profile(key, actor, self.group(key, actor), plan, self.profile_id(actor.identifier, actor.erased))
         held: Held | None = self.state.get(b"u" + key[1:])
@@ -348,8 +374,6 @@ class Task:
             profile.deadline = self._deadline(profile, actor.settled)
         else:
             profile.deadline = FOREVER
-        if len(self.profiles) >= _CACHED_PROFILES:
-            del self.profiles[next(iter(self.profiles))]
         self.profiles[key] = profile
         return profile
 

@@ -9,7 +9,7 @@ from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, joi
 from pipeline.records import Absorb, Bury, Forward, Recall, encode
 from pipeline.segments import HIDDEN
 from pipeline.unify import belonging, holder, news, publish, unfollowed
-from pipeline.unify.actor import Actor, Group
+from pipeline.unify.actor import Actor, Group, pairs_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 
@@ -214,7 +214,9 @@ def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, 
     """Send a fragment, in as many disjoint pieces as it takes; an empty one too, for it brings the identifier."""
     actor = profile.actor
     published = actor.published or actor.retired
-    members = sorted(segment for segment, pair in actor.pairs.items() if pair.member) if actor.published else actor.left
+    members = actor.left
+    if actor.published:
+        members = sorted(segment for segment, pair in pairs_of(actor).items() if pair.member)
     members = [segment for segment in members if segment[0] != HIDDEN]
     states: list[bytes | None] = [None]
     if part is not None and not is_empty(part):

@@ -93,8 +93,25 @@ class OverlayState:
         self._objects: dict[bytes, Any] = {}
         self._overlay: dict[bytes, tuple[int, Any] | None] = {}
         self._touched: set[bytes] = set()
+        self._awake: dict[bytes, None] = {}
+
+    def rest(self, prefix: bytes) -> None:
+        """All goes to rest at each step, which is as little as a stage may count on: every object is a new one."""
+        for key in self._awake:
+            if not key.startswith(prefix):
+                continue
+            self._stage.resting(key)  # type: ignore[attr-defined]
+            entry = self._overlay.get(key)
+            if key in self._touched and key not in self._overlay:
+                self._check(key)
+            self._touched.discard(key)
+            self._objects.pop(key, None)
+            if entry is not None:
+                self._overlay[key] = (entry[0], self._stage.decode(key, self._stage.encode(key, entry[1])))
+        self._awake.clear()
 
     def get(self, key: bytes) -> Any | None:
+        self._awake[key] = None
         if key in self._overlay:
             entry = self._overlay[key]
             return None if entry is None else entry[1]
@@ -110,6 +127,7 @@ class OverlayState:
     def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
         assert isinstance(key, bytes) and isinstance(wake_at, int) and wake_at >= 0
         self._overlay[key] = (wake_at, value)
+        self._awake[key] = None
 
     def delete(self, key: bytes) -> None:
         self._overlay[key] = None
@@ -143,12 +161,15 @@ class OverlayState:
     def encoded(self) -> dict[bytes, tuple[int, bytes] | None]:
         """What the batch changed, encoded. Also sees to it that nothing was changed without being put."""
         for key in self._touched - self._overlay.keys():
-            if self._stage.encode(key, self._objects[key]) != self.store[key][1]:
-                raise AssertionError(f"the state under {key!r} was changed in place and not put")
+            self._check(key)
         return {
             key: None if entry is None else (entry[0], self._stage.encode(key, entry[1]))
             for key, entry in self._overlay.items()
         }
+
+    def _check(self, key: bytes) -> None:
+        if self._stage.encode(key, self._objects[key]) != self.store[key][1]:
+            raise AssertionError(f"the state under {key!r} was changed in place and not put")
 
     def applied(self, encoded: dict[bytes, tuple[int, bytes] | None]) -> None:
         """The batch was committed: the overlay becomes the store."""

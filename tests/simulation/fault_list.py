@@ -386,8 +386,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.segments.plan",
         (
             (
-                "spec.leaf.copy(state) if other is None else spec.leaf.join(state, other)",
-                "spec.leaf.copy(state)",
+                "_copy(spec.leaf, state) if other is None else spec.leaf.join(awakened(state), awakened(other))",
+                "_copy(spec.leaf, state)",
             ),
         ),
     ),

@@ -31,7 +31,20 @@ def test_young_cycles_go_and_the_answer_is_passed_on(monkeypatch: pytest.MonkeyP
     ring = weakref.ref(Ring())
     assert over() is False
     assert ring() is not None, "collected before the pause was over"
-    now = 1.0
+    now = 6.0
     assert over() is False
     assert ring() is None
     assert over() is True
+
+
+def test_many_new_objects_do_not_wait_for_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(garbage, "_MOST_OBJECTS", 1_000)
+    over = garbage.collecting_between(lambda: False)
+    ring = weakref.ref(Ring())
+    kept = [[number] for number in range(900)]
+    over()
+    assert ring() is not None, "collected at once"
+    kept += [[number] for number in range(900)]
+    over()
+    assert ring() is None and len(kept) == 1_800

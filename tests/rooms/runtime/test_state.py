@@ -129,6 +129,19 @@ def test_the_cache_is_bounded_by_objects_and_by_bytes() -> None:
         assert state.cached <= 14
 
 
+def test_a_stage_is_told_what_the_cache_forgets() -> None:
+    store = MemoryStores().open(0)
+    kept: set[bytes] = set()
+    state = TaskState(store, lambda _, v: b"%d" % v, lambda _, d: int(d), 10, 1 << 30, kept.difference_update)
+    for n in range(200):
+        key = b"%03d" % (n % 60)
+        state.put(key, n)
+        kept.add(key)
+        committed(state, store)
+        assert len(kept) == state.cached
+    assert 5 <= len(kept) <= 14
+
+
 def test_a_row_left_behind_by_a_value_replaced_unread_is_told_to_nobody_and_goes() -> None:
     store = MemoryStores().open(0)
     state = opened(store, 100)

@@ -50,13 +50,24 @@ class State:
         self.stored: dict[bytes, bytes] = {}
         self.touched: set[bytes] = set()
         self.changed: set[bytes] = set()
+        self.awake: dict[bytes, None] = {}
+
+    def rest(self, prefix: bytes) -> None:
+        """Every object is a new one at each step."""
+        for key in self.awake:
+            if key.startswith(prefix) and key in self.values:
+                self.stage.resting(key)  # type: ignore[attr-defined]
+                self.values[key] = self.stage.decode(key, self.stage.encode(key, self.values[key]))
+        self.awake.clear()
 
     def get(self, key: bytes) -> Any | None:
+        self.awake[key] = None
         self.touched.add(key)
         return self.values.get(key)
 
     def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
         self.changed.add(key)
+        self.awake[key] = None
         self.values[key] = value
         self.wakes[key] = wake_at
 

@@ -1,0 +1,25 @@
+"""How many records a batch may take.
+
+While little waits, a batch is what waits. With a backlog, the larger a batch the less an event costs: what is kept and
+told by key is encoded, produced and written once for all the records of the key. So a full batch lets the next one be
+larger, up to what takes about `batch_ms`: short enough for a transaction, and for whoever waits for the last record.
+"""
+
+from pipeline.runtime.settings import WorkerSettings
+
+
+class BatchSize:
+    """`limit` is how many records the next batch may have."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._least = min(settings.batch_records_at_once, settings.batch_records)
+        self._most = settings.batch_records
+        self._batch_ms = settings.batch_ms
+        self.limit = self._least
+
+    def took(self, records: int, seconds: float) -> None:
+        """A batch of so many records took so long. A full one decides how large the next may be."""
+        if records < self.limit:
+            return
+        fitting = int(records * self._batch_ms / (seconds * 1_000 + 1))
+        self.limit = max(self._least, min(self._most, 2 * records, fitting))
