@@ -9,11 +9,13 @@ from pipeline.errors import InputError
 from pipeline.features.past import Happened, profiles_at
 from pipeline.features.table import Table, table
 from pipeline.identifiers import Keys
+from pipeline.privacy.vault import FollowedVault
 from pipeline.records import Erased, encode
 from pipeline.replay.passage import Erasure, EventGlance, LeftOut, decision, glance, passage
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
+from pipeline.vault import SEALED_FIRST
 
 
 def features_at(settings: Settings, at: int, entity: str) -> Table:
@@ -28,8 +30,11 @@ def features_at(settings: Settings, at: int, entity: str) -> Table:
     plan = generation_plan(catalog, catalog.latest)
     keys = Keys(settings.secret_bytes())
     happened, erasures = _decisions(settings, at)
-    with TopicReader(settings, ["events"]) as reader:
+    with TopicReader(settings, ["events"]) as reader, FollowedVault(settings) as vault:
         for record in reader.read_to_end():
+            if record.value is not None and record.value[:1] == SEALED_FIRST:
+                # Whose key was destroyed is not in it.
+                record = record._replace(value=vault.open(record.value))
             seen = glance(record.value)
             if isinstance(seen, EventGlance) and seen.received <= at:
                 passed = passage(record, seen, plan.identity, keys, erasures)
