@@ -15,7 +15,7 @@ from pipeline.replay.passage import Erasure, EventGlance, LeftOut, decision, gla
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
-from pipeline.vault import SEALED_FIRST
+from pipeline.unify.task import SEALED_FIRST
 
 
 def features_at(settings: Settings, at: int, entity: str) -> Table:
