@@ -21,7 +21,7 @@ from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.lookup import find_profile
 from pipeline.privacy.stores import COMPACTED, TRIMMED, by_age, hastened, is_hastened, kept_by_age, restored
-from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER, ensure_keys
+from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
 from pipeline.privacy.work import TOLD_WAIT_MS, Erasure
 from pipeline.records import (
     Erased,
@@ -293,7 +293,6 @@ class PrivacyRole:
 
 def run(settings: Settings, until: Callable[[], bool]) -> None:
     """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
-    ensure_keys(settings)
     role = PrivacyRole(settings)
     if settings.metrics_port is not None:
         registry = CollectorRegistry()

@@ -2,11 +2,13 @@
 
 import secrets
 import threading
+import time
 from collections.abc import Mapping
 from types import TracebackType
 
 import msgspec
 
+from pipeline.errors import BrokerError
 from pipeline.records import Suppression
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
@@ -18,14 +20,25 @@ WRITER = "privacy"
 """The transactional id behind the prefix: whoever writes keys ends every other who did."""
 
 _WAIT_S = 0.2
+_ATTEMPTS = 50
 _FETCH_WAIT_MS = 100
 _decode = msgspec.json.Decoder(Suppression).decode
 
 
 def ensure_keys(settings: Settings) -> None:
     """Make the seed of the workspace's keys, if there is none. Several processes may do so at once."""
-    if _has_keys(settings):
-        return
+    for _ in range(_ATTEMPTS):
+        if _has_keys(settings):
+            return
+        try:
+            _make_keys(settings)
+        except (BrokerError, SystemError):
+            # Another process does the same, and ended this attempt: then its keys are there in a moment.
+            time.sleep(_WAIT_S)
+    raise BrokerError("The keys of the workspace could not be made.", settings.topic(KEYS), "see that Kafka is well")
+
+
+def _make_keys(settings: Settings) -> None:
     transaction = ApplyTransaction(settings, WRITER)
     try:
         # Only now nobody else can write any more: what is there is all there will be.
