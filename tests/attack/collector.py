@@ -162,13 +162,13 @@ class Attack:
         self.deployment.__exit__()
         self._kafka.stop()
 
-    def run(self, kills: int) -> Verdict:
-        """So many faults under load, then the count."""
+    def run(self, kills: int, with_sdks: bool = True) -> Verdict:
+        """So many faults under load, then the count. SDKs may wait for minutes before they send again."""
         self._collectors = [self._collector() for _ in range(COLLECTORS)]
         self.deployment.wait_until(self._ready, "the collectors are ready")
         told, over = Told(), threading.Event()
         callers = [Caller(number, self._url, told, over) for number in range(CALLERS)]
-        sdks = [Sdk(module, self._url, over) for module in ("segment.analytics", "rudderstack.analytics")]
+        sdks = [Sdk(module, self._url, over) for module in ("segment.analytics", "rudderstack.analytics") if with_sdks]
         for thread in (*callers, *sdks):
             thread.start()
         done: Counter[str] = Counter()

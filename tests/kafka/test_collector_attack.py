@@ -12,7 +12,7 @@ from tests.attack.collector import Attack
 def test_what_was_acknowledged_counts_once_after_kills(tmp_path: Path) -> None:
     attack = Attack(tmp_path, seed=3)
     try:
-        verdict = attack.run(5)  # of seed 3: one of each kind but the pause
+        verdict = attack.run(5, with_sdks=False)  # of seed 3: one of each kind but the pause
     finally:
         attack.close()
     assert verdict.wrong == []
