@@ -6,7 +6,7 @@ starts a rebalance; a second process takes over the slot while the first still b
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.records import CaughtUp, encode
@@ -48,9 +48,24 @@ class Topics:
     def __init__(self, broker: MemoryBroker, partitions: int) -> None:
         self.broker = broker
         self.partitions = partitions
+        self._trimmed: dict[str, list[Written]] = {}
+        self._delete = broker.delete_records
+        broker.delete_records = self._delete_and_keep  # type: ignore[method-assign]
+
+    def _delete_and_keep(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """What a stage trims once it was committed is kept here: the checks go over all that was ever said."""
+        for (topic, partition), position in positions.items():
+            kept = self._trimmed.setdefault(topic, [])
+            kept += [
+                Written(record.key, record.value)
+                for record in self.broker.read(topic, partition)
+                if record.offset < position
+            ]
+        self._delete(positions)
 
     def records(self, name: str) -> list[Written]:
-        return [Written(record.key, record.value) for record in self.broker.read(name)]
+        there = [Written(record.key, record.value) for record in self.broker.read(name)]
+        return self._trimmed.get(name, []) + there
 
     def by_partition(self, name: str) -> list[dict[int, Written]]:
         return [
