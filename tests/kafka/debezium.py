@@ -158,7 +158,7 @@ def _run(folder: Path, kafka: str, database: str) -> int:
         )
         table.execute("ALTER TABLE customers REPLICA IDENTITY FULL")
         half = PEOPLE // 2
-        for number in range(half):
+        for number in range(1, half + 1):  # 0 is no identifier anywhere
             _insert(table, number)
         running.apply(_SOURCE)  # before any role: its first record meets the mapping
         running.start("ingest", HEADWATER_SOURCES="/crm.public.customers")
@@ -168,10 +168,10 @@ def _run(folder: Path, kafka: str, database: str) -> int:
         try:
             running.wait_until(lambda: len(running.table("profiles")) == half, "the rows that were there", WAIT_S)
             print(f"{half} rows that were there before are profiles", flush=True)
-            for number in range(half, PEOPLE):
+            for number in range(half + 1, PEOPLE + 1):
                 _insert(table, number)
             for number in range(_CHANGES):
-                person = number * 7 % PEOPLE
+                person = number * 7 % PEOPLE + 1
                 table.execute(
                     "UPDATE customers SET visits = %s, plan = %s WHERE id = %s", (number, f"p{number}", person)
                 )
@@ -190,7 +190,7 @@ def _run(folder: Path, kafka: str, database: str) -> int:
                 found = {}
                 for profile in running.table("profiles").values():
                     users = [pair["value"] for pair in profile["identifiers"] if pair["namespace"] == "user_id"]
-                    found[users[0] if users else "nobody, for a moment"] = profile["traits"]
+                    found[users[0] if users else ""] = profile["traits"]
                 found.pop("5", None)
                 return found
 
@@ -203,7 +203,7 @@ def _run(folder: Path, kafka: str, database: str) -> int:
                     raise AssertionError("the profiles are not as the table")
                 time.sleep(0.5)
             print(f"{PEOPLE} people, {_CHANGES} changes, connector killed in between: profiles are as the table")
-            print(f"{time.monotonic() - started:.1f} s after the last change; {len(running.values('raw'))} raw events")
+            print(f"{time.monotonic() - started:.1f} s after the last change")
             letters = running.values("dead-letters")
             assert not letters, letters[:3]
         finally:
