@@ -24,7 +24,7 @@ from tests.kafka.checker import (
 from tests.kafka.deployment import Deployment
 
 # Those of `headwater apply`, and of the fault that is somebody else's transaction.
-FOREIGN = {"apply", "foreign"}
+FOREIGN = {"apply", "privacy", "foreign"}
 STATEFUL = {"unify": "unify-changelog", "identity": "identity-changelog"}
 
 
