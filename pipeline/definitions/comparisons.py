@@ -133,6 +133,15 @@ EventPath = Annotated[str, AfterValidator(_event_path)]
 Text = Annotated[StrictStr, Field(max_length=10_000)]
 Number = StrictInt | StrictFloat
 _PAIR = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+
+def _ascending(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"between {pair[0]!r} and {pair[1]!r} there is nothing: write the smaller one first")
+    return pair
+
+
+_ASCENDING = AfterValidator(_ascending)
 Scalar = StrictBool | StrictInt | StrictFloat | Text
 
 
@@ -159,7 +168,7 @@ class Comparison(Model):
     at_least: Number | Text | TraitOperand | None = None
     less_than: Number | Text | TraitOperand | None = None
     at_most: Number | Text | TraitOperand | None = None
-    between: Annotated[tuple[Number, Number] | tuple[Text, Text], _PAIR] | None = None
+    between: Annotated[tuple[Number, Number] | tuple[Text, Text], _PAIR, _ASCENDING] | None = None
     exists: StrictBool | None = None
     before: Moment | None = None
     after: Moment | None = None
@@ -212,7 +221,7 @@ class NumberComparison(Model):
     more_than: Number | None = None
     less_than: Number | None = None
     exactly: Number | None = None
-    between: Annotated[tuple[Number, Number], _PAIR] | None = None
+    between: Annotated[tuple[Number, Number], _PAIR, _ASCENDING] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

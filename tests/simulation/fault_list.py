@@ -50,8 +50,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.identity.resolution",
         (
             (
-                "if values > self.rules.quarantine_after",
-                "if values >= self.rules.quarantine_after",
+                "if values > most and",
+                "if values >= most and",
             ),
         ),
     ),
@@ -70,8 +70,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.identity.graph",
         (
             (
-                "return edge.last > cut",
-                "return edge.last >= cut",
+                "return edge.last > self.cut(a, b, edge)",
+                "return edge.last >= self.cut(a, b, edge)",
             ),
         ),
     ),
@@ -90,7 +90,7 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.identity.decisions",
         (
             (
-                "            turn.forget(route, a, b, message.received)\n        edge.routes = []",
+                "            turn.forget(route, a, b, cut)\n        edge.routes = []",
                 "            pass\n        edge.routes = []",
             ),
         ),
@@ -131,9 +131,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.evidence",
         (
             (
-                "        if known[1] > message.received:\n"
-                "            _tell(task, actor, message.a, message.b, known[0], known[1])\n",
-                "        if known[1] > message.received:\n",
+                "        _tell(task, actor, message.a, message.b, known[0], known[1])\n",
+                "        pass\n",
             ),
         ),
     ),
@@ -294,8 +293,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.holder",
         (
             (
-                "    actor.left = members\n",
-                "    actor.left = members\n    actor.pairs = {}\n",
+                "    actor.published = actor.held = False\n",
+                "    actor.published = actor.held = False\n    actor.pairs = {}\n",
             ),
         ),
     ),

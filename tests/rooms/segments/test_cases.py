@@ -299,6 +299,8 @@ MISTAKES = [
         "one result",
     ),
     ("computed: c\ncompute: {function: sum, event: A}", 2, "needs `of`"),
+    ("segment: s\nwhen:\n  performed:\n    event: A\n    count: {between: [5, 2]}", 5, "the smaller one first"),
+    ("segment: s\nwhen:\n  trait:\n    age: {between: [b, a]}", 4, "the smaller one first"),
 ]
 
 
