@@ -30,7 +30,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
 }
 _DEFINITIONS = "definitions"
 _API_READS = ("profiles", "identities", "segment-members", "segment-changes", "profile-changes", "events", "keys")
-_OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys",)}
+_OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys", "suppressions")}
 _PRIVACY_WRITES = (
     "keys",
     "suppressions",

@@ -87,9 +87,7 @@ class FollowedVault:
     def _take(self, topic: str, key: bytes, value: bytes | None) -> None:
         with self._lock:
             if topic == KEYS:
-                self.sealer.ring.add(key, value)
-                if key != b"root":
-                    self.sealer.drop(int(key, 16))
+                self.sealer.take(key, value)
             elif value is None:
                 self._kept_out.pop(key, None)
             else:

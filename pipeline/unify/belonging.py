@@ -100,6 +100,9 @@ def _left(task: Task, profile: Profile, known: Belonging, names: list[str]) -> N
 
 def _tell_everything(task: Task, profile: Profile, known: Belonging, name: str) -> None:
     actor = profile.actor
+    if profile.group is not None:
+        # The join at hand may still have what has left a window, as the events came; made anew it is the state's alone.
+        task.rejoin(profile)
     leaves, mine = profile.joined.leaves, task.account_leaves(actor.generation)
     state = {one: leaves[one] for one in mine if one in leaves}
     watched = profile.plan.segments.watched

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pipeline.vault.keyring import KeyRing, leaf_of
+from pipeline.vault.keyring import ROOT_KEY, KeyRing, leaf_of
 
 SEALED = 1
 _HEAD_BYTES = 13
@@ -71,6 +71,12 @@ class Sealer:
             return found[0].decrypt(value[_HEAD_BYTES:body], value[body:], value[:_HEAD_BYTES])
         except InvalidTag:
             raise ValueError("a sealed event cannot be opened: it was changed, or its keys are not these") from None
+
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """Take in one record of the topic `keys`. A tombstone says nothing: it only begins a new segment of the log."""
+        self.ring.add(key, value)
+        if value and key != ROOT_KEY:
+            self.drop(int(key, 16))
 
     def drop(self, leaf: int) -> None:
         """Forget the key of a leaf, and whose it is."""

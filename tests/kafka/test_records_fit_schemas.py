@@ -20,6 +20,14 @@ when: {performed: {event: Page Viewed, within: 1h}}
 destination: kept
 kind: file
 path: PATH
+---
+segment: lively
+entity: account
+when: {performed: {event: Page Viewed, within: 1h}}
+---
+alert: call_them
+enters: lively
+fallback: sales@example.org
 """
 
 
@@ -27,7 +35,7 @@ def test_every_record_of_every_topic_fits_its_schema(new_workspace: Callable[...
     settings = new_workspace(partitions=2)
     create_topics(settings)
     with Deployment(settings, tmp_path) as deployment:
-        for role in ("ingest", "identity", "unify"):
+        for role in ("ingest", "identity", "unify", "privacy"):
             deployment.start(role)
         deployment.apply(DEFINITIONS.replace("PATH", str(tmp_path / "kept.jsonl")))
         people = [("u-1", "a-1"), ("u-2", "a-1"), ("u-3", "a-3")]
@@ -40,12 +48,15 @@ def test_every_record_of_every_topic_fits_its_schema(new_workspace: Callable[...
                 "user": {"userId": user, "context": {"traits": {"plan": "pro", "nested": {"a": [1, None]}}}},
             }.items()
         )
-        deployment.produce([b"not json"])
+        deployment.produce([b"not json", {"type": "group", "messageId": "g", "userId": "u-1", "groupId": "acme"}])
         deployment.command("identity", "unlink", "user_id:u-3", "anonymous_id:a-3")
         deployment.wait_until(lambda: len(deployment.values("identity-conflicts")) >= 1, "evidence not followed")
         deployment.wait_until(lambda: len(deployment.members("visitors")) >= 3, "the members")
         deployment.wait_until(lambda: len(deployment.values("deliveries.kept")) >= 3, "the deliveries")
         deployment.wait_until(lambda: len(deployment.table("identity-decisions")) == 1, "the decision to unlink")
+        deployment.wait_until(lambda: bool(deployment.values("account-alerts")), "the alert")
+        deployment.command("privacy", "erase", "user_id:u-2", "--wait", "50")
+        deployment.wait_until(lambda: bool(deployment.values("audit")), "the audit")
         for topic, kinds in avro.RECORDS.items():
             logical = topic if topic != "deliveries" else "deliveries.kept"
             schema = fastavro.parse_schema(json.loads((SCHEMAS / f"{topic}.avsc").read_text()))

@@ -156,6 +156,8 @@ def run_seeds(
         failure = try_seed(seed, engine)
         if failure is not None:
             failures.append(failure)
+            if progress:
+                print(f"seed {seed}: {failure.rule}", flush=True)
             if len(failures) >= most_failures:
                 break
         if progress and done % 200 == 0:

@@ -49,9 +49,7 @@ class Unsealing:
         else:
             records = self._reader.read(10_000, 0)
         for record in records:
-            self._sealer.ring.add(record.key or b"", record.value)
-            if record.key != b"root":
-                self._sealer.drop(int(record.key or b"0", 16))
+            self._sealer.take(record.key or b"", record.value)
         self._looked_at = time.monotonic()
 
     def close(self) -> None:

@@ -126,3 +126,16 @@ def test_what_was_changed_is_refused(place: int) -> None:
 def test_without_keys_nothing_is_sealed_in_silence() -> None:
     with pytest.raises(LookupError):
         Sealer(KeyRing()).seal(ADA, "E", b"{}")
+
+
+def test_a_tombstone_of_the_topic_of_keys_says_nothing() -> None:
+    """The privacy role writes one where an idle partition needs a record to begin a new segment."""
+    sealer = Sealer(KeyRing())
+    for key, value in sealer.ring.begin(bytes(16)):
+        sealer.take(key, value)
+    sealed = sealer.seal(b"a" * 32, "Page Viewed", b'{"kind":"event"}')
+    sealer.take(b"\x00nudge", None)
+    assert sealer.open(sealed) == b'{"kind":"event"}'
+    for key, value in sealer.ring.destroy(int.from_bytes(sealed[1:9], "big")):
+        sealer.take(key, value)
+    assert sealer.open(sealed) is None
