@@ -287,7 +287,10 @@ def settle(task: Task, hand: AtHand) -> None:
         for person_key, at in list(hand.moving.values()):
             if at == until:
                 change.remove(task, person_key)
-        _judge(task, hand, change, Moment("merge", clock))
+        # As of then: what time alone changes after it is still to come.
+        task.clock = until
+        _judge(task, hand, change, Moment("merge", until))
+        task.clock = clock
     _timers(task, hand, clock)
 
 
