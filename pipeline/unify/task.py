@@ -453,7 +453,7 @@ class Task:
             if profile.standing is not None:
                 profile.plan.segments.tighten(profile.standing, profile, self.clock)
             deadline = profile.deadline = self._deadline(profile, self.clock)
-        if deadline < actor.wake or actor.wake <= self.clock:
+        if deadline < actor.wake or actor.wake <= self.clock or profile.standing is None:
             actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
 
     def _deadline(self, profile: Profile, now_ms: int) -> int:
