@@ -47,12 +47,10 @@ class Sent(NamedTuple):
     changes: bool
 
 
-class _EventSeen(msgspec.Struct):
-    message_id: str
-
-
 class _Evidence(msgspec.Struct):
     message_id: str = ""
+    partition: int = -1
+    offset: int = -1
 
 
 class _ChangeSeen(msgspec.Struct):
@@ -166,9 +164,10 @@ def _watch(address: str, prefix: str, pipe: Connection) -> None:
         assert bounds is not None
         place.offset = bounds[1]
     consumer.assign(places)
-    of_events = msgspec.json.Decoder(_EventSeen).decode
     of_changes = msgspec.json.Decoder(_ChangeSeen).decode
     events_topic = f"{prefix}events"
+    # Events may be sealed: which one a change comes from is known by its place.
+    seen: dict[tuple[int, int], tuple[float, float]] = {}
     made: dict[str, tuple[float, float]] = {}
     changed: dict[str, tuple[float, float]] = {}
     consumer.poll(1)
@@ -184,10 +183,13 @@ def _watch(address: str, prefix: str, pipe: Connection) -> None:
                 continue
             at = message.timestamp()[1] / 1_000
             if message.topic() == events_topic:
-                if b'"message_id"' in value:
-                    made[of_events(value).message_id] = (at, now)
+                seen[message.partition(), message.offset()] = (at, now)
             else:
-                changed.setdefault(of_changes(value).evidence.message_id, (at, now))
+                evidence = of_changes(value).evidence
+                changed.setdefault(evidence.message_id, (at, now))
+                clean = seen.get((evidence.partition, evidence.offset))
+                if clean is not None:
+                    made.setdefault(evidence.message_id, clean)
         if pipe.poll():
             if pipe.recv() == "end":
                 break
