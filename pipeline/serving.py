@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from pipeline.errors import InputError
 
 _MAX_HEAD_BYTES = 64 * 1024
+_BACKLOG = 2_048
 
 
 class Server(uvicorn.Server):
@@ -43,6 +45,23 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
                 return
         super().data_received(data)
+
+
+def server(app: Any, **own: Any) -> Server:
+    """A server for a door: what all doors have alike, and `own` settings of uvicorn (limits, timeouts, proxies)."""
+    return Server(
+        uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            **own,
+        )
+    )
 
 
 def runner() -> asyncio.Runner:

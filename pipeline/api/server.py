@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
 from pipeline import serving
@@ -22,7 +21,6 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.settings import Settings
 
 _MOST_WAITING = 1_000
-_BACKLOG = 2_048
 _KEEP_ALIVE_S = 75
 _LOOK_EVERY_S = 0.2
 _STOP_WITHIN_S = 5
@@ -65,21 +63,12 @@ async def _serve(
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
     service.begin()
-    server = serving.Server(
-        uvicorn.Config(
-            build_app(service),
-            http=serving.BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            backlog=_BACKLOG,
-            limit_concurrency=own.max_connections,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_STOP_WITHIN_S,
-        )
+    server = serving.server(
+        build_app(service),
+        date_header=False,
+        limit_concurrency=own.max_connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_STOP_WITHIN_S,
     )
 
     async def watch() -> None:

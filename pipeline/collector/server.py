@@ -5,7 +5,6 @@ import logging
 import socket
 from collections.abc import Callable
 
-import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
 from pipeline import serving
@@ -22,7 +21,6 @@ from pipeline.settings import Settings
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.1
 _ASK_BROKER_EVERY_S = 2.0
-_BACKLOG = 2_048
 _KEEP_ALIVE_S = 65
 
 
@@ -69,22 +67,13 @@ async def _serve(
 
     metrics.ready.set_function(lambda: float(is_ready()))
     door = Door(own, Parser(settings.secret_bytes(), known_bots()), outbox, metrics, wall_clock_ms, is_ready)
-    server = serving.Server(
-        uvicorn.Config(
-            application(door),
-            http=serving.BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            limit_concurrency=own.max_connections,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(own.stop_timeout_seconds),
-            proxy_headers=bool(own.trusted_proxies),
-            forwarded_allow_ips=list(own.trusted_proxies),
-        )
+    server = serving.server(
+        application(door),
+        limit_concurrency=own.max_connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(own.stop_timeout_seconds),
+        proxy_headers=bool(own.trusted_proxies),
+        forwarded_allow_ips=list(own.trusted_proxies),
     )
 
     async def watch() -> None:
