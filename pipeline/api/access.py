@@ -27,6 +27,7 @@ Scope = Literal[
     "definitions:write",
     "identity:write",
     "privacy:write",
+    "operations:read",
 ]
 SCOPES: tuple[str, ...] = get_args(Scope)
 _PREFIX = "hw_"

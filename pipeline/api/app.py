@@ -12,20 +12,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.api.access import Caller
 from pipeline.api.accounts import Accounts
+from pipeline.api.definitions import Definitions
 from pipeline.api.examples import (
     ACCOUNT,
     APPLIED,
+    CHANGE,
+    DEFINITIONS,
     EVENTS,
+    HISTORY,
     LINK,
     MEMBERS,
     OVERLAP,
     PEOPLE,
+    PREVIEW,
     PROFILE,
     PROFILE_SEGMENTS,
     SCHEMAS,
     SEGMENT,
     SEGMENTS,
     SUPPORT,
+    VOCABULARY,
+    WHY,
     ref,
 )
 from pipeline.api.live import Live
@@ -53,6 +60,16 @@ _SEGMENT = Parameter(
 _ACCOUNT = Parameter(
     "account", "path", {"type": "string", "minLength": 1, "maxLength": 500}, "The name of an account.", "acme.example"
 )
+_KIND = Parameter(
+    "kind", "path", {"type": "string", "minLength": 1, "maxLength": 20}, "segment, destination, trait, …", "segment"
+)
+_NAME = Parameter(
+    "name", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a definition.", "repeat_buyers"
+)
+_WHICH = Parameter(
+    "segment", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.",
+    "repeat_buyers", required=True,
+)  # fmt: skip
 _WAIT = (
     Parameter(
         "wait_for",
@@ -94,6 +111,7 @@ _DRY_RUN = Parameter("dry_run", "query", {"type": "boolean"}, "Only tell what wo
 _TAKE_OVER = Parameter("take_over", "query", {"type": "boolean"}, "Also what a file owns.")
 
 _YAML = {"application/yaml": {"schema": {"type": "string"}, "example": "segment: everyone\nwhen: {all: []}\n"}}
+_CHANGE = {"application/json": {"schema": ref("ChangeRequest"), "example": CHANGE}}
 _LINK = {"application/json": {"schema": ref("LinkRequest"), "example": LINK}}
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
@@ -105,7 +123,7 @@ def _json(schema: str, example: Any) -> dict[str, Any]:
 def operations(service: Service) -> tuple[Operation, ...]:
     """Everything that can be asked."""
     profiles, segments, live, writes = Profiles(service), Segments(service), Live(service), Writes(service)
-    accounts = Accounts(service)
+    accounts, definitions = Accounts(service), Definitions(service)
     read, see, watch = "profiles:read", "segments:read", "streams:read"
     at = "/v1/profiles/{profile}"
     waits = (400, 404, 409)
@@ -157,6 +175,31 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "GET", "/v1/segments/{segment}/stream", "streamSegment", "Who enters and leaves it, live", watch,
             live.segment, (_SEGMENT, _LAST_ID), returns=_STREAM, fails=(410,),
+        ),
+        Operation(
+            "GET", f"{at}/why", "getWhy", "Why it is in a segment, or is not, by its recent events", "events:read",
+            definitions.why, (_PROFILE, _WHICH), returns=_json("Why", WHY), fails=(404, 422),
+        ),
+        Operation(
+            "GET", "/v1/definitions", "listDefinitions", "The definitions in force", "definitions:read",
+            definitions.all, returns=_json("Definitions", DEFINITIONS),
+        ),
+        Operation(
+            "GET", "/v1/definitions/{kind}/{name}", "getHistory", "Every version of a definition, and who applied it",
+            "definitions:read", definitions.one, (_KIND, _NAME), returns=_json("History", HISTORY), fails=(404,),
+        ),
+        Operation(
+            "GET", "/v1/vocabulary", "getVocabulary", "What events, traits and consents there are, from a sample",
+            "events:read", definitions.vocabulary, returns=_json("Vocabulary", VOCABULARY),
+        ),
+        Operation(
+            "POST", "/v1/preview", "previewSegment", "A segment tried on a sample of the people", "events:read",
+            definitions.preview, (), _YAML, _json("Preview", PREVIEW), (413, 422),
+        ),
+        Operation(
+            "POST", "/v1/definitions/change", "changeDefinitions", "Remove, pause or resume definitions",
+            "definitions:write", writes.change, (_DRY_RUN, _TAKE_OVER), _CHANGE, _json("Applied", APPLIED),
+            (413, 422),
         ),
         Operation(
             "POST", "/v1/definitions", "applyDefinitions", "Put definitions into force", "definitions:write",

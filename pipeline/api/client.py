@@ -76,6 +76,15 @@ class ApiClient:
         """The segments in force, with their sizes. Raises ApiError."""
         return self._list("/v1/segments", "segments", {})
 
+    def get_members(self, segment: str, after: str = "", limit: int = 50) -> dict[str, Any]:
+        """One page of the members, with `size` and `next`. Raises ApiError."""
+        return self._object(f"/v1/segments/{quote(segment, safe='')}/members", {"after": after, "limit": limit})
+
+    def get_segment(self, segment: str) -> dict[str, Any] | None:
+        """The definition and size of a segment in force; None if there is none. Raises ApiError."""
+        found = self._get(f"/v1/segments/{quote(segment, safe='')}", {}, may_be_missing=True)
+        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+
     def list_members(self, segment: str) -> Iterator[SegmentMember]:
         """All members, page by page. Raises ApiError."""
         after: str | None = ""
@@ -103,6 +112,41 @@ class ApiClient:
         """Put definitions into force. Raises ApiError."""
         flags = {"dry_run": str(dry_run).lower(), "take_over": str(take_over).lower()}
         return self._post("/v1/definitions", text.encode(), flags)
+
+    def change_definitions(
+        self,
+        remove: Sequence[str] = (),
+        pause: Sequence[str] = (),
+        resume: Sequence[str] = (),
+        dry_run: bool = False,
+        take_over: bool = False,
+    ) -> dict[str, Any]:
+        """Remove, pause or resume definitions, each as kind/name. Raises ApiError."""
+        flags = {"dry_run": str(dry_run).lower(), "take_over": str(take_over).lower()}
+        asked = {"remove": list(remove), "pause": list(pause), "resume": list(resume)}
+        return self._post("/v1/definitions/change", msgspec.json.encode(asked), flags)
+
+    def list_definitions(self) -> list[dict[str, Any]]:
+        """The definitions in force, without their bodies. Raises ApiError."""
+        return self._list("/v1/definitions", "definitions", {})
+
+    def get_history(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Every version of a definition, the newest first; None if there never was one. Raises ApiError."""
+        path = f"/v1/definitions/{quote(kind, safe='')}/{quote(name, safe='')}"
+        found = self._get(path, {}, may_be_missing=True)
+        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+
+    def preview_segment(self, text: str) -> dict[str, Any]:
+        """A segment, as YAML or JSON, tried on a sample of the people. Raises ApiError."""
+        return self._post("/v1/preview", text.encode(), {})
+
+    def get_why(self, profile: str, segment: str) -> dict[str, Any]:
+        """Why somebody is in a segment, or is not, by what the API knows of them. Raises ApiError."""
+        return self._object(f"/v1/profiles/{quote(profile, safe=':')}/why", {"segment": segment})
+
+    def get_vocabulary(self) -> dict[str, Any]:
+        """What events, traits and consents there are, with some of their values. Raises ApiError."""
+        return self._object("/v1/vocabulary", {})
 
     def unlink(self, a: str, b: str = "", forever: bool = False) -> None:
         """Take back a link between identifiers. Raises ApiError."""

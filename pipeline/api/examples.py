@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.api.writes import LinkRequest
+from pipeline.api.writes import ChangeRequest, LinkRequest
 from pipeline.records import ProfileDocument, SegmentMember
 
 _ID = "3e57d298-e2d2-5f9a-ac3c-68b3322459ff"
@@ -16,9 +16,10 @@ def ref(name: str) -> dict[str, str]:
 
 
 _, _GENERATED = msgspec.json.schema_components(
-    [ProfileDocument, SegmentMember, LinkRequest], ref_template="#/components/schemas/{name}"
+    [ProfileDocument, SegmentMember, LinkRequest, ChangeRequest], ref_template="#/components/schemas/{name}"
 )
 _INTEGER, _STRING, _OBJECT = {"type": "integer"}, {"type": "string"}, {"type": "object"}
+_BOOLEAN = {"type": "boolean"}
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -73,6 +74,20 @@ SCHEMAS: dict[str, Any] = {
         pairs=_list(_object(segments=_list(_STRING), both=_INTEGER)),
     ),
     "Applied": _object(generation=_or_null(_INTEGER), changes=_list(_OBJECT), dry_run={"type": "boolean"}),
+    "Definitions": _object(
+        generation=_INTEGER, definitions=_list(_object(kind=_STRING, name=_STRING, version=_INTEGER, owner=_STRING))
+    ),
+    "History": _object(
+        kind=_STRING,
+        name=_STRING,
+        in_force=_or_null(_INTEGER),
+        versions=_list(_object(version=_INTEGER, owner=_STRING, applied_at=_INTEGER, applied_by=_STRING)),
+    ),
+    "Preview": _object(
+        judged=_INTEGER, people=_INTEGER, all=_BOOLEAN, whole=_INTEGER, matching=_INTEGER, members=_list(_PERSON)
+    ),
+    "Why": _object(segment=_STRING, member=_BOOLEAN, whole=_BOOLEAN, at=_INTEGER, why=_OBJECT),
+    "Vocabulary": _object(events=_list(_STRING), paths=_OBJECT, traits=_OBJECT, purposes=_list(_STRING)),
     "Told": _object(told=_STRING),
 }
 
@@ -163,3 +178,36 @@ OVERLAP = {
     "pairs": [{"segments": ["lapsed", "repeat_buyers"], "both": 210}],
 }
 LINK = {"a": "user_id:42", "b": "anonymous_id:f3a1"}
+_APPLIED = {"owner": "ui", "applied_at": 1790000000000, "applied_by": "ui.ada"}
+DEFINITIONS = {
+    "generation": 1,
+    "definitions": [{"kind": "segment", "name": "repeat_buyers", "version": 1, "paused": False, **_APPLIED}],
+}
+HISTORY = {
+    "kind": "segment",
+    "name": "repeat_buyers",
+    "in_force": 1,
+    "paused": False,
+    "versions": [{"version": 1, **_APPLIED, "definition": _DEFINITION}],
+}
+_TREE = {"rule": "count of Order Completed ≥ 2", "true": True, "value": "2 or more"}
+PREVIEW = {
+    "judged": 1000,
+    "people": 20000,
+    "all": False,
+    "whole": 940,
+    "matching": 61,
+    "estimate": 1220,
+    "overlap": {"lapsed": 12},
+    "members": [{"profile_id": _ID, "traits": {"plan": "pro"}, "whole": True, "why": _TREE}],
+}
+WHY = {"segment": "repeat_buyers", "member": True, "whole": True, "at": 1790000000000, "why": _TREE}
+VOCABULARY = {
+    "events": ["Page Viewed"],
+    "paths": {"properties.path": ["/pricing"]},
+    "traits": {"plan": ["free", "pro"]},
+    "purposes": ["marketing"],
+    "segments": ["repeat_buyers"],
+    "computed": [],
+}
+CHANGE = {"pause": ["segment/repeat_buyers"]}

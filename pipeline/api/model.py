@@ -168,6 +168,11 @@ class ReadModel:
                 return None
         return None
 
+    def documents(self) -> Iterator[tuple[str, bytes]]:
+        """Every document in the order of profile_ids, as of when it is come to."""
+        for key, value in self._tables.scan("profiles", b""):
+            yield key.decode(), value
+
     def reason(self, segment: str, profile_id: str) -> Reason | None:
         """Why a profile is a member, while the change that says so is kept."""
         found = self._tables.get("reasons", f"{segment}/{profile_id}".encode())

@@ -1,6 +1,7 @@
 """Handlers: what changes something. Each goes through the topic that the commands use."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from pipeline.runtime.kafka.doors import produce_all
 OWNER = "ui"
 MAX_BODY = 1_000_000
 _JSON = "application/json"
+_MOST_NAMED = 100
 
 
 class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,6 +29,15 @@ class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
     forever: bool = False
 
 
+class ChangeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What to do to definitions in force, each as `kind/name`."""
+
+    remove: list[str] = []
+    pause: list[str] = []
+    resume: list[str] = []
+
+
+_decode_change = msgspec.json.Decoder(ChangeRequest).decode
 _decode_link = msgspec.json.Decoder(LinkRequest).decode
 
 
@@ -42,13 +53,25 @@ class Writes:
             text = call.body.decode()
         except UnicodeDecodeError:
             raise Problem(400, "The body is not UTF-8.") from None
+        return await self._apply(call, lambda: {"written": load_text(text)})
+
+    async def change(self, call: Call) -> Response:
+        """Remove, pause or resume definitions in force, or tell what that would change."""
+        try:
+            asked = _decode_change(call.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Problem(422, f"The body is no change: {error}") from None
+        names = [*asked.remove, *asked.pause, *asked.resume]
+        if not names or len(names) > _MOST_NAMED:
+            raise Problem(422, f"Name 1 to {_MOST_NAMED} definitions to remove, pause or resume.")
+        return await self._apply(call, lambda: msgspec.to_builtins(asked))
+
+    async def _apply(self, call: Call, what: Callable[[], dict[str, Any]]) -> Response:
         dry_run, take_over = bool(call.values["dry_run"]), bool(call.values["take_over"])
         settings, who = self._service.settings, call.caller.name
 
         def work() -> dict[str, Any]:
-            planned = apply(
-                settings, load_text(text), owner=OWNER, take_over=take_over, applied_by=who, dry_run=dry_run
-            )
+            planned = apply(settings, **what(), owner=OWNER, take_over=take_over, applied_by=who, dry_run=dry_run)
             return {
                 "generation": planned.generation.number if planned.generation is not None else None,
                 "changes": [msgspec.to_builtins(change) for change in planned.changes],

@@ -86,6 +86,12 @@ class Catalog:
         """The highest version a definition ever had, in force or not; 0 for none."""
         return self._highest.get(f"{kind}/{name}", 0)
 
+    def versions(self, kind: str, name: str) -> list[Definition]:
+        """Every version a definition ever had, the newest first."""
+        key = f"{kind}/{name}"
+        numbers = range(self.highest_version(kind, name), 0, -1)
+        return [found for number in numbers if (found := self._definitions.get((key, number))) is not None]
+
     def in_force(self, generation: Generation, key: str) -> Definition | None:
         """The definition "kind/name" as it is in a generation, or None."""
         version = generation.members.get(key)

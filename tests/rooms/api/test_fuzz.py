@@ -57,4 +57,4 @@ def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
 
         ask()
         asked.add(name)
-    assert len(asked) == 13
+    assert len(asked) == 19

@@ -1,0 +1,200 @@
+"""A rule tried before it is in force says what the language says; and the definitions, their history and vocabulary."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.records import Definition, Event, Generation, ProfileDocument, Total, encode
+from tests.oracle.segments import Facts, consents, member
+from tests.rooms.api.harness import ADA, BOB, World, body, enter, event, profile, show
+from tests.simulation.definitions import Author
+from tests.simulation.vocabulary import CITIES, EVENT_NAMES, PATHS, PLANS
+
+NOW = 1_790_000_000_000
+DAY = 86_400_000
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr("pipeline.api.definitions._now_ms", lambda: NOW)
+    return World(tmp_path)
+
+
+def preview(world: World, definition: dict[str, Any], token: str = "all") -> Any:
+    answer = world.ask("/v1/preview", token, "POST", content=json.dumps(definition))
+    assert answer.status_code == 200, answer.text
+    return body(answer)
+
+
+def _life(rng: random.Random, number: int) -> list[Event]:
+    made = []
+    for place in range(rng.randint(0, 12)):
+        at = NOW - rng.choice((0, 500, 3_600_000, DAY, 7 * DAY, 30 * DAY)) - rng.randint(0, 2_000)
+        properties: dict[str, Any] = {"path": rng.choice(PATHS), "amount": rng.choice((1, 5, "5")), "cart_id": "c1"}
+        traits = {"plan": rng.choice(PLANS), "city": rng.choice(CITIES)} if rng.random() < 0.4 else {}
+        context = {"consent": {"marketing": rng.random() < 0.5}} if rng.random() < 0.2 else {}
+        name = rng.choice(EVENT_NAMES)
+        made.append(
+            Event(f"m{number}-{place}", "track", name, [f"user_id:{number}"], at, at, source=f"raw/0/{place}",
+                  properties=properties, traits=traits, context=context)
+        )  # fmt: skip
+    return made
+
+
+def _document(profile_id: str, number: int, events: list[Event]) -> ProfileDocument:
+    facts = Facts(events, profile_id, [], NOW)
+    found = profile(profile_id, f"user_id:{number}", **facts.traits)
+    found.consents = {purpose: said == "granted" for purpose, said in consents(events).items()}
+    found.totals = {}
+    for one in events:
+        total = found.totals.setdefault(one.event, Total(0, one.time, one.time))
+        total.count += 1
+    return found
+
+
+def test_a_rule_tried_is_what_the_language_says_of_whom_everything_is_known(world: World) -> None:
+    rng = random.Random(20261126)
+    lives: dict[str, list[Event]] = {}
+    records = []
+    for number in range(60):
+        profile_id = f"{rng.getrandbits(32):08x}-1111-5111-8111-{number:012x}"
+        lives[profile_id] = _life(rng, number)
+        records += show(world, _document(profile_id, number, lives[profile_id]))
+        records += [world.record("events", one.identifiers[0], encode(one), 0) for one in lives[profile_id]]
+    world.follower.read(records)
+    author, tried, some = Author(rng, NOW - 10 * DAY), 0, 0
+    while tried < 150:
+        definition = {"segment": "s", "when": author.rule(0)}
+        expected = {who for who, life in lives.items() if member(definition, Facts(life, who, [definition], NOW))}
+        found = preview(world, definition)
+        assert found["judged"] == found["people"] == found["whole"] == len(lives) and found["all"]
+        assert found["matching"] == found["estimate"] == len(expected), definition
+        assert [one["profile_id"] for one in found["members"]] == sorted(expected)[:10]
+        assert all(one["whole"] and one["why"]["true"] for one in found["members"])
+        tried += 1
+        some += 0 < len(expected) < len(lives)
+    assert some > 40
+
+
+def test_who_has_more_events_than_are_kept_is_not_judged_on_everything(world: World) -> None:
+    ada = profile(ADA, "user_id:1", plan="pro")
+    ada.totals = {"Page Viewed": Total(21, 1, 2)}
+    world.follower.read([*show(world, ada), *(event(world, "user_id:1", NOW - n) for n in range(20))])
+    found = preview(world, {"segment": "s", "when": {"performed": {"event": "Page Viewed", "count": {"at_least": 20}}}})
+    assert (found["judged"], found["matching"], found["whole"]) == (1, 1, 0)
+
+
+def test_memberships_and_computed_traits_are_those_of_the_document(world: World) -> None:
+    ada, bob = profile(ADA, "user_id:1", segments={"buyers": 1}), profile(BOB, "user_id:2")
+    bob.computed = {"orders": 3}
+    world.follower.read([*show(world, ada), *show(world, bob)])
+    rule = {"any": [{"in_segment": "buyers"}, {"computed": {"orders": {"at_least": 3}}}]}
+    found = preview(world, {"segment": "s", "when": rule})
+    assert [one["profile_id"] for one in found["members"]] == [ADA, BOB] and found["overlap"] == {"buyers": 1}
+    assert [part["rule"] for part in found["members"][0]["why"]["parts"]] == [
+        "in segment buyers",
+        "computed orders ≥ 3",
+    ]
+    assert "~" not in json.dumps(found)
+
+
+def test_what_is_hidden_from_a_token_is_not_told_by_trying_rules_either(world: World) -> None:
+    world.service.access.replace(
+        [
+            *(caller._token for caller in world.service.access._callers.values()),
+            world_token("narrow", ("events:read",), ("traits.phone", "properties.total", "segments")),
+        ]
+    )
+    ada = profile(ADA, "user_id:1", phone="123", segments={"buyers": 1})
+    world.follower.read([*show(world, ada), event(world, "user_id:1", NOW - 5, "Order Completed", total=9)])
+    for rule in (
+        {"trait": {"phone": {"starts_with": "1"}}},
+        {"performed": {"event": "Order Completed", "where": {"properties.total": 9}}},
+        {"in_segment": "buyers"},
+    ):
+        assert preview(world, {"segment": "s", "when": rule})["matching"] == 1
+        assert preview(world, {"segment": "s", "when": rule}, "narrow")["matching"] == 0
+    told = json.dumps(body(world.ask("/v1/vocabulary", "narrow")))
+    assert "phone" not in told and "total" not in told and "Order Completed" in told
+
+
+def world_token(name: str, scopes: Any, hide: tuple[str, ...]) -> Any:
+    from pipeline.api.access import Token, hashed
+
+    return Token(name=name, sha256=hashed(name), scopes=scopes, hide=hide)
+
+
+@pytest.mark.parametrize(
+    ("definition", "what"),
+    [
+        ({"segment": "s", "when": {"performed": {}}}, "event"),
+        ({"segment": "s", "when": {"account": {"in_segment": "a"}}}, "accounts cannot be tried"),
+        ({"segment": "s", "entity": "account", "when": {"all": []}}, "cannot be tried"),
+        ({"destination": "d", "kind": "file", "path": "x"}, "one segment"),
+    ],
+)
+def test_what_cannot_be_tried_is_told(world: World, definition: dict[str, Any], what: str) -> None:
+    answer = world.ask("/v1/preview", method="POST", content=json.dumps(definition))
+    assert answer.status_code == 422 and what in body(answer)["detail"]
+
+
+def test_why_somebody_is_in_a_segment(world: World) -> None:
+    ada = profile(ADA, "user_id:1", segments={"buyers": 1})
+    ada.totals = {"Order Completed": Total(1, NOW - 9, NOW - 9)}
+    world.follower.read(
+        [*show(world, ada), *enter(world, "buyers", ADA), event(world, "user_id:1", NOW - 9, "Order Completed")]
+    )
+    _put(world, "buyers", 1, {"performed": {"event": "Order Completed", "within": "1d", "count": {"at_least": 2}}})
+    found = body(world.ask("/v1/profiles/user_id:1/why?segment=buyers"))
+    assert (found["member"], found["whole"], found["why"]["true"]) == (True, True, False)
+    assert found["why"]["needed"] == "1 more Order Completed within 1d"
+    assert world.ask("/v1/profiles/user_id:9/why?segment=buyers").status_code == 404
+    assert world.ask("/v1/profiles/user_id:1/why?segment=other").status_code == 404
+    assert world.ask("/v1/profiles/user_id:1/why").status_code == 400
+
+
+def _put(world: World, name: str, version: int, rule: Any, by: str = "ui.ada") -> None:
+    latest = world.catalog.latest
+    made = Definition("segment", name, version, {"segment": name, "when": rule}, "ui", 5, by)
+    world.catalog.add(f"segment/{name}/{version}".encode(), encode(made))
+    members = {**latest.members, f"segment/{name}": version}
+    world.catalog.add(b"generation/x", encode(Generation(latest.number + 1, members)))
+
+
+def test_the_history_of_a_definition(world: World) -> None:
+    _put(world, "buyers", 1, {"all": []})
+    _put(world, "buyers", 2, {"any": []}, "ui.bob")
+    [one] = body(world.ask("/v1/definitions"))["definitions"]
+    assert (one["kind"], one["name"], one["version"], one["applied_by"]) == ("segment", "buyers", 2, "ui.bob")
+    found = body(world.ask("/v1/definitions/segment/buyers"))
+    assert [(one["version"], one["applied_by"]) for one in found["versions"]] == [(2, "ui.bob"), (1, "ui.ada")]
+    assert found["in_force"] == 2 and found["versions"][1]["definition"]["when"] == {"all": []}
+    assert world.ask("/v1/definitions/segment/nothing").status_code == 404
+
+
+def test_changes_name_definitions(world: World) -> None:
+    for junk in (
+        b"{}",
+        b'{"drop": []}',
+        b'{"remove": []}',
+        json.dumps({"pause": ["segment/a"] * 101}).encode(),
+        b"\xff",
+    ):
+        assert world.ask("/v1/definitions/change", method="POST", content=junk).status_code == 422, junk[:30]
+    assert world.ask("/v1/definitions/change", "web", "POST", content=b'{"pause": ["segment/a"]}').status_code == 403
+
+
+def test_the_vocabulary_is_what_people_and_events_have(world: World) -> None:
+    ada = profile(ADA, "user_id:1", plan="pro", address={"city": "Oslo"})
+    ada.totals = {"Page Viewed": Total(2, 1, 2), "Order Completed": Total(1, 1, 2)}
+    ada.consents = {"marketing": True}
+    world.follower.read([*show(world, ada), *(event(world, "user_id:1", NOW - n, path=p) for n, p in enumerate("aab"))])
+    _put(world, "buyers", 1, {"all": []})
+    found = body(world.ask("/v1/vocabulary"))
+    assert found["events"] == ["Page Viewed", "Order Completed"]
+    assert found["paths"] == {"properties.path": ["a", "b"]}
+    assert found["traits"] == {"plan": ["pro"], "address.city": ["Oslo"]}
+    assert (found["purposes"], found["segments"]) == (["marketing"], ["buyers"])
