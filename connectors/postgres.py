@@ -4,9 +4,9 @@
     headwater_profiles   one row per profile: identifiers, traits, computed, consents, segments, accounts
     headwater_events     one row per event passed on
 
-A repetition changes nothing: a membership is written only with a higher sequence, an event once by its delivery_id;
-profile changes come again only together with all that followed them. A row that is no longer a member keeps its
-sequence and nothing personal. Texts lose the character NUL, which PostgreSQL cannot hold.
+A repetition changes nothing: a membership is written only with a higher sequence, or by a consent with the same one;
+an event once by its delivery_id; profile changes come again only together with all that followed them. A row that is no
+longer a member keeps its sequence and nothing personal. Texts lose the character NUL, which PostgreSQL cannot hold.
 
 Needs the extra `headwater[postgres]`.
 """
@@ -47,7 +47,7 @@ INSERT INTO {prefix}members VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (segment, profile_id) DO UPDATE SET entity = EXCLUDED.entity, is_member = EXCLUDED.is_member,
     since = EXCLUDED.since, version = EXCLUDED.version, sequence = EXCLUDED.sequence,
     identifiers = EXCLUDED.identifiers, traits = EXCLUDED.traits, delivery_id = EXCLUDED.delivery_id
-WHERE {prefix}members.sequence < EXCLUDED.sequence
+WHERE {prefix}members.sequence < EXCLUDED.sequence OR ({prefix}members.sequence = EXCLUDED.sequence AND %s)
 """
 _PROFILE = """
 INSERT INTO {prefix}profiles AS now
@@ -146,6 +146,8 @@ class PostgresConnector(Connector):
                 _json(delivery.identifiers) if entered else None,
                 _json(body.get("traits") or {}) if entered else None,
                 delivery.delivery_id,
+                # Consent that is taken back and given again changes no membership, and so no sequence.
+                delivery.cause == "consent",
             )
         if delivery.action == "event":
             return self._event, (

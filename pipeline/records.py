@@ -12,6 +12,12 @@ from msgspec import Struct
 
 Entity = Literal["person", "account"]
 
+EVERYTHING = "*"
+"""The consent that stands for all purposes and channels: who denies it is left alone."""
+
+CHANNEL = "channel:"
+"""Begins the consent that stands for a channel: `channel:email`."""
+
 # ---------------------------------------------------------------------------------------------------------- events
 
 
@@ -240,7 +246,8 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     message the fragment is complete, but for what goes by other ways; `generation` is the newest whose
     leaves may be in it. `companions` fragments come from there by the same decision (0: this is not the last piece of
     its fragment). `owes`: account → the profile_ids that ended and whose part of it now belongs to the receiver, who
-    tells the account so once all of it has come.
+    tells the account so once all of it has come. `told`: destination → the segments it was told of the profile;
+    `refused`: the destinations that may not have it.
     """
 
     to: str
@@ -257,6 +264,8 @@ class Absorb(Struct, tag_field="kind", tag="absorb", omit_defaults=True):
     generation: int = 0
     companions: int = 1
     owes: dict[str, list[str]] = {}
+    told: dict[str, list[str]] = {}
+    refused: list[str] = []
 
 
 class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):
@@ -757,6 +766,7 @@ class Definition(Struct, omit_defaults=True):
         "trait",
         "accounts",
         "alert",
+        "consent",
     ]
     name: str
     version: int

@@ -1,23 +1,25 @@
 """What may leave, and to whom: from a change to the deliveries it leads to."""
 
-from pipeline.activation.plan import (
-    HOUR_MS,
-    PROFILE_SECTIONS,
-    QUIET_CAUSES,
-    ActivationPlan,
-    Destination,
-    Mode,
-    Profile,
-    segment_delivery_id,
-)
+from pipeline.activation.bodies import segment_delivery_id
+from pipeline.activation.consent import Basis, ConsentPolicy, Region, granted
+from pipeline.activation.destination import HOUR_MS, PROFILE_SECTIONS, QUIET_CAUSES, Destination, Mode
+from pipeline.activation.plan import ActivationPlan, Profile
+from pipeline.activation.told import PROFILE, Told, Turn
 
 __all__ = [
     "HOUR_MS",
+    "PROFILE",
     "PROFILE_SECTIONS",
     "QUIET_CAUSES",
     "ActivationPlan",
+    "Basis",
+    "ConsentPolicy",
     "Destination",
     "Mode",
     "Profile",
+    "Region",
+    "Told",
+    "Turn",
+    "granted",
     "segment_delivery_id",
 ]

@@ -10,18 +10,23 @@ moment. A trigger gets
 
 While a destination is paused its deliveries are decided as ever, and wait in its topic.
 
-A destination with `purposes` gets a person only while all of them are granted. What takes a person *out* of an
-audience always passes, for that is what a withdrawn consent asks for.
+A destination with `purposes` or a `channel` gets a person only while they allow it (consent.py). When they allow it no
+more, it is told that they left everything it was told of (told.py), whatever its `changes` are, and hears nothing from
+then on; one that was told nothing hears nothing. When they allow it again, an audience is told anew.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from pipeline.activation.bodies import delivery_id, event_body, segment_delivery_id
+from pipeline.activation.consent import NO_POLICY, ConsentPolicy, granted
+from pipeline.activation.destination import ENDS, PROFILE_SECTIONS, Destination
+from pipeline.activation.told import PROFILE, Told, Turn, evidence_of
 from pipeline.records import (
+    EVERYTHING,
     AccountAlert,
     Cause,
     Delivery,
@@ -33,45 +38,11 @@ from pipeline.records import (
     SegmentMember,
 )
 
-Mode = Literal["audience", "trigger"]
 Profile = Callable[[], ProfileDocument | None]
 """Gives the profile's document; called only if a destination needs something of it."""
 
-HOUR_MS = 3_600_000
-QUIET_CAUSES = frozenset({"backfill", "definition", "split"})
-_QUIET_PROFILE_CAUSES = QUIET_CAUSES | {"merge"}
-_ENDS = frozenset({"merged", "expired", "erased"})
-PROFILE_SECTIONS = frozenset({"identifiers", "traits", "computed", "consents", "segments", "accounts"})
-"""The sections of a profile a destination mirrors unless it names others: not the totals and the last-seen time,
-which change with every event."""
-
 _OF_DELIVERY = frozenset({"profile_id", "segment", "at", "decided_at", "cause"})
 _canonical = msgspec.json.Encoder(order="deterministic").encode
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """One destination, compiled.
-
-    `segments` None means every segment; `changes` which of entered and exited. `traits` are sent along with segment
-    changes and limit those of profile changes (None there: all). `profile_sections` None means no profile changes;
-    `events` names the events forwarded, `alerts` the alerts about accounts, `("*",)` all. `max_age_ms` holds for
-    triggers only.
-    """
-
-    name: str
-    kind: str
-    mode: Mode = "trigger"
-    entity: Literal["person", "account"] | None = None
-    segments: frozenset[str] | None = frozenset()
-    changes: frozenset[str] = frozenset({"entered", "exited"})
-    traits: tuple[str, ...] | None = None
-    profile_sections: frozenset[str] | None = None
-    events: tuple[str, ...] = ()
-    alerts: tuple[str, ...] = ()
-    max_age_ms: int = HOUR_MS
-    paused: bool = False
-    purposes: tuple[str, ...] = ()
 
 
 def _grouped(pairs: Iterable[tuple[str, Destination]]) -> dict[str, tuple[Destination, ...]]:
@@ -83,9 +54,16 @@ def _grouped(pairs: Iterable[tuple[str, Destination]]) -> dict[str, tuple[Destin
 
 @dataclass(frozen=True, slots=True)
 class ActivationPlan:
-    """All destinations of one generation, indexed by what they want. The empty plan delivers nothing."""
+    """All destinations of one generation, indexed by what they want. The empty plan delivers nothing.
+
+    `asks`: some destination needs something of a person to be allowed; `reads`: the traits that this depends on.
+    """
 
     destinations: tuple[Destination, ...] = ()
+    consent: ConsentPolicy = NO_POLICY
+    asks: bool = field(init=False, repr=False, compare=False)
+    reads: frozenset[str] = field(init=False, repr=False, compare=False)
+    _by_name: Mapping[str, Destination] = field(init=False, repr=False, compare=False)
     _by_segment: Mapping[str, tuple[Destination, ...]] = field(init=False, repr=False, compare=False)
     _every_segment: tuple[Destination, ...] = field(init=False, repr=False, compare=False)
     _by_event: Mapping[str, tuple[Destination, ...]] = field(init=False, repr=False, compare=False)
@@ -95,6 +73,9 @@ class ActivationPlan:
     def __post_init__(self) -> None:
         active = sorted(self.destinations, key=lambda destination: destination.name)
         index = object.__setattr__
+        index(self, "asks", any(d.asks for d in active))
+        index(self, "reads", self.consent.reads if self.asks else frozenset())
+        index(self, "_by_name", {d.name: d for d in active})
         index(self, "_by_segment", _grouped((s, d) for d in active for s in sorted(d.segments or ())))
         index(self, "_every_segment", tuple(d for d in active if d.segments is None))
         index(self, "_by_event", _grouped((e, d) for d in active for e in d.events if e != "*"))
@@ -110,36 +91,72 @@ class ActivationPlan:
         """Whether any destination takes forwarded events of this name."""
         return bool(self._every_event) or event in self._by_event
 
-    def for_segment_change(self, change: SegmentChange, profile: Profile | None = None) -> list[Delivery]:
-        """The deliveries a segment change leads to, by destination name."""
+    def wants_segment(self, segment: str) -> bool:
+        """Whether any destination takes changes of this segment."""
+        return bool(self._every_segment) or segment in self._by_segment
+
+    def refusal(self, name: str, document: ProfileDocument) -> str:
+        """Why the destination of that name may not have a person; empty if it may."""
+        found = self._by_name[name]
+        return self.consent.refusal(found.purposes, found.channel, document.consents, document.traits)
+
+    def for_segment_change(
+        self,
+        change: SegmentChange,
+        profile: Profile | None = None,
+        told: Told | None = None,
+        restricted: bool = False,
+    ) -> list[Delivery]:
+        """The deliveries a segment change leads to, by destination name.
+
+        `told` is brought up to date; without it every audience is taken to have been told. `restricted`: the person
+        said no to everything.
+        """
         wanted = self._by_segment.get(change.segment, ())
         if self._every_segment:
             wanted = (*wanted, *self._every_segment)
-        return [
-            _segment_delivery(destination, change, profile)
-            for destination in wanted
-            if _takes_segment_change(destination, change)
-            and _consented(destination, profile, removes=change.change == "exited")
-        ]
+        leaves = change.change == "exited"
+        deliveries = []
+        for destination in wanted:
+            if not destination.takes_segment_change(change):
+                continue
+            held = leaves and _holds(destination, change.segment, told)
+            if not held and not self._may_have(destination, profile, told, restricted):
+                continue
+            if told is not None and not destination.mirrors:
+                told.hears(destination.name, change.segment, not leaves)
+            deliveries.append(_segment_delivery(destination, change, profile))
+        return deliveries
 
     def for_profile_change(
-        self, change: ProfileChange, profile: Profile | None = None, position: str = ""
+        self,
+        change: ProfileChange,
+        profile: Profile | None = None,
+        position: str = "",
+        told: Told | None = None,
+        restricted: bool = False,
     ) -> list[Delivery]:
         """The deliveries a profile change leads to.
 
         `position` is that of the record that caused it, "topic/partition/offset"; it keeps two equal changes apart.
+        `told` and `restricted` as above.
         """
         deliveries = []
+        ends = change.change in ENDS
         for destination in self._profile:
-            ends = change.change in _ENDS
-            if not _takes_profile_change(destination, change) or not _consented(destination, profile, removes=ends):
+            if not destination.takes_profile_change(change):
+                continue
+            held = ends and _holds(destination, PROFILE, told)
+            if not held and not self._may_have(destination, profile, told, restricted):
                 continue
             body = _projected(destination, change)
             if not (body.get("set") or body.get("unset")) and change.change == "updated":
                 continue
+            if told is not None and destination.mode != "audience":
+                told.hears(destination.name, PROFILE, not ends)
             deliveries.append(
                 Delivery(
-                    delivery_id=_delivery_id(destination.name, b"profile", position.encode(), _canonical(change)),
+                    delivery_id=delivery_id(destination.name, b"profile", position.encode(), _canonical(change)),
                     destination=destination.name,
                     profile_id=change.profile_id,
                     action="profile_deleted" if ends else "profile_changed",
@@ -152,6 +169,105 @@ class ActivationPlan:
             )
         return deliveries
 
+    def turned(
+        self,
+        profile: Profile,
+        told: Told,
+        turn: Turn,
+        widen: bool = True,
+        before: "ActivationPlan | None" = None,
+        silently: bool = False,
+    ) -> tuple[list[Delivery], bool]:
+        """What has to be said because what a person allows may have changed, and whether something has to wait: exits
+        to those who were told and may have them no longer, entries to the audiences that may have them again.
+
+        To be called before memberships are brought up to date; `told` is brought up to date. Without `widen` nobody is
+        let in, for parts of the person are on their way. `before`: the plan until now; a destination that is not in it
+        was told nothing. `silently`: nobody was.
+        """
+        deliveries: list[Delivery] = []
+        waits = False
+        if before is not None:
+            told.keep(self._by_name)
+        document = profile()
+        if document is None:
+            return deliveries, waits
+        everything = EVERYTHING in document.consents
+        for name, destination in self._by_name.items():
+            if destination.entity == "account" or not (destination.asks or everything or name in told.refused):
+                continue
+            was = name in told.refused
+            new = silently or (before is not None and name not in before._by_name)
+            elsewhere = destination.asks and (name in turn.refused or (silently and not widen))
+            if elsewhere or self.refusal(name, document):
+                if not was:
+                    told.refused = sorted((*told.refused, name))
+                    if not new:
+                        held = _held(destination, document, told)
+                        deliveries += (self._turned(destination, document, one, False, told, turn) for one in held)
+                    if name in told.heard:
+                        told.heard[name] = []
+                waits = waits or not widen
+            elif was and not widen:
+                waits = True
+            elif was:
+                told.refused = [one for one in told.refused if one != name]
+                if not new and destination.mode == "audience":
+                    owed = _owed(destination, document)
+                    deliveries += (self._turned(destination, document, one, True, told, turn) for one in owed)
+        if deliveries:
+            told.turns += 1
+        return deliveries, waits
+
+    def _turned(
+        self, destination: Destination, document: ProfileDocument, what: str, enters: bool, told: Told, turn: Turn
+    ) -> Delivery:
+        """The delivery by which a destination learns that it may have a person, or may not, in one regard."""
+        if enters and not destination.mirrors and what != PROFILE:
+            told.hears(destination.name, what)
+        if what == PROFILE:
+            body: dict[str, Any] = {"entity": document.entity, "change": "created" if enters else "erased"}
+            if enters:
+                body["set"] = _kept(destination, {one: getattr(document, one) for one in sorted(PROFILE_SECTIONS)})
+        else:
+            there = document.segments.get(what)
+            body = {
+                "entity": document.entity,
+                "version": there.version if there is not None else 0,
+                "sequence": there.sequence if there is not None else 0,
+                "late": False,
+                "evidence": evidence_of(turn),
+            }
+            if enters and destination.traits:
+                body["traits"] = _traits(destination, document)
+        words = {True: ("segment_entered", "profile_changed"), False: ("segment_exited", "profile_deleted")}[enters]
+        return Delivery(
+            delivery_id=delivery_id(
+                destination.name,
+                b"consent",
+                document.profile_id.encode(),
+                what.encode(),
+                b"%d %d" % (told.turns, turn.at),
+            ),
+            destination=destination.name,
+            profile_id=document.profile_id,
+            action=words[what == PROFILE],  # type: ignore[arg-type]
+            at=turn.at,
+            decided_at=turn.decided_at,
+            identifiers=document.identifiers,
+            segment=None if what == PROFILE else what,
+            cause="consent",
+            body=body,
+        )
+
+    def _may_have(self, destination: Destination, profile: Profile | None, told: Told | None, restricted: bool) -> bool:
+        if told is not None and destination.name in told.refused:
+            return False
+        if not (destination.asks or restricted):
+            return True
+        document = profile() if profile is not None else None
+        return document is not None and not self.refusal(destination.name, document)
+
     def for_member(self, destination: str, member: SegmentMember, clock_ms: int, profile: Profile) -> Delivery | None:
         """The delivery by which an audience learns again of a present membership; None if it does not want it.
 
@@ -163,7 +279,8 @@ class ActivationPlan:
         document = profile()
         if document is None or (found.segments is not None and member.segment not in found.segments):
             return None
-        if found.entity not in (None, member.entity) or not _consented(found, lambda: document, removes=False):
+        restricted = granted(document.consents.get(EVERYTHING)) is False
+        if found.entity not in (None, member.entity) or not self._may_have(found, profile, None, restricted):
             return None
         change = SegmentChange(
             profile_id=member.profile_id,
@@ -193,11 +310,11 @@ class ActivationPlan:
             if destination.mode == "trigger" and alert.decided_at - alert.at > destination.max_age_ms:
                 continue
             body = {name: value for name, value in msgspec.to_builtins(alert).items() if name not in _OF_DELIVERY}
-            if destination.purposes and "context" in body:
+            if destination.asks and "context" in body:
                 body["context"] = {"people": alert.context.get("people", 0)}
             deliveries.append(
                 Delivery(
-                    delivery_id=_delivery_id(destination.name, b"alert", alert.alert_id.encode()),
+                    delivery_id=delivery_id(destination.name, b"alert", alert.alert_id.encode()),
                     destination=destination.name,
                     profile_id=alert.profile_id,
                     action="alert",
@@ -218,78 +335,68 @@ class ActivationPlan:
         identifiers: list[IdentifierPair],
         clock_ms: int,
         profile: Profile | None = None,
+        told: Told | None = None,
+        restricted: bool = False,
     ) -> list[Delivery]:
         """The deliveries of a forwarded event. Not to be called for history that a backfill reads again."""
         wanted = self._by_event.get(event.event, ())
         if self._every_event:
             wanted = (*wanted, *self._every_event)
-        return [
-            Delivery(
-                # One event is delivered once, under whichever id its person has: hence no profile_id in the hash.
-                delivery_id=_delivery_id(destination.name, b"event", event.source.encode(), event.message_id.encode()),
-                destination=destination.name,
-                profile_id=profile_id,
-                action="event",
-                at=event.time,
-                decided_at=clock_ms,
-                identifiers=identifiers,
-                body=_event_body(event),
+        deliveries = []
+        for destination in wanted:
+            if destination.mode == "trigger" and clock_ms - event.time > destination.max_age_ms:
+                continue
+            if not self._may_have(destination, profile, told, restricted):
+                continue
+            if told is not None and destination.name not in told.heard:
+                told.heard[destination.name] = []
+            # One event is delivered once, under whichever id its person has: hence no profile_id in the hash.
+            deliveries.append(
+                Delivery(
+                    delivery_id=delivery_id(
+                        destination.name, b"event", event.source.encode(), event.message_id.encode()
+                    ),
+                    destination=destination.name,
+                    profile_id=profile_id,
+                    action="event",
+                    at=event.time,
+                    decided_at=clock_ms,
+                    identifiers=identifiers,
+                    body=event_body(event),
+                )
             )
-            for destination in wanted
-            if not (destination.mode == "trigger" and clock_ms - event.time > destination.max_age_ms)
-            and _consented(destination, profile, removes=False)
-        ]
+        return deliveries
 
 
-def _takes_segment_change(destination: Destination, change: SegmentChange) -> bool:
-    if change.change not in destination.changes:
-        return False
-    if destination.entity is not None and destination.entity != change.entity:
-        return False
-    if destination.mode == "audience":
-        return True
-    if change.cause in QUIET_CAUSES or change.decided_at - change.at > destination.max_age_ms:
-        return False
-    return not change.continues if change.change == "entered" else change.moved_to is None
+def _holds(destination: Destination, what: str, told: Told | None) -> bool:
+    """Whether a destination was told so: it hears of the end whatever the person allows by then."""
+    if destination.mirrors or (what == PROFILE and destination.mode == "audience"):
+        return told is None or destination.name not in told.refused
+    if told is None:
+        return destination.mode == "audience"
+    return told.believes(destination.name, what)
 
 
-def _takes_profile_change(destination: Destination, change: ProfileChange) -> bool:
-    if destination.entity is not None and destination.entity != change.entity:
-        return False
-    if destination.mode == "audience":
-        return True
-    if change.cause in _QUIET_PROFILE_CAUSES or change.change in ("merged", "split"):
-        return False
-    return change.decided_at - change.at <= destination.max_age_ms
+def _held(destination: Destination, document: ProfileDocument, told: Told) -> list[str]:
+    """All that a destination was told of a person."""
+    heard = told.heard.get(destination.name, ())
+    if destination.mirrors:
+        held = [segment for segment in sorted(document.segments) if destination.wants(segment)]
+    else:
+        held = sorted(one for one in heard if one != PROFILE)
+    if destination.profile_sections is not None and (destination.mode == "audience" or PROFILE in heard):
+        held.append(PROFILE)
+    return held
 
 
-def _consented(destination: Destination, profile: Profile | None, *, removes: bool) -> bool:
-    if not destination.purposes or (removes and destination.mode == "audience"):
-        return True
-    document = profile() if profile is not None else None
-    if document is None:
-        return False
-    return all(_granted(document.consents.get(purpose)) for purpose in destination.purposes)
-
-
-def _granted(consent: Any) -> bool:
-    """Only what plainly says yes is a yes."""
-    if isinstance(consent, Mapping):
-        consent = consent.get("granted")
-    return consent is True or consent == "granted"
-
-
-def _delivery_id(destination: str, *parts: bytes) -> str:
-    hashed = blake2b(digest_size=16, person=b"delivery")
-    for part in (destination.encode(), *parts):
-        hashed.update(len(part).to_bytes(4, "big"))
-        hashed.update(part)
-    return f"dlv_{hashed.hexdigest()}"
-
-
-def segment_delivery_id(destination: str, profile_id: str, segment: str, sequence: int) -> str:
-    """The id of the delivery of one segment change: stable, so that a repetition can be told from news."""
-    return _delivery_id(destination, b"segment", profile_id.encode(), segment.encode(), b"%d" % sequence)
+def _owed(destination: Destination, document: ProfileDocument) -> list[str]:
+    """All that an audience is to be told of a person it may have again."""
+    owed = []
+    if "entered" in destination.changes:
+        owed = [segment for segment in sorted(document.segments) if destination.wants(segment)]
+    if destination.profile_sections is not None:
+        owed.append(PROFILE)
+    return owed
 
 
 def _segment_delivery(destination: Destination, change: SegmentChange, profile: Profile | None) -> Delivery:
@@ -306,13 +413,12 @@ def _segment_delivery(destination: Destination, change: SegmentChange, profile: 
         body["moved_to"] = change.moved_to
     if change.approximate:
         body["approximate"] = True
-    if change.context and not destination.purposes:
+    if change.context and not destination.asks:
         body["context"] = change.context
     if destination.traits:
         document = profile() if profile is not None else None
         if document is not None:
-            known = {**document.traits, **document.computed}
-            body["traits"] = {name: known[name] for name in destination.traits if name in known}
+            body["traits"] = _traits(destination, document)
     return Delivery(
         delivery_id=segment_delivery_id(destination.name, change.profile_id, change.segment, change.sequence),
         destination=destination.name,
@@ -327,23 +433,17 @@ def _segment_delivery(destination: Destination, change: SegmentChange, profile: 
     )
 
 
+def _traits(destination: Destination, document: ProfileDocument) -> dict[str, Any]:
+    """The traits a destination chose, computed ones too, to go along with a change of a segment."""
+    known = {**document.traits, **document.computed}
+    return {name: known[name] for name in destination.traits or () if name in known}
+
+
 def _projected(destination: Destination, change: ProfileChange) -> dict[str, Any]:
     """The part of a profile change this destination mirrors."""
-    sections = destination.profile_sections or frozenset()
-    names = destination.traits
-
-    def keep(section: str, entries: Any) -> Any:
-        if section not in ("traits", "computed") or names is None:
-            return entries
-        if isinstance(entries, Mapping):
-            return {name: value for name, value in entries.items() if name in names}
-        return [name for name in entries if name in names]
-
     body: dict[str, Any] = {"entity": change.entity, "change": change.change}
-    changed = {section: keep(section, entries) for section, entries in change.set.items() if section in sections}
-    # An emptied list is news (the section is replaced whole), a mapping with nothing of interest left is not.
-    changed = {section: kept for section, kept in changed.items() if kept or not isinstance(kept, Mapping)}
-    removed = {s: kept for s, entries in change.unset.items() if s in sections and (kept := keep(s, entries))}
+    changed, removed = _kept(destination, change.set), _kept(destination, change.unset)
+    removed = {section: names for section, names in removed.items() if names}
     if changed:
         body["set"] = changed
     if removed:
@@ -355,23 +455,23 @@ def _projected(destination: Destination, change: ProfileChange) -> dict[str, Any
     return body
 
 
+def _kept(destination: Destination, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections a destination mirrors, and of traits those it chose."""
+    names = destination.traits
+
+    def keep(section: str, entries: Any) -> Any:
+        if section not in ("traits", "computed") or names is None:
+            return entries
+        if isinstance(entries, Mapping):
+            return {name: value for name, value in entries.items() if name in names}
+        return [name for name in entries if name in names]
+
+    mirrored = destination.profile_sections or frozenset()
+    kept = {section: keep(section, entries) for section, entries in sections.items() if section in mirrored}
+    # An emptied list is news (the section is replaced whole), a mapping with nothing of interest left is not.
+    return {section: entries for section, entries in kept.items() if entries or not isinstance(entries, Mapping)}
+
+
 def _identifiers(profile: Profile | None) -> list[IdentifierPair]:
     document = profile() if profile is not None else None
     return document.identifiers if document is not None else []
-
-
-def _event_body(event: Event) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "message_id": event.message_id,
-        "type": event.type,
-        "event": event.event,
-        "received": event.received,
-        "properties": event.properties,
-    }
-    if event.traits:
-        body["traits"] = event.traits
-    if event.context:
-        body["context"] = event.context
-    if event.group_id is not None:
-        body["group_id"] = event.group_id
-    return body

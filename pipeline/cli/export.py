@@ -24,6 +24,7 @@ def command() -> None:
         "segment",
         "accounts",
         "alert",
+        "consent",
         "destination",
     )
     sys.stdout.write(export(each for kind in kinds for each in catalog.of_kind(catalog.latest, kind)))

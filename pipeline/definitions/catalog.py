@@ -130,11 +130,19 @@ class Catalog:
 
 
 def activation_plan(catalog: Catalog, generation: Generation) -> ActivationPlan:
-    """The destinations of a generation, compiled."""
-    from pipeline.definitions.destinations import compile_destinations
+    """The destinations of a generation, compiled, with what people and data have to allow.
+
+    Raises:
+        DefinitionError: a destination has a purpose that is none.
+    """
+    from pipeline.definitions.consent import consent_policy
+    from pipeline.definitions.destinations import compile_destinations, purposes_known
 
     bodies: dict[str, dict[str, Any]] = {each.name: each.body for each in catalog.of_kind(generation, "destination")}
-    return ActivationPlan(compile_destinations(bodies, catalog.paused(generation, "destination")))
+    policy = consent_policy(catalog, generation)
+    destinations = compile_destinations(bodies, catalog.paused(generation, "destination"))
+    purposes_known(destinations, policy)
+    return ActivationPlan(destinations, policy)
 
 
 def identity_rules(catalog: Catalog, generation: Generation) -> IdentityRules:

@@ -21,8 +21,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from connectors import Connector, Options, UnknownKindError, connector_kind
-from pipeline.activation import HOUR_MS, PROFILE_SECTIONS, Destination
+from pipeline.activation import HOUR_MS, PROFILE_SECTIONS, ConsentPolicy, Destination
 from pipeline.definitions.durations import DurationMs
+from pipeline.errors import DefinitionError
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _MAX_ATTEMPTS = 1_000
@@ -69,6 +70,7 @@ class DestinationDefinition(BaseModel):
     alerts: Literal["*"] | list[str] = []
     max_age: DurationMs = HOUR_MS
     purposes: list[str] = []
+    channel: Annotated[str, BeforeValidator(_name)] | None = None
     delivery: DeliveryDefinition = DeliveryDefinition()
     _options: Options = PrivateAttr()
 
@@ -117,6 +119,7 @@ class DestinationDefinition(BaseModel):
             max_age_ms=self.max_age,
             paused=paused,
             purposes=tuple(self.purposes),
+            channel=self.channel,
         )
 
 
@@ -153,3 +156,19 @@ def compile_destinations(bodies: dict[str, dict[str, Any]], paused: frozenset[st
     return tuple(
         DestinationDefinition.model_validate(body).compiled(name in paused) for name, body in sorted(bodies.items())
     )
+
+
+def purposes_known(destinations: tuple[Destination, ...], policy: ConsentPolicy) -> None:
+    """Whether every purpose of the destinations is among those of the workspace, where it lists them.
+
+    Raises:
+        DefinitionError: one is not.
+    """
+    for destination in destinations if policy.bases else ():
+        unknown = sorted(set(destination.purposes) - policy.bases.keys())
+        if unknown:
+            raise DefinitionError(
+                f"The destination {destination.name} has the purpose {unknown[0]}, which is none.",
+                f"destination/{destination.name}",
+                f"write one of {', '.join(sorted(policy.bases))}, or add it to `purposes` of the definition `consent`",
+            )

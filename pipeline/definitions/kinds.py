@@ -7,7 +7,17 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 Kind = Literal[
-    "segment", "identity", "contract", "cleaning", "reference", "source", "destination", "trait", "accounts", "alert"
+    "segment",
+    "identity",
+    "contract",
+    "cleaning",
+    "reference",
+    "source",
+    "destination",
+    "trait",
+    "accounts",
+    "alert",
+    "consent",
 ]
 
 KINDS_BY_KEY: dict[str, Kind] = {
@@ -21,6 +31,7 @@ KINDS_BY_KEY: dict[str, Kind] = {
     "destination": "destination",
     "accounts": "accounts",
     "alert": "alert",
+    "consent": "consent",
 }
 THE_IDENTITY_RULES = "rules"
 """There is one set of identity rules; this is its name."""
@@ -37,6 +48,7 @@ _MODELS: dict[Kind, str] = {
     "destination": "pipeline.definitions.destinations:DestinationDefinition",
     "accounts": "pipeline.definitions.accounts:AccountsDefinition",
     "alert": "pipeline.definitions.accounts:AlertDefinition",
+    "consent": "pipeline.definitions.consent:ConsentDefinition",
 }
 
 

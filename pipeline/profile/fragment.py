@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline.at_rest import rest
-from pipeline.records import Event
+from pipeline.records import CHANNEL, Event
 
 RECENT_EVENTS = 10
 _RECENT = 28
@@ -237,14 +237,20 @@ def stated_consents(event: Event) -> list[tuple[str, bool]]:
 
 def _consents(stated: Any) -> list[tuple[str, bool]]:
     """The (purpose, granted) of an event's `context.consent`: `categoryPreferences`, or the purposes themselves, each
-    true or false, `granted` or `denied`. What is neither says nothing."""
+    true or false, `granted` or `denied`; and `channels` likewise. What is neither says nothing."""
     if type(stated) is not dict:
         return []
-    preferences = stated.get("categoryPreferences", stated)
-    if type(preferences) is not dict:
+    found = _preferences(stated.get("categoryPreferences", stated))
+    if "channels" in stated:
+        found += [(CHANNEL + channel, granted) for channel, granted in _preferences(stated["channels"])]
+    return found
+
+
+def _preferences(stated: Any) -> list[tuple[str, bool]]:
+    if type(stated) is not dict:
         return []
     return [
         (purpose, _CONSENTS[state])
-        for purpose, state in preferences.items()
+        for purpose, state in stated.items()
         if isinstance(state, bool | str) and state in _CONSENTS
     ]

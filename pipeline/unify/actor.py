@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pipeline.activation import Told
 from pipeline.at_rest import rest
 from pipeline.profile import Fragment
 from pipeline.records import LinkNote
@@ -90,7 +91,7 @@ class Actor(Struct, array_like=True):
     both know its text, and are told when it is erased. `kept_out`: erased at that clock, and to come back by nothing
     but a consent anew (0: no). `cut`: the position of `events` up to which an erasure took what the route had seen;
     `expired`: nothing received up to then is left. `belonging`: what there is between this person and accounts, if
-    anything.
+    anything. `told`: what destinations were told of the profile, if there is anything to remember of it.
     """
 
     version: int
@@ -126,6 +127,7 @@ class Actor(Struct, array_like=True):
     past: list[str] = []
     givers: list[str] = []
     kept_out: int = 0
+    told: Told | None = None
 
 
 class Page(Struct, array_like=True):

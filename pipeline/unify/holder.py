@@ -100,6 +100,8 @@ def take_event(
     else:
         standing = profile.standing
         assert standing is not None
+        if changed is not None and (changed[1] or not profile.plan.activation.reads.isdisjoint(changed[0])):
+            consent_turned(task, profile, moment)
         flips: Sequence[Flip] = ()
         if changed is not None:
             flips = profile.plan.segments.update(standing, profile, task.clock, leaf_ids, changed[0], changed[1])
@@ -131,6 +133,14 @@ def take_event(
     actor.settled = task.clock
     task.set_deadline(profile)
     task.state.put(key, actor, actor.wake)
+
+
+def consent_turned(task: Task, profile: Profile, moment: Moment, refused: Sequence[str] = ()) -> None:
+    """What the person allows may have changed, and memberships have not yet. What has to wait is looked at again with
+    them."""
+    level = holdback(profile, task.clock)
+    if level != FROZEN and publish.turned(task, profile, moment, not level, refused if level else ()):
+        profile.actor.held = True
 
 
 def part_of_several(task: Task, profile: Profile, fragment: str, epoch: int) -> Fragment:
@@ -197,6 +207,7 @@ def begin(task: Task, profile: Profile, moment: Moment, change: str = "created",
     profile.plan = task.plan
     news.touched(task, profile, moment, whole=True)
     task.judge(profile, task.clock)
+    publish.turned(task, profile, moment, holdback(profile, task.clock) == FREE, silently=True)
     compare(task, profile, moment)
     publish.begin(task, profile, change, moment, origin)
     if actor.retired:
@@ -218,6 +229,8 @@ def end(task: Task, profile: Profile, change: str, moment: Moment, into: str | N
     actor.left = [segment for segment in members if segment[0] != HIDDEN]
     actor.published = actor.held = False
     profile.standing = None
+    if change != "merged":
+        actor.told = None
     if into is not None:
         actor.retired = True
         publish.pointer(task, profile.profile_id, into, actor.epoch, retired=True)
@@ -230,9 +243,17 @@ def end_if_elsewhere(task: Task, profile: Profile, moment: Moment) -> None:
         end(task, profile, "merged", moment, task.profile_id(actor.name, actor.name_erased))
 
 
-def say_change(task: Task, profile: Profile, before: ProfileDocument, moment: Moment, origin: str = "") -> None:
+def say_change(
+    task: Task,
+    profile: Profile,
+    before: ProfileDocument,
+    moment: Moment,
+    origin: str = "",
+    refused: Sequence[str] = (),
+) -> None:
     """Fragments of a published profile came or went, and were judged anew: say what is different. If nothing is known
-    of it any more, and nothing is on its way, it ends as a part of whoever got the last fragment."""
+    of it any more, and nothing is on its way, it ends as a part of whoever got the last fragment. `refused`: the
+    destinations that may not have the profile that a fragment came from."""
     if is_empty(profile.joined) and holdback(profile, 0) not in (FROZEN, ELSEWHERE) and not profile.awaiting:
         group = profile.group
         given = group.given.values() if group is not None else ()
@@ -246,7 +267,7 @@ def say_change(task: Task, profile: Profile, before: ProfileDocument, moment: Mo
             end(task, profile, "erased", moment)
         return
     news.touched(task, profile, moment)
-    compare(task, profile, moment)
+    compare(task, profile, moment, refused=refused)
     say_difference(task, profile, before, moment, origin)
 
 
@@ -293,12 +314,15 @@ def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, no
     return done
 
 
-def compare(task: Task, profile: Profile, moment: Moment, among: Set[str] | None = None) -> list[str]:
+def compare(
+    task: Task, profile: Profile, moment: Moment, among: Set[str] | None = None, refused: Sequence[str] = ()
+) -> list[str]:
     """Enter and leave until the memberships (of the segments `among`, if given) are those of the standing, but for what
     has to wait or is paused. Gives the segments that changed."""
     actor = profile.actor
     level = holdback(profile, task.clock)
     actor.held = False
+    consent_turned(task, profile, moment, refused)
     assert profile.standing is not None
     standing = profile.standing.members
     members = {segment for segment, pair in pairs_of(actor).items() if pair.member}
@@ -419,6 +443,7 @@ def _change_generation(task: Task, profile: Profile) -> None:
             _timers(task, profile, switched)
         before = publish.document(profile)
     resumed = profile.plan.segments.paused - task.plan.segments.paused
+    former = profile.plan.activation
     actor.generation = task.generation
     profile.plan = task.plan
     _drop_old_leaves(task, profile)
@@ -427,6 +452,9 @@ def _change_generation(task: Task, profile: Profile) -> None:
         return
     news.touched(task, profile, Moment("backfill", task.clock), whole=True)
     task.judge(profile, task.clock)
+    if former is not profile.plan.activation:
+        level = holdback(profile, task.clock)
+        publish.turned(task, profile, Moment("definition", task.clock), level == FREE, before=former)
     known = profile.plan.segments.segments
     for segment in sorted(segment for segment, pair in pairs_of(actor).items() if pair.member and segment not in known):
         publish.segment_change(task, profile, segment, False, Moment("definition", task.clock))

@@ -5,8 +5,10 @@ from typing import Any
 
 import msgspec
 
+from pipeline.activation import ActivationPlan, Told, Turn
 from pipeline.profile import build, contents, shown_consents, shown_totals, shown_traits
 from pipeline.records import (
+    EVERYTHING,
     Cause,
     Delivery,
     IdentityPointer,
@@ -193,7 +195,9 @@ def segment_change(
     member = SegmentMember(segment, profile.profile_id, PERSON, pair.version, pair.at, pair.sequence)
     member_key = f"{segment}/{profile.profile_id}".encode()
     task.out.upsert("segment-members", member_key, encode(member) if entered else None, profile.profile_key)
-    deliver(task, profile.plan.activation.for_segment_change(change, _shown(profile)))
+    activation = profile.plan.activation
+    if activation.wants_segment(segment):
+        deliver(task, activation.for_segment_change(change, _shown(profile), told_of(actor), _restricted(profile)))
     return True
 
 
@@ -252,7 +256,11 @@ def profile_change(
         shown.pop(section, None)
     activation = profile.plan.activation
     if activation.wants_profile_changes:
-        deliver(task, activation.for_profile_change(record, _shown(profile), moment.position))
+        told = told_of(profile.actor)
+        shown_now = _shown(profile)
+        deliver(
+            task, activation.for_profile_change(record, shown_now, moment.position, told, _restricted(profile))
+        )
 
 
 def memberships_changed(
@@ -285,8 +293,52 @@ def deliver_event(task: Task, profile: Profile, event: Any) -> None:
     activation = profile.plan.activation
     deliver(
         task,
-        activation.for_event(event, profile.profile_id, profile.identifiers, task.clock, _shown(profile)),
+        activation.for_event(
+            event,
+            profile.profile_id,
+            profile.identifiers,
+            task.clock,
+            _shown(profile),
+            told_of(profile.actor),
+            _restricted(profile),
+        ),
     )
+
+
+def turned(
+    task: Task,
+    profile: Profile,
+    moment: Moment,
+    widen: bool,
+    refused: Sequence[str] = (),
+    before: ActivationPlan | None = None,
+    silently: bool = False,
+) -> bool:
+    """What the person allows may have changed: tell those who held them and may not any more, and those who may again
+    (ActivationPlan.turned). Memberships are still those that were told. Gives whether something waits."""
+    activation, told = profile.plan.activation, profile.actor.told
+    if told is None:
+        if not activation.asks and EVERYTHING not in profile.consents:
+            return False
+        told = told_of(profile.actor)
+    turn = Turn(moment.at, task.clock, moment.evidence, tuple(refused))
+    deliveries, waits = activation.turned(_shown(profile), told, turn, widen, before, silently)
+    deliver(task, deliveries)
+    return waits
+
+
+def told_of(actor: Actor) -> Told:
+    """What destinations were told of the actor's profile; it must be put if that is changed."""
+    told = actor.told
+    if told is None:
+        told = actor.told = Told()
+    return told
+
+
+def _restricted(profile: Profile) -> bool:
+    """Whether the person said no to everything."""
+    said = profile.consents.get(EVERYTHING)
+    return said is not None and not said[1]
 
 
 def _continued(actor: Actor, segment: str, clock: int) -> list[str]:

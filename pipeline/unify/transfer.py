@@ -146,6 +146,8 @@ def on_absorb(task: Task, message: Absorb) -> None:
         join_leaves = task.folding(task.generation, task.meta.newest).join
         task.put_part(key, actor, name, piece if part is None else join(part, piece, join_leaves))
     _inherit(task, actor, message)
+    if message.told:
+        publish.told_of(actor).inherit(message.told)
     task.put_group(key, actor, group)
 
     moment = Moment(message.reason, task.clock)
@@ -157,7 +159,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
     if actor.published and (piece is not None or actor.erased):
         task.judge(profile, task.clock)
     if before is not None:
-        holder.say_change(task, profile, before, moment, message.origin_id)
+        holder.say_change(task, profile, before, moment, message.origin_id, message.refused)
     elif message.reason == "split" and message.origin_id:
         holder.begin(task, profile, moment, "split", message.origin_id)
     else:
@@ -238,6 +240,8 @@ def _send(task: Task, profile: Profile, message: Recall, part: Fragment | None, 
             generation=task.meta.newest,
             companions=message.companions if final else 0,
             owes=news.owed_by(actor, profile.profile_id) if final and not message.holder_lives else {},
+            told=actor.told.heard if actor.told is not None else {},
+            refused=actor.told.refused if actor.told is not None and actor.published else [],
         )
         task.out.log("links", task.keys.actor(message.to), encode(absorb))
 

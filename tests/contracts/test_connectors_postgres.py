@@ -125,6 +125,17 @@ def test_a_row_left_keeps_nothing_personal_and_old_news_changes_nothing(database
     ]
 
 
+def test_consent_taken_back_and_given_again_changes_a_membership_of_the_same_sequence(database: str) -> None:
+    connector = opened()
+    entry = sample_delivery(1)
+    exit_ = sample_delivery(1, delivery_id="dlv_x", action="segment_exited", cause="consent")
+    again = sample_delivery(1, delivery_id="dlv_y", cause="consent")
+    for told, member in (([entry, exit_], False), ([entry], False), ([again], True), ([exit_, again], True)):
+        connector.deliver(told)
+        assert rows(database, "SELECT is_member FROM headwater_members") == [(member,)]
+    connector.close()
+
+
 def test_the_fold_of_changes_is_the_profile(database: str) -> None:
     """Random changes, with repetitions as after a crash, end as folding them once does."""
     rng = random.Random(5)
