@@ -8,6 +8,9 @@ The whole contract:
   as an idempotency key, or write so that a repetition changes nothing.
 - `delivered`: the destination has it for good. `retry`: perhaps later (the deliver role waits, counts, and gives up in
   the end). `rejected`: never, whatever one does: this very delivery is at fault.
+- The action `profile_erased` asks to delete a person: everything kept under any of the `identifiers`, and under any of
+  the `profile_ids` in the body. `delivered`: it is gone. A destination that cannot says `rejected`, and why: the
+  receipt of the erasure then tells people to see to it themselves.
 - An exception counts as `retry` for the whole batch; what the connector meant to say is better said by an outcome.
 - Options are a pydantic model. A secret is always a `SecretReference`, read when the connector opens, never stored.
 """

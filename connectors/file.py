@@ -1,5 +1,8 @@
 """A file of JSON lines: one delivery per line, on the disk (fsync) before it counts as delivered.
 
+A person who is erased leaves the file: it is written anew without their lines, in place, so that whoever has it open
+goes on. Copies that were made of it are the reader's business; the line about the erasure names the profile_ids.
+
 After a crash a delivery may stand in the file twice, with the same `delivery_id`: telling them apart is the reader's
 business. Several workers may write to one file; a line torn by a crash is cut off before the next is written.
 """
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from connectors import rewritten
 from connectors.base import Connector, Options, Outcome, delivered, retry
 from pipeline.records import Delivery
 
@@ -40,14 +44,46 @@ class FileConnector(Connector):
             self._file = os.open(options.path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ValueError(f"the file of destination {destination} cannot be written: {error}") from error
+        self._rewritten = options.path.with_name(f"{options.path.name}.rewritten")
         self._encode = msgspec.json.Encoder().encode
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Append all, or none: a batch that did not fit is cut off again."""
+        outcomes: list[Outcome] = []
+        some: list[Delivery] = []
+        for delivery in deliveries:
+            some.append(delivery)
+            if delivery.action == "profile_erased":
+                outcomes += self._deliver(some[:-1]) if some[:-1] else []
+                some = []
+                failed = next((outcome for outcome in outcomes if outcome.status != "delivered"), None)
+                outcomes.append(failed or self._erase(delivery))
+        return outcomes + (self._deliver(some) if some else [])
+
+    def _erase(self, delivery: Delivery) -> Outcome:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            self._finish_rewriting()
+            rewritten.write_without(self._file, self._rewritten, self._end_of_last_line(), delivery)
+            self._finish_rewriting()
+        except OSError as error:
+            return retry(f"the file cannot be written anew: {error.strerror}")
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        return self._deliver([msgspec.structs.replace(delivery, identifiers=[])])[0]
+
+    def _finish_rewriting(self) -> None:
+        rewritten.put_in_place(self._file, self._rewritten)
+
+    def _deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         lines = b"".join(self._encode(delivery) + b"\n" for delivery in deliveries)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            end = self._end_of_last_line()
+            try:
+                self._finish_rewriting()
+                end = self._end_of_last_line()
+            except OSError as error:
+                return [retry(f"the file cannot be written anew: {error.strerror}")] * len(deliveries)
             try:
                 self._append(lines, end)
             except OSError as error:

@@ -13,6 +13,9 @@ exited), `{action}`, `{at}`, `{at_iso}`, `{delivery_id}`, `{identifiers.email}` 
 itself, a number or a list too. `{sha256:identifiers.email}` is the hash of the trimmed, lower-cased value, as
 advertising audiences want it. `{{` and `}}` are braces.
 
+`erase` is the request that deletes a person, with places of its own (`method`, `url`, `body`; DELETE if nothing else
+is said). Without it the receipt of an erasure says that this destination was not asked.
+
 A place that leads to nothing: an entry of a mapping whose whole value it is, is left out; anywhere else the delivery
 is rejected, because half a message is worse than none. Inside the url, values are escaped.
 """
@@ -63,6 +66,16 @@ class MissingValueError(Exception):
     """A place of the template leads to nothing in this delivery."""
 
 
+class EraseRequest(Options):
+    """The request that deletes a person; `{body.profile_ids}` are all the ids they ever had."""
+
+    url: str
+    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "DELETE"
+    body: dict[str, Any] | list[Any] | None = None
+
+    _checked_url = field_validator("url")(check_url)
+
+
 class HttpOptions(Options):
     """`method`, `url`, `headers` and `body` are the template. `body` is JSON, or with `form: true` a form.
 
@@ -80,20 +93,24 @@ class HttpOptions(Options):
     rejected_on: list[int] = []
     allow_private: bool = False
     timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+    erase: EraseRequest | None = None
 
     _checked_url = field_validator("url")(check_url)
     _checked_headers = field_validator("headers")(check_headers)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        parts = urlsplit(self.url)
-        if "{" in parts.netloc:
-            raise ValueError("the host of the url is fixed: data must not choose where data goes")
-        if parts.scheme == "http" and not self.allow_private:
-            raise ValueError("http:// sends personal data in the clear; use https://, or allow_private on your machine")
+        requests: list[HttpOptions | EraseRequest] = [self, self.erase] if self.erase is not None else [self]
+        for parts in (urlsplit(one.url) for one in requests):
+            if "{" in parts.netloc:
+                raise ValueError("the host of the url is fixed: data must not choose where data goes")
+            if parts.scheme == "http" and not self.allow_private:
+                raise ValueError(
+                    "http:// sends personal data in the clear; use https://, or allow_private on your machine"
+                )
         if self.form and not isinstance(self.body, dict):
             raise ValueError("a form needs a body that is a mapping")
-        for text in _texts([self.url, self.body]):
+        for text in _texts([[one.url, one.body] for one in requests]):
             for found in _PLACE.finditer(text):
                 _check_place(found, text)
         return self
@@ -214,14 +231,19 @@ class HttpConnector(Connector):
 
     def _send(self, delivery: Delivery) -> Outcome:
         options, values = self._options, values_of(delivery)
+        request: HttpOptions | EraseRequest = options
+        if delivery.action == "profile_erased":
+            if options.erase is None:
+                return rejected("the destination has no `erase` request: delete the person there yourself")
+            request = options.erase
         try:
-            url = fill_text(options.url, values, lambda text: quote(text, safe=""))
-            content = self._content(values)
+            url = fill_text(request.url, values, lambda text: quote(text, safe=""))
+            content = self._content(request.body, values)
         except MissingValueError as error:
             return rejected(f"the template needs {error}, which this delivery has not")
         headers = {**self._headers, options.idempotency_header.lower(): delivery.delivery_id}
         try:
-            answer = self._client.request(options.method, url, headers, content)
+            answer = self._client.request(request.method, url, headers, content)
         except AddressRefusedError as error:
             return retry(str(error))
         except httpcore.TimeoutException as error:
@@ -230,11 +252,11 @@ class HttpConnector(Connector):
             return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
         return outcome_of(answer, time.time(), options.delivered_on, options.rejected_on)
 
-    def _content(self, values: Mapping[str, Any]) -> bytes:
-        if self._options.body is None:
+    def _content(self, body: Any, values: Mapping[str, Any]) -> bytes:
+        if body is None:
             return b""
-        filled = fill(self._options.body, values)
-        if not self._options.form:
+        filled = fill(body, values)
+        if not (self._options.form and isinstance(filled, dict)):
             return msgspec.json.encode(filled)
         pairs = (f"{quote(str(name))}={quote(_shown(value))}" for name, value in filled.items())
         return "&".join(pairs).encode()

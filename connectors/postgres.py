@@ -6,7 +6,8 @@
 
 A repetition changes nothing: a membership is written only with a higher sequence, or by a consent with the same one;
 an event once by its delivery_id; profile changes come again only together with all that followed them. A row that is no
-longer a member keeps its sequence and nothing personal. Texts lose the character NUL, which PostgreSQL cannot hold.
+longer a member keeps its sequence and nothing personal. Of a person who is erased no row stays in any of them. Texts
+lose the character NUL, which PostgreSQL cannot hold.
 
 Needs the extra `headwater[postgres]`.
 """
@@ -41,6 +42,8 @@ CREATE TABLE IF NOT EXISTS {prefix}profiles (
 CREATE TABLE IF NOT EXISTS {prefix}events (
     delivery_id text PRIMARY KEY, profile_id text NOT NULL, event text, at timestamptz NOT NULL, message_id text,
     properties jsonb, traits jsonb);
+CREATE INDEX IF NOT EXISTS {bare}events_of_profile ON {prefix}events (profile_id);
+CREATE INDEX IF NOT EXISTS {bare}events_alerts ON {prefix}events (at) WHERE properties ? 'alert_id';
 """
 _MEMBER = """
 INSERT INTO {prefix}members VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
@@ -62,6 +65,12 @@ ON CONFLICT (profile_id) DO UPDATE SET entity = EXCLUDED.entity, identifiers = E
     consents = (CASE WHEN %(anew)s THEN '{{}}' ELSE now.consents END || EXCLUDED.consents) - %(no_consents)s::text[],
     segments = (CASE WHEN %(anew)s THEN '{{}}' ELSE now.segments END || EXCLUDED.segments) - %(no_segments)s::text[],
     accounts = CASE WHEN %(accounts)s::jsonb IS NULL AND NOT %(anew)s THEN now.accounts ELSE EXCLUDED.accounts END
+"""
+_ERASED = """
+WITH members AS (DELETE FROM {prefix}members WHERE profile_id = ANY(%(ids)s)),
+    profiles AS (DELETE FROM {prefix}profiles WHERE profile_id = ANY(%(ids)s))
+DELETE FROM {prefix}events WHERE profile_id = ANY(%(ids)s) OR (properties ? 'alert_id' AND
+    jsonb_path_query_array(properties, '$.context.matches[*].who[*].profile_id') ?| %(ids)s)
 """
 _EVENT = "INSERT INTO {prefix}events VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (delivery_id) DO NOTHING"
 
@@ -98,7 +107,8 @@ class PostgresConnector(Connector):
         self._options = options
         prefix = f"{options.db_schema}.{options.prefix}"
         self._member, self._profile, self._event = (text.format(prefix=prefix) for text in (_MEMBER, _PROFILE, _EVENT))
-        self._tables = _TABLES.format(prefix=prefix)
+        self._tables = _TABLES.format(prefix=prefix, bare=options.prefix)
+        self._erased = _ERASED.format(prefix=prefix)
         self._delete = f"DELETE FROM {prefix}profiles WHERE profile_id = %s"  # noqa: S608 - the prefix is checked
         self._connections: list[psycopg.Connection[Any]] = []
         self._local = threading.local()
@@ -169,6 +179,8 @@ class PostgresConnector(Connector):
                 _json(body),
                 _json(body.get("traits") or {}),
             )
+        if delivery.action == "profile_erased":
+            return self._erased, {"ids": [delivery.profile_id, *body.get("profile_ids", ())]}
         if delivery.action == "profile_deleted":
             return self._delete, (delivery.profile_id,)
         changed, removed = body.get("set") or {}, body.get("unset") or {}

@@ -31,6 +31,7 @@ from connectors.base import Connector, Options, Outcome, SecretReference, delive
 from pipeline.records import Delivery
 
 _encode = msgspec.json.Encoder().encode
+_PAGE = 1_000
 
 _FUNCTIONS = """
 local prefix, profile, id = ARGV[1], ARGV[2], ARGV[3]
@@ -87,6 +88,17 @@ for _, segment in ipairs(redis.call('HKEYS', key('segments'))) do
 end
 redis.call('DEL', key('profile'), key('segments'), key('known'))
 """
+_ERASED = """
+for _, id in ipairs(cjson.decode(ARGV[4])) do
+    profile = id
+    lead_nowhere({})
+    for _, segment in ipairs(redis.call('HKEYS', key('segments'))) do
+        redis.call('SREM', prefix .. 'members:' .. segment, profile)
+    end
+    redis.call('DEL', key('profile'), key('segments'), key('known'), key('sequences'))
+end
+for _, identifier in ipairs(cjson.decode(ARGV[5])) do redis.call('DEL', prefix .. 'identifier:' .. identifier) end
+"""
 _EVENT = """
 if redis.call('SET', prefix .. 'seen:' .. id, '1', 'NX', 'EX', 86400) then
     redis.call('XADD', prefix .. 'events', 'MAXLEN', '~', ARGV[4], '*', 'delivery_id', id, 'profile_id', profile,
@@ -126,7 +138,7 @@ class RedisConnector(Connector):
             socket_connect_timeout=options.timeout_seconds,
             client_name=f"headwater-{destination}",
         )
-        scripts = (_ENTERED, _EXITED, _CHANGED, _DELETED, _EVENT)
+        scripts = (_ENTERED, _EXITED, _CHANGED, _DELETED, _ERASED, _EVENT)
         self._scripts: dict[str, Any] = {text: self._redis.register_script(_FUNCTIONS + text) for text in scripts}
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
@@ -137,11 +149,31 @@ class RedisConnector(Connector):
                 script, arguments = self._script(delivery)
                 who = (self._options.prefix, delivery.profile_id, delivery.delivery_id)
                 self._scripts[script](args=[*who, *arguments], client=pipeline)
-            return self._outcomes(deliveries, pipeline.execute(raise_on_error=False))
+            answers = pipeline.execute(raise_on_error=False)
+            self._forget_events({one for delivery in deliveries for one in _erased(delivery)})
+            return self._outcomes(deliveries, answers)
         except redis.RedisError as error:
             # The server's own words at most: an address with its password must not end in a log.
             told = str(error) if isinstance(error, redis.ResponseError) else type(error).__name__
             return [retry(f"Redis: {told}")] * len(deliveries)
+
+    def _forget_events(self, profile_ids: set[str]) -> None:
+        """Take the events of these out of the stream, a page at a time: it may be long, and others want the server."""
+        stream, gone = f"{self._options.prefix}events", {one.encode() for one in profile_ids}
+        start = "-"
+        while gone:
+            page: Any = self._redis.xrange(stream, min=start, count=_PAGE)
+            # What is said of an account names those who stand behind it, in the event's text.
+            theirs = [
+                entry
+                for entry, fields in page
+                if fields.get(b"profile_id") in gone or any(one in fields.get(b"event", b"") for one in gone)
+            ]
+            if theirs:
+                self._redis.xdel(stream, *theirs)
+            if len(page) < _PAGE:
+                return
+            start = f"({page[-1][0].decode()}"
 
     def _outcomes(self, deliveries: Sequence[Delivery], answers: list[Any]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -173,6 +205,8 @@ class RedisConnector(Connector):
             return _ENTERED, (segment, sequence, _encode(held), identifiers)
         if delivery.action == "segment_exited":
             return _EXITED, (segment, sequence)
+        if delivery.action == "profile_erased":
+            return _ERASED, (_encode(_erased(delivery)), identifiers)
         if delivery.action == "profile_deleted":
             return _DELETED, ()
         if delivery.action in ("event", "alert"):
@@ -192,6 +226,13 @@ class RedisConnector(Connector):
     def close(self) -> None:
         """Close all connections."""
         self._redis.close()
+
+
+def _erased(delivery: Delivery) -> list[str]:
+    """All the names of whom a delivery asks to delete."""
+    if delivery.action != "profile_erased":
+        return []
+    return [delivery.profile_id, *delivery.body.get("profile_ids", ())]
 
 
 def _is_list(value: Any) -> bool:

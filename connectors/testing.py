@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from connectors.base import Connector, Outcome
 from pipeline.records import Delivery, IdentifierPair
 
+ERASED = {"request_id": "r1", "subject": "5d7d", "profile_ids": ["p1", "p2"], "last": True}
 NOW_MS = 1_800_000_000_000
 
 
@@ -89,6 +90,15 @@ class ConnectorContract:
         actions = ["segment_entered", "segment_exited", "profile_changed", "profile_deleted", "event", "alert"]
         deliveries = [sample_delivery(n, action=cast(Any, action)) for n, action in enumerate(actions)]
         assert {outcome.status for outcome in self._deliver(deliveries)} == {"delivered"}
+
+    def test_an_erasure_is_carried_out_or_refused_with_a_reason(self) -> None:
+        erased = sample_delivery(3, segment=None, action="profile_erased", body=ERASED)
+        before = [sample_delivery(1), sample_delivery(2, "p2")]
+        outcomes = self._deliver([*before, erased])
+        assert [outcome.status for outcome in outcomes[:2]] == ["delivered"] * 2
+        assert outcomes[2].status == "delivered" or (outcomes[2].status == "rejected" and outcomes[2].detail)
+        again = self._deliver([erased])
+        assert again[0].status == outcomes[2].status, "a repetition, after a crash, says the same"
 
     def test_a_repetition_can_be_told_from_news(self) -> None:
         delivery = sample_delivery(1)

@@ -11,6 +11,7 @@
     a segment entered, exited         track "Segment Entered", "Segment Exited" with segment and profile_id
     a profile change                  identify with the traits that changed; null for one that was removed
     a profile that was deleted        track "Profile Deleted"
+    a person who is erased            refused: the spec has no call for it, so the receipt says to ask there yourself
 
 `messageId` is the delivery_id, so that a repetition is told from news. `userId` and `anonymousId` are the strongest
 identifiers of these kinds; a person who has neither goes by the profile_id.
@@ -28,7 +29,7 @@ import msgspec
 from pydantic import Field, field_validator, model_validator
 
 from connectors.answers import outcome_of
-from connectors.base import Connector, Options, Outcome, SecretReference, retry
+from connectors.base import Connector, Options, Outcome, SecretReference, rejected, retry
 from connectors.outbound import AddressRefusedError, Client
 from connectors.webhook import check_url
 from pipeline.records import Delivery
@@ -118,12 +119,18 @@ class TrackingConnector(Connector):
         outcomes: list[Outcome] = []
         batch: list[bytes] = []
         for delivery in deliveries:
+            if delivery.action == "profile_erased":
+                # A message about them would only make them known there again.
+                outcomes += self._send(batch) if batch else []
+                batch = []
+                outcomes.append(rejected("the tracking spec has no call that deletes a person: ask there yourself"))
+                continue
             text = _encode(message(delivery))
             if batch and sum(map(len, batch)) + len(text) > _MAX_BATCH_BYTES:
                 outcomes += self._send(batch)
                 batch = []
             batch.append(text)
-        return outcomes + self._send(batch)
+        return outcomes + (self._send(batch) if batch else [])
 
     def _send(self, batch: list[bytes]) -> list[Outcome]:
         outcome = self._post(b'{"batch":[' + b",".join(batch) + b"]}")

@@ -67,7 +67,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "deliveries": (records.Delivery,),
     "privacy-requests": (records.PrivacyRequest,),
     "privacy-receipts": (records.PrivacyReceipt,),
-    "privacy-progress": (records.Forgotten,),
+    "privacy-progress": (records.Forgotten, records.DestinationErased),
     "suppressions": (records.Suppression,),
     "audit": (records.AuditEntry,),
     "definitions": (records.Definition, records.Generation),

@@ -565,12 +565,27 @@ class AuditEntry(Struct, omit_defaults=True):
 
 
 class Forgotten(Struct, tag_field="kind", tag="forgotten", omit_defaults=True):
-    """An actor of somebody who is being erased has forgotten: in the state, and in what is told of it."""
+    """An actor of somebody who is being erased has forgotten: in the state, and in what is told of it. `destinations`:
+    those that may hold something of theirs, and are asked to delete it."""
 
     request_id: str
     actor: str
     at: int
     destinations: list[str] = []
+
+
+class DestinationErased(Struct, tag_field="kind", tag="destination_erased", omit_defaults=True):
+    """A destination was asked to delete a person, and has answered. `actor` is that of which it was asked; `detail`
+    says why it cannot, if it cannot."""
+
+    request_id: str
+    actor: str
+    destination: str
+    at: int
+    detail: str = ""
+
+
+PrivacyProgress = Forgotten | DestinationErased
 
 
 # ------------------------------------------------------------------------------------------- what the world is told
@@ -735,12 +750,18 @@ class IdentityConflict(Struct, omit_defaults=True):
 
 
 class Delivery(Struct, omit_defaults=True):
-    """One thing to do at one destination. `delivery_id` is stable: a repetition carries the same."""
+    """One thing to do at one destination. `delivery_id` is stable: a repetition carries the same.
+
+    `profile_erased` asks to delete everything that is kept of a person: under any of the `identifiers`, and under any
+    of `profile_ids` in the body, all the names they ever had.
+    """
 
     delivery_id: str
     destination: str
     profile_id: str
-    action: Literal["segment_entered", "segment_exited", "profile_changed", "profile_deleted", "event", "alert"]
+    action: Literal[
+        "segment_entered", "segment_exited", "profile_changed", "profile_deleted", "profile_erased", "event", "alert"
+    ]
     at: int
     decided_at: int
     identifiers: list[IdentifierPair]

@@ -29,7 +29,16 @@ _WRITES: dict[str, tuple[str, ...]] = {
     ),
 }
 _DEFINITIONS = "definitions"
-_API_READS = ("profiles", "identities", "segment-members", "segment-changes", "profile-changes", "events", "keys")
+_API_READS = (
+    "profiles",
+    "identities",
+    "segment-members",
+    "segment-changes",
+    "profile-changes",
+    "events",
+    "keys",
+    "suppressions",
+)
 _OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys", "suppressions")}
 _PRIVACY_WRITES = (
     "keys",
@@ -98,7 +107,7 @@ def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iter
 
 def _deliver(settings: Settings, destinations: Sequence[str]) -> Iterator[Right]:
     yield from _reads(settings, "deliver", (_DEFINITIONS, *(DELIVERIES.name + each for each in destinations)))
-    yield from _writes(settings, "deliver", ("dead-letters",))
+    yield from _writes(settings, "deliver", ("dead-letters", "privacy-progress"))
     for each in destinations:
         yield Right("deliver", "group", f"{settings.prefix}deliver-{each}", ("Read", "Describe"))
 

@@ -63,7 +63,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
     worker = Worker(
         role,
         _stage_maker(name, settings, metrics, registry),
-        kafka_adapters(config, role, settings.state_dir),
+        kafka_adapters(config, role, settings.state_dir, settings.compress_stores),
         WorkerSettings(
             tombstone_retention_ms=DELETE_RETENTION_MS, scrub_interval_ms=int(settings.scrub_every_s * 1000)
         ),

@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     scrub_every_s: float = Field(
         30.0, gt=0, le=3600, description="How often a store rewrites files that hold values of people who were erased."
     )
+    compress_stores: bool = Field(True, description="Whether the files of stores and read models are compressed (LZ4).")
     slot: str = Field(
         "0",
         pattern=r"^[a-zA-Z0-9_-]+$",

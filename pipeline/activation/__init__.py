@@ -3,6 +3,7 @@
 from pipeline.activation.bodies import segment_delivery_id
 from pipeline.activation.consent import Basis, ConsentPolicy, Region, granted
 from pipeline.activation.destination import HOUR_MS, PROFILE_SECTIONS, QUIET_CAUSES, Destination, Mode
+from pipeline.activation.erasure import erasures, holders, holders_of_segments
 from pipeline.activation.plan import ActivationPlan, Profile
 from pipeline.activation.told import PROFILE, Told, Turn
 
@@ -20,6 +21,9 @@ __all__ = [
     "Region",
     "Told",
     "Turn",
+    "erasures",
     "granted",
+    "holders",
+    "holders_of_segments",
     "segment_delivery_id",
 ]

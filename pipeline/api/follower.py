@@ -10,6 +10,7 @@ from pipeline.admin import DELETE_RETENTION_MS, admin_client
 from pipeline.api.model import FOLLOWED, ReadModel
 from pipeline.api.positions import Visible, position_text
 from pipeline.api.tables import TABLES
+from pipeline.identifiers import Keys
 from pipeline.runtime.kafka.doors import TopicReader, list_offsets, positions_at, topic_partitions, watermarks
 from pipeline.runtime.ports import Record
 from pipeline.runtime.rocksdb import RocksTables
@@ -36,6 +37,10 @@ class Follower:
         self._recent_events = settings.api.recent_events
         self._recent_days = settings.api.recent_days
         self._folder = settings.state_dir / "api" / settings.slot
+        self._keys = Keys(settings.secret_bytes())
+        self._scrubber: threading.Thread | None = None
+        self._scrubbed_at = 0.0
+        self._scrub_failure: Exception | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._admin = admin_client(settings)
@@ -57,7 +62,7 @@ class Follower:
         self._thread.start()
 
     def _open(self) -> tuple[ReadModel, dict[tuple[str, int], int]]:
-        model = ReadModel(RocksTables(self._folder, TABLES), self._recent_events)
+        model = self._tables()
         positions = model.positions()
         bounds = watermarks(self._settings, FOLLOWED)
         why = _why_anew(self._folder, model, positions, bounds)
@@ -66,13 +71,17 @@ class Follower:
         if why:
             model.close()
             RocksTables.wipe(self._folder)
-            model, positions = ReadModel(RocksTables(self._folder, TABLES), self._recent_events), {}
+            model, positions = self._tables(), {}
         starts = {place: max(at, bounds[place][0]) for place, at in positions.items() if place in bounds}
         if not starts:
             since = time.time_ns() // 1_000_000 - self._recent_days * DAY_MS
             starts = positions_at(self._settings, ("events",), since)
         changes = {place: end for place, (_, end) in watermarks(self._settings, ("profile-changes",)).items()}
         return model, {**starts, **changes}
+
+    def _tables(self) -> ReadModel:
+        tables = RocksTables(self._folder, TABLES, compressed=self._settings.compress_stores)
+        return ReadModel(tables, self._keys, self._recent_events)
 
     def _run(self) -> None:
         try:
@@ -83,6 +92,8 @@ class Follower:
             _log.exception("the read model cannot be kept up")
         finally:
             self._reader.close()
+            if self._scrubber is not None:
+                self._scrubber.join()
             self.model.close()
 
     def _step(self) -> None:
@@ -97,8 +108,30 @@ class Follower:
         if not self.is_ready and self.visible.is_reached(self._ready_at):
             self.is_ready = True
             _log.info("the read model is ready: %s", self.position)
+        self._scrub()
         if self._reader.at_end:
             self.fresh_at_ms = time.time_ns() // 1_000_000
+
+    def _scrub(self) -> None:
+        """Now and then, if somebody was erased, let the files be written anew: in a thread, for it takes long."""
+        scrubber, model = self._scrubber, self.model
+        if scrubber is not None and not scrubber.is_alive():
+            self._scrubber = scrubber = None
+            if self._scrub_failure is not None:
+                raise self._scrub_failure
+            model.end_scrub()
+        waited_s = time.monotonic() - self._scrubbed_at
+        if scrubber is None and model.wants_scrub and self.is_ready and waited_s >= self._settings.scrub_every_s:
+            self._scrubbed_at = time.monotonic()
+            work = model.begin_scrub()
+            self._scrubber = threading.Thread(target=self._write_anew, args=(work,), name="scrub", daemon=True)
+            self._scrubber.start()
+
+    def _write_anew(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the follower's thread raises it
+            self._scrub_failure = error
 
     def ends(self) -> dict[tuple[str, int], int]:
         """The ends of the truth's partitions, open transactions included: whoever has read up to there has seen

@@ -5,8 +5,7 @@ whole, together with the positions it brings the model to, so a process that was
 tables are.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,12 +13,20 @@ import msgspec
 from pyroaring import BitMap
 
 from pipeline.api.tables import Row, Tables
-from pipeline.identifiers import identifier
-from pipeline.records import Cause, Event, IdentityPointer, ProfileDocument, SegmentChange, decode_events_record
+from pipeline.identifiers import Keys, identifier
+from pipeline.records import (
+    Cause,
+    Event,
+    IdentityPointer,
+    ProfileDocument,
+    SegmentChange,
+    Suppression,
+    decode_events_record,
+)
 from pipeline.runtime.ports import Record
 
-FORMAT = 2
-FOLLOWED = ("profiles", "identities", "segment-members", "segment-changes", "events")
+FORMAT = 3
+FOLLOWED = ("profiles", "identities", "segment-members", "segment-changes", "events", "suppressions")
 """The topics the tables are made from."""
 
 Positions = Mapping[tuple[str, int], int]
@@ -28,6 +35,9 @@ Positions = Mapping[tuple[str, int], int]
 _MAX_SUCCESSORS = 1_000
 _NUMBER = 4
 _TRIM_EVERY = 8
+_MOST_SCRUBS = 500
+_NOBODYS = b"\0"
+"""Begins the keys of records that are about nobody: they only begin a new segment of their topic."""
 _TRIM_COUNTERS = 200_000
 _LATEST = 2**63 - 1
 
@@ -35,6 +45,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_pointer = msgspec.json.Decoder(IdentityPointer).decode
 _decode_change = msgspec.json.Decoder(SegmentChange).decode
 _decode_document = msgspec.json.Decoder(ProfileDocument).decode
+_decode_suppression = msgspec.json.Decoder(Suppression).decode
 _decode_positions = msgspec.json.Decoder(dict[str, int]).decode
 
 
@@ -62,9 +73,15 @@ _decode_reason = msgspec.json.Decoder(Reason).decode
 class ReadModel:
     """The tables of one process, and what it keeps of them in memory: a bitmap of each segment's members."""
 
-    def __init__(self, tables: Tables, recent_events: int = 20) -> None:
+    def __init__(self, tables: Tables, keys: Keys, recent_events: int = 20) -> None:
         """`recent_events` is how many of each route are kept."""
         self._tables = tables
+        self._keys = keys
+        self._any_erased = any(True for _ in islice(tables.scan("erased", b""), 1))
+        # What is to be written anew, (table, prefix): everything, where that was not done before a restart.
+        self._scrubs: set[tuple[str, bytes]] | None = set()
+        if tables.get("meta", b"scrub") is not None:
+            self._scrubs = None
         self._recent_events = recent_events
         self._untrimmed: dict[bytes, int] = {}
         self._next_number = _number(tables.get("meta", b"next_number") or bytes(_NUMBER))
@@ -94,7 +111,7 @@ class ReadModel:
         for record in records:
             if record.topic == "events":
                 rows += self._event(record)
-            elif record.key is None:
+            elif record.key is None or record.key[:1] == _NOBODYS:
                 continue
             elif record.topic == "segment-members":
                 rows.append(numbers.member(record.key, record.value))
@@ -103,14 +120,20 @@ class ReadModel:
             elif record.topic == "profiles":
                 rows += people.rows(record.key, record.value)
                 rows.append(("profiles", record.key, record.value))
+                if record.value is None and self._any_erased and self._tables.get("erased", record.key) is not None:
+                    self._scrub("profiles", record.key)
             elif record.topic == "identities":
-                rows.append(("identities", record.key, record.value))
                 if record.value is None:
                     rows += self._forget(record.key)
+                rows.append(self._pointer_row(record.key, record.value))
+            elif record.topic == "suppressions" and record.value is not None:
+                rows += self._suppressed(bytes.fromhex(record.key.decode()), record.value)
         named = {f"{topic}/{number}": at for (topic, number), at in positions.items() if topic in FOLLOWED}
         rows += numbers.rows()
         rows.append(("meta", b"positions", _encode(named)))
         rows.append(("meta", b"format", b"%d" % FORMAT))
+        if self.wants_scrub:
+            rows.append(("meta", b"scrub", b"1"))
         self._tables.write(rows)
         self._next_number = numbers.next
         for segment, number, is_member in numbers.flips:
@@ -128,7 +151,11 @@ class ReadModel:
             return
         event = decode_events_record(value)
         if isinstance(event, Event):
-            route = _route(event.identifiers[0])
+            erased_at = self._erased_at(event.identifiers[0]) if self._any_erased else None
+            if erased_at is not None and event.time <= erased_at:
+                # The history may be read after the truth: what was erased must not come in by it.
+                return
+            route = self._keys.digest(event.identifiers[0])
             place = (_LATEST - event.time).to_bytes(8, "big") + record.partition.to_bytes(4, "big")
             yield "recent", route + place + (_LATEST - record.offset).to_bytes(8, "big"), value
             yield from self._trim(route)
@@ -147,23 +174,82 @@ class ReadModel:
 
     def _forget(self, key: bytes) -> Iterator[Row]:
         """An identifier that leads nowhere any more was erased or has expired: so have its events."""
-        for row, _ in self._tables.scan("recent", _route(key.decode())):
+        digest = self._keys.digest(key.decode())
+        for row, _ in self._tables.scan("recent", digest):
             yield "recent", row, None
+        if self._any_erased and self._tables.get("erased", digest) is not None:
+            yield from self._scrub_person(digest)
+
+    def _pointer_row(self, key: bytes, value: bytes | None) -> Row:
+        named = len(key).to_bytes(2, "big") + key
+        return "identities", self._keys.digest(key.decode()), named + value if value is not None else None
+
+    def _pointer(self, text: str) -> IdentityPointer | None:
+        row = self._tables.get("identities", self._keys.digest(text))
+        return _decode_pointer(_named(row)[1]) if row is not None else None
+
+    def _suppressed(self, digest: bytes, value: bytes) -> Iterator[Row]:
+        entry = _decode_suppression(value)
+        if entry.consented_at > entry.at:
+            yield "erased", digest, None
+            return
+        self._any_erased = True
+        yield "erased", digest, b"%d" % entry.at
+        if self._tables.get("identities", digest) is not None:
+            yield from self._scrub_person(digest)
+        elif self._tables.get("erased", digest) is None:
+            # Their rows may have gone before it was known why: where they stood, nobody can say any more.
+            self._scrubs = None
+
+    def _scrub_person(self, digest: bytes) -> Iterator[Row]:
+        """The rows of an identifier, and of the profile it leads to, are to go from the files when they have gone."""
+        self._scrub("identities", digest)
+        self._scrub("recent", digest)
+        row = self._tables.get("identities", digest)
+        if row is not None:
+            profile_id = _decode_pointer(_named(row)[1]).profile_id.encode()
+            self._scrub("profiles", profile_id)
+            yield "erased", profile_id, b""
+
+    def _scrub(self, table: str, prefix: bytes) -> None:
+        if self._scrubs is not None:
+            self._scrubs.add((table, prefix))
+            if len(self._scrubs) > _MOST_SCRUBS:
+                self._scrubs = None
+
+    def _erased_at(self, text: str) -> int | None:
+        row = self._tables.get("erased", self._keys.digest(text))
+        return int(row) if row is not None else None
+
+    @property
+    def wants_scrub(self) -> bool:
+        """Whether files may hold rows of somebody who was erased."""
+        return self._scrubs is None or bool(self._scrubs)
+
+    def begin_scrub(self) -> Callable[[], None]:
+        """Gives what writes these files anew: it takes long, and any thread may call it."""
+        wanted, self._scrubs = self._scrubs, set()
+        return lambda: self._tables.compact(wanted if wanted is None else sorted(wanted))
+
+    def end_scrub(self) -> None:
+        """They were written anew."""
+        if not self.wants_scrub:
+            self._tables.write([("meta", b"scrub", None)])
 
     # ----------------------------------------------------------------------------------------------------- asking
 
     def document(self, text: str) -> bytes | None:
         """The document of the living profile of an identifier or profile_id, successors followed; None if nobody is
         known by it."""
-        profile_id = text.encode()
-        pointer = self._tables.get("identities", profile_id)
+        profile_id = text
+        pointer = self._pointer(text)
         for _ in range(_MAX_SUCCESSORS):
             if pointer is not None:
-                profile_id = _decode_pointer(pointer).profile_id.encode()
-            document = self._tables.get("profiles", profile_id)
+                profile_id = pointer.profile_id
+            document = self._tables.get("profiles", profile_id.encode())
             if document is not None:
                 return document
-            pointer = self._tables.get("identities", profile_id)
+            pointer = self._pointer(profile_id)
             if pointer is None:
                 return None
         return None
@@ -202,7 +288,7 @@ class ReadModel:
         """The newest events of a profile (of its strongest 100 identifiers), newest first: event, partition, offset."""
         found = []
         for one in document.identifiers:
-            route = _route(identifier(one.namespace, one.value))
+            route = self._keys.digest(identifier(one.namespace, one.value))
             for key, value in islice(self._tables.scan("recent", route), min(limit, self._recent_events)):
                 event = decode_events_record(value)
                 assert isinstance(event, Event)
@@ -229,7 +315,7 @@ class ReadModel:
         """Everything the tables show of the compacted topics, for comparison with the topics."""
         return {
             "profiles": dict(self._tables.scan("profiles", b"")),
-            "identities": dict(self._tables.scan("identities", b"")),
+            "identities": dict(_named(row) for _, row in self._tables.scan("identities", b"")),
             "segment-members": {key: value[_NUMBER:] for key, value in self._tables.scan("members", b"")},
         }
 
@@ -341,5 +427,7 @@ def _number(value: bytes) -> int:
     return int.from_bytes(value[:_NUMBER], "big")
 
 
-def _route(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def _named(row: bytes) -> tuple[bytes, bytes]:
+    """The key and the value that a row of `identities` holds."""
+    end = 2 + int.from_bytes(row[:2], "big")
+    return row[2:end], row[end:]

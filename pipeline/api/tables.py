@@ -2,19 +2,22 @@
 
 table        key                                                   value
 profiles     profile_id                                            the document, as `profiles` has it
-identities   identifier, or a retired profile_id                   the pointer, as `identities` has it
+identities   hash of an identifier, or of a retired profile_id     the same in full, the pointer as `identities` has it
 members      segment/profile_id                                    the profile's number (4 bytes), the membership
 reasons      segment/profile_id                                    the change that made it a member
 people       account, NUL, profile_id                              nothing: who belongs to which account
 numbers      profile_id                                            its number (4 bytes), for bitmaps
 recent       hash of the route, newest first, position             the event
-meta         "positions", "next_number", "format"                  how far which topic was read
+erased       hash of an identifier; a profile_id                   up to when they are erased; nothing
+meta         "positions", "next_number", "format", "scrub"         how far which topic was read
+
+Hashes are keyed: a key stands on in files that know of it, when its row has long been deleted.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-TABLES = ("profiles", "identities", "members", "reasons", "people", "numbers", "recent", "meta")
+TABLES = ("profiles", "identities", "members", "reasons", "people", "numbers", "recent", "erased", "meta")
 
 Row = tuple[str, bytes, bytes | None]
 """(table, key, value); None deletes."""
@@ -28,5 +31,7 @@ class Tables(Protocol):
     def scan(self, table: str, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]: ...
 
     def write(self, rows: Iterable[Row]) -> None: ...
+
+    def compact(self, ranges: Iterable[tuple[str, bytes]] | None) -> None: ...
 
     def close(self) -> None: ...

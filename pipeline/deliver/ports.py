@@ -51,6 +51,10 @@ class DeliveryLog(Protocol):
         """Write dead letters; returns when they are safe. Raises BrokerError."""
         ...
 
+    def tell_progress(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write (key, value) to `privacy-progress`; returns when they are safe. Raises BrokerError."""
+        ...
+
     def close(self) -> None:
         """Leave."""
         ...

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from connectors import Connector, Outcome, retry
+from pipeline.deliver.erased import ERASED, answer, without_content
 from pipeline.deliver.metrics import DestinationMetrics
 from pipeline.deliver.ports import DeliveryLog
 from pipeline.deliver.progress import read_note
@@ -196,6 +197,7 @@ class DestinationWorker:
                 break
             wait_s = 0.0
             now_ms = self._clock()
+            self._tell_erased(batch, outcomes, now_ms)
             given_up += self.scheduler.finish(batch, outcomes, now_ms)
             self._measure(batch, outcomes, now_ms)
         if given_up:
@@ -204,6 +206,10 @@ class DestinationWorker:
 
     def _put_aside(self, given_up: Sequence[GivenUp]) -> None:
         now_ms = self._clock()
+        # Not in the destination's words: they might repeat whom it was about, and receipts are kept.
+        refused = [(given.item.delivery, given.reason) for given in given_up if given.item.delivery.action == ERASED]
+        if refused:
+            self._log.tell_progress([answer(delivery, now_ms, reason) for delivery, reason in refused])
         self._log.put_aside([_dead_letter(given, now_ms) for given in given_up])
         for given in given_up:
             self.scheduler.settle(given, now_ms)
@@ -219,6 +225,17 @@ class DestinationWorker:
         if changed:
             self._log.commit(changed)
             self._committed.update(changed)
+
+    def _tell_erased(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> None:
+        """Those who wait for a receipt hear that a person was deleted here. Before the progress is kept: a crash in
+        between repeats both."""
+        told = [
+            answer(item.delivery, now_ms)
+            for item, outcome in zip(batch.items, outcomes, strict=True)
+            if outcome.status == "delivered" and item.delivery.action == ERASED and item.delivery.body.get("last")
+        ]
+        if told:
+            self._log.tell_progress(told)
 
     def _measure(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> None:
         for item, outcome in zip(batch.items, outcomes, strict=True):
@@ -250,7 +267,7 @@ def _dead_letter(given: GivenUp, now_ms: int) -> tuple[int, bytes | None, bytes]
         partition=record.partition,
         offset=record.offset,
         at=now_ms,
-        value=record.value,
+        value=without_content(given.item.delivery, record.value),
         key=record.key,
         stage="deliver",
     )

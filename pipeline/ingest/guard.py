@@ -6,14 +6,22 @@
                                       in without that identifier, and without the field that held it
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
+import msgspec
+
 from pipeline.identifiers import Keys
+from pipeline.identity import IdentityRules, Junk
 from pipeline.records import Event, Suppression, encode
 from pipeline.runtime.ports import Outputs
 
 TOPIC = "suppressions"
+
+MOST_WORDS = 128
+_WORD = re.compile(rb'"((?:[^"\\]|\\.){1,600})"|(?<![\w.])(\d{1,19})(?![\w.])')
 
 
 class Vault(Protocol):
@@ -54,6 +62,28 @@ def admit(event: Event, keys: Keys, vault: Vault, out: Outputs) -> bool:
         else:
             _strip(event, text)
     return True
+
+
+def mentions(value: bytes, rules: IdentityRules, keys: Keys, kept_out: Mapping[bytes, Suppression]) -> bool:
+    """Whether bytes of which no event could be made name somebody who was erased: among their first texts and numbers,
+    whatever field they stand in, is one of their identifiers."""
+    before = ""
+    for word in islice(_words(value), MOST_WORDS):
+        for namespace in (*rules.namespaces, before):
+            cleaned = rules.clean(namespace, word) if namespace else Junk("")
+            if not isinstance(cleaned, Junk) and keys.actor(f"{namespace}:{cleaned}") in kept_out:
+                return True
+        before = word
+    return False
+
+
+def _words(value: bytes) -> Iterator[str]:
+    for found in _WORD.finditer(value):
+        text, number = found.groups()
+        try:
+            yield msgspec.json.decode(b'"%b"' % text, type=str) if text is not None else number.decode()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
 
 
 def consents_after(event: Event, at: int) -> bool:

@@ -9,7 +9,7 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.ingest.clean import NO_CHECKS, Checks, clean
 from pipeline.ingest.decode import decode
-from pipeline.ingest.guard import Vault, admit
+from pipeline.ingest.guard import Vault, admit, mentions
 from pipeline.ingest.mapping import mapped
 from pipeline.ingest.outcomes import Emit, Outcome, Refusal, Skip
 from pipeline.records import CaughtUp, DeadLetter, encode
@@ -51,9 +51,11 @@ def ingest(
     return Emit(event, encoded)
 
 
-def dead_letter(record: Record, refusal: Refusal, now_ms: int) -> DeadLetter:
+def dead_letter(record: Record, refusal: Refusal, now_ms: int, with_content: bool = True) -> DeadLetter:
     """The dead letter of a refused record, with its original bytes as far as a record holds them."""
     value, key, detail = record.value, record.key, refusal.detail
+    if not with_content:
+        value, key, detail = None, None, "It names somebody who was erased: its content is not kept."
     if value is not None and len(value) > MAX_KEPT_BYTES:
         detail += f" The first {MAX_KEPT_BYTES:,} bytes are kept here; the whole is at the position it came from."
         value = value[:MAX_KEPT_BYTES]
@@ -74,6 +76,12 @@ def caught_up_due(asked_ms: int, was_at_end: bool, now_ms: int) -> bool:
     """Whether it is time to ask again if every source is read to its end; a clock set back is no reason to wait."""
     wait_ms = CAUGHT_UP_EVERY_MS if was_at_end else ASK_AGAIN_MS
     return not asked_ms <= now_ms < asked_ms + wait_ms
+
+
+def _texts_of(record: Record) -> list[bytes]:
+    """The bytes of a record in which an identifier may stand. A key is one text."""
+    key = [] if record.key is None else [b'"%b"' % record.key[:512]]
+    return key if record.value is None else [*key, record.value]
 
 
 def _no_checks() -> Checks:
@@ -160,8 +168,15 @@ class IngestStage:
         else:
             # A source may have more partitions than the dead letters have.
             partition = record.partition % self._partitions
-            out.log("dead-letters", record.key, encode(dead_letter(record, outcome, now_ms)), partition)
+            letter = dead_letter(record, outcome, now_ms, not self._names_erased(record, rules))
+            out.log("dead-letters", letter.key, encode(letter), partition)
             self._counts["refused", outcome.reason] += 1
+
+    def _names_erased(self, record: Record, rules: IdentityRules) -> bool:
+        vault = self._vault
+        if vault is None or not vault.kept_out:
+            return False
+        return any(mentions(each, rules, self._keys, vault.kept_out) for each in _texts_of(record))
 
     def finish(self, state: State, out: Outputs) -> None:
         """Tell what was counted; the next batch asks for the rules again."""

@@ -10,6 +10,7 @@ Everything it knows it has read from the log: a new process reads it again, and 
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
 
@@ -20,13 +21,15 @@ from pipeline.admin import alter_topics, topic_configs, topic_partitions, wanted
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.lookup import find_profile
+from pipeline.privacy.requests import carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, by_age, hastened, is_hastened, kept_by_age, restored
 from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
-from pipeline.privacy.work import TOLD_WAIT_MS, Erasure
+from pipeline.privacy.work import DESTINATION, TOLD_WAIT_MS, Answers, Erasure
 from pipeline.records import (
     Erased,
     EraseRequest,
     Forgotten,
+    PrivacyProgress,
     PrivacyReceipt,
     PrivacyRequest,
     ReceiptEntry,
@@ -50,10 +53,11 @@ NUDGE_KEY = RESERVED + b"nudge"
 """A tombstone of a key that never had a value: an idle partition needs a record to begin a new segment."""
 
 _TURN_S = 0.2
+_READ_FIRST = {RECEIPTS: 0, KEYS: 1, SUPPRESSIONS: 2, REQUESTS: 3}
 _decode_request = msgspec.json.Decoder(PrivacyRequest).decode
 _decode_receipt = msgspec.json.Decoder(PrivacyReceipt).decode
 _decode_suppression = msgspec.json.Decoder(Suppression).decode
-_decode_forgotten = msgspec.json.Decoder(Forgotten).decode
+_decode_progress = msgspec.json.Decoder(PrivacyProgress).decode
 
 
 class PrivacyRole:
@@ -71,13 +75,15 @@ class PrivacyRole:
         self._erasures: dict[str, Erasure] = {}
         self._waiting: list[PrivacyRequest] = []
         self._others: list[Erased] = []
+        self._answers: dict[str, Answers] = {}
+        self._answered: set[str] = set()
         self._transaction: ApplyTransaction | None = None
         self._hastened_until = 0
         self._nudged_at = 0
         self._reader = TopicReader(settings, [RECEIPTS, REQUESTS, DECISIONS, PROGRESS, KEYS, SUPPRESSIONS])
         records = list(self._reader.read_to_end())
-        # What was done is read before what was asked for.
-        for record in sorted(records, key=lambda record: record.topic != RECEIPTS):
+        # What was done is read before what was asked for, and that before what came of it.
+        for record in sorted(records, key=lambda record: _READ_FIRST.get(record.topic, len(_READ_FIRST))):
             self._take(record)
         self._relax()
 
@@ -114,15 +120,18 @@ class PrivacyRole:
                 # Decided for another reason: a replay that copies what was erased before.
                 self._others.append(erased)
         elif record.topic == PROGRESS:
-            forgotten = _decode_forgotten(value)
-            erasure = self._erasures.get(forgotten.request_id)
-            if erasure is not None:
-                erasure.take_forgotten(forgotten, record.timestamp_ms)
+            told = _decode_progress(value)
+            self._answers.setdefault(told.request_id, Answers()).take(told)
+            self._answered.add(told.request_id)
+            erasure = self._erasures.get(told.request_id)
+            if erasure is not None and isinstance(told, Forgotten):
+                erasure.take_forgotten(told, record.timestamp_ms)
 
     def _begin(self, request: PrivacyRequest) -> None:
         if request.request == "erase":
             subject = self._keys.actor(request.identifier).decode()
-            self._erasures.setdefault(request.request_id, Erasure(request, subject))
+            answers = self._answers.setdefault(request.request_id, Answers())
+            self._erasures.setdefault(request.request_id, Erasure(request, subject, answers=answers))
         else:
             self._waiting.append(request)
 
@@ -140,6 +149,7 @@ class PrivacyRole:
         for erasure in self._erasures.values():
             if not erasure.finished_at:
                 self._advance(erasure, now_ms)
+        self._say_answers(now_ms)
         if self._hastened_until:
             if now_ms >= self._hastened_until:
                 self._relax()
@@ -162,6 +172,7 @@ class PrivacyRole:
             request, at = erasure.request, max(now_ms, erasure.asked_at)
             self._destroy({actor: (epoch, at, request.request_id) for actor, epoch in erasure.erased.items()})
             erasure.destroyed_at = now_ms
+            self._delete_exports(erasure)
         if erasure.forgotten_at and not erasure.by_age:
             self._hasten(erasure.forgotten_at, now_ms)
             erasure.by_age = self._by_age(now_ms)
@@ -207,14 +218,19 @@ class PrivacyRole:
         if records:
             self._write(records)
 
+    def _delete_exports(self, erasure: Erasure) -> None:
+        """What was exported for this person, under any of their identifiers, and still lies here."""
+        theirs = {erasure.subject, *erasure.erased}
+        for receipt in self._receipts.values():
+            if receipt.request == "export" and receipt.subject in theirs:
+                shutil.rmtree(export_folder(self._settings, receipt.request_id), ignore_errors=True)
+
     def _write(self, records: list[tuple[str, int, bytes | None, bytes]]) -> None:
         if self._transaction is None:
             self._transaction = ApplyTransaction(self._settings, WRITER)
         self._transaction.write(records)
 
     def _carry_out(self, request: PrivacyRequest, now_ms: int) -> None:
-        from pipeline.privacy.requests import carry_out
-
         subject = self._keys.actor(request.identifier).decode()
         try:
             stores, detail, state = *carry_out(self._settings, request), "done"
@@ -233,6 +249,16 @@ class PrivacyRole:
             detail=detail,
         )
         self._say(receipt)
+
+    def _say_answers(self, now_ms: int) -> None:
+        """Destinations may answer when all else of an erasure is done, and this process knows its receipt only."""
+        for request_id in self._answered:
+            erasure, receipt = self._erasures.get(request_id), self._receipts.get(request_id)
+            if receipt is not None and (erasure is None or erasure.finished_at):
+                others = [entry for entry in receipt.stores if not entry.store.startswith(DESTINATION)]
+                stores = [*others, *self._answers[request_id].entries(now_ms)]
+                self._say(msgspec.structs.replace(receipt, stores=stores))
+        self._answered.clear()
 
     def _say(self, receipt: PrivacyReceipt) -> None:
         """Write a receipt, if it says something new (the time of what is still waited for is nothing new)."""

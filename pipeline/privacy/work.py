@@ -4,11 +4,49 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.records import Erased, Forgotten, PrivacyReceipt, PrivacyRequest, ReceiptEntry
+from pipeline.records import DestinationErased, Erased, Forgotten, PrivacyReceipt, PrivacyRequest, ReceiptEntry
 
 TOLD_WAIT_MS = 1_500
 """How long after its identifiers were listed as kept out an erasure is decided: by then every ingest has read it, and
 nothing that it received since then stands in `events`."""
+
+
+DESTINATION = "destination "
+"""Begins the name of a destination's entry in a receipt."""
+
+
+class Answers:
+    """Which destinations were asked to delete a person, on behalf of which of their actors, and what they answered. A
+    dead destination may take days: this goes on after everything else of an erasure is done."""
+
+    def __init__(self) -> None:
+        self._asked: set[tuple[str, str]] = set()
+        self._answered: dict[tuple[str, str], DestinationErased] = {}
+
+    def take(self, record: Forgotten | DestinationErased) -> None:
+        """Take in a record of `privacy-progress`."""
+        if isinstance(record, Forgotten):
+            self._asked.update((name, record.actor) for name in record.destinations)
+        else:
+            # The first answer counts: a repetition, after a crash, says the same.
+            self._answered.setdefault((record.destination, record.actor), record)
+
+    def entries(self, now_ms: int) -> list[ReceiptEntry]:
+        """What a receipt says of the destinations."""
+        found = []
+        for name in sorted({name for name, _ in self._asked}):
+            of = [self._answered.get(one) for one in self._asked if one[0] == name]
+            told = [answer for answer in of if answer is not None]
+            at = max((answer.at for answer in told), default=now_ms)
+            refused = next((answer.detail for answer in told if answer.detail), "")
+            if refused:
+                how = f"{refused}: see to it there yourself"
+                found.append(ReceiptEntry(DESTINATION + name, "impossible", at, how))
+            elif len(told) < len(of):
+                found.append(ReceiptEntry(DESTINATION + name, "waiting", now_ms, "asked to delete, no answer yet"))
+            else:
+                found.append(ReceiptEntry(DESTINATION + name, "done", at, "asked to delete, and has"))
+        return found
 
 
 @dataclass(slots=True)
@@ -27,7 +65,7 @@ class Erasure:
     destroyed_at: int = 0
     forgotten: set[str] = field(default_factory=set)
     forgotten_at: int = 0
-    destinations: dict[str, ReceiptEntry] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     by_age: list[ReceiptEntry] = field(default_factory=list)
     finished_at: int = 0
 
@@ -39,10 +77,8 @@ class Erasure:
             self.erased_at = now_ms
 
     def take_forgotten(self, record: Forgotten, now_ms: int) -> None:
-        """One of the actors has forgotten, and named the destinations that had heard of it."""
+        """One of the actors has forgotten."""
         self.forgotten.add(record.actor)
-        for name in record.destinations:
-            self.destinations.setdefault(name, ReceiptEntry(f"destination {name}", "waiting", now_ms))
         if self.is_forgotten and not self.forgotten_at:
             self.forgotten_at = now_ms
 
@@ -72,13 +108,14 @@ class Erasure:
         else:
             how = "they are not sealed: they stay until their retention ends"
             stores.append(ReceiptEntry("events", "impossible", now_ms, how))
+        stores.append(step("exports", self.destroyed_at, "what was exported for them and lies in the state folder"))
         if self.forgotten_at:
             until = self.forgotten_at + within_ms
             state: Literal["done", "by"] = "done" if now_ms >= until else "by"
             how = "compaction, or deletion of what was consumed"
             stores += [ReceiptEntry(name, state, until, how) for name in compacted]
             stores.append(ReceiptEntry("files of the stores", state, until, "rewritten"))
-        stores += self.destinations.values()
+        stores += self.answers.entries(now_ms)
         stores += self.by_age
         over = bool(self.forgotten_at) and (bool(self.destroyed_at) or not seals)
         return PrivacyReceipt(

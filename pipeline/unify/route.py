@@ -16,7 +16,7 @@ from pipeline.records import (
     encode,
 )
 from pipeline.runtime.ports import Record
-from pipeline.unify import belonging, dedup, evidence, history, holder, news, publish, unfollowed
+from pipeline.unify import belonging, dedup, evidence, forgetting, history, holder, news, publish, unfollowed
 from pipeline.unify.actor import VERSION, Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
@@ -134,11 +134,13 @@ def on_erase(task: Task, message: Erase) -> None:
     profile = task.profile(key, actor)
     holder.settle(task, profile)
     moment = Moment("erase", task.clock)
+    asks = forgetting.what_to_ask(task, profile, message.request_id)
     if actor.published:
         holder.end(task, profile, "erased", moment)
         belonging.tell(task, profile)
     elif actor.belonging is not None:
         belonging.release(task, actor.belonging.owing, moment)
+    publish.deliver(task, asks)
     task.touched.pop(key, None)
     if actor.retired:
         publish.no_pointer(task, profile.profile_id)
@@ -191,7 +193,8 @@ def on_erase(task: Task, message: Erase) -> None:
     for kind in (b"a", b"h", b"d", b"e", b"f"):
         task.state.scrub(kind + key[1:])
     if message.request_id:
-        done = Forgotten(message.request_id, key[1:].decode(), task.clock)
+        asked = sorted({one.destination for one in asks})
+        done = Forgotten(message.request_id, key[1:].decode(), task.clock, asked)
         task.out.log("privacy-progress", message.request_id.encode(), encode(done))
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from connectors.file import FileConnector
 from connectors.http import HttpConnector
-from connectors.testing import ConnectorContract, sample_delivery
+from connectors.testing import ERASED, ConnectorContract, sample_delivery
 from connectors.webhook import WebhookConnector
+from pipeline.records import IdentifierPair
 from tests.contracts.webhook_receiver import WebhookReceiver
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -93,3 +94,37 @@ class TestFile(ConnectorContract):
         self._deliver([sample_delivery(2)])
         assert self.received() == [sample_delivery(n).delivery_id for n in (1, 2)]
         assert os.stat(self.path).st_mode & 0o077 == 0
+
+    def test_who_is_erased_leaves_the_file_and_nobody_else_does(self) -> None:
+        other = [IdentifierPair("user_id", "bob")]
+        lines = [sample_delivery(1), sample_delivery(2, "p9", identifiers=other), sample_delivery(3, "p2")]
+        under_another_id = sample_delivery(4, "retired", body={"sequence": 4, "traits": {"name": "Ada"}})
+        erased = sample_delivery(5, segment=None, action="profile_erased", body=ERASED)
+        self._deliver([*lines, under_another_id, erased, sample_delivery(6, "p9", identifiers=other)])
+        assert self.received() == [sample_delivery(n).delivery_id for n in (2, 5, 6)]
+        assert "ada" not in self.path.read_text().lower()
+
+    @pytest.mark.parametrize("step", range(4))
+    def test_a_crash_in_the_middle_of_it_loses_nobody(self, step: int) -> None:
+        """Killed at each system call of the rewriting: whoever opens the file next ends it."""
+        other = [IdentifierPair("user_id", "bob")]
+        self._deliver([sample_delivery(1), *(sample_delivery(n, "p9", identifiers=other) for n in (2, 3, 4))])
+        erased = sample_delivery(5, segment=None, action="profile_erased", body=ERASED)
+        calls = iter(range(100))
+
+        def killed(call: Any) -> Any:
+            def wrapped(*given: Any) -> Any:
+                if next(calls) >= step:
+                    raise KeyboardInterrupt
+                return call(*given)
+
+            return wrapped
+
+        with self.monkeypatch.context() as patch:
+            for name in ("fsync", "pwrite", "ftruncate"):
+                patch.setattr(f"connectors.rewritten.os.{name}", killed(getattr(os, name)))
+            with pytest.raises(KeyboardInterrupt):
+                self._deliver([erased])
+        self._deliver([erased, sample_delivery(6, "p9", identifiers=other)])
+        assert self.received() == [sample_delivery(n).delivery_id for n in (2, 3, 4, 5, 6)]
+        assert [one.name for one in self.path.parent.iterdir() if not one.name.endswith(".new")] == [self.path.name]

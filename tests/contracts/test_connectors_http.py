@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from connectors.answers import outcome_of
 from connectors.http import HttpConnector, HttpOptions, MissingValueError, fill, fill_text, values_of
 from connectors.outbound import Answer
-from connectors.testing import NOW_MS, sample_delivery
+from connectors.testing import ERASED, NOW_MS, sample_delivery
 from pipeline.records import IdentifierPair
 from tests.contracts.webhook_receiver import WebhookReceiver
 
@@ -147,3 +147,19 @@ RULES = [
 @pytest.mark.parametrize(("status", "delivered_on", "rejected_on", "expected"), RULES)
 def test_response_rules(status: int, delivered_on: list[int], rejected_on: list[int], expected: str) -> None:
     assert outcome_of(Answer(status, {}, b""), 0, delivered_on, rejected_on).status == expected
+
+
+def test_an_erasure_goes_by_a_request_of_its_own_or_is_refused(receiver: WebhookReceiver) -> None:
+    erased = sample_delivery(1, "p1", action="profile_erased", segment=None, body=ERASED)
+    options = {"url": receiver.url, "body": {"text": "{segment}"}, "allow_private": True}
+    plain = HttpConnector("tested", HttpOptions.model_validate(options))
+    [refused] = plain.deliver([erased])
+    assert refused.status == "rejected" and "erase" in refused.detail and not receiver.requests
+    erase = {"url": f"{receiver.url}/people/{{identifiers.email}}", "body": {"ids": "{body.profile_ids}"}}
+    able = HttpConnector("tested", HttpOptions.model_validate({**options, "erase": erase}))
+    assert [outcome.status for outcome in able.deliver([erased])] == ["delivered"]
+    [request] = receiver.requests
+    assert request.method == "DELETE" and request.path.endswith("/people/ada%40example.com")
+    assert json.loads(request.body) == {"ids": ["p1", "p2"]}
+    with pytest.raises(ValidationError, match="host of the url is fixed"):
+        HttpOptions.model_validate({**options, "erase": {"url": "https://{identifiers.email}.example.com"}})

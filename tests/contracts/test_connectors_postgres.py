@@ -16,7 +16,7 @@ import pytest
 psycopg = pytest.importorskip("psycopg")
 
 from connectors.postgres import PostgresConnector, PostgresOptions  # noqa: E402
-from connectors.testing import ConnectorContract, sample_delivery  # noqa: E402
+from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
 from pipeline.records import Delivery  # noqa: E402
 
 
@@ -209,3 +209,28 @@ def test_a_wrong_password_or_address_stays_out_of_the_outcome(monkeypatch: pytes
     [outcome] = connector.deliver([sample_delivery(1)])
     connector.close()
     assert outcome.status == "retry" and "hunter2" not in outcome.detail
+
+
+def test_of_a_person_who_is_erased_no_row_stays_under_any_of_their_names(database: str) -> None:
+    connector = opened()
+    event = {"action": "event", "segment": None, "body": {"event": "Order Completed"}}
+    several = [
+        delivery
+        for number, who in enumerate(("p1", "p2", "p9"))
+        for delivery in (
+            sample_delivery(number, who),
+            profile_change(10 + number, who, change="created", set={"traits": {"name": "Ada"}}),
+            sample_delivery(20 + number, who, **event),
+        )
+    ]
+    for number, who in ((40, "p2"), (41, "p9")):
+        matches = [{"rule": "r", "people": 1, "who": [{"profile_id": who, "since": 1, "identifiers": []}]}]
+        told = {"alert": "warm", "alert_id": f"a{number}", "context": {"people": 1, "matches": matches}}
+        several.append(sample_delivery(number, "account", action="alert", segment="s", body=told))
+    erased = sample_delivery(30, "p1", action="profile_erased", segment=None, body=ERASED)
+    assert {outcome.status for outcome in connector.deliver([*several, erased])} == {"delivered"}
+    connector.close()
+    for table in ("members", "profiles"):
+        assert rows(database, f"SELECT profile_id FROM headwater_{table}") == [("p9",)]
+    kept = rows(database, "SELECT profile_id, message_id FROM headwater_events ORDER BY profile_id")
+    assert kept == [("account", "a41"), ("p9", None)]

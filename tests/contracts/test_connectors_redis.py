@@ -15,7 +15,8 @@ import pytest
 redis = pytest.importorskip("redis")
 
 from connectors.redis import RedisConnector, RedisOptions  # noqa: E402
-from connectors.testing import ConnectorContract, sample_delivery  # noqa: E402
+from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
+from pipeline.records import IdentifierPair  # noqa: E402
 
 PASSWORD = "a word that must not be told"
 
@@ -166,3 +167,28 @@ def test_a_wrong_password_stays_out_of_the_outcome(port: int, monkeypatch: pytes
     monkeypatch.setenv("TESTED_REDIS", "http://127.0.0.1")
     with pytest.raises(ValueError, match="redis://"):
         opened()
+
+
+def test_of_a_person_who_is_erased_no_key_stays_under_any_of_their_names(client: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("connectors.redis._PAGE", 2)
+    connector = opened()
+    anew = {"change": "created", "set": {"traits": {"name": "Ada"}}, "entity": "person"}
+    several = []
+    for number, who in enumerate(("p1", "p9", "p2", "p9", "p1")):
+        whose = [] if who != "p9" else [IdentifierPair("user_id", "bob")]
+        more = {"identifiers": whose} if whose else {}
+        several += [
+            sample_delivery(number, who, **more),
+            sample_delivery(10 + number, who, action="profile_changed", segment=None, body=anew, **more),
+            sample_delivery(20 + number, who, action="event", segment=None, body={"event": "Order"}, **more),
+        ]
+    matches = [{"rule": "r", "people": 1, "who": [{"profile_id": "p2", "since": 1, "identifiers": []}]}]
+    told = {"alert": "warm", "alert_id": "a1", "context": {"people": 1, "matches": matches}}
+    several.append(sample_delivery(29, "account", action="alert", segment="s", body=told, identifiers=[]))
+    erased = sample_delivery(30, "p1", action="profile_erased", segment=None, body=ERASED)
+    assert {outcome.status for outcome in connector.deliver([*several, erased])} == {"delivered"}
+    connector.close()
+    assert [fields["profile_id"] for _, fields in client.xrange("headwater:events")] == ["p9", "p9"]
+    assert client.smembers("headwater:members:trial") == {"p9"}
+    kept = {key for key in client.keys("headwater:*") if ":seen:" not in key}
+    assert not [key for key in kept if any(name in key for name in ("p1", "p2", "ada"))]

@@ -13,6 +13,8 @@ Answer = tuple[int, dict[str, str], bytes]
 class Request(NamedTuple):
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
+    path: str = ""
 
     @property
     def delivery_id(self) -> str:
@@ -40,7 +42,8 @@ class WebhookReceiver:
 
             def do_POST(self) -> None:
                 length = int(self.headers.get("content-length", 0))
-                request = Request({k.lower(): v for k, v in self.headers.items()}, self.rfile.read(length))
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                request = Request(headers, self.rfile.read(length), self.command, self.path)
                 answered = receiver.answer(request)
                 if answered is None:  # accepted, and then silent
                     with receiver._lock:
@@ -58,6 +61,9 @@ class WebhookReceiver:
                     self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_DELETE(self) -> None:
+                self.do_POST()
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

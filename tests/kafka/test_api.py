@@ -15,6 +15,7 @@ from pipeline.api.access import SCOPES, create_token
 from pipeline.api.client import ApiClient, ApiError
 from pipeline.api.model import ReadModel
 from pipeline.api.tables import TABLES
+from pipeline.identifiers import Keys
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_values
 from pipeline.runtime.rocksdb import RocksTables
@@ -120,7 +121,7 @@ def test_look_ups_streams_and_a_killed_reader(deployment: Deployment) -> None:
     assert api.role.stop() == 0
     folder = deployment.settings.state_dir / "api" / "0"
     for _ in range(2):
-        model = ReadModel(RocksTables(folder, TABLES))
+        model = ReadModel(RocksTables(folder, TABLES), Keys(deployment.settings.secret_bytes()))
         assert model.rows() == topics
         model.close()
         RocksTables.wipe(folder)

@@ -16,8 +16,8 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def kafka_adapters(config: KafkaConfig, role: Role, state_dir: Path) -> Adapters:
-    """What a worker of `role` is plugged into; its stores are in `state_dir`/<role>."""
+def kafka_adapters(config: KafkaConfig, role: Role, state_dir: Path, compressed: bool = True) -> Adapters:
+    """What a worker of `role` is plugged into; its stores are in `state_dir`/<role>, and `compressed` or not."""
     stateful = role.changelog is not None
     return Adapters(
         consumer=KafkaConsumer(config, role.name),
@@ -25,6 +25,6 @@ def kafka_adapters(config: KafkaConfig, role: Role, state_dir: Path) -> Adapters
         admin=KafkaAdmin(config),
         clock=wall_clock_ms,
         reader=KafkaLogReader(config, role.name) if stateful else None,
-        stores=RocksStores(state_dir / role.name) if stateful else None,
+        stores=RocksStores(state_dir / role.name, compressed=compressed) if stateful else None,
         history=(lambda: KafkaLogReader(config, role.name)) if role.history else None,
     )

@@ -17,6 +17,7 @@ from pipeline.topology import DELIVERIES
 _REQUEST_S = 15.0
 _GIVE_UP_S = 60.0
 _DEAD_LETTERS = "dead-letters"
+_PROGRESS = "privacy-progress"
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class KafkaDeliveryLog:
         self._topic = DELIVERIES.name + destination
         self._real = config.topic_name(self._topic)
         self._dead_letters = config.topic_name(_DEAD_LETTERS)
+        self._progress = config.topic_name(_PROGRESS)
         self._consumer = Consumer(
             {
                 **config.consumer(f"deliver-{destination}"),
@@ -162,25 +164,29 @@ class KafkaDeliveryLog:
             _log.warning("%s: the progress was not kept (%s); a restart would repeat more", self._real, error.str())
 
     def put_aside(self, letters: Sequence[DeadLetterRecord]) -> None:
+        self._write(self._dead_letters, letters, "Dead letters")
+
+    def tell_progress(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        self._write(self._progress, [(0, key, value) for key, value in records], "What was erased")
+
+    def _write(self, topic: str, records: Sequence[DeadLetterRecord], what: str) -> None:
         refused: list[KafkaError] = []
 
         def told(error: KafkaError | None, _: Any) -> None:
             if error is not None:
                 refused.append(error)
 
-        for partition, key, value in letters:
+        for partition, key, value in records:
             while True:
                 try:
-                    self._producer.produce(self._dead_letters, value, key, partition, on_delivery=told)
+                    self._producer.produce(topic, value, key, partition, on_delivery=told)
                     break
                 except BufferError:
                     self._producer.poll(0.05)
         left = self._producer.flush(_GIVE_UP_S)
         if left or refused:
-            what = refused[0].str() if refused else f"{left} were not acknowledged in {_GIVE_UP_S:.0f} s"
-            raise BrokerError(
-                f"Dead letters could not be written: {what}.", self._dead_letters, "see that the broker is well"
-            )
+            why = refused[0].str() if refused else f"{left} were not acknowledged in {_GIVE_UP_S:.0f} s"
+            raise BrokerError(f"{what} could not be written: {why}.", topic, "see that the broker is well")
 
     def close(self) -> None:
         self._consumer.close()

@@ -32,5 +32,8 @@ class MemoryTables:
             else:
                 self._kept[table][key] = value
 
+    def compact(self, ranges: Iterable[tuple[str, bytes]] | None) -> None:
+        """What was deleted is gone already."""
+
     def close(self) -> None:
         self._kept.pop(_IS_OPEN, None)

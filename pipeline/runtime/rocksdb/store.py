@@ -44,8 +44,11 @@ class RocksStores:
     All share one block cache and one budget for write buffers.
     """
 
-    def __init__(self, folder: Path, cache_bytes: int = 64 * _MB, write_buffer_bytes: int = 64 * _MB) -> None:
+    def __init__(
+        self, folder: Path, cache_bytes: int = 64 * _MB, write_buffer_bytes: int = 64 * _MB, compressed: bool = True
+    ) -> None:
         self._folder = folder
+        self._compressed = compressed
         self._cache = Cache(cache_bytes)
         self._buffers = WriteBufferManager(write_buffer_bytes, False)
 
@@ -72,7 +75,7 @@ class RocksStores:
         options.set_write_buffer_size(8 * _MB)
         options.set_write_buffer_manager(self._buffers)
         options.set_block_based_table_factory(blocks)
-        options.set_compression_type(DBCompressionType.lz4())
+        options.set_compression_type(DBCompressionType.lz4() if self._compressed else DBCompressionType.none())
         options.set_max_background_jobs(2)
         options.set_max_open_files(256)
         options.set_keep_log_file_num(2)

@@ -8,17 +8,30 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
+    CompactOptions,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
 
 from pipeline.errors import StateError
 
 _MB = 1024 * 1024
+_LONGEST_REST = 40
 
 
 class RocksTables:
     """The tables named `names` in a folder, which belongs to one process at a time."""
 
-    def __init__(self, folder: Path, names: Sequence[str], cache_bytes: int = 128 * _MB) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str], cache_bytes: int = 128 * _MB, compressed: bool = True
+    ) -> None:
         """Open them, making what is missing.
 
         Raises:
@@ -26,7 +39,7 @@ class RocksTables:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        options = _options(cache_bytes)
+        options = _options(cache_bytes, compressed)
         try:
             self._db = Rdict(str(folder), options, dict.fromkeys(names, options))
         except Exception as error:
@@ -66,6 +79,15 @@ class RocksTables:
                 batch.put(key, value, self._handles[table])
         self._db.write(batch, self._write_options)
 
+    def compact(self, ranges: Iterable[tuple[str, bytes]] | None) -> None:
+        """Write the files anew that may hold deleted or replaced rows with these prefixes (table, prefix), None: all of
+        them. Other threads may read and write meanwhile."""
+        options = CompactOptions()
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force_optimized())
+        for table, prefix in [(name, b"") for name in self._tables] if ranges is None else ranges:
+            end = prefix + b"\xff" * _LONGEST_REST if prefix else None
+            self._tables[table].compact_range(prefix or None, end, options)
+
     def close(self) -> None:
         """Make everything lasting and let go of the folder."""
         if self._tables:
@@ -82,7 +104,7 @@ class RocksTables:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _options(cache_bytes: int) -> Options:
+def _options(cache_bytes: int, compressed: bool) -> Options:
     blocks = BlockBasedOptions()
     blocks.set_block_cache(Cache(cache_bytes))
     blocks.set_bloom_filter(10, False)
@@ -92,7 +114,7 @@ def _options(cache_bytes: int) -> Options:
     options.set_atomic_flush(True)
     options.set_write_buffer_size(32 * _MB)
     options.set_block_based_table_factory(blocks)
-    options.set_compression_type(DBCompressionType.lz4())
+    options.set_compression_type(DBCompressionType.lz4() if compressed else DBCompressionType.none())
     options.set_max_background_jobs(2)
     options.set_max_open_files(512)
     return options

@@ -19,7 +19,7 @@ from pipeline.api.streams import Hub
 from pipeline.api.tables import TABLES
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.identity import identity_rules
-from pipeline.identifiers import partition_of
+from pipeline.identifiers import Keys, partition_of
 from pipeline.records import (
     Cause,
     Definition,
@@ -49,7 +49,7 @@ class MemoryFollower:
     """Stands where `Follower` does: the test says what is read."""
 
     def __init__(self, kept: dict[str, Any]) -> None:
-        self.model = ReadModel(MemoryTables(kept, TABLES), recent_events=20)
+        self.model = ReadModel(MemoryTables(kept, TABLES), Keys(b"s"), recent_events=20)
         self.visible = Visible()
         self.is_ready = True
         self.failure = None

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.identifiers import Keys
+from pipeline.records import Suppression, encode
 from tests.rooms.api.harness import (
     ADA,
     BOB,
@@ -181,3 +183,40 @@ def test_nothing_is_answered_before_everything_was_read(world: World) -> None:
 
 def _partition(world: World) -> int:
     return next(record.partition for record in world.log if record.topic == "profiles")
+
+
+ERASED = "44444444-4444-5444-8444-444444444444"
+
+
+def test_who_was_erased_is_in_no_table_and_their_rows_are_to_go_from_the_files(world: World) -> None:
+    zanthia, bob = profile(ERASED, "user_id:zanthia"), profile(BOB, "user_id:bob")
+    view = event(world, "user_id:zanthia", 1_000)
+    world.follower.read([*show(world, zanthia), *show(world, bob), view])
+    model, keys = world.follower.model, Keys(b"s")
+    assert not model.wants_scrub
+    erased = world.record("suppressions", keys.actor("user_id:zanthia").decode(), encode(Suppression(5_000, "r1")), 0)
+    world.follower.read([erased])
+    assert model.wants_scrub
+    model.begin_scrub()()
+    model.end_scrub()
+    assert not model.wants_scrub
+    # The topics come in no order: the profile last, and an event that stood in the history before the erasure.
+    world.follower.read([world.record("identities", "user_id:zanthia", None), event(world, "user_id:zanthia", 2_000)])
+    assert model.wants_scrub
+    model.begin_scrub()()
+    world.follower.read([world.record("profiles", ERASED, None)])
+    assert model.wants_scrub
+    model.begin_scrub()()
+    model.end_scrub()
+    kept = [(name, key, value) for name, rows in world.kept.items() for key, value in rows.items()]
+    assert not [row for row in kept if b"zanthia" in row[1] + row[2]]
+    assert world.ask("/v1/profiles/user_id:zanthia").status_code == 404
+    assert world.ask("/v1/profiles/user_id:bob").status_code == 200
+    # Bob's end is no erasure, and costs no rewriting.
+    world.follower.read([world.record("identities", "user_id:bob", None), world.record("profiles", BOB, None)])
+    assert not model.wants_scrub
+    world.follower.read([event(world, "user_id:zanthia", 6_000)])
+    back = Suppression(5_000, "r1", 1, 6_000)
+    world.follower.read([world.record("suppressions", keys.actor("user_id:zanthia").decode(), encode(back), 0)])
+    world.follower.read(show(world, profile(OLD, "user_id:zanthia")))
+    assert len(body(world.ask("/v1/profiles/user_id:zanthia/events"))["events"]) == 1

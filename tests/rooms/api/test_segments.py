@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.api.model import ReadModel
 from pipeline.api.tables import TABLES
+from pipeline.identifiers import Keys
 from pipeline.runtime.memory import MemoryTables
 from tests.rooms.api.harness import World, body, enter, leave
 
@@ -47,7 +48,7 @@ def test_sizes_and_overlaps_whatever_the_batches(world: World, seed: int) -> Non
     check(world.follower.model)
     positions = world.follower.model.positions()
     world.follower.model.close()
-    again = ReadModel(MemoryTables(world.kept, TABLES))
+    again = ReadModel(MemoryTables(world.kept, TABLES), Keys(b"s"))
     check(again)
     assert again.positions() == positions
 

@@ -13,9 +13,10 @@ from pipeline.ingest import (
     MAX_RAW_BYTES,
     caught_up_due,
 )
-from pipeline.records import CaughtUp, DeadLetter, decode_events_record
+from pipeline.records import CaughtUp, DeadLetter, Suppression, decode_events_record
 from tests.rooms.ingest.harness import (
     HOUR_MS,
+    KEYS,
     NOW_MS,
     RULES,
     NoState,
@@ -199,3 +200,49 @@ def test_a_clock_set_back_neither_silences_caught_up_nor_lets_it_promise_the_fut
     asked.wake(0)
     assert asked.wake(-HOUR_MS) == [-HOUR_MS] * 4
     assert caught_up_due(NOW_MS, True, NOW_MS - 1)
+
+
+# --------------------------------------------------------------------------------------------------- who was erased
+
+
+class Vault:
+    """Knows who was erased, and seals nothing."""
+
+    def __init__(self, *erased: str) -> None:
+        self.kept_out = {KEYS.actor(text): Suppression(NOW_MS) for text in erased}
+
+    def readmit(self, actor: bytes) -> None:
+        del self.kept_out[actor]
+
+    def seal(self, actor: bytes, name: str, encoded: bytes) -> bytes:
+        return encoded
+
+
+NAMES_THEM = [
+    b'{"type": "track", "userId": "ada", "no event": "x"}',
+    b'{"type": "nonsense", "context": {"traits": {"email": " ADA@example.org "}}}',
+    b'{"type": "track", "event": "A", "identifiers": {"loyalty": "l-1"}, cut of',
+    b'{"type": "track", "anonymousId": 4711, "event": ""}',
+    b'"user": "\\u0061da" is no event',
+]
+
+
+@pytest.mark.parametrize("value", NAMES_THEM)
+def test_what_cannot_be_used_of_somebody_who_was_erased_is_kept_without_its_content(value: bytes) -> None:
+    vault = Vault("user_id:ada", "email:ada@example.org", "loyalty:l-1", "anonymous_id:4711")
+    for known, is_kept in ((vault, False), (Vault("user_id:bob"), True), (Vault(), True)):
+        out = Sent()
+        stage(vault=known).step(raw_record(value), NoState(), out)  # type: ignore[arg-type]
+        [(topic, key, sent, _)] = out.records
+        letter = msgspec.json.decode(sent, type=DeadLetter)
+        assert topic == "dead-letters" and letter.reason
+        assert (letter.value == value) is is_kept
+        assert is_kept or (letter.value is None and key is None and "erased" in letter.detail)
+
+
+def test_the_key_of_a_record_may_name_somebody_too() -> None:
+    out = Sent()
+    record = raw_record(b"no event")._replace(key=b"ada")
+    stage(vault=Vault("user_id:ada")).step(record, NoState(), out)  # type: ignore[arg-type]
+    [(_, key, sent, _)] = out.records
+    assert key is None and b"ada" not in sent

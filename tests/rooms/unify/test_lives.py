@@ -345,3 +345,72 @@ def test_deliveries_leave_with_the_change() -> None:
     assert to_crm[0].body["traits"] == {"plan": "pro"}
     mirrored = [msgspec.json.decode(one, type=Delivery) for one in world.said["deliveries.mirror"]]
     assert [one.action for one in mirrored] == ["profile_changed", "event"]
+
+
+def asked(world: World) -> dict[str, list[tuple[str, set[str], set[str]]]]:
+    """By destination: of which profile it was asked to delete what, under which identifiers and profile_ids."""
+    found: dict[str, list[tuple[str, set[str], set[str]]]] = {}
+    for topic in [topic for topic in world.said if topic.startswith("deliveries.")]:
+        told = [msgspec.json.decode(one, type=Delivery) for one in world.said[topic]]
+        erased = [one for one in told if one.action == "profile_erased"]
+        for one in erased:
+            assert one == [each for each in told if each.profile_id == one.profile_id][-1], "nothing comes after it"
+            names = {f"{pair.namespace}:{pair.value}" for pair in one.identifiers}
+            found.setdefault(one.destination, []).append((one.profile_id, names, set(one.body["profile_ids"])))
+    return found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_may_hold_an_erased_person_is_asked_to_delete_and_nobody_else(seed: int) -> None:
+    destinations = (
+        Destination("visitors", "webhook", segments=frozenset({"recent"})),
+        Destination("audience", "webhook", mode="audience", segments=frozenset({"recent"})),
+        Destination("buyers", "webhook", mode="audience", segments=frozenset({"never_entered"})),
+        Destination("mirror", "webhook", profile_sections=frozenset({"traits"})),
+        Destination("views", "webhook", events=("Page Viewed",)),
+        Destination("orders", "webhook", events=("Order Completed",)),
+        Destination("sellers", "webhook", entity="account", segments=None, profile_sections=frozenset()),
+        Destination("consented", "webhook", mode="audience", segments=None, events=("*",), purposes=("mail",)),
+    )
+    world = World((RECENT,), seed, activation=ActivationPlan(destinations))
+    world.send(TAB, at=0)
+    world.rest(SECOND)
+    world.send(ANN, TAB, at=2 * SECOND)
+    world.send(BOB, at=2 * SECOND)
+    world.rest(2 * HOUR)
+    world.operate(EraseRequest(ANN, NOON + 2 * HOUR, "r1"))
+    world.rest(3 * HOUR)
+    everything = (id_of(ANN), {ANN, TAB}, {id_of(ANN), id_of(TAB)})
+    found = asked(world)
+    assert found.keys() == {"visitors", "audience", "mirror", "views"}
+    assert found["mirror"] == found["views"] == found["visitors"] == [everything]
+    # The tab was a member by itself, before the login: under that name it was known there too.
+    assert sorted(found["audience"]) == sorted([everything, (id_of(TAB), {TAB}, {id_of(TAB)})])
+
+
+def test_a_consent_that_was_withdrawn_says_that_it_was_given_once() -> None:
+    consented = Destination("consented", "webhook", mode="audience", segments=None, purposes=("mail",))
+    world = World((RECENT,), partitions=1, activation=ActivationPlan((consented,)))
+    world.send(ANN, context={"consent": {"mail": "denied"}})
+    world.send(BOB)
+    world.rest(MINUTE)
+    for who in (ANN, BOB):
+        world.operate(EraseRequest(who, NOON + MINUTE, "r1"))
+    world.rest(2 * MINUTE)
+    assert [one[0] for one in asked(world)["consented"]] == [id_of(ANN)]
+
+
+def test_a_person_of_very_many_names_is_asked_about_in_parts() -> None:
+    mirror = Destination("mirror", "webhook", profile_sections=frozenset({"traits"}))
+    world = World((), partitions=1, activation=ActivationPlan((mirror,)))
+    tabs = [f"anonymous_id:t{number}" for number in range(450)]
+    for tab in tabs:
+        world.send(ANN, tab)
+    world.rest(MINUTE)
+    world.operate(EraseRequest(ANN, NOON + MINUTE, "r1"))
+    world.rest(2 * MINUTE)
+    parts = [msgspec.json.decode(one, type=Delivery) for one in world.said["deliveries.mirror"]]
+    parts = [one for one in parts if one.action == "profile_erased"]
+    assert [one.body["last"] for one in parts] == [False, False, True]
+    names = [f"{pair.namespace}:{pair.value}" for one in parts for pair in one.identifiers]
+    assert sorted(names) == sorted([ANN, *tabs]) and len({one.delivery_id for one in parts}) == 3
