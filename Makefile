@@ -15,7 +15,7 @@ SEEDS ?= 200
 FIRST ?= 1
 BODIES ?= 1000000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector simulate golden rules bench clean
+.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures simulate golden rules bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-co
 
 rules: install ## take the rules of the engine out, one at a time: the tests named for each must fail
 	$(BIN)/python -m tests.rules $(ARGS)
+
+erasures: install ## people who are linked, unlinked and erased in random order, from seeds: make erasures SEEDS=1000 FIRST=1
+	$(BIN)/python -m tests.simulation.erasures --seeds $(SEEDS) --first $(FIRST)
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)

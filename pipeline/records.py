@@ -348,7 +348,7 @@ class LinkNote(Struct, omit_defaults=True):
 
 class Unfollowed(Struct, tag_field="kind", tag="unfollowed", omit_defaults=True):
     """The link from `identifier` to `other`, seen since `first`, is not followed, for this reason; without one, it is
-    followed from now on, or there is no such link any more."""
+    followed from now on, or there is no such link any more. `gone`: for `other` was erased."""
 
     identifier: str
     other: str
@@ -356,11 +356,12 @@ class Unfollowed(Struct, tag_field="kind", tag="unfollowed", omit_defaults=True)
     clock: int
     reason: str = ""
     first: int = 0
+    gone: bool = False
 
 
 class Noted(Struct, tag_field="kind", tag="noted", omit_defaults=True):
     """All that the part named `fragment`, which belongs to the holder `to` since `epoch`, shows of links that are not
-    followed."""
+    followed. `gone`: less than before, for somebody was erased; former holders hear of it too."""
 
     to: str
     fragment: str
@@ -368,6 +369,7 @@ class Noted(Struct, tag_field="kind", tag="noted", omit_defaults=True):
     clock: int
     links: list[LinkNote] = []
     birth: int = 0
+    gone: bool = False
 
 
 class Expired(Struct, tag_field="kind", tag="expired", omit_defaults=True):
@@ -502,12 +504,12 @@ LinksRecord = (
 
 # ------------------------------------------------------------------------------------------------------- privacy
 
-RequestKind = Literal["erase", "export", "rectify"]
+RequestKind = Literal["erase", "export", "rectify", "suppress"]
 
 
 class PrivacyRequest(Struct, omit_defaults=True):
     """What somebody may ask for about their data. `identifier` is one of theirs, as text; `traits`: rectify to these,
-    None takes a trait back. The topic keeps it for a day."""
+    None takes a trait back; `lift` ends a suppression. The topic keeps it for a day."""
 
     request_id: str
     request: RequestKind
@@ -515,6 +517,7 @@ class PrivacyRequest(Struct, omit_defaults=True):
     at: int
     by: str = ""
     traits: dict[str, Any] = {}
+    lift: bool = False
 
 
 class ReceiptEntry(Struct, omit_defaults=True):
@@ -558,7 +561,7 @@ class AuditEntry(Struct, omit_defaults=True):
 
     at: int
     by: str
-    action: Literal["applied", "looked_up", "explained", "exported", "erased", "rectified"]
+    action: Literal["applied", "looked_up", "explained", "exported", "erased", "rectified", "suppressed"]
     subject: str = ""
     what: str = ""
     request_id: str = ""

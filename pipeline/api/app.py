@@ -16,6 +16,7 @@ from pipeline.api.definitions import Definitions
 from pipeline.api.examples import (
     ACCOUNT,
     APPLIED,
+    ASKED,
     CHANGE,
     DEFINITIONS,
     EVENTS,
@@ -27,6 +28,7 @@ from pipeline.api.examples import (
     PREVIEW,
     PROFILE,
     PROFILE_SEGMENTS,
+    RECEIPT,
     SCHEMAS,
     SEGMENT,
     SEGMENTS,
@@ -37,6 +39,7 @@ from pipeline.api.examples import (
 )
 from pipeline.api.live import Live
 from pipeline.api.operations import Call, Operation, Parameter, openapi
+from pipeline.api.privacy import Privacy
 from pipeline.api.problems import Problem
 from pipeline.api.profiles import Profiles
 from pipeline.api.segments import Segments
@@ -69,6 +72,10 @@ _NAME = Parameter(
 _WHICH = Parameter(
     "segment", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.",
     "repeat_buyers", required=True,
+)  # fmt: skip
+_REQUEST = Parameter(
+    "request", "path", {"type": "string", "minLength": 1, "maxLength": 40}, "The id of a request.",
+    "20270115-4f1d0a9c3e",
 )  # fmt: skip
 _WAIT = (
     Parameter(
@@ -112,6 +119,7 @@ _TAKE_OVER = Parameter("take_over", "query", {"type": "boolean"}, "Also what a f
 
 _YAML = {"application/yaml": {"schema": {"type": "string"}, "example": "segment: everyone\nwhen: {all: []}\n"}}
 _CHANGE = {"application/json": {"schema": ref("ChangeRequest"), "example": CHANGE}}
+_PRIVACY = {"application/json": {"schema": ref("PrivacyAsked"), "example": ASKED}}
 _LINK = {"application/json": {"schema": ref("LinkRequest"), "example": LINK}}
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
@@ -123,7 +131,7 @@ def _json(schema: str, example: Any) -> dict[str, Any]:
 def operations(service: Service) -> tuple[Operation, ...]:
     """Everything that can be asked."""
     profiles, segments, live, writes = Profiles(service), Segments(service), Live(service), Writes(service)
-    accounts, definitions = Accounts(service), Definitions(service)
+    accounts, definitions, privacy = Accounts(service), Definitions(service), Privacy(service)
     read, see, watch = "profiles:read", "segments:read", "streams:read"
     at = "/v1/profiles/{profile}"
     waits = (400, 404, 409)
@@ -212,6 +220,14 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "POST", "/v1/relink", "relink", "Undo an unlink", "identity:write",
             writes.relink, (), _LINK, _json("Told", {"told": "identity"}), (413, 422),
+        ),
+        Operation(
+            "POST", "/v1/privacy", "askPrivacy", "Erase, export, rectify or suppress a person", "privacy:write",
+            privacy.request, (), _PRIVACY, _json("Requested", {"request_id": "20270115-4f1d0a9c3e"}), (413, 422),
+        ),
+        Operation(
+            "GET", "/v1/privacy/{request}", "getReceipt", "What became of such a request", "privacy:write",
+            privacy.receipt, (_REQUEST,), returns=_json("PrivacyReceipt", RECEIPT), fails=(404,),
         ),
     )  # fmt: skip
 

@@ -156,6 +156,23 @@ class ApiClient:
         """Undo an unlink. Raises ApiError."""
         self._post("/v1/relink", msgspec.json.encode({"a": a, "b": b}), {})
 
+    def ask_privacy(
+        self, request: str, identifier: str, traits: dict[str, Any] | None = None, lift: bool = False
+    ) -> str:
+        """Ask to erase, export, rectify or suppress a person; the id of the request. Raises ApiError."""
+        asked = {"request": request, "identifier": identifier, "traits": traits or {}, "lift": lift}
+        found: str = self._post("/v1/privacy", msgspec.json.encode(asked), {})["request_id"]
+        return found
+
+    def get_receipt(self, request_id: str) -> dict[str, Any] | None:
+        """What became of a request; None if nothing is known yet. Raises ApiError."""
+        try:
+            return self._object(f"/v1/privacy/{request_id}", {})
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
     def close(self) -> None:
         """Let go of the connections."""
         self._http.close()

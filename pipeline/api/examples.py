@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
+from pipeline.api.privacy import PrivacyAsked
 from pipeline.api.writes import ChangeRequest, LinkRequest
-from pipeline.records import ProfileDocument, SegmentMember
+from pipeline.records import PrivacyReceipt, ProfileDocument, SegmentMember
 
 _ID = "3e57d298-e2d2-5f9a-ac3c-68b3322459ff"
 
@@ -16,7 +17,8 @@ def ref(name: str) -> dict[str, str]:
 
 
 _, _GENERATED = msgspec.json.schema_components(
-    [ProfileDocument, SegmentMember, LinkRequest, ChangeRequest], ref_template="#/components/schemas/{name}"
+    [ProfileDocument, SegmentMember, LinkRequest, ChangeRequest, PrivacyAsked, PrivacyReceipt],
+    ref_template="#/components/schemas/{name}",
 )
 _INTEGER, _STRING, _OBJECT = {"type": "integer"}, {"type": "string"}, {"type": "object"}
 _BOOLEAN = {"type": "boolean"}
@@ -89,6 +91,7 @@ SCHEMAS: dict[str, Any] = {
     "Why": _object(segment=_STRING, member=_BOOLEAN, whole=_BOOLEAN, at=_INTEGER, why=_OBJECT),
     "Vocabulary": _object(events=_list(_STRING), paths=_OBJECT, traits=_OBJECT, purposes=_list(_STRING)),
     "Told": _object(told=_STRING),
+    "Requested": _object(request_id=_STRING),
 }
 
 PROFILE = {
@@ -176,6 +179,18 @@ OVERLAP = {
     "all": 210,
     "any": 7810,
     "pairs": [{"segments": ["lapsed", "repeat_buyers"], "both": 210}],
+}
+ASKED = {"request": "erase", "identifier": "email:ada@example.org"}
+RECEIPT = {
+    "request_id": "20270115-4f1d0a9c3e",
+    "request": "erase",
+    "subject": "5d7d7fffd3c6f7686ae4e579459b2110",
+    "requested_at": 1_800_000_000_000,
+    "state": "done",
+    "by": "support",
+    "identifiers": 2,
+    "finished_at": 1_800_000_003_000,
+    "stores": [{"store": "state of unify", "state": "done", "at": 1_800_000_003_000, "how": "gone"}],
 }
 LINK = {"a": "user_id:42", "b": "anonymous_id:f3a1"}
 _APPLIED = {"owner": "ui", "applied_at": 1790000000000, "applied_by": "ui.ada"}

@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +18,18 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
 from pipeline.lookup import normalised
 from pipeline.privacy import audit
-from pipeline.records import PrivacyReceipt, PrivacyRequest, encode
-from pipeline.runtime.kafka.doors import current_values, produce_all
+from pipeline.privacy.asking import ask
+from pipeline.records import PrivacyReceipt
+from pipeline.runtime.kafka.doors import current_values
 from pipeline.settings import Settings
 
 _LOOK_AGAIN_S = 0.3
 _decode = msgspec.json.Decoder(PrivacyReceipt).decode
-_ACTIONS = {"erase": "erased", "rectify": "rectified"}
 
 Who = Annotated[str, typer.Argument(help="NAMESPACE:VALUE of one of the person's identifiers.")]
 Wait = Annotated[float, typer.Option(help="Wait so many seconds for the receipt.", min=0)]
 
-app = typer.Typer(no_args_is_help=True, help="Erase, export, rectify; and what became of it.")
+app = typer.Typer(no_args_is_help=True, help="Erase, export, rectify, suppress; and what became of it.")
 
 
 @app.command()
@@ -53,6 +52,19 @@ def rectify(
     Example: headwater privacy rectify email:ada@example.org last_name=Lovelace
     """
     _request("rectify", identifier, wait, dict(map(_trait, traits)))
+
+
+@app.command()
+def suppress(
+    identifier: Who,
+    lift: Annotated[bool, typer.Option("--lift", help="Take it back: they are acted upon again.")] = False,
+    wait: Wait = 0,
+) -> None:
+    """Leave a person alone: nothing about them goes to any destination, and each lets go of them. Their data stay.
+
+    Example: headwater privacy suppress email:ada@example.org
+    """
+    _request("suppress", identifier, wait, lift=lift)
 
 
 @app.command()
@@ -122,14 +134,11 @@ def _named(identifier: str) -> tuple[Settings, str]:
     return settings, normalised(identifier, KafkaPlans(settings).latest().identity)
 
 
-def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None) -> None:
+def _request(
+    kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None, lift: bool = False
+) -> None:
     settings, text = _named(identifier)
-    request_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(5)}"
-    request = PrivacyRequest(
-        request_id, kind, text, time.time_ns() // 1_000_000, getpass.getuser(), traits=traits or {}
-    )
-    produce_all(settings, "privacy-requests", [(request_id.encode(), encode(request))])
-    audit.note(settings, _ACTIONS[kind], text, request_id=request_id)
+    request_id = ask(settings, kind, text, getpass.getuser(), traits, lift)
     typer.echo(f"Request {request_id} is made.")
     give_up = time.monotonic() + wait
     while wait:

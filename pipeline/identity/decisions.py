@@ -110,7 +110,7 @@ def erase(turn: Turn, message: EraseRequest) -> None:
                     turn.forget(route, a, b, message.received)
             if other not in erased:
                 if any(edge.told):
-                    turn.tell(other, text, edge.first, "")
+                    turn.tell(other, text, edge.first, "", gone=True)
                 graph.scrub(other)
                 if edge.epoch:
                     _untouch(turn, other, text, edge.epoch)

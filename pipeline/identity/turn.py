@@ -106,9 +106,9 @@ class Turn:
         """Send a message to an identifier's actor."""
         self.out.log("links", self.keys.actor(text), value)
 
-    def tell(self, text: str, other: str, first: int, reason: str) -> None:
+    def tell(self, text: str, other: str, first: int, reason: str, gone: bool = False) -> None:
         """Tell an identifier whether its link to another is followed ("": it is, or is gone)."""
-        record = Unfollowed(text, other, self.epoch, self.graph.meta.clock, reason, first)
+        record = Unfollowed(text, other, self.epoch, self.graph.meta.clock, reason, first, gone)
         self.send(text, encode(record))
 
     def _tell_unfollowed(self) -> None:

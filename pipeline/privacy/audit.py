@@ -12,8 +12,11 @@ from pipeline.settings import Settings
 TOPIC = "audit"
 
 
-def note(settings: Settings, action: Any, identifier: str = "", what: str = "", request_id: str = "") -> None:
-    """Write down what somebody has just done; `identifier` becomes a keyed hash. Raises BrokerError."""
+def note(
+    settings: Settings, action: Any, identifier: str = "", what: str = "", request_id: str = "", by: str = ""
+) -> None:
+    """Write down what somebody has just done; `identifier` becomes a keyed hash. `by` is who runs this, if nobody is
+    named. Raises BrokerError."""
     subject = Keys(settings.secret_bytes()).actor(identifier).decode() if identifier else ""
-    entry = AuditEntry(time.time_ns() // 1_000_000, getpass.getuser(), action, subject, what, request_id)
+    entry = AuditEntry(time.time_ns() // 1_000_000, by or getpass.getuser(), action, subject, what, request_id)
     produce_all(settings, TOPIC, [(None, encode(entry))])

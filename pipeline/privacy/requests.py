@@ -12,7 +12,15 @@ import msgspec
 from pipeline.admin import topic_partitions
 from pipeline.identifiers import Keys, partition_of, split_identifier
 from pipeline.lookup import find_profile
-from pipeline.records import DeadLetter, Event, PrivacyRequest, ProfileDocument, ReceiptEntry, decode_events_record
+from pipeline.records import (
+    EVERYTHING,
+    DeadLetter,
+    Event,
+    PrivacyRequest,
+    ProfileDocument,
+    ReceiptEntry,
+    decode_events_record,
+)
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
@@ -36,6 +44,12 @@ def carry_out(settings: Settings, request: PrivacyRequest) -> tuple[list[Receipt
         "identifiers": {namespace: value},
         "timestamp": now_ms,
     }
+    if request.request == "suppress":
+        # In the person's own name, so that it is decided as any word of theirs, and the newest word holds.
+        raw |= {"type": "identify", "context": {"consent": {EVERYTHING: request.lift}}}
+        produce_all(settings, settings.sources[0], [(None, msgspec.json.encode(raw))])
+        how = "they are acted upon again" if request.lift else "every destination lets go of them, and none gets them"
+        return [ReceiptEntry("profiles", "done", now_ms, how)], ""
     if not request.traits:
         raise ValueError("a rectification names the traits that are to be corrected")
     raw |= {"type": "identify", "traits": request.traits}

@@ -9,7 +9,7 @@ links of a fragment with the fragment; the next holder is told anew.
 
 from pipeline.records import LinkNote, Noted, Unfollowed, encode
 from pipeline.unify import holder, publish
-from pipeline.unify.actor import VERSION, Actor, Held, Notes
+from pipeline.unify.actor import NEVER, VERSION, Actor, Held, Notes
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import SHOWN_LINKS, Profile, Task, shown_links
 
@@ -31,9 +31,19 @@ def on_unfollowed(task: Task, message: Unfollowed) -> None:
     if message.reason:
         links.append(LinkNote(message.other, message.reason, message.first))
         links = sorted(links, key=lambda link: (link.first, link.other))[-KEPT:]
+        if actor.identifier != identifier:
+            # Others' events have made it known anew, before any of its own.
+            task.unbury(key, actor, identifier)
+            task.put(key, actor)
     _keep(task, _notes_key(key), Notes(VERSION, links) if links else None)
     if links or kept is not None:
-        _tell(task, key, actor, links)
+        _tell(task, key, actor, links, message.gone)
+    if message.gone:
+        task.state.scrub(_notes_key(key))
+        for former in actor.past:
+            # By no decision: whoever holds it again by now has been told what it shows.
+            note = Noted(to=former, fragment=identifier, epoch=NEVER, clock=task.clock, gone=True)
+            task.out.log("links", task.keys.actor(former), encode(note))
 
 
 def tell_new_holder(task: Task, key: bytes, actor: Actor) -> None:
@@ -46,6 +56,10 @@ def tell_new_holder(task: Task, key: bytes, actor: Actor) -> None:
 def on_noted(task: Task, message: Noted) -> None:
     """A route says what its fragment, held here, shows."""
     key = task.actor_key(message.to)
+    if message.gone:
+        task.state.scrub(_held_key(key))
+        if not message.links and not _is_held(task, key, message.fragment):
+            return
     actor = task.actor(key, message.to)
     group = task.group(key, actor)
     if group is not None and message.birth < group.births.get(message.fragment, 0):
@@ -63,6 +77,8 @@ def leave(task: Task, profile: Profile, fragment: str, epoch: int) -> None:
 
 def forget_all(task: Task, key: bytes, identifier: str) -> None:
     """An identifier was erased, as a route and with its own fragment."""
+    for kept_key in (_notes_key(key), _held_key(key)):
+        task.state.scrub(kept_key)
     _keep(task, _notes_key(key), None)
     held: Held | None = task.state.get(_held_key(key))
     if held is not None:
@@ -70,13 +86,26 @@ def forget_all(task: Task, key: bytes, identifier: str) -> None:
         _keep(task, _held_key(key), Held(VERSION, rest) if rest else None)
 
 
-def _tell(task: Task, key: bytes, actor: Actor, links: list[LinkNote]) -> None:
+def _is_held(task: Task, key: bytes, fragment: str) -> bool:
+    held: Held | None = task.state.get(_held_key(key))
+    return held is not None and fragment in held.fragments
+
+
+def _tell(task: Task, key: bytes, actor: Actor, links: list[LinkNote], gone: bool = False) -> None:
     name = actor.name or actor.identifier
     if name == actor.identifier:
+        if gone:
+            task.state.scrub(_held_key(key))
         _hold(task, key, actor, name, actor.epoch, links)
         return
     note = Noted(
-        to=name, fragment=actor.identifier, epoch=actor.epoch, clock=task.clock, links=links, birth=actor.erased
+        to=name,
+        fragment=actor.identifier,
+        epoch=actor.epoch,
+        clock=task.clock,
+        links=links,
+        birth=actor.erased,
+        gone=gone,
     )
     task.out.log("links", task.keys.actor(name), encode(note))
 

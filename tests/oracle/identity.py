@@ -66,6 +66,8 @@ class Evidence:
     unlinked_pairs: dict[tuple[str, str], float] = field(default_factory=dict)
     unlinked_ends: dict[str, float] = field(default_factory=dict)
     touched_at_release: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    kept_apart: set[str] = field(default_factory=set)
+    """Quarantined for what they touched before somebody of it was erased: that lasts until they are released."""
 
     def saw(self, identifiers: list[str], time: int, received: int) -> None:
         """An event that was not a duplicate held these identifiers."""
@@ -126,7 +128,8 @@ def quarantined(evidence: Evidence, rules: Rules) -> frozenset[str]:
             rule = rules.of(other)
             if rule.counts:
                 values.setdefault((one, rule.name), set()).add(other)
-    return frozenset(one for (one, _), touched in values.items() if len(touched) > _most(one, rules))
+    crowded = {one for (one, _), touched in values.items() if len(touched) > _most(one, rules)}
+    return frozenset(crowded | evidence.kept_apart)
 
 
 def _most(identifier: str, rules: Rules) -> int:

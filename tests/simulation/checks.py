@@ -76,6 +76,13 @@ class Truth:
         self.who = Resolution({}, {}, frozenset(), frozenset())
         self.evidence = Evidence()
         self.expected: dict[str, ExpectedProfile] = {}
+        self.forgotten = 0
+        self.epochs: dict[str, int] = {}
+        self.told_before: list[Event] = []
+
+    def id_of(self, name: str) -> str:
+        """The profile_id of the profile that an identifier names now."""
+        return self.keys.profile_id(name, self.epochs.get(name, 0))
 
     def send(self, partition: int, event: Event) -> None:
         self.partitions[partition].append(event)
@@ -90,7 +97,7 @@ class Truth:
         self.evidence = evidence = self._evidence()
         self.who = resolve(evidence, self.rules)
         by_name = profiles(self.accepted.events, self.who)
-        self.expected = {self.keys.profile_id(name): profile for name, profile in by_name.items()}
+        self.expected = {self.id_of(name): profile for name, profile in by_name.items()}
 
     def _evidence(self) -> Evidence:
         releases = [(sent, record) for sent, record in self.operated if isinstance(record, Release)]
@@ -112,7 +119,7 @@ def check_profiles(truth: Truth, broker: Topics) -> None:
     """1: the final profiles are those of a batch resolution of all evidence."""
     published = _people(broker)
     if published.keys() != truth.expected.keys():
-        name_of = {truth.keys.profile_id(one): one for one in _all_identifiers(truth)}
+        name_of = {truth.id_of(one): one for one in _all_identifiers(truth)}
         there = sorted(name_of.get(one, one) for one in published)
         due = sorted(name_of.get(one, one) for one in truth.expected)
         raise Violation("1 profiles", f"published {there}, expected {due}")
@@ -184,18 +191,21 @@ def check_pointers(truth: Truth, broker: Topics) -> None:
     pointers = {key.decode(): _pointer(value) for key, value in broker.compacted("identities").items()}
     routes = {event.identifiers[0] for event in truth.accepted.events}
     for one in routes | {one for one, name in truth.who.name_of.items() if name != one}:
-        if truth.keys.profile_id(truth.who.name_of.get(one, one)) not in truth.expected:
+        if truth.id_of(truth.who.name_of.get(one, one)) not in truth.expected:
             continue
         pointer = pointers.get(one)
         if pointer is None:
             raise Violation("identities", f"{one} leads nowhere")
-        same("identities", one, pointer.profile_id, truth.keys.profile_id(truth.who.name_of.get(one, one)))
+        same("identities", one, pointer.profile_id, truth.id_of(truth.who.name_of.get(one, one)))
     ended = {change.profile_id for change in _profile_changes(broker) if change.change == "merged"}
-    naming = {truth.keys.profile_id(one): one for one in {*_all_identifiers(truth), *truth.who.name_of}}
+    naming = {truth.id_of(one): one for one in {*_all_identifiers(truth), *truth.who.name_of}}
     for profile_id in ended - truth.expected.keys():
         here, steps = profile_id, 0
+        if truth.epochs and profile_id not in naming:
+            # It was one of somebody who was erased since.
+            continue
         one = naming[profile_id]
-        if truth.keys.profile_id(truth.who.name_of.get(one, one)) not in truth.expected:
+        if truth.id_of(truth.who.name_of.get(one, one)) not in truth.expected:
             # What named it is nobody's now, or belongs to others of whom nothing is known.
             continue
         while here not in truth.expected:
@@ -400,11 +410,11 @@ def check_nothing_refused(broker: Topics) -> None:
 
 
 def check_accounting(truth: Truth, broker: Topics) -> None:
-    """8: every input event is in a profile or is a duplicate (nothing here expires or is erased)."""
+    """8: every input event is in a profile, is a duplicate, or went with somebody who was erased (none expires)."""
     counted = sum(
         one.count for value in broker.compacted("profiles").values() for one in _document(value).totals.values()
     )
-    same("8 accounting", "events", counted + truth.accepted.duplicates, truth.sent)
+    same("8 accounting", "events", counted + truth.accepted.duplicates + truth.forgotten, truth.sent)
 
 
 def check_evidence(truth: Truth, broker: Topics) -> None:
@@ -416,7 +426,8 @@ def check_evidence(truth: Truth, broker: Topics) -> None:
         if isinstance(record, EvidenceRecord):
             pair = (record.a, record.b)
             told[pair] = min(record.first, told.get(pair, record.first))
-    due = {pair: edge.first for pair, edge in gather_evidence(truth.accepted.events).edges.items()}
+    evidence = gather_evidence([*truth.told_before, *truth.accepted.events])
+    due = {pair: edge.first for pair, edge in evidence.edges.items()}
     same("evidence", "edges and their first seen", told, due)
 
 

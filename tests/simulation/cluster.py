@@ -225,7 +225,9 @@ class Cluster:
             if slot.worker is None or slot.role.changelog is None:
                 continue
             for number in slot.worker.tasks:
+                local = slot.stores.stores[number].values
                 rebuilt = compacted(self.memory.read(slot.role.changelog, number))
                 of_stage = {key: value for key, value in rebuilt.items() if not key.startswith(RESERVED)}
-                found[f"{slot.role.name} {number}"] = (dict(slot.stores.stores[number].values), of_stage)
+                there = {key: value for key, value in local.items() if not key.startswith(RESERVED)}
+                found[f"{slot.role.name} {number}"] = (there, of_stage)
         return found

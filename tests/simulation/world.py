@@ -93,8 +93,9 @@ def make_world(
     seed: int,
     segments: Callable[[random.Random, int], list[dict[str, Any]]] | None = None,
     accounts: Callable[[random.Random, "Story"], None] | None = None,
+    story: "type[Story] | None" = None,
 ) -> World:
-    """The world of a seed. `accounts` puts some into it."""
+    """The world of a seed. `accounts` puts some into it; `story` tells another kind of story."""
     rng = random.Random(f"world {seed}")
     rules = _strict(make_rules(rng), random.Random(f"strict {seed}"))
     world = World(seed, rng.choice((1, 2, 3, 4)), rules)
@@ -102,12 +103,12 @@ def make_world(
     start = rng.choice((STARTS[0], *STARTS))
     if segments is not None and rng.random() < 0.85:
         world.segments = segments(rng, start)
-    story = Story(rng, world, start)
+    told = (story or Story)(rng, world, start)
     # Drawn apart: a world without accounts is what it was before there were any.
     of_accounts = random.Random(f"accounts {seed}")
     if accounts is not None and not world.calm and of_accounts.random() < 0.4:
-        accounts(of_accounts, story)
-    story.tell()
+        accounts(of_accounts, told)
+    told.tell()
     return world
 
 

@@ -63,6 +63,18 @@ def test_bodies_are_bounded_and_checked(world: World) -> None:
     assert world.ask("/v1/unlink", method="POST", content=b'{"a":"user_id:1","b":"user_id:1"}').status_code == 422
     assert world.ask("/v1/definitions", method="POST", content=b"segment: [").status_code in (422, 503)
     assert world.ask("/v1/unlink").status_code == 405
+    for junk in (
+        b"",
+        b"[]",
+        b'{"request": "forget", "identifier": "user_id:1"}',
+        b'{"request": "erase"}',
+        b'{"request": "erase", "identifier": "nobody"}',
+        b'{"request": "erase", "identifier": "user_id:1", "traits": {"a": 1}}',
+        b'{"request": "rectify", "identifier": "user_id:1"}',
+        b'{"request": "erase", "identifier": "user_id:1", "lift": true}',
+        b'{"request": "erase", "identifier": "11111111-1111-5111-8111-111111111111"}',
+    ):
+        assert world.ask("/v1/privacy", method="POST", content=junk).status_code in (400, 422), junk
 
 
 def test_addresses_are_bounded(world: World) -> None:

@@ -30,6 +30,8 @@ CHECKS = [
 async def _no_kafka(work: Any) -> Any:
     if getattr(work, "__name__", "") == "<lambda>" and work.__qualname__.startswith("World"):
         return work()
+    if work.__qualname__.startswith("Privacy.receipt"):
+        return None
     raise Problem(422, "There is no Kafka here to write to.")
 
 
@@ -57,4 +59,4 @@ def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
 
         ask()
         asked.add(name)
-    assert len(asked) == 19
+    assert len(asked) == 21

@@ -1,0 +1,256 @@
+"""Worlds in which people are erased: `python -m tests.simulation.erasures --seeds N --first M`.
+
+People are linked, merged, unlinked, released and erased in random order, come back by later events, and are erased
+again, while workers crash. Two kinds of world:
+
+    settled    everything comes to rest before an erasure: then it is known who is erased, and all that must be true is
+               checked against the oracle, for which the erased never were
+    hasty      erasures fall into the middle of merges, unlinks and other erasures: whom they find depends on what was
+               read by then, so checked is what holds whomever they find: nothing is lost or counted twice, the logs
+               fold to the tables, and every store is what its changelog gives
+
+In both nothing that is kept names anybody who was erased and not heard of since.
+"""
+
+import random
+import sys
+import traceback
+from typing import Any
+
+import msgspec
+
+from pipeline.identifiers import Keys, partition_of
+from pipeline.records import EdgesRecord, EraseRequest, Event, Release, Relink, Unlink, encode
+from pipeline.unify import actor
+from tests.oracle.identity import Evidence
+from tests.simulation import checks, seeds
+from tests.simulation.cluster import Cluster
+from tests.simulation.definitions import make_segments
+from tests.simulation.driver import Simulation, replayed
+from tests.simulation.run import KEYS, rest
+from tests.simulation.wiring import identity_stage, said_by_records, unify_stage
+from tests.simulation.world import Operate, Rest, Send, Story, World, make_world
+
+_CHANGELOG_HEADER = 8
+
+
+class ErasingStory(Story):
+    """A story in which every second intervention is an erasure."""
+
+    hasty = False
+    erased_at = -1
+
+    def operate(self) -> None:
+        if self.rng.random() < 0.5:
+            super().operate()
+            return
+        if not self.hasty:
+            self.world.arrivals.append(Rest(self.now))
+        # What was received up to then is of before, so nothing else may be of the same instant.
+        self.now += 1
+        self.erased_at = self.now
+        doomed = self.rng.choice(self.all)
+        request_id = f"r{self.now}" if self.rng.random() < 0.7 else ""
+        self.world.arrivals.append(Operate(EraseRequest(doomed, self.now, request_id)))
+        self.now += 1
+        if not self.hasty:
+            self.world.arrivals.append(Rest(self.now))
+
+    def fresh(self) -> Event:
+        event = super().fresh()
+        if event.received <= self.erased_at:
+            event.received = self.now
+        return event
+
+
+class HastyStory(ErasingStory):
+    """The same without waiting."""
+
+    hasty = True
+
+
+class ErasingTruth(checks.Truth):
+    """The oracle's view where people are erased."""
+
+    def __init__(self, world: World, keys: Keys) -> None:
+        super().__init__(world.rules, keys)
+        self._kept_apart: set[str] = set()
+        self.erased: set[str] = set()
+        self.erasures = 0
+
+    def operate(self, record: EdgesRecord) -> None:
+        if isinstance(record, Release):
+            self._kept_apart.discard(record.identifier)
+        # Whoever decides about somebody knows them, and says who it is.
+        for one in (getattr(record, name, "") for name in ("a", "b", "identifier")):
+            self.erased.discard(one)
+        super().operate(record)
+
+    def _evidence(self) -> Evidence:
+        evidence = super()._evidence()
+        evidence.kept_apart = set(self._kept_apart)
+        return evidence
+
+    def erase(self, record: EraseRequest, epoch: int) -> None:
+        """Everything is at rest: whoever is in the group now was never there, but for what others did with them."""
+        self.settle()
+        name = self.who.name_of.get(record.identifier, record.identifier)
+        gone = self.who.members.get(name, frozenset({record.identifier}))
+        self._kept_apart = (self._kept_apart | self.who.quarantined) - gone
+        self.told_before += self.accepted.events
+        for partition, events in self.partitions.items():
+            kept = [event for event in events if event.identifiers[0] not in gone]
+            self.forgotten += len(events) - len(kept)
+            self.partitions[partition] = [_without(event, gone) for event in kept]
+        self.operated = [(sent, one) for sent, one in self.operated if not _is_about(one, gone)]
+        for pairs in self._known_at.values():
+            pairs -= {pair for pair in pairs if gone.intersection(pair)}
+        self.epochs |= dict.fromkeys(gone, epoch)
+        self.erased |= gone
+        self.erasures += 1
+
+    def heard_of(self, event: Event) -> None:
+        """Whoever an event names is known again."""
+        self.erased.difference_update(event.identifiers)
+
+
+def _without(event: Event, gone: frozenset[str]) -> Event:
+    left = [one for one in event.identifiers if one not in gone]
+    return msgspec.structs.replace(event, identifiers=left)
+
+
+def _is_about(record: EdgesRecord, gone: frozenset[str]) -> bool:
+    if isinstance(record, Unlink | Relink):
+        return record.a in gone or record.b in gone
+    return isinstance(record, Release) and record.identifier in gone
+
+
+Deployment = Simulation | Cluster
+
+
+def play(world: World, engine: str, rng: random.Random, partitions: int, hasty: bool) -> tuple[Deployment, int]:
+    """A deployment with this many partitions, and everything that happens in the world. How many were erased, too."""
+    unify, identity = unify_stage(world, KEYS), identity_stage(world.rules, partitions, world.seed, KEYS)
+    crash_rate = rng.choice((0.0, 0.03, 0.15))
+    kind = Simulation if engine == "light" else Cluster
+    deployment: Deployment = kind(partitions, rng, identity, unify, crash_rate)
+    truth = ErasingTruth(world, KEYS)
+    for arrival in world.arrivals:
+        if isinstance(arrival, Send):
+            event = arrival.event
+            key = KEYS.actor(event.identifiers[0])
+            deployment.write("events", key, encode(event))
+            truth.send(partition_of(key, partitions), event)
+            truth.heard_of(event)
+            deployment.now = max(deployment.now, event.received)
+        elif isinstance(arrival, Operate):
+            deployment.write("identity-edges", None, encode(arrival.record), 0)
+            if not isinstance(arrival.record, EraseRequest):
+                truth.operate(arrival.record)
+            elif not hasty:
+                truth.erase(arrival.record, _end_of_edges(deployment))
+            else:
+                truth.erased.add(arrival.record.identifier)
+        elif hasty:
+            rest_hastily(deployment, truth, arrival)
+            continue
+        else:
+            rest(deployment, truth, world, arrival)
+            check_nothing_names_the_erased(deployment, truth)
+            continue
+        deployment.some_steps()
+    return deployment, truth.erasures
+
+
+def _end_of_edges(deployment: Deployment) -> int:
+    """The epoch of the record that was written last: its offset plus one."""
+    if isinstance(deployment, Simulation):
+        return len(deployment.broker.topic("identity-edges")[0])
+    return deployment.memory.read("identity-edges", 0)[-1].offset + 1
+
+
+def rest_hastily(deployment: Deployment, truth: ErasingTruth, arrival: Rest) -> None:
+    """Bring everything to rest and check what holds whomever the erasures found."""
+    deployment.caught_up(arrival.now)
+    deployment.come_to_rest()
+    broker: checks.Topics = deployment.broker
+    checks.check_nothing_refused(broker)
+    checks.check_limits(truth, broker)
+    checks.check_folds(truth, broker)
+    checks.check_causes(broker)
+    stores = deployment.stores()
+    checks.check_store(stores)
+    shown = sum(
+        total["count"]
+        for value in broker.compacted("profiles").values()
+        for total in msgspec.json.decode(value).get("totals", {}).values()
+    )
+    counted = sum(_counted(local, "duplicates") + _counted(local, "erased") for local, _ in stores.values())
+    checks.same("8 accounting", "events", shown + counted, truth.sent)
+
+
+def _counted(local: dict[bytes, Any], what: str) -> int:
+    stored = local.get(actor.META_KEY)
+    if stored is None:
+        return 0
+    data = stored[1] if isinstance(stored, tuple) else stored[_CHANGELOG_HEADER:]
+    meta: actor.Meta = actor.decode(actor.META_KEY, data)
+    return meta.counts.get(what, 0)
+
+
+def check_nothing_names_the_erased(deployment: Deployment, truth: ErasingTruth) -> None:
+    """Neither the stores nor the tables name whoever was erased and not heard of since."""
+    if not truth.erased:
+        return
+    kept = [
+        (task, key, stored[1] if isinstance(stored, tuple) else stored)
+        for task, (local, _) in deployment.stores().items()
+        for key, stored in local.items()
+    ]
+    for name in ("profiles", "identities", "segment-members"):
+        kept += [(name, key, value) for key, value in deployment.broker.compacted(name).items()]
+    for one in sorted(truth.erased):
+        text = one.encode()
+        for where, key, value in kept:
+            if text in key or text in value:
+                raise checks.Violation("erased", f"{one} stands in {where} under {key!r}: {value!r}")
+
+
+def try_seed(seed: int) -> str | None:
+    """Run one seed; what went wrong, or None."""
+    rng = random.Random(f"erasures {seed}")
+    hasty = rng.random() < 0.4
+    engine = ("light", "real")[seed % 2]
+    world = make_world(seed, make_segments, story=HastyStory if hasty else ErasingStory)
+    world.calm = False
+    try:
+        deployment, _ = play(world, engine, rng, world.partitions, hasty)
+        if isinstance(deployment, Simulation):
+            for task in deployment.tasks:
+                said, kept = replayed(task, rng)
+                checks.same_said(task, said, said_by_records(task.state.store), said_by_records(kept))
+        if not hasty and rng.random() < 0.25:
+            again, _ = play(world, "light", rng, world.partitions % 4 + 1, hasty)
+            checks.same("10 same end", "two deployments", end_of(again, world), end_of(deployment, world))
+    except checks.Violation as violation:
+        return str(violation)
+    except Exception:  # noqa: BLE001 -- whatever a stage raises is a failure of the seed
+        return traceback.format_exc()
+    return None
+
+
+def end_of(deployment: Deployment, world: World) -> list[Any]:
+    """Profiles and memberships without profile_ids: those of the erased depend on where in the log they were erased,
+    and so do the buckets of a rule."""
+    found, in_buckets = [], "bucket" in str(world.segments)
+    for value in deployment.broker.compacted("profiles").values():
+        document = msgspec.json.decode(value)
+        del document["profile_id"]
+        document["segments"] = [] if in_buckets else sorted(document.get("segments", {}))
+        document.pop("unfollowed", None)
+        found.append(document)
+    return sorted(found, key=str)
+
+
+if __name__ == "__main__":
+    sys.exit(seeds.main("tests.simulation.erasures", __doc__, try_seed, 200))

@@ -1,0 +1,18 @@
+"""Links, merges, unlinks, releases and erasures in random order leave what must be true, at every seed."""
+
+import os
+
+import pytest
+
+from tests.simulation import erasures
+
+SEEDS = int(os.environ.get("HEADWATER_ERASURE_SEEDS", "400"))
+BLOCK = 100
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+def test_whoever_was_erased_was_never_there_and_everybody_else_is(first: int) -> None:
+    for seed in range(first, min(first + BLOCK, SEEDS)):
+        failure = erasures.try_seed(seed)
+        assert failure is None, f"{failure}\n  python -m tests.simulation.erasures --seeds 1 --first {seed}"
