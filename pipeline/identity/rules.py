@@ -82,8 +82,9 @@ class IdentityRules:
 
     `namespaces` holds the declared ones; any other name is a namespace too, weaker than these, without limits.
     `quarantine_after`: an identifier that touches more people than this (distinct values of a namespace that
-    `is_person`) is followed no more. `default_region`: the country (ISO 3166, two letters) of phone numbers in national
-    form; None refuses them.
+    `is_person`) is followed no more. `expire_after_ms`: how long a profile of pseudonyms only lives without an event
+    (None: as the stage has it); it changes nothing of who is who. `default_region`: the country (ISO 3166, two letters)
+    of phone numbers in national form; None refuses them.
 
     Raises ValueError when a name, number, normaliser or pattern cannot be used.
     """
@@ -91,6 +92,7 @@ class IdentityRules:
     namespaces: Mapping[str, Namespace]
     quarantine_after: int = QUARANTINE_AFTER
     default_region: str | None = None
+    expire_after_ms: int | None = field(default=None, compare=False)
     _clean_text: Callable[[str, str], str | Junk] = field(init=False, repr=False, compare=False)
     _undeclared: dict[str, Namespace] = field(init=False, repr=False, compare=False, default_factory=dict)
     _order: Callable[[str], tuple[int, int]] = field(init=False, repr=False, compare=False)

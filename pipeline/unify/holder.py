@@ -352,7 +352,8 @@ def settle(task: Task, profile: Profile) -> None:
     if not actor.published or profile.deadline > task.clock:
         actor.settled = task.clock
         return
-    expires = profile.joined.last_received + task.expire_after_ms if profile.pseudonymous else FOREVER
+    # Not before it was last looked at: it lived then, by rules that have changed since.
+    expires = max(task.expires(profile), actor.settled) if profile.pseudonymous else FOREVER
     held = actor.hold_until if waits(actor) and actor.hold_until > actor.settled else FOREVER
     if held <= task.clock and held < expires:
         _timers(task, profile, held)

@@ -456,6 +456,11 @@ class Task:
         if deadline < actor.wake or actor.wake <= self.clock or profile.standing is None:
             actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
 
+    def expires(self, profile: Profile) -> int:
+        """When nothing will have been received for so long that a profile of pseudonyms ends."""
+        own = profile.plan.identity.expire_after_ms
+        return profile.joined.last_received + (self.expire_after_ms if own is None else own)
+
     def _deadline(self, profile: Profile, now_ms: int) -> int:
         actor, standing = profile.actor, profile.standing
         if standing is None:
@@ -464,7 +469,7 @@ class Task:
         if profile.computed_deadline and profile.computed_deadline < deadline:
             deadline = profile.computed_deadline
         if profile.pseudonymous:
-            deadline = min(deadline, profile.joined.last_received + self.expire_after_ms)
+            deadline = min(deadline, self.expires(profile))
         if actor.hold_until > now_ms and waits(actor):
             deadline = min(deadline, actor.hold_until)
         return deadline

@@ -101,3 +101,14 @@ def test_every_field_is_described() -> None:
     schema = IdentityDefinition.model_json_schema()
     fields = {**schema["properties"], **schema["$defs"]["NamespaceDefinition"]["properties"]}
     assert {name for name, one in fields.items() if "description" not in one} == {"namespaces"}
+
+
+def test_how_long_pseudonyms_are_kept_changes_nothing_of_who_is_who() -> None:
+    definition = parse_identity(yaml.safe_load("identity: {pseudonymous_for: 30d}"))
+    assert definition.to_rules().expire_after_ms == 30 * 86_400_000
+    assert identity_rules(definition.to_body()).expire_after_ms == 30 * 86_400_000
+    # Nobody has to be resolved anew because of it.
+    assert definition.to_rules() == builtin_rules()
+    for wrong in ("90", "1s", "soon", "0d"):
+        with pytest.raises(DefinitionError, match="pseudonymous_for"):
+            parse_identity({"pseudonymous_for": wrong})

@@ -1,5 +1,6 @@
 """Erasures, expiry, changes of the definitions, deliveries: what happens to a profile besides events and merges."""
 
+import dataclasses
 import random
 
 import msgspec
@@ -189,6 +190,31 @@ def test_a_pseudonymous_profile_expires_after_its_last_event(seed: int) -> None:
     sequences = [one.sequence for one in world.segment_changes("recent") if one.profile_id == id_of(TAB)]
     assert sequences == list(range(1, len(sequences) + 1))
     world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_how_long_pseudonyms_are_kept_is_a_definition_that_may_change(seed: int) -> None:
+    world = World(ALL, seed)
+    world.send(TAB)
+    world.send(ANN)
+    world.rest(3 * DAY)
+    generation = world.define(ALL)
+    plan = world.generations[generation]
+    shorter = dataclasses.replace(plan.identity, expire_after_ms=2 * DAY)
+    world.generations[generation] = dataclasses.replace(plan, identity=shorter)
+    world.mark(generation, 3 * DAY)
+    world.rest(3 * DAY + MINUTE)
+    world.rest(4 * DAY)
+    assert set(world.profiles()) == {id_of(ANN)}
+    [ended] = [one for one in world.profile_changes() if one.change == "expired"]
+    # By the rules of then it lived until they changed: nothing is said to have happened before.
+    assert NOON + 3 * DAY <= ended.at <= ended.decided_at <= NOON + 4 * DAY
+    world.check()
+    world.send(TAB, at=5 * DAY)
+    world.rest(7 * DAY - 1)
+    assert len(world.profiles()) == 2
+    world.rest(7 * DAY)
+    assert set(world.profiles()) == {id_of(ANN)}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
