@@ -1,13 +1,15 @@
 """What may leave, and to whom: from a change to the deliveries it leads to."""
 
-from pipeline.activation.bodies import segment_delivery_id
 from pipeline.activation.consent import Basis, ConsentPolicy, Region, granted
-from pipeline.activation.destination import HOUR_MS, PROFILE_SECTIONS, QUIET_CAUSES, Destination, Mode
+from pipeline.activation.data import FREE, DataRules, Fields, Rule
+from pipeline.activation.destination import HOUR_MS, PROFILE_SECTIONS, QUIET_CAUSES, Destination, Mode, Transform
 from pipeline.activation.erasure import erasures, holders, holders_of_segments
+from pipeline.activation.ids import segment_delivery_id
 from pipeline.activation.plan import ActivationPlan, Profile
 from pipeline.activation.told import PROFILE, Told, Turn
 
 __all__ = [
+    "FREE",
     "HOUR_MS",
     "PROFILE",
     "PROFILE_SECTIONS",
@@ -15,11 +17,15 @@ __all__ = [
     "ActivationPlan",
     "Basis",
     "ConsentPolicy",
+    "DataRules",
     "Destination",
+    "Fields",
     "Mode",
     "Profile",
     "Region",
+    "Rule",
     "Told",
+    "Transform",
     "Turn",
     "erasures",
     "granted",

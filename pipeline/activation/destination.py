@@ -6,6 +6,7 @@ from typing import Literal
 from pipeline.records import ProfileChange, SegmentChange
 
 Mode = Literal["audience", "trigger"]
+Transform = Literal["sha256", "mask", "drop"]
 
 HOUR_MS = 3_600_000
 QUIET_CAUSES = frozenset({"backfill", "definition", "split"})
@@ -23,7 +24,8 @@ class Destination:
     `segments` None means every segment; `changes` which of entered and exited. `traits` are sent along with segment
     changes and limit those of profile changes (None there: all). `profile_sections` None means no profile changes;
     `events` names the events forwarded, `alerts` the alerts about accounts, `("*",)` all. `max_age_ms` holds for
-    triggers only. `purposes` is what it does with people, `channel` how it reaches them.
+    triggers only. `purposes` is what it does with people, `channel` how it reaches them; `labels` are those of the data
+    it takes, `transforms` what is made of single fields: (address, what), as `("traits.email", "sha256")`.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Destination:
     paused: bool = False
     purposes: tuple[str, ...] = ()
     channel: str | None = None
+    labels: frozenset[str] = frozenset()
+    transforms: tuple[tuple[str, Transform], ...] = ()
 
     @property
     def asks(self) -> bool:

@@ -12,8 +12,8 @@ What a destination holds from a time before its present definition is not known 
 
 from collections.abc import Collection, Sequence
 
-from pipeline.activation.bodies import delivery_id
 from pipeline.activation.destination import Destination
+from pipeline.activation.ids import delivery_id
 from pipeline.activation.plan import ActivationPlan
 from pipeline.activation.told import Told
 from pipeline.records import CHANNEL, EVERYTHING, Delivery, IdentifierPair

@@ -13,6 +13,9 @@ While a destination is paused its deliveries are decided as ever, and wait in it
 A destination with `purposes` or a `channel` gets a person only while they allow it (consent.py). When they allow it no
 more, it is told that they left everything it was told of (told.py), whatever its `changes` are, and hears nothing from
 then on; one that was told nothing hears nothing. When they allow it again, an audience is told anew.
+
+Of a person's data it gets what may be used for its purposes and has no label but those it takes (data.py), in the form
+it asks for (projecting.py); who is in a segment, if all that the segment's rule looks at may be used so.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,9 +24,11 @@ from typing import Any
 
 import msgspec
 
-from pipeline.activation.bodies import delivery_id, event_body, segment_delivery_id
 from pipeline.activation.consent import NO_POLICY, ConsentPolicy, granted
+from pipeline.activation.data import NO_RULES, DataRules
 from pipeline.activation.destination import ENDS, PROFILE_SECTIONS, Destination
+from pipeline.activation.ids import delivery_id, segment_delivery_id
+from pipeline.activation.projecting import Normalise, Projector, as_it_is
 from pipeline.activation.told import PROFILE, Told, Turn, evidence_of
 from pipeline.records import (
     EVERYTHING,
@@ -56,14 +61,19 @@ def _grouped(pairs: Iterable[tuple[str, Destination]]) -> dict[str, tuple[Destin
 class ActivationPlan:
     """All destinations of one generation, indexed by what they want. The empty plan delivers nothing.
 
-    `asks`: some destination needs something of a person to be allowed; `reads`: the traits that this depends on.
+    `asks`: some destination needs something of a person to be allowed; `reads`: the traits that this depends on;
+    `restricts`: something is said about data.
     """
 
     destinations: tuple[Destination, ...] = ()
     consent: ConsentPolicy = NO_POLICY
+    data: DataRules = NO_RULES
+    normalise: Normalise = as_it_is
     asks: bool = field(init=False, repr=False, compare=False)
+    restricts: bool = field(init=False, repr=False, compare=False)
     reads: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, Destination] = field(init=False, repr=False, compare=False)
+    _projectors: Mapping[str, Projector] = field(init=False, repr=False, compare=False)
     _by_segment: Mapping[str, tuple[Destination, ...]] = field(init=False, repr=False, compare=False)
     _every_segment: tuple[Destination, ...] = field(init=False, repr=False, compare=False)
     _by_event: Mapping[str, tuple[Destination, ...]] = field(init=False, repr=False, compare=False)
@@ -74,8 +84,10 @@ class ActivationPlan:
         active = sorted(self.destinations, key=lambda destination: destination.name)
         index = object.__setattr__
         index(self, "asks", any(d.asks for d in active))
+        index(self, "restricts", not self.data.is_empty)
         index(self, "reads", self.consent.reads if self.asks else frozenset())
         index(self, "_by_name", {d.name: d for d in active})
+        index(self, "_projectors", {d.name: Projector(d, self.data, self.normalise) for d in active})
         index(self, "_by_segment", _grouped((s, d) for d in active for s in sorted(d.segments or ())))
         index(self, "_every_segment", tuple(d for d in active if d.segments is None))
         index(self, "_by_event", _grouped((e, d) for d in active for e in d.events if e != "*"))
@@ -118,14 +130,15 @@ class ActivationPlan:
         leaves = change.change == "exited"
         deliveries = []
         for destination in wanted:
-            if not destination.takes_segment_change(change):
+            projector = self._projectors[destination.name]
+            if not destination.takes_segment_change(change) or not projector.may_have_segment(change.segment):
                 continue
             held = leaves and _holds(destination, change.segment, told)
             if not held and not self._may_have(destination, profile, told, restricted):
                 continue
             if told is not None and not destination.mirrors:
                 told.hears(destination.name, change.segment, not leaves)
-            deliveries.append(_segment_delivery(destination, change, profile))
+            deliveries.append(_segment_delivery(destination, projector, change, profile))
         return deliveries
 
     def for_profile_change(
@@ -149,7 +162,8 @@ class ActivationPlan:
             held = ends and _holds(destination, PROFILE, told)
             if not held and not self._may_have(destination, profile, told, restricted):
                 continue
-            body = _projected(destination, change)
+            projector = self._projectors[destination.name]
+            body = projector.profile(change)
             if not (body.get("set") or body.get("unset")) and change.change == "updated":
                 continue
             if told is not None and destination.mode != "audience":
@@ -162,7 +176,7 @@ class ActivationPlan:
                     action="profile_deleted" if ends else "profile_changed",
                     at=change.at,
                     decided_at=change.decided_at,
-                    identifiers=_identifiers(profile),
+                    identifiers=projector.identifiers(_identifiers(profile)),
                     cause=change.cause,
                     body=body,
                 )
@@ -194,7 +208,13 @@ class ActivationPlan:
             return deliveries, waits
         everything = EVERYTHING in document.consents
         for name, destination in self._by_name.items():
-            if destination.entity == "account" or not (destination.asks or everything or name in told.refused):
+            if destination.entity == "account":
+                continue
+            if before is not None and name in before._by_name and name not in told.refused:
+                there = before._held(before._by_name[name], document, told)
+                lost = [one for one in there if one != PROFILE and not self._projectors[name].may_have_segment(one)]
+                deliveries += [self._turned(destination, document, one, False, told, turn) for one in lost]
+            if not (destination.asks or everything or name in told.refused):
                 continue
             was = name in told.refused
             new = silently or (before is not None and name not in before._by_name)
@@ -203,7 +223,7 @@ class ActivationPlan:
                 if not was:
                     told.refused = sorted((*told.refused, name))
                     if not new:
-                        held = _held(destination, document, told)
+                        held = self._held(destination, document, told)
                         deliveries += (self._turned(destination, document, one, False, told, turn) for one in held)
                     if name in told.heard:
                         told.heard[name] = []
@@ -213,7 +233,7 @@ class ActivationPlan:
             elif was:
                 told.refused = [one for one in told.refused if one != name]
                 if not new and destination.mode == "audience":
-                    owed = _owed(destination, document)
+                    owed = self._owed(destination, document)
                     deliveries += (self._turned(destination, document, one, True, told, turn) for one in owed)
         if deliveries:
             told.turns += 1
@@ -223,12 +243,14 @@ class ActivationPlan:
         self, destination: Destination, document: ProfileDocument, what: str, enters: bool, told: Told, turn: Turn
     ) -> Delivery:
         """The delivery by which a destination learns that it may have a person, or may not, in one regard."""
-        if enters and not destination.mirrors and what != PROFILE:
-            told.hears(destination.name, what)
+        if not destination.mirrors and what != PROFILE:
+            told.hears(destination.name, what, enters)
+        projector = self._projectors[destination.name]
         if what == PROFILE:
             body: dict[str, Any] = {"entity": document.entity, "change": "created" if enters else "erased"}
             if enters:
-                body["set"] = _kept(destination, {one: getattr(document, one) for one in sorted(PROFILE_SECTIONS)})
+                whole = {one: getattr(document, one) for one in sorted(PROFILE_SECTIONS)}
+                body["set"] = projector.sections(whole, document.entity)
         else:
             there = document.segments.get(what)
             body = {
@@ -239,7 +261,7 @@ class ActivationPlan:
                 "evidence": evidence_of(turn),
             }
             if enters and destination.traits:
-                body["traits"] = _traits(destination, document)
+                body["traits"] = projector.traits(document)
         words = {True: ("segment_entered", "profile_changed"), False: ("segment_exited", "profile_deleted")}[enters]
         return Delivery(
             delivery_id=delivery_id(
@@ -254,11 +276,33 @@ class ActivationPlan:
             action=words[what == PROFILE],  # type: ignore[arg-type]
             at=turn.at,
             decided_at=turn.decided_at,
-            identifiers=document.identifiers,
+            identifiers=projector.identifiers(document.identifiers),
             segment=None if what == PROFILE else what,
             cause="consent",
             body=body,
         )
+
+    def _held(self, destination: Destination, document: ProfileDocument, told: Told) -> list[str]:
+        """All that a destination was told of a person."""
+        heard = told.heard.get(destination.name, ())
+        if destination.mirrors:
+            held = self._memberships(destination, document)
+        else:
+            held = sorted(one for one in heard if one != PROFILE)
+        if destination.profile_sections is not None and (destination.mode == "audience" or PROFILE in heard):
+            held.append(PROFILE)
+        return held
+
+    def _owed(self, destination: Destination, document: ProfileDocument) -> list[str]:
+        """All that an audience is to be told of a person it may have again."""
+        owed = self._memberships(destination, document) if "entered" in destination.changes else []
+        if destination.profile_sections is not None:
+            owed.append(PROFILE)
+        return owed
+
+    def _memberships(self, destination: Destination, document: ProfileDocument) -> list[str]:
+        may_have = self._projectors[destination.name].may_have_segment
+        return [one for one in sorted(document.segments) if destination.wants(one) and may_have(one)]
 
     def _may_have(self, destination: Destination, profile: Profile | None, told: Told | None, restricted: bool) -> bool:
         if told is not None and destination.name in told.refused:
@@ -282,6 +326,9 @@ class ActivationPlan:
         restricted = granted(document.consents.get(EVERYTHING)) is False
         if found.entity not in (None, member.entity) or not self._may_have(found, profile, None, restricted):
             return None
+        projector = self._projectors[destination]
+        if not projector.may_have_segment(member.segment):
+            return None
         change = SegmentChange(
             profile_id=member.profile_id,
             entity=member.entity,
@@ -296,13 +343,13 @@ class ActivationPlan:
             late=False,
             identifiers=document.identifiers,
         )
-        delivery = _segment_delivery(found, change, lambda: document)
+        delivery = _segment_delivery(found, projector, change, lambda: document)
         delivery.cause = "sync"
         return delivery
 
     def for_alert(self, alert: AccountAlert, identifiers: list[IdentifierPair]) -> list[Delivery]:
         """The deliveries an alert about an account leads to. They carry whom it goes to, and who stands behind it; not
-        where a destination needs consents: those people were not asked."""
+        where a destination needs consents, or may not have all there is: those people were not asked."""
         deliveries = []
         for destination in self.destinations:
             if not {"*", alert.alert} & set(destination.alerts):
@@ -310,8 +357,13 @@ class ActivationPlan:
             if destination.mode == "trigger" and alert.decided_at - alert.at > destination.max_age_ms:
                 continue
             body = {name: value for name, value in msgspec.to_builtins(alert).items() if name not in _OF_DELIVERY}
-            if destination.asks and "context" in body:
+            projector = self._projectors[destination.name]
+            if not projector.may_have_segment(alert.segment):
+                continue
+            if "context" in body and (destination.asks or not projector.is_plain):
                 body["context"] = {"people": alert.context.get("people", 0)}
+            if "traits" in body:
+                body["traits"] = projector.of_account(alert.traits)
             deliveries.append(
                 Delivery(
                     delivery_id=delivery_id(destination.name, b"alert", alert.alert_id.encode()),
@@ -320,7 +372,7 @@ class ActivationPlan:
                     action="alert",
                     at=alert.at,
                     decided_at=alert.decided_at,
-                    identifiers=identifiers,
+                    identifiers=projector.identifiers(identifiers),
                     segment=alert.segment,
                     cause=alert.cause,
                     body=body,
@@ -346,7 +398,8 @@ class ActivationPlan:
         for destination in wanted:
             if destination.mode == "trigger" and clock_ms - event.time > destination.max_age_ms:
                 continue
-            if not self._may_have(destination, profile, told, restricted):
+            projector = self._projectors[destination.name]
+            if not projector.may_have_event(event.event) or not self._may_have(destination, profile, told, restricted):
                 continue
             if told is not None and destination.name not in told.heard:
                 told.heard[destination.name] = []
@@ -361,8 +414,8 @@ class ActivationPlan:
                     action="event",
                     at=event.time,
                     decided_at=clock_ms,
-                    identifiers=identifiers,
-                    body=event_body(event),
+                    identifiers=projector.identifiers(identifiers),
+                    body=projector.event(event),
                 )
             )
         return deliveries
@@ -377,29 +430,9 @@ def _holds(destination: Destination, what: str, told: Told | None) -> bool:
     return told.believes(destination.name, what)
 
 
-def _held(destination: Destination, document: ProfileDocument, told: Told) -> list[str]:
-    """All that a destination was told of a person."""
-    heard = told.heard.get(destination.name, ())
-    if destination.mirrors:
-        held = [segment for segment in sorted(document.segments) if destination.wants(segment)]
-    else:
-        held = sorted(one for one in heard if one != PROFILE)
-    if destination.profile_sections is not None and (destination.mode == "audience" or PROFILE in heard):
-        held.append(PROFILE)
-    return held
-
-
-def _owed(destination: Destination, document: ProfileDocument) -> list[str]:
-    """All that an audience is to be told of a person it may have again."""
-    owed = []
-    if "entered" in destination.changes:
-        owed = [segment for segment in sorted(document.segments) if destination.wants(segment)]
-    if destination.profile_sections is not None:
-        owed.append(PROFILE)
-    return owed
-
-
-def _segment_delivery(destination: Destination, change: SegmentChange, profile: Profile | None) -> Delivery:
+def _segment_delivery(
+    destination: Destination, projector: Projector, change: SegmentChange, profile: Profile | None
+) -> Delivery:
     body: dict[str, Any] = {
         "entity": change.entity,
         "version": change.version,
@@ -413,12 +446,12 @@ def _segment_delivery(destination: Destination, change: SegmentChange, profile: 
         body["moved_to"] = change.moved_to
     if change.approximate:
         body["approximate"] = True
-    if change.context and not destination.asks:
+    if change.context and not destination.asks and projector.is_plain:
         body["context"] = change.context
     if destination.traits:
         document = profile() if profile is not None else None
         if document is not None:
-            body["traits"] = _traits(destination, document)
+            body["traits"] = projector.traits(document)
     return Delivery(
         delivery_id=segment_delivery_id(destination.name, change.profile_id, change.segment, change.sequence),
         destination=destination.name,
@@ -426,50 +459,11 @@ def _segment_delivery(destination: Destination, change: SegmentChange, profile: 
         action="segment_entered" if change.change == "entered" else "segment_exited",
         at=change.at,
         decided_at=change.decided_at,
-        identifiers=change.identifiers,
+        identifiers=projector.identifiers(change.identifiers),
         segment=change.segment,
         cause=change.cause,
         body=body,
     )
-
-
-def _traits(destination: Destination, document: ProfileDocument) -> dict[str, Any]:
-    """The traits a destination chose, computed ones too, to go along with a change of a segment."""
-    known = {**document.traits, **document.computed}
-    return {name: known[name] for name in destination.traits or () if name in known}
-
-
-def _projected(destination: Destination, change: ProfileChange) -> dict[str, Any]:
-    """The part of a profile change this destination mirrors."""
-    body: dict[str, Any] = {"entity": change.entity, "change": change.change}
-    changed, removed = _kept(destination, change.set), _kept(destination, change.unset)
-    removed = {section: names for section, names in removed.items() if names}
-    if changed:
-        body["set"] = changed
-    if removed:
-        body["unset"] = removed
-    if change.into is not None:
-        body["into"] = change.into
-    if change.origin is not None:
-        body["origin"] = change.origin
-    return body
-
-
-def _kept(destination: Destination, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections a destination mirrors, and of traits those it chose."""
-    names = destination.traits
-
-    def keep(section: str, entries: Any) -> Any:
-        if section not in ("traits", "computed") or names is None:
-            return entries
-        if isinstance(entries, Mapping):
-            return {name: value for name, value in entries.items() if name in names}
-        return [name for name in entries if name in names]
-
-    mirrored = destination.profile_sections or frozenset()
-    kept = {section: keep(section, entries) for section, entries in sections.items() if section in mirrored}
-    # An emptied list is news (the section is replaced whole), a mapping with nothing of interest left is not.
-    return {section: entries for section, entries in kept.items() if entries or not isinstance(entries, Mapping)}
 
 
 def _identifiers(profile: Profile | None) -> list[IdentifierPair]:

@@ -1,6 +1,6 @@
 """The topic `definitions`, folded: every version that was ever applied, every generation, and the plan of each."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -129,20 +129,45 @@ class Catalog:
         return found
 
 
-def activation_plan(catalog: Catalog, generation: Generation) -> ActivationPlan:
-    """The destinations of a generation, compiled, with what people and data have to allow.
+def activation_plan(catalog: Catalog, generation: Generation, identity: IdentityRules | None = None) -> ActivationPlan:
+    """The destinations of a generation, compiled, with what people and data have to allow. `identity`: its identity
+    rules, if they are at hand.
 
     Raises:
-        DefinitionError: a destination has a purpose that is none.
+        DefinitionError: a destination has a purpose that is none, or asks for data it may not have.
     """
     from pipeline.definitions.consent import consent_policy
+    from pipeline.definitions.data import described, refuse
     from pipeline.definitions.destinations import compile_destinations, purposes_known
+    from pipeline.definitions.segments import segment
+    from pipeline.definitions.traits import computed_trait
 
     bodies: dict[str, dict[str, Any]] = {each.name: each.body for each in catalog.of_kind(generation, "destination")}
     policy = consent_policy(catalog, generation)
     destinations = compile_destinations(bodies, catalog.paused(generation, "destination"))
     purposes_known(destinations, policy)
-    return ActivationPlan(destinations, policy)
+    normalise = _normalise(identity or identity_rules(catalog, generation))
+    contracts = contracts_plan(catalog, generation)
+    if not destinations or not contracts.contracts:
+        return ActivationPlan(destinations, policy, normalise=normalise)
+    known = described(
+        contracts,
+        [segment(each.body) for each in catalog.of_kind(generation, "segment")],
+        [computed_trait(each.body) for each in catalog.of_kind(generation, "trait")],
+    )
+    plan = ActivationPlan(destinations, policy, known.rules, normalise)
+    refuse(plan, known)
+    return plan
+
+
+def _normalise(rules: IdentityRules) -> Callable[[str, str], str]:
+    """What a hashed value is hashed as: an identifier's text where it is one of that name, else trimmed, small."""
+
+    def normalise(name: str, text: str) -> str:
+        found = rules.clean(name, text) if name in rules.namespaces else None
+        return found if isinstance(found, str) else text.strip().lower()
+
+    return normalise
 
 
 def identity_rules(catalog: Catalog, generation: Generation) -> IdentityRules:
@@ -198,11 +223,12 @@ def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
     from pipeline.definitions.accounts import account_rules
     from pipeline.definitions.segments import segments_plan
 
+    identity = identity_rules(catalog, generation)
     return GenerationPlan(
         generation.number,
-        identity_rules(catalog, generation),
+        identity,
         segments_plan(catalog, generation),
-        activation_plan(catalog, generation),
+        activation_plan(catalog, generation, identity),
         contracts_plan(catalog, generation),
         cleaning_plan(catalog, generation),
         sources_plan(catalog, generation),

@@ -27,6 +27,7 @@ from pipeline.errors import DefinitionError
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _MAX_ATTEMPTS = 1_000
+_SECTIONS = ("identifiers", "traits", "properties", "context")
 
 
 def _name(value: Any) -> str:
@@ -71,6 +72,8 @@ class DestinationDefinition(BaseModel):
     max_age: DurationMs = HOUR_MS
     purposes: list[str] = []
     channel: Annotated[str, BeforeValidator(_name)] | None = None
+    labels: list[str] = Field(default=[], max_length=50)
+    fields: dict[str, Literal["sha256", "mask", "drop"]] = Field(default={}, max_length=1_000)
     delivery: DeliveryDefinition = DeliveryDefinition()
     _options: Options = PrivateAttr()
 
@@ -80,6 +83,11 @@ class DestinationDefinition(BaseModel):
             unknown = sorted({*self.profiles} - PROFILE_SECTIONS)
             if unknown or not self.profiles:
                 raise _at("profiles", f"name sections among {', '.join(sorted(PROFILE_SECTIONS))}, or write true")
+        for address in self.fields:
+            section, _, path = address.partition(".")
+            if section not in _SECTIONS or not all(path.split(".")):
+                sections = ", ".join(_SECTIONS)
+                raise _at("fields", f"{address!r} is no field; write a section ({sections}), a dot, and its name there")
         try:
             kind = connector_kind(self.kind)
         except UnknownKindError as error:
@@ -120,6 +128,8 @@ class DestinationDefinition(BaseModel):
             paused=paused,
             purposes=tuple(self.purposes),
             channel=self.channel,
+            labels=frozenset(self.labels),
+            transforms=tuple(sorted(self.fields.items())),
         )
 
 

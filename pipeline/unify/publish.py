@@ -318,7 +318,8 @@ def turned(
     (ActivationPlan.turned). Memberships are still those that were told. Gives whether something waits."""
     activation, told = profile.plan.activation, profile.actor.told
     if told is None:
-        if not activation.asks and EVERYTHING not in profile.consents:
+        restricts = before is not None and activation.restricts
+        if not activation.asks and not restricts and EVERYTHING not in profile.consents:
             return False
         told = told_of(profile.actor)
     turn = Turn(moment.at, task.clock, moment.evidence, tuple(refused))

@@ -1,9 +1,6 @@
-"""What deliveries are known by, and what is in them."""
+"""What deliveries are known by."""
 
 from hashlib import blake2b
-from typing import Any
-
-from pipeline.records import Event
 
 
 def delivery_id(destination: str, *parts: bytes) -> str:
@@ -18,21 +15,3 @@ def delivery_id(destination: str, *parts: bytes) -> str:
 def segment_delivery_id(destination: str, profile_id: str, segment: str, sequence: int) -> str:
     """The id of the delivery of one segment change: stable, so that a repetition can be told from news."""
     return delivery_id(destination, b"segment", profile_id.encode(), segment.encode(), b"%d" % sequence)
-
-
-def event_body(event: Event) -> dict[str, Any]:
-    """The body of a forwarded event."""
-    body: dict[str, Any] = {
-        "message_id": event.message_id,
-        "type": event.type,
-        "event": event.event,
-        "received": event.received,
-        "properties": event.properties,
-    }
-    if event.traits:
-        body["traits"] = event.traits
-    if event.context:
-        body["context"] = event.context
-    if event.group_id is not None:
-        body["group_id"] = event.group_id
-    return body
