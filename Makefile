@@ -15,7 +15,8 @@ SEEDS ?= 200
 FIRST ?= 1
 BODIES ?= 1000000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures simulate golden rules bench clean
+.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures simulate golden rules
+.PHONY: bench compile pure test-compiled clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -74,5 +75,16 @@ bench: install ## the core job beside Kafka Streams, Quix Streams and faust-stre
 helm: ## helm, built from the Go registry into build/tools, where tests/deploy finds it
 	GOBIN=$(CURDIR)/build/tools go install helm.sh/helm/v3/cmd/helm@v3.22.0
 
-clean: ## remove what was installed and cached in this folder (never any state)
+compile: install pure ## the hot rooms as C beside their sources, until `make pure`: faster; needs a C compiler
+	HEADWATER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
+	@touch headwater__mypyc*.so
+
+pure: ## take the compiled rooms away: the rooms as Python again
+	find . -maxdepth 4 -name '*.so' -not -path './.venv/*' -not -path './build/*' -delete
+
+test-compiled: compile ## the compiled rooms: their tests, the simulation, and that their bytes are those of Python
+	$(BIN)/python -m pytest tests/rooms/test_compiled.py tests/rooms/profile tests/rooms/segments tests/rooms/unify \
+		tests/simulation -n $(WORKERS) --dist loadfile $(ARGS)
+
+clean: pure ## remove what was installed and cached in this folder (never any state)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -138,6 +138,7 @@ def main() -> None:
         bench.run(records[steady:])
         profiler.disable()
         seconds = sum(bench.seconds)
+        bench.store.close()
     counted = given.events - steady
 
     def shown(values: list[float]) -> str:

@@ -14,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from pipeline.broker import Kafka, running_kafka
+from pipeline.compiled import refuse_what_is_stale
 from pipeline.settings import Settings, load
 
 # One machine may be a hundred times slower than another: examples are judged by what they show, not by their time.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2_000)
+refuse_what_is_stale()
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from pipeline.compiled import refuse_what_is_stale
 from pipeline.errors import HeadwaterError
 
 _INTERRUPTED = 130
@@ -52,6 +53,7 @@ def main() -> None:
     first = next((argument for argument in sys.argv[1:] if argument in known), None)
     app = build([first] if first else None)
     try:
+        refuse_what_is_stale()
         app()
     except HeadwaterError as error:
         show(error)

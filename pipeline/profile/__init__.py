@@ -12,7 +12,6 @@ from pipeline.profile.document import (
 )
 from pipeline.profile.fragment import (
     RECENT_EVENTS,
-    Fragment,
     decode_fragment,
     encode_fragment,
     events_in,
@@ -25,6 +24,7 @@ from pipeline.profile.fragment import (
     tie,
     write,
 )
+from pipeline.profile.state import Fragment
 
 __all__ = [
     "RECENT_EVENTS",

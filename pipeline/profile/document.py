@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.profile.fragment import Fragment
+from pipeline.profile.state import Fragment
 from pipeline.records import IdentifierPair, Membership, ProfileChange, ProfileDocument, Total, UnfollowedLink
 
 SHOWN_IDENTIFIERS = 100

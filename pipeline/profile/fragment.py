@@ -17,43 +17,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from pipeline.at_rest import rest
+from pipeline.profile.state import Fragment, Leaves
 from pipeline.records import CHANNEL, Event
 
 RECENT_EVENTS = 10
 _RECENT = 28
 _TIME_OFFSET = 1 << 63
 
-Leaves = dict[str, Any]
 JoinLeaves = Callable[[Leaves, Leaves], Leaves]
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 _CONSENTS: dict[bool | str, bool] = {True: True, False: False, "granted": True, "denied": False}
-
-
-class Fragment(Struct, array_like=True):
-    """One fragment, or the join of several. Times are milliseconds; `first_seen` 0 means nothing was seen.
-
-    `traits`: name → (event time, value), where None is a trait taken back. `consents`: purpose → (event time, granted).
-    `ties`: account → (event time, joined or left). `totals`: event name → [count, first, last]. `recent`, oldest first,
-    28 bytes an event: its time (8, in order also below 0), the hash of its message id (8), its partition (4) and offset
-    (8) in `events`, which has the event itself. It is packed because it is written again with every event.
-    """
-
-    version: int = 1
-    traits: dict[str, tuple[int, Any]] = {}
-    consents: dict[str, tuple[int, bool]] = {}
-    totals: dict[str, list[int]] = {}
-    leaves: Leaves = {}
-    recent: bytes = b""
-    first_seen: int = 0
-    last_seen: int = 0
-    last_received: int = 0
-    ties: dict[str, tuple[int, bool]] = {}
-
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Fragment)
 

@@ -29,6 +29,8 @@ from pipeline.unify.task import Profile, Task
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 PERSON = "person"
+# How many sections of a document are kept as they were last encoded: all but the totals.
+_REMEMBERED = 7
 NO_CAUSE = Cause()
 # A person who was a member before a merge goes on being one, also if their parts take a moment to arrive.
 CONTINUES_WITHIN_MS = 300_000
@@ -90,24 +92,44 @@ def write_document(task: Task, profile: Profile) -> None:
 def encoded_document(profile: Profile) -> bytes:
     """The document, encoded. What no change has touched since is as it was encoded then: most events change a total."""
     shown = profile.shown
-    get = shown.get
     joined = profile.joined
     end = f',"first_seen":{joined.first_seen}' if joined.first_seen else ""
     if joined.last_seen:
         end += f',"last_seen":{joined.last_seen}'
-    return b"".join(
-        (
-            get("identifiers") or _remember(shown, "identifiers", _head(profile)),
-            get("traits") or _remember(shown, "traits", _section("traits", shown_traits(joined))),
-            get("computed") or _remember(shown, "computed", _section("computed", profile.computed)),
-            get("consents") or _remember(shown, "consents", _section("consents", shown_consents(joined))),
-            _section("totals", shown_totals(joined)),
-            get("segments") or _remember(shown, "segments", _section("segments", _memberships(profile))),
-            get("accounts") or _remember(shown, "accounts", _accounts(profile)),
-            get("unfollowed") or _remember(shown, "unfollowed", _section("unfollowed", profile.unfollowed)),
-            end.encode() + b"}",
-        )
+    totals = _encode_sorted(shown_totals(joined)) if joined.totals else b""
+    if len(shown) < _REMEMBERED:
+        _remember(shown, profile)
+    return b"%b%b%b%b%b%b%b%b%b%b}" % (
+        shown["identifiers"],
+        shown["traits"],
+        shown["computed"],
+        shown["consents"],
+        b',"totals":' if totals else b"",
+        totals,
+        shown["segments"],
+        shown["accounts"],
+        shown["unfollowed"],
+        end.encode(),
     )
+
+
+def _remember(shown: dict[str, bytes], profile: Profile) -> None:
+    """Encode the sections that are not as they were."""
+    joined = profile.joined
+    if "identifiers" not in shown:
+        shown["identifiers"] = _head(profile)
+    if "traits" not in shown:
+        shown["traits"] = _section("traits", shown_traits(joined))
+    if "computed" not in shown:
+        shown["computed"] = _section("computed", profile.computed)
+    if "consents" not in shown:
+        shown["consents"] = _section("consents", shown_consents(joined))
+    if "segments" not in shown:
+        shown["segments"] = _section("segments", _memberships(profile))
+    if "accounts" not in shown:
+        shown["accounts"] = _section("accounts", accounts_of(profile))
+    if "unfollowed" not in shown:
+        shown["unfollowed"] = _section("unfollowed", profile.unfollowed)
 
 
 def _head(profile: Profile) -> bytes:
@@ -117,16 +139,6 @@ def _head(profile: Profile) -> bytes:
 
 def _section(name: str, values: dict[str, Any] | list[Any]) -> bytes:
     return b',"%b":%b' % (name.encode(), _encode_sorted(values)) if values else b""
-
-
-def _accounts(profile: Profile) -> bytes:
-    names = accounts_of(profile)
-    return b',"accounts":%b' % _encode_sorted(names) if names else b""
-
-
-def _remember(shown: dict[str, bytes], section: str, encoded: bytes) -> bytes:
-    shown[section] = encoded
-    return encoded
 
 
 def unpublish(task: Task, profile: Profile) -> None:

@@ -24,6 +24,8 @@ from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
 log = logging.getLogger(__name__)
 _FULL_PAUSE_S = 0.01
 _METADATA_WITHIN_S = 5.0
+# Hashing a key in Python costs more than producing a record.
+_MOST_PARTITIONS_KNOWN = 50_000
 _NOT_TOLD = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -58,6 +60,7 @@ class KafkaProducer:
         self._producer = self._clients[0]
         self._highest: dict[Partition, int] = {}
         self._counts: dict[str, int] = {}
+        self._partitions: dict[str, dict[bytes, int]] = {}
 
     def init(self, timeout_s: float) -> None:
         # A client that has succeeded must not be asked again, when another one has to be.
@@ -111,6 +114,16 @@ class KafkaProducer:
                 raise fault_of(error, f"producing to {topic}") from error
 
     def _partition_by(self, topic: str, key: bytes) -> int:
+        known = self._partitions.setdefault(topic, {})
+        partition = known.get(key)
+        if partition is None:
+            # Whoever comes often is soon known again.
+            if len(known) >= _MOST_PARTITIONS_KNOWN:
+                known.clear()
+            partition = known[key] = self._ask_partition(topic, key)
+        return partition
+
+    def _ask_partition(self, topic: str, key: bytes) -> int:
         count = self._counts.get(topic)
         if count is None:
             name = self._names[topic]

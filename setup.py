@@ -1,0 +1,49 @@
+"""The build of what pyproject.toml describes, and, with HEADWATER_COMPILE=1, of the hot rooms as C.
+
+    make compile                                              in this folder, beside the sources
+    HEADWATER_COMPILE=1 pip wheel --no-build-isolation .      a wheel with compiled rooms: needs mypy and a C compiler
+
+Without it nothing is compiled and no compiler is asked for: the same sources run as Python. Why, and what it brings, is
+in docs/decisions/compiled-rooms.md.
+"""
+
+import os
+
+from setuptools import setup
+
+# What every event passes through between the consumer and the producer.
+HOT = (
+    "pipeline/activation/plan.py",
+    "pipeline/at_rest.py",
+    "pipeline/identifiers.py",
+    "pipeline/profile/document.py",
+    "pipeline/profile/fragment.py",
+    "pipeline/runtime/overlay.py",
+    "pipeline/segments/atoms.py",
+    "pipeline/segments/leaves.py",
+    "pipeline/segments/measures.py",
+    "pipeline/segments/plan.py",
+    "pipeline/segments/predictions.py",
+    "pipeline/segments/values.py",
+    "pipeline/segments/windows.py",
+    "pipeline/unify/dedup.py",
+    "pipeline/unify/evidence.py",
+    "pipeline/unify/holder.py",
+    "pipeline/unify/publish.py",
+    "pipeline/unify/route.py",
+    "pipeline/unify/stage.py",
+    "pipeline/unify/task.py",
+)
+
+
+def extensions() -> list[object]:
+    """The compiled modules, if they are asked for."""
+    if os.environ.get("HEADWATER_COMPILE") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    return list(mypycify([*HOT], opt_level="2", debug_level="0", group_name="headwater"))
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions())
