@@ -13,21 +13,25 @@ from tests.simulation.vocabulary import CITIES, EVENT_NAMES, PATHS, PLANS
 
 WINDOWS = ("1s", "10s", "1m", "5m", "1h", "6h", "1d", "7d", "30d")
 SHORT = ("1ms", "1s", "1m", "1h", "6h", "1d")
+WIDE_WINDOWS = (*WINDOWS, "1d12h", "1m30s", "2w", "1y", "100y")
 ZONES = ("UTC", "Europe/Berlin", "America/Lima", "Asia/Kolkata")
 Rule = dict[str, Any]
 
 
-def make_segments(rng: random.Random, start_ms: int = 1_700_000_000_000) -> list[Rule]:
-    """The definitions of one world: a few segments, now and then a computed trait."""
-    return Author(rng, start_ms).write()
+def make_segments(rng: random.Random, start_ms: int = 1_700_000_000_000, wide: bool = False) -> list[Rule]:
+    """The definitions of one world: a few segments, now and then a computed trait. `wide` draws what is rarer still,
+    too; without it a seed gives what it always gave."""
+    return Author(rng, start_ms, wide).write()
 
 
 class Author:
     """Writes the rules of one world."""
 
-    def __init__(self, rng: random.Random, start_ms: int) -> None:
+    def __init__(self, rng: random.Random, start_ms: int, wide: bool = False) -> None:
         self.rng = rng
         self.start_ms = start_ms
+        self.wide = wide
+        self.windows = WIDE_WINDOWS if wide else WINDOWS
         self.segments: list[str] = []
         self.computed: list[tuple[str, str]] = []
 
@@ -91,8 +95,14 @@ class Author:
         low = self.rng.choice((0, 25, 50))
         return {"salt": self.rng.choice(("a", "b")), "from": low, "to": low + self.rng.choice((25, 50))}
 
+    def rarely(self, share: float) -> bool:
+        """Whether something comes that is drawn in wide rules only."""
+        return self.wide and self.rng.random() < share
+
     def trait(self) -> Rule:
         rng = self.rng
+        if self.rarely(0.1):  # several traits, all of which must pass
+            return {"plan": self.text_comparison(PLANS), "age": self.number_comparison()}
         name = rng.choice(("plan", "plan", "city", "since", "age"))
         if name == "since":
             return {name: self.moment_comparison()}
@@ -103,6 +113,13 @@ class Author:
     def text_comparison(self, values: tuple[str, ...]) -> Any:
         rng = self.rng
         value = rng.choice(values)
+        if self.rarely(0.15):  # several operators, all of which must hold
+            return {"starts_with": value[:1], "not_equals": rng.choice(values), "exists": True}
+        if self.rarely(0.1):
+            return {
+                "as": "text",
+                rng.choice(("equals", "contains", "less_than")): rng.choice((value, "1", "true", "5")),
+            }
         return rng.choice(
             (
                 value,
@@ -125,6 +142,10 @@ class Author:
 
     def number_comparison(self) -> Any:
         rng = self.rng
+        if self.rarely(0.15):
+            return {"at_least": rng.choice((0, 1, 5)), "less_than": rng.choice((5, 10)), "not_equals": 1}
+        if self.rarely(0.1):
+            return {rng.choice(("in", "not_in")): [1, 5.0, "5", True]}
         operator = rng.choice(("at_least", "at_most", "greater_than", "less_than", "equals", "not_equals", "between"))
         comparison: Rule = {operator: rng.choice((0, 1, 5, 10))}
         if operator == "between":
@@ -137,9 +158,9 @@ class Author:
         rng = self.rng
         operator = rng.choice(("before", "after", "within_last", "within_next") if relative else ("before", "after"))
         if operator in ("within_last", "within_next"):
-            return {operator: rng.choice(WINDOWS)}
+            return {operator: rng.choice(self.windows)}
         if relative and rng.random() < 0.6:
-            return {operator: rng.choice(("now", f"now-{rng.choice(WINDOWS)}", f"now+{rng.choice(WINDOWS)}"))}
+            return {operator: rng.choice(("now", f"now-{rng.choice(self.windows)}", f"now+{rng.choice(self.windows)}"))}
         return {operator: self.instant()}
 
     def names(self) -> Any:
@@ -156,6 +177,19 @@ class Author:
             inner = self.where(against_trait, depth + 1)
             return {kind: inner if kind == "not" else [inner, self.where(against_trait, depth + 1)]}
         draw = rng.random()
+        if self.rarely(0.12):
+            return {
+                "context.consent.marketing": rng.choice(
+                    (True, False, {"exists": True}, {"as": "text", "equals": "true"})
+                )
+            }
+        if self.rarely(0.12):
+            return {"traits.plan": self.text_comparison_plain()}
+        if self.rarely(0.15):  # several paths, all of which must pass
+            return {"properties.amount": self.number_comparison(), "properties.path": {"starts_with": "/"}}
+        if against_trait and self.rarely(0.2):
+            operator = rng.choice(("greater_than", "at_least", "less_than", "at_most", "equals"))
+            return {"properties.amount": {operator: {"trait": "age"}}}
         if against_trait and draw < 0.35:
             operator = rng.choice(("equals", "not_equals"))
             return {"properties.city": {"exists": True, operator: {"trait": "city"}}}
@@ -175,7 +209,7 @@ class Author:
         rng = self.rng
         draw = rng.random()
         if draw < 0.62:
-            body["within"] = rng.choice(WINDOWS)
+            body["within"] = rng.choice(self.windows)
         elif draw < 0.70:
             body["between"] = self.between()
         elif draw < 0.78 and calendar:
@@ -195,6 +229,8 @@ class Author:
             return between
         if rng.random() < 0.3:
             del between[rng.choice(("from", "to"))]
+        if self.rarely(0.4):
+            between["time_zone"] = rng.choice(ZONES)
         return between
 
     def performed(self) -> Rule:
@@ -213,6 +249,8 @@ class Author:
             operator = rng.choice(("at_least", "at_least", "at_most", "exactly", "more_than", "less_than", "between"))
             number = rng.choice((0, 1, 2, 3))
             body["count"] = {operator: [number, number + 1] if operator == "between" else number}
+            if self.rarely(0.2):
+                body["count"] = {"at_least": number, "less_than": number + rng.choice((1, 2, 3))}
         elif kind != "default":
             operator = rng.choice(("at_least", "at_most", "more_than", "less_than", "exactly"))
             path = "properties.cart_id" if kind == "distinct" and rng.random() < 0.5 else "properties.amount"
@@ -231,17 +269,20 @@ class Author:
             if rng.random() < 0.6:
                 step = self.step()
                 if rng.random() < 0.6:
-                    step["within"] = rng.choice(WINDOWS)
+                    step["within"] = rng.choice(self.windows)
                 steps.append(step)
             elif rng.random() < 0.7:
-                steps.append({"not": self.step(), "within": rng.choice(WINDOWS)})
+                steps.append({"not": self.step(), "within": rng.choice(self.windows)})
             else:
                 steps += [{"not": self.step()}, self.step()]
         body: Rule = {"steps": steps}
         if by:
             body["by"] = "properties.cart_id"
+            if self.rarely(0.5):  # a step may know its value by another name
+                one = rng.choice(steps)
+                one.get("not", one)["by"] = rng.choice(("properties.amount", "properties.city", "properties.cart_id"))
         if rng.random() < 0.3:
-            body["within"] = rng.choice(WINDOWS[2:])
+            body["within"] = rng.choice(self.windows[2:])
         if rng.random() < 0.15:
             body["grace"] = rng.choice(SHORT)
         return body
@@ -260,9 +301,9 @@ class Author:
             if rng.random() < 0.2:
                 line["where"] = self.where()
             lines.append(line)
-        body: Rule = {"events": lines, "half_life": rng.choice(WINDOWS[2:])}
+        body: Rule = {"events": lines, "half_life": rng.choice(self.windows[2:])}
         if rng.random() < 0.5:
-            body["within"] = rng.choice(WINDOWS[2:])
+            body["within"] = rng.choice(self.windows[2:])
         body[rng.choice(("at_least", "at_least", "at_most", "less_than", "more_than"))] = rng.choice((0, 0.5, 1, 3, 10))
         return body
 

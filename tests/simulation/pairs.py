@@ -57,7 +57,7 @@ class Pair:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"pair {seed}")
         start = self.rng.choice(STARTS)
-        self.definitions = make_segments(self.rng, start)
+        self.definitions = make_segments(self.rng, start, wide=True)
         self.segments = [one for one in self.definitions if "segment" in one]
         self.plan = compile_segments(self.definitions)
         self.arrivals = self._history(seed)
