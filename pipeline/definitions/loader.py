@@ -1,11 +1,12 @@
 """Files and folders of definitions into validated documents; all that is wrong is told at once, with its line."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.definitions.documents import MAX_BYTES, Document, DocumentError, json_as_yaml, read_documents
+from pipeline.definitions.documents import MAX_BYTES, Document, DocumentError, Mark, json_as_yaml, read_documents
+from pipeline.definitions.documents import Path as Steps
 from pipeline.definitions.kinds import KINDS_BY_KEY, Kind, Mistake, mistakes_in, name_in
 from pipeline.errors import DefinitionError
 
@@ -58,6 +59,21 @@ class Written:
     body: dict[str, Any]
     file: str = ""
     line: int = 0
+    marks: Mapping[Steps, Mark] = field(default_factory=dict, repr=False, compare=False)
+
+    def place_of(self, name: str = "") -> str:
+        """FILE:LINE of where a rule asks for this segment or computed trait; else of the document."""
+        for steps, (line, _) in self.marks.items():
+            asks = steps[-2:] == ("computed", name) or (steps[-1:] == ("in_segment",) and self._at(steps) == name)
+            if name and asks:
+                return f"{self.file}:{line}"
+        return f"{self.file}:{self.line}"
+
+    def _at(self, steps: Steps) -> Any:
+        found: Any = self.body
+        for step in steps:
+            found = found[step]
+        return found
 
     @property
     def key(self) -> str:
@@ -162,7 +178,7 @@ def _validated(document: Document, file: str, problems: list[Problem]) -> Writte
         if (problem.line, problem.what) not in told:
             told.add((problem.line, problem.what))
             problems.append(problem)
-    return None if mistakes else Written(kind, name_in(kind, value), value, file, start[0])
+    return None if mistakes else Written(kind, name_in(kind, value), value, file, start[0], document.marks)
 
 
 def _problem(document: Document, file: str, mistake: Mistake) -> Problem:

@@ -14,6 +14,7 @@ from pipeline.plans import GenerationPlan
 from pipeline.records import Generation, Marker, Ready, RulesChanged, decode_events_record, encode
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.segments import RuleError
 from pipeline.settings import Settings
 
 TOPIC = "definitions"
@@ -61,19 +62,22 @@ def apply(
     """
 
     def plan(catalog: Catalog, now_ms: int) -> ApplyPlan:
-        return plan_apply(
-            catalog,
-            written,
-            leaves_of=_leaves_of,
-            owner=owner,
-            take_over=take_over,
-            prune=prune,
-            remove=remove,
-            pause=pause,
-            resume=resume,
-            applied_at=now_ms,
-            applied_by=applied_by,
-        )
+        try:
+            return plan_apply(
+                catalog,
+                written,
+                leaves_of=_leaves_of,
+                owner=owner,
+                take_over=take_over,
+                prune=prune,
+                remove=remove,
+                pause=pause,
+                resume=resume,
+                applied_at=now_ms,
+                applied_by=applied_by,
+            )
+        except DefinitionError as error:
+            raise _placed(error, written) from error
 
     if dry_run:
         return plan(read_catalog(settings), _now_ms())
@@ -99,6 +103,16 @@ def apply(
         return planned
     finally:
         transaction.close()
+
+
+def _placed(error: DefinitionError, written: Sequence[Written]) -> DefinitionError:
+    """The error with file and line, if the rule that it is about is among what is being applied."""
+    cause = error.__cause__
+    if isinstance(cause, RuleError):
+        for one in written:
+            if one.name == cause.name and one.file:
+                return DefinitionError(error.what, one.place_of(cause.missing), error.what_to_do)
+    return error
 
 
 def _leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:

@@ -55,12 +55,14 @@ _STATISTICS = frozenset(("sum", "average", "min", "max"))
 
 
 class RuleError(ValueError):
-    """A set of definitions that can't be compiled: what is wrong, in which definition."""
+    """A set of definitions that can't be compiled: what is wrong, in which definition; and the name that is not there,
+    if that is it."""
 
-    def __init__(self, name: str, problem: str) -> None:
+    def __init__(self, name: str, problem: str, missing: str = "") -> None:
         super().__init__(f"{name}: {problem}")
         self.name = name
         self.problem = problem
+        self.missing = missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def compile_plan(
         for asked in asked_of_accounts((one,)):
             if asked.segment and entities.get(asked.segment) != "account":
                 what = f"account: in_segment: there is no segment {asked.segment!r} of accounts"
-                raise RuleError(one.name, f"{what}; define it, or correct the name")
+                raise RuleError(one.name, f"{what}; define it, or correct the name", asked.segment)
     hidden = hidden_segments(accounts)
     plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities).plan()
     of_accounts = _Compiler(accounts, (), generation, known, entities).plan()
@@ -284,10 +286,10 @@ class _Compiler:
             if rule.segment not in self.segments:
                 if rule.segment in self.entities:
                     whose = f"{self.entities[rule.segment]}s"
-                    raise RuleError(name, f"in_segment: {rule.segment!r} is a segment of {whose}; see `account`")
-                raise RuleError(
-                    name, f"in_segment: there is no segment {rule.segment!r}; define it, or correct the name"
-                )
+                    what = f"in_segment: {rule.segment!r} is a segment of {whose}; see `account`"
+                    raise RuleError(name, what, rule.segment)
+                what = f"in_segment: there is no segment {rule.segment!r}; define it, or correct the name"
+                raise RuleError(name, what, rule.segment)
             return self._root(rule.segment)
         if isinstance(rule, rules.Performed):
             return self._performed(rule)
@@ -331,7 +333,8 @@ class _Compiler:
     def _computed(self, rule: rules.ComputedIs, key: bytes, name: str) -> int:
         trait = self.computed.get(rule.name)
         if trait is None:
-            raise RuleError(name, f"computed: there is no computed trait {rule.name!r}; define it, or correct the name")
+            what = f"computed: there is no computed trait {rule.name!r}; define it, or correct the name"
+            raise RuleError(name, what, rule.name)
         leaf_id, value = self._measure(trait.measure)
         traits = tuple(sorted(trait_names(rule.comparison)))
         key = rules.canonical((rule.comparison, trait.measure))

@@ -110,10 +110,22 @@ class TopicReader:
         return found
 
     def read(self, limit: int = 1000, timeout_s: float = 0.2) -> list[Record]:
-        """Up to `limit` records that have come; an empty list when none came within `timeout_s`."""
-        records = []
-        message: Any
-        for message in self._consumer.consume(limit, timeout_s):
+        """Up to `limit` records that have come, as soon as one has; an empty list when none came within `timeout_s`."""
+        records: list[Record] = []
+        give_up = time.monotonic() + timeout_s
+        messages: Any = self._consumer.consume(limit, 0)
+        self._take(messages, records)
+        while not records and (left := give_up - time.monotonic()) > 0:
+            # Asked for many at once, the client waits the whole time for the last of them.
+            messages = self._consumer.consume(1, left)
+            if messages and limit > 1:
+                messages += self._consumer.consume(limit - 1, 0)
+            self._take(messages, records)
+        return records if self._unsealed is None else self._unsealed(records)
+
+    def _take(self, messages: Iterable[Any], records: list[Record]) -> None:
+        """Append what they hold, and keep the positions. Raises BrokerError."""
+        for message in messages:
             error = message.error()
             partition = message.topic(), message.partition()
             if error is None:
@@ -126,7 +138,6 @@ class TopicReader:
                 self._at_end.add(partition)
             elif not error.retriable():
                 raise BrokerError(f"Reading failed: {error.str()}.", partition[0], "is the broker still there?")
-        return records if self._unsealed is None else self._unsealed(records)
 
     def ends(self) -> dict[tuple[str, int], int]:
         """The position after the last committed record of every partition, by (real topic name, partition)."""
