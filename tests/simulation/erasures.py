@@ -75,6 +75,7 @@ class ErasingTruth(checks.Truth):
     def __init__(self, world: World, keys: Keys) -> None:
         super().__init__(world.rules, keys)
         self._kept_apart: set[str] = set()
+        self._witnessed: list[tuple[list[str], int, int]] = []
         self.erased: set[str] = set()
         self.erasures = 0
 
@@ -89,6 +90,9 @@ class ErasingTruth(checks.Truth):
     def _evidence(self) -> Evidence:
         evidence = super()._evidence()
         evidence.kept_apart = set(self._kept_apart)
+        for identifiers, time, received in self._witnessed:
+            evidence.saw(identifiers, time, received)
+        self._known_at[self.sent] = set(evidence.edges)
         return evidence
 
     def erase(self, record: EraseRequest, epoch: int) -> None:
@@ -98,6 +102,13 @@ class ErasingTruth(checks.Truth):
         gone = self.who.members.get(name, frozenset({record.identifier}))
         self._kept_apart = (self._kept_apart | self.who.quarantined) - gone
         self.told_before += self.accepted.events
+        # What an event of theirs said of two others stays said.
+        seen = [(one.identifiers, one.time, one.received) for one in self.accepted.events if one.identifiers[0] in gone]
+        self._witnessed = [
+            (left, time, received)
+            for identifiers, time, received in (*self._witnessed, *seen)
+            if len(left := [one for one in identifiers if one not in gone]) > 1
+        ]
         for partition, events in self.partitions.items():
             kept = [event for event in events if event.identifiers[0] not in gone]
             self.forgotten += len(events) - len(kept)
