@@ -10,8 +10,7 @@ from pipeline.profile import Fragment, join_all
 from pipeline.records import ProfileDocument
 from pipeline.runtime.overlay import HEADER
 from pipeline.segments import SegmentsPlan
-from pipeline.unify.actor import META_KEY, Actor, Group, Meta, decode
-from pipeline.unify.task import live
+from pipeline.unify.actor import META_KEY, Actor, Group, Meta, decode, live
 
 ReadPartition = Callable[[bytes], Mapping[bytes, bytes]]
 """Gives the present changelog of the partition that an actor's key belongs to: state key → header and value."""

@@ -77,9 +77,15 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class ContractsPlan:
-    """All contracts in force. A source has one contract at most."""
+    """All contracts in force. A source has one contract at most.
+
+    `keeps_traits`: trait → how long its value may be kept (ms); `keeps_events`: event → how long it is remembered that
+    it was done. Of several contracts that speak of one, the shortest holds.
+    """
 
     contracts: tuple[Contract, ...] = ()
+    keeps_traits: dict[str, int] = field(init=False, compare=False, default_factory=dict)
+    keeps_events: dict[str, int] = field(init=False, compare=False, default_factory=dict)
     _by_source: dict[str, Contract] = field(init=False, compare=False, default_factory=dict)
     _of_others: list[Contract] = field(init=False, compare=False, default_factory=list)
 
@@ -89,6 +95,19 @@ class ContractsPlan:
                 self._of_others.append(contract)
             for source in contract.sources or ():
                 self._by_source[source] = contract
+            for event in contract.events.values():
+                self._keep(event)
+
+    def _keep(self, event: EventContract) -> None:
+        whole = event.retention_ms
+        if whole is not None:
+            _shorten(self.keeps_events, event.event, whole)
+            for name in event.planned.get("traits", ()):
+                _shorten(self.keeps_traits, name, whole)
+        for found in event.fields:
+            if found.section == "traits" and found.path and found.retention_ms is not None:
+                # A trait is kept whole: what is in it may be kept no longer than the shortest of it.
+                _shorten(self.keeps_traits, found.path[0], found.retention_ms)
 
     def of_source(self, source: str) -> Contract | None:
         """The contract that the events of a source must meet: one that names it, else the one that names none."""
@@ -99,6 +118,10 @@ class ContractsPlan:
         """Every contract by the version that events carry."""
         for contract in self.contracts:
             yield contract.version, contract
+
+
+def _shorten(kept: dict[str, int], name: str, ms: int) -> None:
+    kept[name] = min(ms, kept.get(name, ms))
 
 
 NO_CONTRACTS = ContractsPlan()

@@ -24,6 +24,7 @@ from pipeline.profile.fragment import (
     tie,
     write,
 )
+from pipeline.profile.keeping import kept_until, take_out, to_go
 from pipeline.profile.state import Fragment
 
 __all__ = [
@@ -41,11 +42,14 @@ __all__ = [
     "is_empty",
     "join",
     "join_all",
+    "kept_until",
     "pieces",
     "shown_consents",
     "shown_totals",
     "shown_traits",
     "stated_consents",
+    "take_out",
     "tie",
+    "to_go",
     "write",
 ]

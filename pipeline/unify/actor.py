@@ -16,6 +16,7 @@ An actor's key is the 32 hexadecimal bytes of `Keys.actor`. Whoever has one iden
 record.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -23,8 +24,9 @@ from msgspec import Struct
 
 from pipeline.activation import Told
 from pipeline.at_rest import rest
+from pipeline.identifiers import split_identifier
 from pipeline.profile import Fragment
-from pipeline.records import LinkNote
+from pipeline.records import IdentifierPair, LinkNote, UnfollowedLink
 
 VERSION = 1
 META_KEY = b"g"
@@ -37,6 +39,7 @@ FOREVER = 2**62
 """A deadline that does not come."""
 
 GROUP_INLINE = 8
+SHOWN_LINKS = 10
 
 
 class Pair(Struct, array_like=True):
@@ -226,6 +229,35 @@ DECODERS: dict[int, Any] = {
         (b"u", Held),
     )
 }
+
+
+def waits(actor: Actor) -> bool:
+    """Whether a change waits for what is on its way, or the accounts wait to be told of it."""
+    return actor.held or (actor.belonging is not None and actor.belonging.owes)
+
+
+def shown_links(held: Held | None) -> list[UnfollowedLink]:
+    """What a profile shows of the links that are not followed, newest first."""
+    if held is None:
+        return []
+    found = [(link, fragment) for fragment, (_, links) in held.fragments.items() for link in links]
+    found.sort(key=lambda one: (-one[0].first, one[1], one[0].other))
+    return [
+        UnfollowedLink(
+            IdentifierPair(*split_identifier(fragment)),
+            IdentifierPair(*split_identifier(link.other)),
+            link.reason,
+            link.first,
+        )
+        for link, fragment in found[:SHOWN_LINKS]
+    ]
+
+
+def live(group: Group, actor: Actor) -> Iterable[str]:
+    """The fragments that make the profile: what came before the person was erased only waits to be called back."""
+    if not actor.erased:
+        return list(group.present)
+    return [name for name, (_, epoch) in group.present.items() if epoch >= actor.erased]
 
 
 _decode_pairs = msgspec.msgpack.Decoder(dict[str, Pair]).decode

@@ -17,13 +17,13 @@ from typing import Any
 
 from pipeline.accounts import stated
 from pipeline.identifiers import BURIED
-from pipeline.profile import Fragment, difference, events_in, fold, is_empty, tie
+from pipeline.profile import Fragment, difference, events_in, fold, is_empty, kept_until, tie
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
-from pipeline.unify import news, publish
-from pipeline.unify.actor import FOREVER, Actor, pairs_of
+from pipeline.unify import keeping, news, publish
+from pipeline.unify.actor import FOREVER, Actor, live, pairs_of, waits
 from pipeline.unify.publish import Moment
-from pipeline.unify.task import Profile, Task, live, waits
+from pipeline.unify.task import Profile, Task
 
 FREE, ARRIVING, ELSEWHERE, FROZEN = 0, 1, 2, 3
 
@@ -79,6 +79,7 @@ def take_event(
             task.put(key, actor)
             return
     first_seen, last_seen = joined.first_seen, joined.last_seen
+    whole, event = event, keeping.in_time(event, profile.plan.contracts, task.clock)
     changed = fold(joined, event, message_hash, place)
     statement = stated(event) if event.group_id is not None else None
     accounts: list[str] | None = None
@@ -129,7 +130,7 @@ def take_event(
         task.dirty[key] = profile
     activation = profile.plan.activation
     if actor.published and activation.wants_event(event.event):
-        publish.deliver_event(task, profile, event)
+        publish.deliver_event(task, profile, whole)
     actor.settled = task.clock
     task.set_deadline(profile)
     task.state.put(key, actor, actor.wake)
@@ -376,7 +377,11 @@ def _timers(task: Task, profile: Profile, until: int) -> None:
     assert standing is not None
     while True:
         computed_at = profile.computed_deadline or FOREVER
-        at = min(standing.deadline or FOREVER, computed_at)
+        # Never before the clock was last there: what was taken in since may be to go at once.
+        contracts = profile.plan.contracts
+        until_ms = kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events)
+        goes_at = max(until_ms, profile.actor.settled) if until_ms is not None else FOREVER
+        at = min(standing.deadline or FOREVER, computed_at, goes_at)
         if at > until:
             return
         moment = Moment("timer", at)
@@ -386,9 +391,28 @@ def _timers(task: Task, profile: Profile, until: int) -> None:
             compute(task, profile, at, added, removed)
         for _, flips in profile.plan.segments.settle(standing, profile, at):
             publish.memberships_changed(profile, flip(task, profile, flips, moment, at), added, removed)
+        if goes_at == at:
+            _let_go(task, profile, moment, added, removed)
         if added or removed:
             publish.profile_change(task, profile, "updated", moment, added, removed)
             publish.publish(task, profile)
+
+
+def _let_go(
+    task: Task, profile: Profile, moment: Moment, added: dict[str, Any], removed: dict[str, list[str]]
+) -> None:
+    """Contracts allow some of it to be kept no longer."""
+    traits, events = keeping.let_go(task, profile, moment.at)
+    if events:
+        removed["totals"] = events
+    if traits:
+        removed["traits"] = traits
+        if not profile.plan.activation.reads.isdisjoint(traits):
+            consent_turned(task, profile, moment)
+        assert profile.standing is not None
+        flips = profile.plan.segments.update(profile.standing, profile, moment.at, (), traits)
+        if flips:
+            publish.memberships_changed(profile, flip(task, profile, flips, moment, moment.at), added, removed)
 
 
 def compute(task: Task, profile: Profile, now: int, added: dict[str, Any], removed: dict[str, list[str]]) -> None:

@@ -5,18 +5,31 @@ the state, and is then equal to what it was. They go when the runtime lets go of
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from pipeline.identifiers import BURIED, Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
-from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
+from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all, kept_until
 from pipeline.records import Event, IdentifierPair, UnfollowedLink
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
-from pipeline.unify.actor import ACTORS, FOREVER, GROUP_INLINE, META_KEY, VERSION, Actor, Group, Held, Meta
+from pipeline.unify.actor import (
+    ACTORS,
+    FOREVER,
+    GROUP_INLINE,
+    META_KEY,
+    VERSION,
+    Actor,
+    Group,
+    Held,
+    Meta,
+    live,
+    shown_links,
+    waits,
+)
 from pipeline.unify.news import News, facts_of
 
 OpenSealed = Callable[[bytes], bytes | None]
@@ -26,7 +39,6 @@ SEALED_FIRST = b"\x01"
 """The first byte of a sealed event: no JSON begins with it."""
 
 PSEUDONYMOUS = ("device_id", "anonymous_id")
-SHOWN_LINKS = 10
 
 
 # What stands for an actor, and for its own fragment, in a profile whose actor is at rest.
@@ -470,6 +482,10 @@ class Task:
             deadline = profile.computed_deadline
         if profile.pseudonymous:
             deadline = min(deadline, self.expires(profile))
+        contracts = profile.plan.contracts
+        if contracts.keeps_traits or contracts.keeps_events:
+            until = kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events)
+            deadline = deadline if until is None else min(deadline, until)
         if actor.hold_until > now_ms and waits(actor):
             deadline = min(deadline, actor.hold_until)
         return deadline
@@ -480,32 +496,3 @@ class Task:
 
 
 PSEUDONYMOUS_PREFIXES = tuple(f"{namespace}:" for namespace in PSEUDONYMOUS)
-
-
-def waits(actor: Actor) -> bool:
-    """Whether a change waits for what is on its way, or the accounts wait to be told of it."""
-    return actor.held or (actor.belonging is not None and actor.belonging.owes)
-
-
-def shown_links(held: Held | None) -> list[UnfollowedLink]:
-    """What a profile shows of the links that are not followed, newest first."""
-    if held is None:
-        return []
-    found = [(link, fragment) for fragment, (_, links) in held.fragments.items() for link in links]
-    found.sort(key=lambda one: (-one[0].first, one[1], one[0].other))
-    return [
-        UnfollowedLink(
-            IdentifierPair(*split_identifier(fragment)),
-            IdentifierPair(*split_identifier(link.other)),
-            link.reason,
-            link.first,
-        )
-        for link, fragment in found[:SHOWN_LINKS]
-    ]
-
-
-def live(group: Group, actor: Actor) -> Iterable[str]:
-    """The fragments that make the profile: what came before the person was erased only waits to be called back."""
-    if not actor.erased:
-        return list(group.present)
-    return [name for name, (_, epoch) in group.present.items() if epoch >= actor.erased]
