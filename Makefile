@@ -12,11 +12,12 @@ ARGS ?=
 # Tests of the rooms run side by side; those on a broker one after the other, for they measure time.
 WORKERS ?= 2
 SEEDS ?= 200
+CASES ?= 10000
 FIRST ?= 1
 BODIES ?= 1000000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures simulate golden rules
-.PHONY: bench compile pure test-compiled clean
+.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures leaving simulate golden
+.PHONY: rules bench compile pure test-compiled clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -61,6 +62,9 @@ rules: install ## take the rules of the engine out, one at a time: the tests nam
 
 erasures: install ## people who are linked, unlinked and erased in random order, from seeds: make erasures SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation.erasures --seeds $(SEEDS) --first $(FIRST)
+
+leaving: install ## what leaves about people is allowed: random policies and profiles, judged: make leaving CASES=10000
+	$(BIN)/python -m tests.leaving --cases $(CASES) $(ARGS)
 
 simulate: install ## the whole pipeline in memory, from seeds: make simulate SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) $(ARGS)

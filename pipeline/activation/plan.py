@@ -107,6 +107,10 @@ class ActivationPlan:
         """Whether any destination takes changes of this segment."""
         return bool(self._every_segment) or segment in self._by_segment
 
+    def named(self, name: str) -> Destination:
+        """The destination of that name. KeyError if there is none."""
+        return self._by_name[name]
+
     def refusal(self, name: str, document: ProfileDocument) -> str:
         """Why the destination of that name may not have a person; empty if it may."""
         found = self._by_name[name]

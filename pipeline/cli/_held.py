@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from pipeline.activation import Told
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys, identifier
 from pipeline.plans import GenerationPlan, Plans
-from pipeline.profile import Fragment, join_all
+from pipeline.profile import Fragment, Proof, join_all, proof_of
+from pipeline.profile.fragment import JoinLeaves
 from pipeline.records import ProfileDocument
 from pipeline.runtime.overlay import HEADER
 from pipeline.segments import SegmentsPlan
@@ -34,17 +36,38 @@ def held_profile(
     Raises:
         LookupFailed: the holder's state is not there under any identifier the profile shows.
     """
+    stored, key, actor = _holder(document, read, keys)
+    meta: Meta = _value(stored, META_KEY) or Meta()
+    joined = _joined(stored, key, actor, keys, _leaves_up_to(plans, actor.generation, meta.newest).join)
+    facts = Facts(document.profile_id, joined.leaves, joined.traits, joined.consents, joined.totals)
+    return facts, plans(meta.generation)
+
+
+class HeldTold(NamedTuple):
+    """What destinations were told of a profile, the generation that its holder goes by, and the proof of each word on a
+    purpose that has one."""
+
+    told: Told
+    generation: int
+    proofs: dict[str, Proof]
+
+
+def held_told(document: ProfileDocument, read: ReadPartition, keys: Keys) -> HeldTold:
+    """What a holder knows of destinations and consents. Raises LookupFailed."""
+    stored, key, actor = _holder(document, read, keys)
+    joined = _joined(stored, key, actor, keys, lambda one, other: {})
+    found = {purpose: proof_of(joined.proofs, purpose, word) for purpose, word in joined.consents.items()}
+    return HeldTold(actor.told or Told(), actor.generation, {one: proof for one, proof in found.items() if proof})
+
+
+def _holder(document: ProfileDocument, read: ReadPartition, keys: Keys) -> tuple[Mapping[bytes, bytes], bytes, Actor]:
     for pair in document.identifiers:
         name = identifier(pair.namespace, pair.value)
         key = keys.actor(name)
         stored = read(key)
         actor: Actor | None = _value(stored, b"a" + key)
-        if actor is None or keys.profile_id(name, actor.erased) != document.profile_id:
-            continue
-        meta: Meta = _value(stored, META_KEY) or Meta()
-        joined = _joined(stored, key, actor, keys, _leaves_up_to(plans, actor.generation, meta.newest))
-        facts = Facts(document.profile_id, joined.leaves, joined.traits, joined.consents, joined.totals)
-        return facts, plans(meta.generation)
+        if actor is not None and keys.profile_id(name, actor.erased) == document.profile_id:
+            return stored, key, actor
     raise LookupFailed(
         f"The state of profile {document.profile_id} was not found.",
         "unify-changelog",
@@ -57,7 +80,7 @@ def _value(stored: Mapping[bytes, bytes], key: bytes) -> Any:
     return None if data is None else decode(key, data[HEADER:])
 
 
-def _joined(stored: Mapping[bytes, bytes], key: bytes, actor: Actor, keys: Keys, plan: SegmentsPlan) -> Fragment:
+def _joined(stored: Mapping[bytes, bytes], key: bytes, actor: Actor, keys: Keys, join_leaves: JoinLeaves) -> Fragment:
     group: Group | None = _value(stored, b"h" + key) if actor.spilled else actor.group
     if group is None:
         return actor.own if actor.own is not None else Fragment()
@@ -65,7 +88,7 @@ def _joined(stored: Mapping[bytes, bytes], key: bytes, actor: Actor, keys: Keys,
         actor.own if name == actor.identifier else _value(stored, b"f" + key + keys.actor(name))
         for name in live(group, actor)
     ]
-    return join_all((part for part in parts if part is not None), plan.join)
+    return join_all((part for part in parts if part is not None), join_leaves)
 
 
 def _leaves_up_to(plans: Plans, generation: int, newest: int) -> SegmentsPlan:

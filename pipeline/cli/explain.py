@@ -1,4 +1,5 @@
-"""`headwater explain`: why a profile is in a segment, or is not, and what would change it."""
+"""`headwater explain`: why a profile is in a segment, or is not, and what would change it; and why a destination was
+told of it, or was not."""
 
 import json
 import time
@@ -11,24 +12,33 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline import settings as settings_module
+from pipeline.activation import Told
 from pipeline.broker import find_kafka
+from pipeline.cli._deliveries import findings, history
 from pipeline.cli._explained import instant, shown_time, tree
-from pipeline.cli._held import held_profile
+from pipeline.cli._held import HeldTold, ReadPartition, held_profile, held_told
 from pipeline.definitions.log import KafkaPlans
-from pipeline.errors import LookupFailed
+from pipeline.errors import InputError, LookupFailed
 from pipeline.identifiers import Keys, partition_of
 from pipeline.lookup import find_profile, normalised
 from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
-from pipeline.runtime.kafka.doors import current_values
+from pipeline.runtime.kafka.doors import TopicReader, current_values
 from pipeline.segments import explain as explain_rule
+from pipeline.settings import Settings
+from pipeline.topology import DELIVERIES
 
 _CHANGELOG = "unify-changelog"
 
 
 def command(
     profile: Annotated[str, typer.Argument(help="NAMESPACE:VALUE, or a profile_id (a retired one leads on).")],
-    segment: Annotated[str, typer.Argument(help="As `headwater segments list` shows it.")],
+    segment: Annotated[
+        str | None, typer.Argument(help="As `headwater segments list` shows it. May be left out with --destination.")
+    ] = None,
+    destination: Annotated[
+        str | None, typer.Option(help="Say why this destination was told of them, or was not.")
+    ] = None,
     at: Annotated[
         str | None, typer.Option(help="As if it were then, if nothing more came: ISO 8601, or ms. Now by default.")
     ] = None,
@@ -36,10 +46,15 @@ def command(
 ) -> None:
     """Say why a profile is, or is not, in a segment: the rule as a tree, what each part sees, what would change it.
 
+    With --destination: what decides whether that destination has them, and what became of each change, as far as the
+    topics still have them.
+
     Reads the state itself, from one partition of unify's changelog; in a large workspace that takes a while.
 
     Example: headwater explain email:ada@example.org curious
     """
+    if segment is None and destination is None:
+        raise InputError("Say what is to be explained.", "", "name a segment, or --destination NAME, or both")
     settings = find_kafka(settings_module.load())
     now_ms = time.time_ns() // 1_000_000 if at is None else instant(at, "--at")
     plans = KafkaPlans(settings)
@@ -55,6 +70,10 @@ def command(
             known[number] = current_values(settings, _CHANGELOG, key)
         return known[number]
 
+    if destination is not None:
+        _tell(settings, plans, document, read, wanted, segment, destination, as_json)
+        return
+    assert segment is not None
     with Console(stderr=True).status("reading the state of the profile"):
         held, in_force = held_profile(document, read, Keys(settings.secret_bytes()), plans)
     plan = in_force.segments
@@ -71,6 +90,57 @@ def command(
         return
     console.print(f"[bold]{escape(wanted)}[/] at {shown_time(now_ms)}: {_standing(document, segment, explained.true)}")
     console.print(tree(explained, now_ms))
+
+
+def _tell(
+    settings: Settings,
+    plans: KafkaPlans,
+    document: ProfileDocument,
+    read: ReadPartition,
+    wanted: str,
+    segment: str | None,
+    destination: str,
+    as_json: bool,
+) -> None:
+    """Say why a destination was told, or was not."""
+    with Console(stderr=True).status("reading the state of the profile, and what has left"):
+        if document.entity == "person":
+            held = held_told(document, read, Keys(settings.secret_bytes()))
+            plan = plans(held.generation).activation
+        else:
+            held, plan = HeldTold(Told(), 0, {}), plans.latest().activation
+        known = [one.name for one in plan.destinations]
+        if destination not in known:
+            there = ", ".join(known) or "none"
+            raise LookupFailed(f"There is no destination {destination} in force.", "", f"there are: {there}")
+        audit.note(settings, "explained", wanted, f"destination/{destination}")
+        found = findings(plan, destination, document, held, segment)
+        key = document.profile_id.encode()
+        lines = history(
+            plan,
+            destination,
+            document.profile_id,
+            segment,
+            _values(settings, "segment-changes", key),
+            _values(settings, f"{DELIVERIES.name}{destination}", key),
+        )
+    console = Console(highlight=False)
+    if as_json:
+        told_all = {"findings": [one._asdict() for one in found], "history": [one._asdict() for one in lines]}
+        console.print_json(json.dumps(told_all))
+        return
+    console.print(f"[bold]{escape(wanted)}[/] and the destination [bold]{escape(destination)}[/]")
+    for one in found:
+        console.print(f"  {'[green]✓[/]' if one.favourable else '[red]✗[/]'} {escape(one.words)}")
+    for line in lines:
+        became = f"[green]delivered[/] {line.why}" if line.delivered else f"[red]not delivered[/]: {escape(line.why)}"
+        console.print(f"  {shown_time(line.at)} {escape(line.what)}: {became}")
+
+
+def _values(settings: Settings, topic: str, key: bytes) -> list[bytes]:
+    """The values under a key that a topic still has."""
+    with TopicReader(settings, [topic], key=key) as reader:
+        return [record.value for record in reader.read_to_end() if record.key == key and record.value is not None]
 
 
 def _standing(document: ProfileDocument, segment: str, is_true: bool) -> str:

@@ -25,12 +25,14 @@ from pipeline.profile.fragment import (
     write,
 )
 from pipeline.profile.keeping import kept_until, take_out, to_go
+from pipeline.profile.proofs import Proof, proof_of
 from pipeline.profile.state import Fragment
 
 __all__ = [
     "RECENT_EVENTS",
     "SHOWN_IDENTIFIERS",
     "Fragment",
+    "Proof",
     "apply_change",
     "build",
     "contents",
@@ -44,6 +46,7 @@ __all__ = [
     "join_all",
     "kept_until",
     "pieces",
+    "proof_of",
     "shown_consents",
     "shown_totals",
     "shown_traits",

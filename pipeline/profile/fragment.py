@@ -6,6 +6,7 @@
     totals          counts add, first is the minimum, last the maximum
     leaves          as the segments plan says; awake or at rest (pipeline/at_rest.py)
     ties            account: last writer by event time; at the same instant "left"
+    proofs          as consents; of equal ones the greater text
     recent          the newest `RECENT_EVENTS`
     first_seen      minimum; last_seen and last_received: maximum
 
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 
 from pipeline.at_rest import rest
+from pipeline.profile.proofs import join_proofs, prove
 from pipeline.profile.state import Fragment, Leaves
 from pipeline.records import CHANNEL, Event
 
@@ -76,9 +78,12 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) ->
     if not event.traits and consent is None:
         return None
     traits = [name for name, value in event.traits.items() if write(fragment.traits, name, time, value)]
-    consents = [
-        purpose for purpose, granted in _consents(consent) if _consent(fragment.consents, purpose, time, granted)
-    ]
+    if consent is None:
+        return (traits, []) if traits else None
+    stated = _consents(consent)
+    consents = [purpose for purpose, granted in stated if _consent(fragment.consents, purpose, time, granted)]
+    if stated:
+        prove(fragment.proofs, stated, time, consent)
     return (traits, consents) if traits or consents else None
 
 
@@ -124,6 +129,7 @@ def join(one: Fragment, other: Fragment, join_leaves: JoinLeaves) -> Fragment:
         last_seen=max(one.last_seen, other.last_seen),
         last_received=max(one.last_received, other.last_received),
         ties=ties,
+        proofs=join_proofs(one.proofs, other.proofs) if one.proofs or other.proofs else {},
     )
 
 
@@ -170,7 +176,7 @@ def pieces(fragment: Fragment, most_bytes: int) -> list[bytes]:
     done: list[bytes] = []
     size = len(encode_fragment(rest))
     least = size
-    for section in ("traits", "consents", "totals", "leaves", "ties"):
+    for section in ("traits", "consents", "totals", "leaves", "ties", "proofs"):
         for name, value in getattr(fragment, section).items():
             entry_size = len(_encoder.encode((name, value)))
             if size + entry_size > most_bytes and size > least:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.activation import ActivationPlan, Destination, Finding, not_for_it
+from pipeline.cli._deliveries import findings, history
 from pipeline.cli._explained import span
-from pipeline.cli._held import held_profile
+from pipeline.cli._held import held_profile, held_told
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys, partition_of
 from pipeline.records import ProfileDocument, Unlink
@@ -90,3 +92,91 @@ def test_state_that_is_not_there_is_an_error_people_can_act_on() -> None:
 )
 def test_a_length_of_time_in_words(length_ms: int, said: str) -> None:
     assert span(length_ms) == said
+
+
+# ---------------------------------------------------------------------------------------------------------- deliveries
+
+ASKS = Destination("asks", "webhook", mode="audience", segments=frozenset({"looker"}), purposes=("marketing",))
+HOOK = Destination("hook", "webhook", segments=None, changes=frozenset({"entered"}))
+
+
+def explained(world: World, who: str, destination: str, segment: str | None = None) -> tuple[list[Any], list[Any]]:
+    document = world.profile(who)
+    known = held_told(document, lambda key: stored(world, key), KEYS)
+    plan = world.generations[known.generation].activation
+    lines = history(
+        plan,
+        destination,
+        document.profile_id,
+        segment,
+        world.said.get("segment-changes", []),
+        world.said.get(f"deliveries.{destination}", []),
+    )
+    return findings(plan, destination, document, known, segment), lines
+
+
+def test_why_a_delivery_happened_and_why_another_did_not() -> None:
+    world = World(SEGMENTS, activation=ActivationPlan((ASKS, HOOK)))
+    world.send("user_id:ada", traits={"plan": "pro"}, context={"consent": {"marketing": True}})
+    world.send("user_id:bob", at=1)
+    for at in (1, 2, 3):
+        world.send("user_id:ada", at=at)
+        world.send("user_id:bob", at=at)
+    world.rest(at=MINUTE)
+    found, lines = explained(world, "user_id:ada", "asks", "looker")
+    assert [one.favourable for one in found] == [True, True]
+    [entry] = lines
+    assert entry.delivered and entry.what == "entered looker, cause event" and entry.why.startswith("dlv_")
+
+    world.send("user_id:ada", at=2 * MINUTE, event="Preferences", context={"consent": {"marketing": False}})
+    world.rest(at=3 * HOUR)
+    found, lines = explained(world, "user_id:ada", "asks")
+    assert found == [Finding(False, "they do not allow it: they denied the purpose marketing")]
+    assert [(one.what, one.delivered) for one in lines] == [
+        ("entered pro, cause event", False),
+        ("entered looker, cause event", True),
+        ("segment exited looker, cause consent", True),
+        ("exited looker, cause timer", False),
+    ]
+    assert lines[0].why == "it does not take changes of pro: see its `segments`"
+    assert lines[3].why.startswith("they did not allow it then")
+
+    found, _ = explained(world, "user_id:bob", "asks", "pro")
+    assert [one.words for one in found] == [
+        "they do not allow it: the purpose marketing is not granted: they said nothing",
+        "it does not take changes of pro: see its `segments`",
+    ]
+    found, lines = explained(world, "user_id:bob", "hook")
+    assert found[1].words == "it was told, and not taken back: looker"
+    assert [(one.delivered, one.why) for one in lines[1:]] == [(False, "its `changes` have no exited")]
+
+
+def test_where_a_consent_came_from_is_told() -> None:
+    world = World(SEGMENTS, activation=ActivationPlan((ASKS,)))
+    said = {"marketing": True, "source": "banner", "version": "2026-03", "proof": "tcf:CQ"}
+    world.send("user_id:ada", context={"consent": said})
+    world.rest(at=MINUTE)
+    found, _ = explained(world, "user_id:ada", "asks")
+    assert found[1] == Finding(True, "marketing: yes, by source banner, wording 2026-03, proof tcf:CQ")
+    world.send("user_id:ada", at=2 * MINUTE, context={"consent": {"marketing": False}})
+    world.rest(at=3 * MINUTE)
+    found, _ = explained(world, "user_id:ada", "asks")
+    assert len(found) == 1, "that was the proof of another word"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"cause": "backfill"}, "nothing happened to them just then"),
+        ({"at": NOON - 2 * HOUR}, "`max_age`"),
+        ({"continues": ["p0"], "cause": "merge"}, "only went on being a member"),
+        ({"change": "exited", "moved_to": "p2", "cause": "merge"}, "part of another profile"),
+        ({}, ""),
+    ],
+)
+def test_why_a_moment_was_none_for_a_trigger(change: dict[str, Any], why: str) -> None:
+    from tests.rooms.activation.test_activation import change as made
+
+    plan = ActivationPlan((Destination("hook", "webhook", segments=None),))
+    found = not_for_it(plan, "hook", made(**{"at": NOON, "decided_at": NOON, **change}))
+    assert why in found if why else not found

@@ -1,5 +1,6 @@
 """Fragments: every field joins associatively and commutatively, and folding is joining with one event more."""
 
+import itertools
 import random
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.profile import (
     join,
     join_all,
     pieces,
+    proof_of,
 )
 from pipeline.records import Event
 
@@ -180,6 +182,22 @@ def test_of_two_consents_at_the_same_time_the_denial_wins() -> None:
 def test_what_an_event_says_of_consent(stated: Any, expected: dict[str, bool]) -> None:
     fragment = folded(happened(1, context={"consent": stated}))
     assert {purpose: granted for purpose, (_, granted) in fragment.consents.items()} == expected
+
+
+def test_the_proof_of_a_consent_joins_as_the_consent_does() -> None:
+    yes = {"ads": True, "source": "banner", "version": "3", "proof": "p" * 3_000}
+    no = {"ads": "denied", "source": "letter"}
+    old = {"ads": False, "source": "older"}
+    events = [happened(1, 5, context={"consent": yes}), happened(2, 5, context={"consent": no})]
+    events.append(happened(3, 1, context={"consent": old}))
+    for order in itertools.permutations(events):
+        whole = folded(*order)
+        joined = join_all([folded(each) for each in order], lambda one, other: {**one, **other})
+        assert whole.proofs == joined.proofs == {"ads": (NOON + 5, False, "letter", "", "")}
+        assert proof_of(whole.proofs, "ads", whole.consents["ads"]) is not None
+    assert folded(events[0]).proofs["ads"][4].startswith("sha256:"), "a part of a proof proves nothing"
+    later = folded(*events, happened(4, 9, context={"consent": {"ads": True}}))
+    assert proof_of(later.proofs, "ads", later.consents["ads"]) is None
 
 
 def test_the_ring_holds_the_newest_events() -> None:
