@@ -231,6 +231,9 @@ class Author:
             del between[rng.choice(("from", "to"))]
         if self.rarely(0.4):
             between["time_zone"] = rng.choice(ZONES)
+            low, high = (instant_ms(between.get(each, ""), between["time_zone"]) for each in ("from", "to"))
+            if low is not None and high is not None and low >= high:  # only one of the two told its zone
+                del between["time_zone"]
         return between
 
     def performed(self) -> Rule:
