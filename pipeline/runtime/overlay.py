@@ -172,9 +172,7 @@ class TaskState:
 
     def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         found: list[_Row] = [
-            (entry.wake, key)
-            for key, entry in self._dirty.items()
-            if 0 < entry.wake <= until_ms and entry.is_there
+            (entry.wake, key) for key, entry in self._dirty.items() if 0 < entry.wake <= until_ms and entry.is_there
         ]
         for row in islice(self._stored_rows(), limit):
             if row[0] > until_ms:

@@ -4,24 +4,29 @@
     2  `committed(partitions)` has answered: no foreign transaction can change the positions any more
     3  only now the target: the changelog's high watermark as an uncommitted reader sees it
     4  read committed records from the store's position until the position has reached the target
-    5  no progress for `give_up_ms`: stop loudly (someone's transaction is open on the changelog)
+    5  no progress for `touch_after_ms`: touch the partition, which ends a transaction of ours that hangs there
+     no progress for `give_up_ms`: stop loudly (someone's transaction is open on the changelog)
 
 It goes in slices between batches, so that partitions which are ready do not wait for those which are not.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.runtime.adapters import Adapters, Change, Committed, LogReader, Partition, Store, StoreMeta, Stores
-from pipeline.runtime.errors import Fatal, Retriable, WorkerStopped
+from pipeline.runtime.errors import Abortable, Fatal, Retriable, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY, Task, decode_positions, decode_topics
 
 _log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 0.5
+_TOUCH_KEY = b"\x00touch"
+_MOST_IDS = 2
+_MOST_ASKED = 3
 
 
 @dataclass(slots=True)
@@ -36,6 +41,7 @@ class Restoration:
     target: int | None = None
     position: int = 0
     restored: int = 0
+    touched: bool = False
 
 
 class Restorer:
@@ -87,15 +93,40 @@ class Restorer:
         self._read(now, timeout_s)
         ready = [r for r in self.waiting.values() if r.target is not None and r.position >= r.target]
         for restoration in self.waiting.values():
-            if now - restoration.progress_ms > self._settings.give_up_ms:
+            silent_ms = now - restoration.progress_ms
+            if silent_ms > self._settings.touch_after_ms and not restoration.touched:
+                restoration.touched = True
+                self._touch(restoration.task.number)
+            if silent_ms > self._settings.give_up_ms:
                 raise WorkerStopped(
                     f"restoring partition {restoration.task.number} of {self._changelog or 'the inputs'} made no "
                     f"progress for {self._settings.give_up_ms} ms (position {restoration.position}, target "
-                    f"{restoration.target}); someone's transaction is open, wait for its timeout and start again"
+                    f"{restoration.target}); someone's transaction is open: wait for its timeout and start again, or, if "
+                    "it never ends, look with `kafka-transactions.sh find-hanging` and abort it"
                 )
         for restoration in ready:
             self._finish(restoration)
         return [restoration.task for restoration in ready]
+
+    def _touch(self, number: int) -> None:
+        """Abort a transaction of ours with a record in this partition of the changelog.
+
+        After a SIGKILL, or a full disk, a broker was seen to come back with a transaction open whose coordinator takes
+        it for ended: nobody ends it, and no reader passes it. It ends with the next marker of the same producer there.
+        """
+        _log.warning("%s/%d: a transaction is open and does not end; trying to end it", self._changelog_name, number)
+        producer, timeout_s = self._adapters.producer, self._settings.call_timeout_s
+        for _ in range(_MOST_IDS):  # the ids of a slot take turns: it may be of any of them
+            producer.begin()
+            with contextlib.suppress(Retriable, Abortable):
+                producer.send_changelog(self._changelog_name, number, [(_TOUCH_KEY, None)])
+                producer.flush(timeout_s)
+            for _ in range(_MOST_ASKED):
+                with contextlib.suppress(Retriable):
+                    producer.abort(timeout_s)
+                    break
+            else:
+                raise WorkerStopped(f"{self._changelog_name}/{number}: an abort was not answered")
 
     def _prepare(self, restoration: Restoration, now: int) -> None:
         task = restoration.task

@@ -34,6 +34,7 @@ class WorkerSettings:
     cache_objects: int = 200_000
     cache_bytes: int = 512 * 1024 * 1024
     call_timeout_s: float = 5.0
+    touch_after_ms: int = 15_000
     give_up_ms: int = 60_000
     restore_records: int = 5_000
     tombstone_retention_ms: int = DAY_MS

@@ -57,6 +57,7 @@ class MemoryBroker:
         self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
+        self._hanging: dict[str, Transaction] = {}
         self._without_key = 0
 
     # ------------------------------------------------------------------------------------------------- topics
@@ -155,6 +156,11 @@ class MemoryBroker:
         if transactional_id in self._open:
             self.init_transactions(transactional_id)
 
+    def lose_transaction(self, transactional_id: str) -> None:
+        """A transaction stays open that its coordinator knows nothing of any more: the next marker of the same id in
+        the same partitions ends it."""
+        self._hanging[transactional_id] = self._open.pop(transactional_id)
+
     def open_transactions(self) -> list[str]:
         """The transactional ids with an open transaction."""
         return list(self._open)
@@ -182,6 +188,10 @@ class MemoryBroker:
 
     def _end(self, transaction: Transaction, state: Literal["committed", "aborted"]) -> None:
         transaction.state = state
+        hanging = self._hanging.get(transaction.transactional_id)
+        if hanging is not None and hanging.partitions <= transaction.partitions:
+            del self._hanging[transaction.transactional_id]
+            self._end(hanging, state)
         for partition in sorted(transaction.partitions):
             self.log(partition).append(None, None, self.now_ms, transaction, control=True)
         if state == "committed":

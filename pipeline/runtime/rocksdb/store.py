@@ -234,4 +234,3 @@ class RocksStore:
 
 def _row(row: tuple[int, bytes]) -> bytes:
     return row[0].to_bytes(_WAKE, "big") + row[1]
-

@@ -98,6 +98,22 @@ def test_case_51_a_foreign_open_transaction_on_the_changelog_is_loud_in_the_end(
         worker.run_once()
 
 
+def test_case_51_a_transaction_of_its_own_that_its_coordinator_has_lost_is_ended() -> None:
+    world = counted()
+    id = next(iter(world.broker._epochs))
+    transaction = world.broker.begin(id, world.broker._epochs[id])
+    world.broker.produce("counting-changelog", b"ck0", bytes(8) + b"99", 0, transaction)
+    world.broker.lose_transaction(id)
+    worker = world.worker()
+    for _ in range(10):
+        worker.run_once()
+    assert worker.restoring()
+    world.now_ms += 16_000
+    world.say(("k0", "w"))
+    run_idle(worker)
+    assert "k0 9" in world.counts()
+
+
 def test_case_51_it_goes_on_when_that_transaction_ends_in_time() -> None:
     world = counted()
     epoch = world.broker.init_transactions("stranger")
