@@ -101,8 +101,8 @@ class Restorer:
                 raise WorkerStopped(
                     f"restoring partition {restoration.task.number} of {self._changelog or 'the inputs'} made no "
                     f"progress for {self._settings.give_up_ms} ms (position {restoration.position}, target "
-                    f"{restoration.target}); someone's transaction is open: wait for its timeout and start again, or, if "
-                    "it never ends, look with `kafka-transactions.sh find-hanging` and abort it"
+                    f"{restoration.target}); someone's transaction is open: wait for its timeout and start again, "
+                    "or, if it never ends, look with `kafka-transactions.sh find-hanging` and abort it"
                 )
         for restoration in ready:
             self._finish(restoration)
