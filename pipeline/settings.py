@@ -23,6 +23,7 @@ from pydantic_settings import SettingsError as EnvironmentSourceError
 from pipeline.api.settings import ApiSettings
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
+from pipeline.ui.settings import UiSettings
 
 ENV_PREFIX = "HEADWATER_"
 DEFAULT_FILE = "headwater.yaml"
@@ -116,6 +117,7 @@ class Settings(BaseSettings):
     metrics_host: str = Field("127.0.0.1", description="Address the metrics are served on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
     api: ApiSettings = Field(default_factory=ApiSettings, description="The API: address, tokens, limits.")
+    ui: UiSettings = Field(default_factory=UiSettings, description="The room for people: address, users, the API.")
     collector: CollectorSettings = Field(
         default_factory=CollectorSettings, description="The HTTP collector: write keys, address, limits."
     )

@@ -20,7 +20,9 @@ from pipeline.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
 # Roles that are doors: the module with `run`; each has an extra of its own name.
-DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server"}
+DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server", "ui": "pipeline.ui.server"}
+# It asks the API, and no Kafka.
+_WITHOUT_KAFKA = "ui"
 ROLES = ("ingest", "identity", "unify", "deliver", "privacy", *DOORS)
 
 
@@ -44,7 +46,9 @@ def command(
         raise InputError(f"There is no role {role}.", "", f"roles are {', '.join(ROLES)}")
     if end_with is not None:
         _end_with(end_with)
-    settings = find_kafka(settings_module.load(slot=slot))
+    settings = settings_module.load(slot=slot)
+    if role != _WITHOUT_KAFKA:
+        settings = find_kafka(settings)
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))

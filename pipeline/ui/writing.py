@@ -108,7 +108,7 @@ class _Writer:
         value = self._selected(node, path, at)
         window = node.get("window")
         if window == "within":
-            value["within"] = node.get("within")
+            value |= {"within": node.get("within"), **self._given(node, "grace")}
         elif window == "between":
             value["between"] = self._given(node, *BETWEEN)
         elif window == "calendar":
@@ -117,7 +117,6 @@ class _Writer:
                 value["calendar"]["last"] = number_of(node.get("last"))
             if node.get("current"):
                 value["calendar"]["current"] = node.get("current") == "true"
-        value |= self._given(node, "grace")
         result = node.get("result")
         if result:
             of = self._given(node, "of") if result in AGGREGATES else {}

@@ -1,0 +1,37 @@
+"""What is wrong with a segment in the making, told at the part it is about."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.definitions.kinds import mistakes_in
+from pipeline.ui.tree import ROOT, Node
+from pipeline.ui.writing import Written, write_segment
+
+_MOST = 20
+
+
+def checked(tree: Node) -> tuple[Written, dict[str, list[str]]]:
+    """The definition a tree stands for, and what is wrong: path of the node → what. Nothing wrong: it can be used."""
+    written = write_segment(tree)
+    told: dict[str, list[str]] = {}
+    for path, what in written.problems:
+        told.setdefault(path, []).append(what)
+    for location, what in [(one.location, one.what) for one in mistakes_in("segment", written.body)][:_MOST]:
+        path, field = _place(written.places, location)
+        said = f"{field}: {what}" if field and field not in what else what
+        if said not in told.setdefault(path, []):
+            told[path].append(said)
+    return written, told
+
+
+def _place(places: Mapping[tuple[Any, ...], str], location: tuple[Any, ...]) -> tuple[str, str]:
+    """The node that a mistake is about, and the name of the field. The location has steps that only the validator
+    knows: they are passed over."""
+    at: tuple[Any, ...] = ()
+    path = ROOT
+    for step in location:
+        if (*at, step) in places:
+            at = (*at, step)
+            path = places[at]
+    names = [step for step in location if isinstance(step, str) and step.isidentifier() and step.islower()]
+    return path, names[-1].replace("_", " ") if names else ""

@@ -1,0 +1,176 @@
+"""The segment builder: a form that is the tree, its meaning beside it, and what is done with it."""
+
+import json
+import time
+from typing import Any
+
+from starlette.responses import Response
+
+from pipeline.api.client import ApiError
+from pipeline.definitions.export import as_yaml
+from pipeline.definitions.kinds import mistakes_in
+from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.ui.checks import checked
+from pipeline.ui.controls import Viewer
+from pipeline.ui.drafts import Drafts
+from pipeline.ui.edits import edit, new_segment
+from pipeline.ui.forms import tree_of
+from pipeline.ui.sentences import sentence
+from pipeline.ui.tree import Node, read_segment
+from pipeline.ui.web import Entry, Page, Refused, go
+
+_KEEP_WORDS_S = 30.0
+_LENGTHS = ("1h", "6h", "1d", "7d", "14d", "30d", "90d", "365d")
+_NOTHING: dict[str, Any] = {"events": [], "paths": {}, "traits": {}, "purposes": [], "segments": [], "computed": []}
+
+
+class Builder:
+    """The pages of the builder."""
+
+    def __init__(self, drafts: Drafts) -> None:
+        self._drafts = drafts
+        self._words: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Its addresses. Trying is nobody's change; publishing, and keeping a draft, is an editor's."""
+        return (
+            Entry("GET", "/segments/new", "viewer", self.new),
+            Entry("GET", "/segments/{name}/edit", "viewer", self.open),
+            Entry("GET", "/drafts/{key}", "editor", self.open_draft),
+            Entry("POST", "/builder", "viewer", self.step),
+            Entry("POST", "/builder/meaning", "viewer", self.meaning),
+            Entry("POST", "/builder/yaml", "viewer", self.export),
+            Entry("POST", "/segments/import", "viewer", self.bring_in),
+            Entry("POST", "/segments/publish", "editor", self.publish),
+            Entry("POST", "/drafts", "editor", self.save),
+            Entry("POST", "/drafts/{key}/delete", "editor", self.delete),
+        )
+
+    def new(self, page: Page) -> Response:
+        """An empty segment."""
+        entity = "account" if page.query.get("entity") == "account" else ""
+        return self._show(page, new_segment(entity))
+
+    def open(self, page: Page) -> Response:
+        """A segment that is, or was, in force."""
+        history = page.client.get_history("segment", page.path["name"])
+        if history is None:
+            raise Refused(404, "There never was such a segment.")
+        wanted = page.query.get("version", str(history["in_force"] or history["versions"][0]["version"]))
+        found = next((one for one in history["versions"] if str(one["version"]) == wanted), None)
+        if found is None:
+            raise Refused(404, "There is no such version of it.")
+        return self._show(page, read_segment(found["definition"]))
+
+    def open_draft(self, page: Page) -> Response:
+        """A draft of one's own."""
+        draft = self._drafts.read(page.session.name, page.path["key"])
+        if draft is None:
+            raise Refused(404, "This draft is not there any more.")
+        return self._show(page, draft.tree)
+
+    def bring_in(self, page: Page) -> Response:
+        """A segment as somebody wrote it in YAML, into the builder."""
+        try:
+            written = load_text(page.field("text").replace("\r\n", "\n"), "text")
+        except InvalidDefinitionsError as error:
+            raise Refused(422, " · ".join(str(one).removeprefix("text:") for one in error.problems[:10])) from None
+        if len(written) != 1 or written[0].kind != "segment":
+            raise Refused(422, "One segment can be brought in at a time.")
+        return self._show(page, read_segment(written[0].body))
+
+    def step(self, page: Page) -> Response:
+        """Do one thing to the tree. `do` is the action; `line:PATH` the line that was typed there."""
+        tree = tree_of(page.form)
+        action = page.field("do")
+        focus = ""
+        if action and not action.startswith("show:"):
+            target = action.partition(":")[2].partition(":")[0]
+            focus = edit(tree, action, page.field(f"line:{target}"), self._vocabulary(page)["events"])
+            if action.startswith("type:"):
+                focus = f"line:{target}"
+        if page.part == "tree":
+            return page.render("parts/tree.html", **self._tree(page, tree, focus))
+        return self._show(page, tree, focus)
+
+    def meaning(self, page: Page) -> Response:
+        """What it says, and whom it would hold."""
+        return page.render("parts/meaning.html", **self._meaning(page, tree_of(page.form)))
+
+    def export(self, page: Page) -> Response:
+        """The segment as a file."""
+        tree = tree_of(page.form)
+        written, mistakes = checked(tree)
+        if mistakes:
+            raise Refused(422, "It is not whole yet: " + "; ".join(said for one in mistakes.values() for said in one))
+        name = f'attachment; filename="{tree.get("name")}.yaml"'
+        return Response(as_yaml(written.body), 200, {"Content-Disposition": name}, "application/yaml")
+
+    def publish(self, page: Page) -> Response:
+        """Put it into force."""
+        tree = tree_of(page.form)
+        written, mistakes = checked(tree)
+        if mistakes:
+            return self._show(page, tree, wrong="It is not whole yet; what is missing stands beside it.", status=422)
+        try:
+            page.client.apply_definitions(as_yaml(written.body), take_over=bool(page.field("take_over")))
+        except ApiError as error:
+            if error.status != 422:
+                raise
+            return self._show(page, tree, wrong=str(error).partition(": ")[2], status=422)
+        self._drafts.published(page.session.name, tree.get("name"))
+        return go(f"/segments/{tree.get('name')}", "Published. Members come as soon as the history has been read.")
+
+    def save(self, page: Page) -> Response:
+        """Keep it as a draft."""
+        tree = tree_of(page.form)
+        self._drafts.save(page.session.name, tree)
+        return go("/segments", f"The draft of {tree.get('name') or 'a segment without a name'} is kept.")
+
+    def delete(self, page: Page) -> Response:
+        """Delete a draft."""
+        self._drafts.delete(page.session.name, page.path["key"])
+        return go("/segments", "The draft is deleted.")
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _show(self, page: Page, tree: Node, focus: str = "", wrong: str = "", status: int = 200) -> Response:
+        meaning = self._meaning(page, tree, tried=False)
+        told = {**self._tree(page, tree, focus), **meaning}
+        return page.render("builder.html", status, name=tree.get("name"), wrong=wrong, **told)
+
+    def _tree(self, page: Page, tree: Node, focus: str) -> dict[str, Any]:
+        _, mistakes = checked(tree)
+        viewer = Viewer(tree, mistakes)
+        view = viewer.view()
+        words = self._vocabulary(page)
+        values = {path: words["paths"].get(path) or words["traits"].get(path) or [] for path in viewer.value_paths}
+        return {"view": view, "focus": focus, "words": words, "values": values, "lengths": _LENGTHS}
+
+    def _meaning(self, page: Page, tree: Node, tried: bool = True) -> dict[str, Any]:
+        written, mistakes = checked(tree)
+        found: dict[str, Any] = {"sentence": sentence(tree), "mistakes": mistakes, "tried": None, "untried": ""}
+        # A name is what comes to mind last: a rule is tried without one.
+        body = written.body if written.body["segment"] else {**written.body, "segment": "unnamed"}
+        if tried and not mistakes_in("segment", body) and not written.problems:
+            try:
+                found["tried"] = page.client.preview_segment(json.dumps(body))
+            except ApiError as error:
+                if error.status != 422:
+                    raise
+                found["untried"] = str(error).partition(": ")[2]
+        return found
+
+    def _vocabulary(self, page: Page) -> dict[str, Any]:
+        kept = self._words.get(page.session.name)
+        now = time.monotonic()
+        if kept is not None and now - kept[0] < _KEEP_WORDS_S:
+            return kept[1]
+        try:
+            words = page.client.get_vocabulary()
+        except ApiError:
+            words = _NOTHING
+        if len(self._words) > 1_000:
+            self._words.clear()
+        self._words[page.session.name] = (now, words)
+        return words

@@ -1,0 +1,109 @@
+// What a page does beside links and forms. Without it everything still works, one page at a time.
+"use strict";
+
+function sent(form, button) {
+  const fields = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (typeof value === "string") fields.append(name, value);
+  if (button && button.name) fields.set(button.name, button.value);
+  return fields;
+}
+
+async function ask(address, part, fields) {
+  const answer = await fetch(address, {
+    method: fields ? "POST" : "GET",
+    headers: { "X-Part": part },
+    body: fields || undefined,
+    redirect: "follow",
+  });
+  if (answer.redirected) { location.assign(answer.url); return null; }
+  return { text: await answer.text(), ok: answer.ok };
+}
+
+function put(region, text) {
+  const active = document.activeElement;
+  const id = active && region.contains(active) ? active.id : "";
+  const open = new Set([...region.querySelectorAll("details[open]")].map((one) => one.id));
+  region.innerHTML = text;
+  for (const one of region.querySelectorAll("details")) if (one.id && open.has(one.id)) one.open = true;
+  const wanted = region.querySelector("[data-focus]") || (id && document.getElementById(id));
+  if (wanted) wanted.focus({ preventScroll: false });
+}
+
+// ------------------------------------------------------------------------------------------------- the builder
+
+const builder = document.querySelector("form[data-builder]");
+if (builder) {
+  const tree = document.getElementById("tree");
+  const meaning = document.getElementById("meaning");
+  let turn = 0, waiting = 0;
+
+  async function again(button) {
+    const mine = ++turn;
+    builder.setAttribute("aria-busy", "true");
+    const found = await ask(builder.dataset.builder, "tree", sent(builder, button || { name: "do", value: "show:n" }));
+    builder.removeAttribute("aria-busy");
+    if (found && mine === turn) {
+      put(found.ok ? tree : document.getElementById("builder-said"), found.text);
+      if (found.ok) document.getElementById("builder-said").textContent = "";
+      look(0);
+    }
+  }
+
+  function look(after) {
+    clearTimeout(waiting);
+    waiting = setTimeout(async () => {
+      const mine = ++turn;
+      meaning.setAttribute("aria-busy", "true");
+      const found = await ask(builder.dataset.meaning, "meaning", sent(builder));
+      meaning.removeAttribute("aria-busy");
+      if (found && mine === turn) put(meaning, found.text);
+    }, after);
+  }
+
+  builder.addEventListener("submit", (event) => {
+    const button = event.submitter;
+    if (button && button.name === "do") { event.preventDefault(); again(button); }
+  });
+  builder.addEventListener("change", (event) => { if (event.target.matches("[data-again]")) again(null); });
+  builder.addEventListener("input", () => look(350));
+  builder.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.matches("input")) return;
+    event.preventDefault();
+    const button = event.target.dataset.enter && document.getElementById(event.target.dataset.enter);
+    if (button) again(button); else look(0);
+  });
+  if (meaning.dataset.first) look(0);
+}
+
+// ------------------------------------------------------------------------------------------ regions that follow
+
+for (const region of document.querySelectorAll("[data-follow]")) {
+  let last = "";
+  setInterval(async () => {
+    if (document.hidden || region.contains(document.activeElement)) return;
+    const found = await ask(region.dataset.follow, region.id, null).catch(() => null);
+    if (found && found.ok && found.text !== last) { put(region, found.text); last = found.text; }
+  }, Number(region.dataset.every || 2000));
+}
+
+// ------------------------------------------------------------------------------------------------- small things
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-theme-switch]");
+  if (!button) return;
+  const root = document.documentElement;
+  const now = root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  root.dataset.theme = now === "dark" ? "light" : "dark";
+  localStorage.setItem("headwater-theme", root.dataset.theme);
+});
+
+document.addEventListener("submit", (event) => {
+  const asked = event.submitter && event.submitter.dataset.sure;
+  if (asked && !confirm(asked)) event.preventDefault();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input, textarea, select")) return;
+  const field = document.querySelector('[data-key="/"]');
+  if (field) { event.preventDefault(); field.focus(); }
+});

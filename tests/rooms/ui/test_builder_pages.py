@@ -1,0 +1,107 @@
+"""The builder's pages: the form is the tree, whatever the rule; what is done with it; and what it says."""
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.definitions.documents import read_documents
+from pipeline.ui.forms import fields_of, tree_of
+from pipeline.ui.tree import read_segment
+from pipeline.ui.writing import write_segment
+from tests.rooms.api.harness import ADA, event, profile, show
+from tests.rooms.ui.house import Fields, House, Visitor
+from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
+from tests.rooms.ui.test_tree import definitions
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    found = House(tmp_path)
+
+    def apply(settings: Any, written: Any = (), **more: Any) -> Any:
+        found.applied.append(("apply", {"written": list(written), **more}))
+        return SimpleNamespace(generation=None, changes=())
+
+    monkeypatch.setattr("pipeline.api.writes.apply", apply)
+    return found
+
+
+def test_the_form_of_any_rule_is_the_rule(house: House) -> None:
+    editor = Visitor(house, "editor")
+    chosen = random.Random(7).sample(list(definitions(200)), 60)
+    for body in chosen:
+        tree = read_segment(body)
+        page = editor.post("/builder", fields_of(tree), part="tree")
+        assert page.status_code == 200
+        sent = Fields(page.text).found
+        assert len({name for name, _ in sent}) == len(sent), "a field stands twice"
+        assert tree_of(sent) == tree, body
+
+
+def test_from_an_empty_page_to_a_published_rule(house: House) -> None:
+    editor = Visitor(house, "editor")
+    fields = Fields(editor.get("/segments/new").text).found
+    for line in LINES:
+        fields = [(name, text) for name, text in fields if not name.startswith("line:")]
+        page = editor.post("/builder", [*fields, ("line:n.0", line), ("do", "type:n.0")], part="tree")
+        assert page.status_code == 200, page.text
+        fields = Fields(page.text).found
+    fields = [(name, "pricing_intent" if name == "n:name" else text) for name, text in fields]
+    answer = editor.post("/segments/publish", fields)
+    assert answer.status_code == 303 and answer.headers["location"].startswith("/segments/pricing_intent?")
+    [(_, asked)] = house.applied
+    assert asked["written"][0].body == PRICING_INTENT
+    assert asked["applied_by"] == "ui.editor" and asked["owner"] == "ui" and asked["take_over"] is False
+
+
+def test_what_is_not_whole_is_told_and_not_published(house: House) -> None:
+    editor = Visitor(house, "editor")
+    fields = Fields(editor.get("/segments/new").text).found
+    fields = Fields(editor.post("/builder", [*fields, ("do", "add:n.0:in_segment")], part="tree").text).found
+    answer = editor.post("/segments/publish", fields)
+    assert answer.status_code == 422 and "not whole" in answer.text and house.applied == []
+    fields = [one for one in fields if one[0] != "line:n.0"]
+    told = editor.post("/builder", [*fields, ("do", "type:n.0"), ("line:n.0", "x where y")], part="tree")
+    assert told.status_code == 422 and "is not understood" in told.text
+
+
+def test_the_meaning_has_the_sentence_the_size_and_why(house: House) -> None:
+    ada = profile(ADA, "email:ada@example.org", plan="free")
+    world = house.world
+    world.follower.read([*show(world, ada), event(world, "email:ada@example.org", 5, "Page Viewed", path="/pricing")])
+    body = {"segment": "s", "when": {"all": [{"trait": {"plan": "free"}}, {"performed": {"event": "Page Viewed"}}]}}
+    page = Visitor(house, "viewer").post("/builder/meaning", fields_of(read_segment(body)), part="meaning").text
+    assert "People of whom this is true: plan is “free” and did “Page Viewed”." in page
+    assert "ada@example.org" in page and "trait plan is free" in page
+    assert "<strong>1</strong> of 1 people" in " ".join(page.split()).replace("<strong> 1", "<strong>1")
+
+
+def test_yaml_in_and_out(house: House) -> None:
+    viewer = Visitor(house, "viewer")
+    body = {"segment": "s", "tags": ["a"], "when": {"trait": {"plan": {"in": ["a", "3"]}}}}
+    file = viewer.post("/builder/yaml", fields_of(read_segment(body)))
+    assert file.status_code == 200 and "s.yaml" in file.headers["content-disposition"]
+    [document] = read_documents(file.text)
+    assert document.value == body
+    page = viewer.post("/segments/import", {"text": file.text.replace("\n", "\r\n")})
+    assert write_segment(tree_of(Fields(page.text).found)).body == body
+    for junk in ("", "segment: [", "segment: s\nwhen: {all: [}", "destination: d\nkind: file\npath: x\n"):
+        assert viewer.post("/segments/import", {"text": junk}).status_code == 422
+
+
+def test_drafts_are_their_authors_own(house: House) -> None:
+    editor, operator = Visitor(house, "editor"), Visitor(house, "operator")
+    body = {"segment": "half", "when": {"all": []}}
+    assert editor.post("/drafts", fields_of(read_segment(body))).status_code == 303
+    page = editor.get("/segments").text
+    key = page.split('href="/drafts/')[1].split('"')[0]
+    assert "half" in page and write_segment(tree_of(Fields(editor.get(f"/drafts/{key}").text).found)).body == body
+    assert key not in operator.get("/segments").text and operator.get(f"/drafts/{key}").status_code == 404
+    assert operator.post(f"/drafts/{key}/delete").status_code == 303
+    assert editor.get(f"/drafts/{key}").status_code == 200
+    assert editor.get("/drafts/..%2F..%2Fusers").status_code == 404
+    editor.post(f"/drafts/{key}/delete")
+    assert editor.get(f"/drafts/{key}").status_code == 404
