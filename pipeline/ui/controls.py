@@ -85,7 +85,7 @@ class Viewer:
         found = View("segment", ROOT, "Segment", mistakes=self._mistakes.get(ROOT, []))
         entity = (("account", "accounts"), (tree.get("entity") if self._entity == "person" else "", "people"))
         head = [
-            self._text(tree, ROOT, "name", "Name", hint="small letters, digits, _ . -", size=28),
+            self._text(tree, ROOT, "name", "Name", hint="small letters, digits, _ . -", size=28, again=True),
             self._choice(tree, ROOT, "entity", "It holds", entity[::-1], again=True),
         ]
         more = [
@@ -452,10 +452,11 @@ class Viewer:
         hint: str = "",
         size: int = 16,
         quiet: bool = False,
+        again: bool = False,
     ) -> Control:
         value = shown(name, node.get(name))
         return Control(
-            f"{path}:{name}", label, value, "text", (), listed, False, quiet, hint, max(size, min(len(value), 40))
+            f"{path}:{name}", label, value, "text", (), listed, again, quiet, hint, max(size, min(len(value), 40))
         )
 
     def _length(self, node: Node, path: str, name: str, label: str, hint: str = "7d") -> Control:

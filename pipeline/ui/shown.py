@@ -46,10 +46,20 @@ def value(one: Any) -> str:
     return one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)
 
 
+def who(document: Any) -> str:
+    """What to call somebody: the identifier people know best; the profile_id of whom nothing else is known or shown."""
+    known = {one["namespace"]: one["value"] for one in reversed(document.get("identifiers") or [])}
+    for namespace in ("email", "user_id", "account"):
+        if namespace in known:
+            return str(known[namespace])
+    return str(next(iter(known.values()), None) or document.get("profile_id", "somebody"))
+
+
 FILTERS: dict[str, Callable[[Any], str]] = {
     "moment": moment,
     "machine": machine,
-    "length": length,
+    "lasting": length,
     "number": number,
     "value": value,
+    "who": who,
 }

@@ -16,7 +16,7 @@ from pipeline.ui.drafts import Drafts
 from pipeline.ui.edits import edit, new_segment
 from pipeline.ui.forms import tree_of
 from pipeline.ui.sentences import sentence
-from pipeline.ui.tree import Node, read_segment
+from pipeline.ui.tree import ROOT, Node, read_segment
 from pipeline.ui.web import Entry, Page, Refused, go
 
 _KEEP_WORDS_S = 30.0
@@ -141,6 +141,8 @@ class Builder:
 
     def _tree(self, page: Page, tree: Node, focus: str) -> dict[str, Any]:
         _, mistakes = checked(tree)
+        if not tree.get("name"):
+            mistakes.pop(ROOT, None)  # a name comes last; publishing asks for it
         viewer = Viewer(tree, mistakes)
         view = viewer.view()
         words = self._vocabulary(page)

@@ -60,7 +60,6 @@ class Segments:
         tree = read_segment(shown["definition"])
         return page.render(
             "segment.html",
-            name=name,
             history=history,
             shown=shown,
             sentence=sentence(tree),
@@ -96,7 +95,7 @@ class Segments:
         people = []
         for one in found["members"]:
             document = page.client.get_profile(one["profile_id"], fields=["identifiers", "traits"])
-            people.append({**one, "document": document if isinstance(document, dict) else {}})
+            people.append({**one, "document": document if isinstance(document, dict) else one})
         return {"size": found["size"], "people": people, "next": found["next"], "after": after, "name": name}
 
     def _overlaps(self, page: Page, name: str) -> list[dict[str, Any]]:

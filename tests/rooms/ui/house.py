@@ -1,6 +1,7 @@
 """The room for people in one process, before the API of tests/rooms/api: no socket, no Kafka."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ class InProcess(httpx.BaseTransport):
                 )
                 return httpx.Response(found.status_code, headers=found.headers, content=found.content)
 
-        return asyncio.run(once())
+        # In a thread of its own: whoever asks may have a loop already (Playwright does).
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(once())).result()
 
 
 class House:

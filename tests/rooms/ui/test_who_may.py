@@ -47,7 +47,7 @@ def test_a_viewer_can_change_nothing(house: House) -> None:
 
 def test_the_api_refuses_a_viewer_too(house: House) -> None:
     writes = {one.scope for one in operations(house.world.service) if one.name in _WRITES}
-    assert writes == {"definitions:write", "identity:write"}
+    assert writes == {"definitions:write", "identity:write", "privacy:write"}
     assert writes.isdisjoint(SCOPES["viewer"]) and "identity:write" not in SCOPES["editor"]
     client = house.open_client("token-of-viewer")
     for change in (
@@ -55,12 +55,13 @@ def test_the_api_refuses_a_viewer_too(house: House) -> None:
         lambda: client.change_definitions(remove=["segment/a"]),
         lambda: client.unlink("user_id:1", "user_id:2"),
         lambda: client.relink("user_id:1", "user_id:2"),
+        lambda: client.ask_privacy("erase", "user_id:1"),
     ):
         with pytest.raises(ApiError, match="403"):
             change()
 
 
-_WRITES = {"applyDefinitions", "changeDefinitions", "unlink", "relink"}
+_WRITES = {"applyDefinitions", "changeDefinitions", "unlink", "relink", "askPrivacy"}
 
 
 def test_every_operation_that_writes_is_known_to_this_test(house: House) -> None:

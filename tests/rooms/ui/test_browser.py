@@ -1,0 +1,139 @@
+"""The pages in a real headless Chromium: the rule of the design in few moves, by keyboard alone, and axe."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
+from tests.rooms.ui.house import PASSWORD, House
+from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
+from tests.rooms.ui.town import applies, settle
+
+pytestmark = [needs_chromium, pytest.mark.debian]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str, Any]]:
+    """A settled town, its pages and a browser."""
+    with pytest.MonkeyPatch.context() as patch:
+        house = House(Path(tmp_path_factory.mktemp("house")))
+        settle(house, 120)
+        applies(house, patch)
+        with served(house.desk.app) as address, chromium() as browser:
+            yield house, address, browser
+
+
+class Hands:
+    """Counts what somebody does: a key pressed, a click, a field filled. By keyboard, or with a pointer."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.moves = 0
+
+    def click(self, what: Any) -> None:
+        self.moves += 1
+        what.click()
+
+    def type(self, text: str) -> None:
+        """Into what has the focus."""
+        self.moves += 1
+        self.page.keyboard.type(text)
+
+    def press(self, key: str) -> None:
+        self.moves += 1
+        self.page.keyboard.press(key)
+
+
+def test_the_pricing_intent_rule_in_twelve_moves(place: tuple[House, str, Any]) -> None:
+    house, address, browser = place
+    page = signed_in(browser, address, "editor", PASSWORD)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    hands = Hands(page)
+    hands.click(page.get_by_role("link", name="New segment"))
+    hands.click(page.get_by_label("Say it in words"))
+    for number, line in enumerate(LINES, start=1):
+        hands.type(line)
+        hands.press("Enter")
+        # The field is empty again and has the focus: the next line can be typed.
+        page.wait_for_function(
+            "n => document.querySelectorAll('#n\\\\.0 > .rule, #n\\\\.0 > .group').length === n", arg=number
+        )
+    page.get_by_label("Name").fill("pricing_intent")
+    hands.moves += 1
+    page.get_by_text("Who would be in it now").wait_for()
+    hands.click(page.get_by_role("button", name="Publish"))
+    page.wait_for_url("**/segments/pricing_intent?*")
+    assert hands.moves <= 12, hands.moves
+    assert house.applied[-1][1]["written"][0].body == PRICING_INTENT
+    assert int(page.locator(".size strong").inner_text()) == house.world.follower.model.size("pricing_intent") > 0
+    assert faults == []
+    page.context.close()
+
+
+def test_a_rule_is_built_published_and_removed_with_the_keyboard_alone(place: tuple[House, str, Any]) -> None:
+    house, address, browser = place
+    page = signed_in(browser, address, "editor", PASSWORD)
+
+    def reach(name: str, role: str = "") -> None:
+        """Press Tab until the focus is on what is called so."""
+        script = """(() => { const e = document.activeElement; const l = e.labels && e.labels[0];
+            return (e.getAttribute('aria-label') || (l ? l.innerText : e.innerText) || '').trim(); })()"""
+        for _ in range(120):
+            page.keyboard.press("Tab")
+            if page.evaluate(script).startswith(name):
+                return
+        raise AssertionError(f"the keyboard does not come to {name}")
+
+    page.goto(f"{address}/segments/new")
+    reach("Name")
+    page.keyboard.type("by_keys")
+    reach("+ A trait")
+    page.keyboard.press("Enter")
+    page.get_by_label("trait", exact=True).wait_for()
+    reach("trait")
+    page.keyboard.type("plan")
+    reach("value")
+    page.keyboard.type("team")
+    page.get_by_text("plan is “team”").wait_for()
+    reach("Publish")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/segments/by_keys?*")
+    body = {"segment": "by_keys", "when": {"all": [{"trait": {"plan": {"equals": "team"}}}]}}
+    assert house.applied[-1][1]["written"][0].body == body
+    page.on("dialog", lambda dialog: dialog.accept())
+    reach("Remove")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/segments?*")
+    assert house.applied[-1][1]["remove"] == ["segment/by_keys"]
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "find"
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1920, "light"), (1280, "dark"), (1920, "dark")])
+def test_axe_finds_nothing_serious(place: tuple[House, str, Any], width: int, scheme: str) -> None:
+    house, address, browser = place
+    page = signed_in(browser, address, "operator", PASSWORD, width, scheme)
+    client = house.open_client("token-of-operator")
+    client.apply_definitions("segment: lookers\nwhen: {performed: {event: Page Viewed, within: 30d}}\n", take_over=True)
+    client.apply_definitions("segment: lookers\nwhen: {performed: {event: Page Viewed, within: 20d}}\n", take_over=True)
+    member = next(iter(client.list_members("lookers"))).profile_id
+    found: dict[str, list[str]] = {}
+    for path in ("/segments", "/segments/new", "/segments/lookers?a=1&b=2", "/segments/lookers/edit", *MORE):
+        page.goto(address + path.replace("{member}", member))
+        assert page.get_by_role("heading", level=1).inner_text() != "That did not work", path
+        faults = serious_faults(page)
+        # Nothing is wider than the window.
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            faults.append("the page scrolls sideways")
+        if faults:
+            found[path] = faults
+    assert found == {}
+    page.context.close()
+
+
+MORE = ("/people", "/people?q=nobody", "/people/{member}?why=lookers")
+"""Further pages that axe looks at."""

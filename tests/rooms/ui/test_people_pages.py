@@ -1,0 +1,57 @@
+"""People: found by any identifier, with reasons; what a token hides is not on the page."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.records import Definition, Generation, encode
+from tests.rooms.api.harness import ADA, enter, event, profile, show
+from tests.rooms.ui.house import House, Visitor
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    found = House(tmp_path)
+    world = found.world
+    ada = profile(ADA, "user_id:42", "email:ada@example.org", segments={"buyers": 1}, plan="<b>pro</b>")
+    world.follower.read(
+        [*show(world, ada), *enter(world, "buyers", ADA), event(world, "user_id:42", 5, path="/pricing")]
+    )
+    for name in ("buyers", "others"):
+        body = {"segment": name, "when": {"trait": {"plan": "pro"}}}
+        world.catalog.add(f"segment/{name}/1".encode(), encode(Definition("segment", name, 1, body)))
+    world.catalog.add(b"generation/1", encode(Generation(1, {"segment/buyers": 1, "segment/others": 1})))
+    return found
+
+
+@pytest.mark.parametrize("asked", ["ada@example.org", "ADA@example.org ", "42", "user_id:42", ADA])
+def test_somebody_is_found_by_any_identifier(house: House, asked: str) -> None:
+    answer = Visitor(house, "viewer").ask("GET", "/people", params={"q": asked})
+    assert answer.status_code == 303 and answer.headers["location"] == f"/people/{ADA}"
+
+
+@pytest.mark.parametrize("asked", ["nobody@example.org", "null", "x:y:z", "<script>", "a" * 2_000])
+def test_nobody_is_found_and_that_is_told(house: House, asked: str) -> None:
+    answer = Visitor(house, "viewer").ask("GET", "/people", params={"q": asked})
+    assert answer.status_code == 200 and "Nobody is known" in answer.text and "<script>alert" not in answer.text
+
+
+def test_the_page_has_what_is_known_and_why(house: House) -> None:
+    page = Visitor(house, "viewer").get(f"/people/{ADA}?why=others").text
+    for text in ("ada@example.org", "buyers", "Page Viewed", "/pricing", "&lt;b&gt;pro&lt;/b&gt;", "trait plan is pro"):
+        assert text in page, text
+    assert "<b>pro" not in page and "Unlink" not in page
+    assert "Unlink" in Visitor(house, "operator").get(f"/people/{ADA}").text
+    assert Visitor(house, "viewer").get("/people/user_id:7").status_code == 404
+
+
+def test_an_operator_takes_a_link_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr("pipeline.api.writes.produce_all", lambda _, topic, records: told.append((topic, records)))
+    fields = {"a": "email:ada@example.org", "b": "user_id:42"}
+    assert Visitor(house, "operator").post(f"/people/{ADA}/unlink", fields).status_code == 303
+    [(topic, [(_, value)])] = told
+    assert topic == "identity-edges" and b"email:ada@example.org" in value and b"ui.operator" in value
+    wrong = {"a": "user_id:42", "b": "user_id:42"}
+    assert Visitor(house, "operator").post(f"/people/{ADA}/unlink", wrong).status_code == 422

@@ -1,0 +1,121 @@
+"""A small town for the pages: people, what they did, and an apply that has its effect at once."""
+
+import random
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from pipeline.api.access import Hidden
+from pipeline.api.model import decoded
+from pipeline.api.trial import facts_of, trial_plan
+from pipeline.definitions.apply import plan_apply
+from pipeline.definitions.catalog import records
+from pipeline.definitions.segments import SegmentDefinition
+from pipeline.records import (
+    Cause,
+    Event,
+    IdentifierPair,
+    ProfileDocument,
+    SegmentChange,
+    SegmentMember,
+    Total,
+    encode,
+)
+from tests.rooms.api.harness import World, leave, show
+from tests.rooms.ui.house import House
+
+DAY_MS = 86_400_000
+_NAMES = "ada bob cleo dan eva finn gul hana ida jon kaya leo mia noor omar pia quin rosa sam tove".split()
+_PATHS = ("/", "/pricing", "/pricing/pro", "/docs", "/blog/launch")
+
+
+def people_of(count: int, seed: int = 3) -> list[tuple[ProfileDocument, list[Event]]]:
+    """So many people, each with a few events of the last weeks."""
+    rng = random.Random(seed)
+    now = time.time_ns() // 1_000_000
+    found = []
+    for number in range(count):
+        name = f"{_NAMES[number % len(_NAMES)]}{number // len(_NAMES) or ''}"
+        email, user_id = f"email:{name}@example.org", f"user_id:{1000 + number}"
+        events = []
+        for place in range(rng.randint(2, 14)):
+            kind = rng.choices(("Page Viewed", "Cart Viewed", "Order Completed", "Search"), (8, 2, 1.3, 2))[0]
+            properties: dict[str, Any] = {"path": rng.choice(_PATHS)}
+            if kind != "Page Viewed":
+                properties = {"cart_id": f"c{number}", "total": round(rng.uniform(9, 240), 2)}
+            at = now - rng.randint(60_000, 21 * DAY_MS)
+            events.append(
+                Event(f"m{number}-{place}", "track", kind, [user_id], at, at, f"raw/0/{place}", properties=properties)
+            )
+        events.sort(key=lambda one: one.time)
+        totals: dict[str, Total] = {}
+        for one in events:
+            total = totals.setdefault(one.event, Total(0, one.time, one.time))
+            total.count, total.last = total.count + 1, one.time
+        profile_id = f"{rng.getrandbits(32):08x}-3c1d-5f9a-ac3c-{number:012x}"
+        traits = {
+            "plan": rng.choice(("free", "free", "team", "pro")),
+            "city": rng.choice(("Oslo", "Lima", "Kyiv")),
+            "name": name.title(),
+        }
+        document = ProfileDocument(
+            profile_id, "person", [IdentifierPair(*one.split(":", 1)) for one in (user_id, email)], 2, traits,
+            consents={"marketing": rng.random() < 0.7}, totals=totals, accounts=[], first_seen=events[0].time,
+            last_seen=events[-1].time,
+        )  # fmt: skip
+        found.append((document, events))
+    return found
+
+
+def settle(house: House, count: int = 40) -> None:
+    """Let people live in the API's tables, and let what is applied have its effect at once."""
+    world = house.world
+    for document, events in people_of(count):
+        routes = [world.record("events", one.identifiers[0], encode(one), 0) for one in events]
+        world.follower.read([*show(world, document), *routes])
+
+
+def applies(house: House, monkeypatch: Any) -> None:
+    """Applying changes the catalogue, and people enter and leave, as the pipeline would have it."""
+    world = house.world
+
+    def apply(settings: Any, written: Any = (), *, dry_run: bool = False, **more: Any) -> Any:
+        now = time.time_ns() // 1_000_000
+        planned = plan_apply(world.catalog, written, leaves_of=lambda *_: (), applied_at=now, **more)
+        house.applied.append(("apply", {"written": list(written), **more}))
+        if not dry_run:
+            for key, value in records(planned.definitions, planned.generation):
+                world.catalog.add(key, value)
+            for change in planned.changes:
+                if change.key.startswith("segment/"):
+                    _judge(house, change.key.partition("/")[2], now)
+        return SimpleNamespace(generation=planned.generation, changes=planned.changes)
+
+    monkeypatch.setattr("pipeline.api.writes.apply", apply)
+
+
+def _entered(world: World, segment: str, profile_id: str, at: int) -> list[Any]:
+    member = SegmentMember(segment, profile_id, "person", 1, at, 1)
+    cause = Cause("m", 0, 7)
+    change = SegmentChange(profile_id, "person", segment, 1, "entered", at, at, 1, "backfill", cause, False, [])
+    return [
+        world.record("segment-changes", profile_id, encode(change)),
+        world.record("segment-members", f"{segment}/{profile_id}", encode(member), 0),
+    ]
+
+
+def _judge(house: House, name: str, now_ms: int) -> None:
+    world = house.world
+    held = world.catalog.in_force(world.catalog.latest, f"segment/{name}")
+    plan = trial_plan(SegmentDefinition.model_validate(held.body)) if held is not None else None
+    records_: list[Any] = []
+    for _, stored in list(world.follower.model.documents()):
+        document = decoded(stored)
+        is_member = plan is not None and bool(
+            plan.begin(facts_of(world.follower.model, document, plan, Hidden())[0], now_ms).members
+        )
+        if is_member and name not in document.segments:
+            records_ += _entered(world, name, document.profile_id, now_ms)
+        elif not is_member and name in document.segments:
+            records_ += leave(world, name, document.profile_id)
+    world.follower.read(records_)
