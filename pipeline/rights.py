@@ -79,7 +79,6 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         Right("ingest", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
     ]
     found += _reads(settings, "api", (*_API_READS, _DEFINITIONS, "privacy-receipts"))
-    found += _writes(settings, "api", ("privacy-requests", "audit"))
     found += [
         *_writes(settings, "collector", [settings.sources[0]]),
         *_reads(settings, "operator", [topic.name for topic in TOPICS if topic.name != "raw"]),
