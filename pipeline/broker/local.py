@@ -267,6 +267,10 @@ class LocalKafka(Kafka):
                 )
             time.sleep(0.02)
 
+    def logs(self) -> list[Path]:
+        """What each node says, one file for each."""
+        return [node.log_file for node in self._nodes]
+
     def _node(self, number: int) -> _Node:
         return self._nodes[number - 1]
 

@@ -208,6 +208,8 @@ class Campaign:
                     result.verdict = asdict(world.finish())
                 except BaseException:
                     self._keep(world)
+                    for number, log in enumerate(kafka.logs(), start=1):
+                        shutil.copy(log, world.folder / f"broker-{number}.log")
                     raise
         finally:
             result.done = dict(done)
