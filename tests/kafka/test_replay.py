@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -67,6 +68,7 @@ def with_history(old: Deployment, visits: Visits) -> None:
     for role in ("ingest", "identity", "unify"):
         old.start(role)
     old.apply(RULES)
+    assert "in force everywhere" in old.command("backfill", "status").stdout
     old.produce(visits.some(500))
     old.wait_until_idle()
     old.command("identity", "unlink", "user_id:u1", "anonymous_id:a1")
@@ -172,6 +174,12 @@ def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_th
             assert time.monotonic() < until_s, f"{difference}\n{(new.folder / 'copier.log').read_text()[-2000:]}"
             time.sleep(0.3)
         assert new.members("readers")
+        # Who returned after an erasure is somebody new, in each by an id of its own: that is told, and nothing else.
+        with pytest.raises(AssertionError, match="the same identifiers have another profile_id") as told:
+            new.command("replay", "compare", old.settings.prefix, new.settings.prefix)
+        readers = len(new.members("readers"))
+        assert re.search(rf"readers +{readers} +0 +0", str(told.value)), told.value
+        assert not any(why in str(told.value) for why in ("other identifiers", "other totals", "the same facts"))
         # What was erased did not come along; who returned after it did.
         position = view_of(new.settings).position
         assert position is not None and position.erased > 0 and position.refused == 0
