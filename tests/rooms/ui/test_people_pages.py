@@ -46,6 +46,18 @@ def test_the_page_has_what_is_known_and_why(house: House) -> None:
     assert Visitor(house, "viewer").get("/people/user_id:7").status_code == 404
 
 
+def test_somebody_of_whom_only_events_are_known_has_their_pages(house: House) -> None:
+    world, other = house.world, ADA[:-1] + "0"
+    nobody = profile(other, "user_id:7")
+    nobody.totals = {}  # no trait, no consent, no total: the API says null for each
+    world.follower.read([*show(world, nobody), *enter(world, "buyers", other), event(world, "user_id:7", 6)])
+    visitor = Visitor(house, "operator")
+    for answer in (visitor.get("/segments/buyers"), visitor.get("/segments/buyers", "members")):
+        assert answer.status_code == 200 and f"/people/{other}" in answer.text
+    answer = visitor.get(f"/people/{other}")
+    assert answer.status_code == 200 and "Page Viewed" in answer.text
+
+
 def test_an_operator_takes_a_link_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr("pipeline.api.writes.produce_all", lambda _, topic, records: told.append((topic, records)))

@@ -1,0 +1,108 @@
+"""The room for people on a real broker: a newcomer's way through the pages in Chromium, the pipeline behind them."""
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.admin import create_topics
+from pipeline.settings import Settings
+from tests.kafka.deployment import Deployment
+from tests.rooms.ui.browser import chromium, needs_chromium, signed_in
+
+pytestmark = [needs_chromium, pytest.mark.debian]
+
+RULE = "Page Viewed where path starts with /pricing at least 2 times in the last 7 days"
+WAIT_MS = 20_000
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def deployment(new_workspace: Callable[..., Settings], tmp_path: Path) -> Iterator[Deployment]:
+    """A pipeline without a single definition, as a newcomer has it."""
+    settings = new_workspace(partitions=2)
+    create_topics(settings)
+    with Deployment(settings, tmp_path) as found:
+        for role in ("ingest", "identity", "unify"):
+            found.start(role)
+        yield found
+
+
+def view(user: str, number: int, path: str = "/pricing") -> dict[str, Any]:
+    return {"type": "page", "userId": user, "messageId": f"{user}-{number}", "properties": {"path": path}}
+
+
+def test_a_newcomer_builds_a_segment_and_sees_its_members_come(deployment: Deployment) -> None:
+    password = deployment.command("users", "create", "ada", "--role", "editor").stdout.strip()
+    api, address = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    deployment.start("api", HEADWATER_API__PORT=api.rpartition(":")[2])
+    deployment.start("ui", HEADWATER_UI__PORT=address.rpartition(":")[2], HEADWATER_UI__API=api)
+    deployment.produce([view("cleo", 1), view("cleo", 2), view("dan", 1), view("dan", 2, "/docs")])
+    deployment.wait_until(lambda: answers(f"{api}/readyz") and answers(f"{address}/livez"), "the API and the pages")
+    deployment.wait_until(lambda: len(deployment.table("profiles")) == 2, "two people are known")
+    with chromium() as browser:
+        page = signed_in(browser, address, "ada", password)
+        page.set_default_timeout(WAIT_MS)
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("response", lambda answer: faults.append(answer.url) if answer.status >= 400 else None)
+
+        # Built in words; its size is told before anything is published.
+        page.get_by_role("link", name="Build the first one").click()
+        page.get_by_label("Say it in words").fill(RULE)
+        page.keyboard.press("Enter")
+        page.get_by_label("Name", exact=True).fill("keen")
+        page.locator("#meaning .size", has_text=re.compile(r"^1 of 2 people$")).wait_for()
+        assert deployment.table("definitions") == {}
+
+        # Published: in force on the page it leads to, whose one member comes out of the history.
+        page.get_by_role("button", name="Publish").click()
+        page.wait_for_url("**/segments/keen?*")
+        members = page.locator("#members")
+        members.get_by_role("link", name="cleo").wait_for()
+        assert members.locator(".size").inner_text() == "1 member"
+        [history] = page.locator("section", has=page.locator("#history-title")).locator("tbody tr").all()
+        assert "in force" in history.inner_text() and "ui.ada" in history.inner_text()
+
+        # What is produced now brings members while one looks on, and puts them on their own page.
+        assert "keen" not in person(page, address, "dan").inner_text()
+        page.goto(f"{address}/segments/keen")
+        deployment.produce([view("dan", 3), *(view("eva", number) for number in range(2)), view("finn", 1)])
+        members.locator(".size", has_text=re.compile(r"^3 members$")).wait_for()
+        members.get_by_role("link", name="dan").click()
+        page.wait_for_url("**/people/*")
+        held = page.get_by_role("table", name="Segments they are in").get_by_role("row", name="keen")
+        assert "event" in held.inner_text()
+        events = page.get_by_role("table", name="Recent events").locator("tbody tr")
+        assert [one.count("/pricing") for one in events.all_inner_texts()] == [1, 0, 1]
+        held.get_by_role("link", name="Why").click()
+        page.locator("#why .why").first.wait_for()
+        assert "keen" not in person(page, address, "finn").inner_text()
+        assert faults == []
+    size = {row["segment"] for row in deployment.table("segment-members").values()}, len(deployment.members("keen"))
+    assert size == ({"keen"}, 3)
+
+
+def person(page: Any, address: str, user_id: str) -> Any:
+    """Find somebody as people do, by what stands on every page; the segments they are in."""
+    page.goto(f"{address}/segments")
+    page.get_by_label("Find a person").fill(user_id)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/people/*")
+    return page.get_by_role("heading", name="Segments").locator("xpath=following-sibling::*[1]")
