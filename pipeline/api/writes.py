@@ -19,6 +19,7 @@ OWNER = "ui"
 MAX_BODY = 1_000_000
 _JSON = "application/json"
 _MOST_NAMED = 100
+_SEEN_WITHIN_S = 5.0
 
 
 class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,6 +73,9 @@ class Writes:
 
         def work() -> dict[str, Any]:
             planned = apply(settings, **what(), owner=OWNER, take_over=take_over, applied_by=who, dry_run=dry_run)
+            if planned.generation is not None and not dry_run:
+                # Who is told that it is done may ask for it at once, as the pages do.
+                self._service.plans.follow_to(planned.generation.number, _SEEN_WITHIN_S)
             return {
                 "generation": planned.generation.number if planned.generation is not None else None,
                 "changes": [msgspec.to_builtins(change) for change in planned.changes],

@@ -219,6 +219,14 @@ class KafkaPlans:
             self._look()
             return self._catalog
 
+    def follow_to(self, generation: int, timeout_s: float) -> bool:
+        """Wait until `look` knows a generation that was applied; whether it came to that in time."""
+        give_up = time.monotonic() + timeout_s
+        with self._lock:
+            while self._catalog.generation(generation) is None and time.monotonic() < give_up:
+                self._look(_PAUSE_S)
+            return self._catalog.generation(generation) is not None
+
     def close(self) -> None:
         """Let go of the connection."""
         with self._lock:

@@ -153,6 +153,9 @@ def test_ones_own_writes_through_every_door(deployment: Deployment) -> None:
         planned = client.apply_definitions("segment: all_of_them\nwhen: {all: []}\n", dry_run=True)
         assert planned["changes"][0]["what"] == "added" and len(client.list_segments()) == 1
         client.apply_definitions("segment: all_of_them\nwhen: {all: []}\n")
+        for n in range(8):  # what the door has answered to is seen by the next who asks
+            client.apply_definitions(f"segment: own_{n}\nwhen: {{all: []}}\n")
+            assert client.get_segment(f"own_{n}") is not None, n
         deployment.wait_until(lambda: len(list(client.list_members("all_of_them"))) == 1, "the new segment is filled")
         with pytest.raises(ApiError) as refused:
             client.apply_definitions("segment: readers\nwhen: {any: []}\n")

@@ -86,7 +86,10 @@ class World:
         self.catalog = Catalog()
         self.log: list[Record] = []
         plans = SimpleNamespace(
-            latest=lambda: SimpleNamespace(identity=identity_rules({})), look=lambda: self.catalog, close=lambda: None
+            latest=lambda: SimpleNamespace(identity=identity_rules({})),
+            look=lambda: self.catalog,
+            follow_to=lambda *_: True,
+            close=lambda: None,
         )
         settings = Settings.model_validate({"state_dir": folder, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
         self.audit_path = folder / "audit.jsonl"
