@@ -119,6 +119,7 @@ class Desk:
             Route("/sign-in", self._sign_in, methods=["POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
             Route("/livez", self._live),
+            Route("/readyz", self._live),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ]
         self.app = Starlette(routes=routes, exception_handlers={404: self._nothing, 405: self._nothing})

@@ -14,11 +14,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pipeline.api.settings import ApiSettings
 from pipeline.cli.run import ROLES
 from pipeline.collector.settings import CollectorSettings
 from pipeline.settings import Settings
+from pipeline.ui.settings import UiSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -26,8 +28,8 @@ CHART = DEPLOY / "helm" / "headwater"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-COMPOSE_ORDER = ("ingest", "identity", "unify", "deliver", "privacy", "collector", "api")
-GROUPS = {"API": ApiSettings, "COLLECTOR": CollectorSettings}
+COMPOSE_ORDER = ("ingest", "identity", "unify", "deliver", "privacy", "collector", "api", "ui")
+GROUPS: dict[str, type[BaseModel]] = {"API": ApiSettings, "COLLECTOR": CollectorSettings, "UI": UiSettings}
 
 
 def is_setting(name: str) -> bool:
@@ -62,7 +64,7 @@ def test_every_service_is_confined() -> None:
 
 
 def test_roles_with_state_have_a_volume() -> None:
-    stateful = {"identity", "unify", "api"}
+    stateful = {"identity", "unify", "api", "ui"}
     for role in ROLES:
         mounted = [volume.partition(":")[2] for volume in COMPOSE["services"][role].get("volumes", ())]
         assert (mounted == ["/state"]) == (role in stateful), role
@@ -72,8 +74,9 @@ def test_roles_with_state_have_a_volume() -> None:
 def test_ports_are_those_of_the_code() -> None:
     assert VALUES["roles"]["api"]["port"] == ApiSettings.model_fields["port"].default
     assert VALUES["roles"]["collector"]["port"] == CollectorSettings.model_fields["port"].default
+    assert VALUES["roles"]["ui"]["port"] == UiSettings.model_fields["port"].default
     exposed = re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)
-    assert exposed is not None and exposed[1].split() == ["8088", "8090", "9100"]
+    assert exposed is not None and exposed[1].split() == ["8088", "8090", "8091", "9100"]
 
 
 def test_every_role_is_scraped() -> None:
@@ -87,7 +90,7 @@ def test_probes_ask_for_paths_that_are_there() -> None:
     chart = (CHART / "templates" / "roles.yaml").read_text()
     probed = set(re.findall(r"path: (/[a-z]+)", chart))
     assert probed == {"/livez", "/readyz", "/metrics"}
-    for role in ("api", "collector"):
+    for role in ("api", "collector", "ui"):
         source = "".join(path.read_text() for path in (ROOT / "pipeline" / role).glob("*.py"))
         assert '"/livez"' in source and '"/readyz"' in source, role
 
@@ -97,7 +100,7 @@ def test_the_image_has_the_extras_of_its_roles() -> None:
     extras = re.findall(r"headwater\[([a-z,]+)\]'", DOCKERFILE)[0].split(",")
     for extra in extras:
         assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE), extra
-    assert {"api", "collector"} <= set(extras)
+    assert {"api", "collector", "ui"} <= set(extras)
 
 
 def helm() -> str:

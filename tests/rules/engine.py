@@ -196,9 +196,16 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "no progress for a minute is loud",
         "restore",
-        "            if now - restoration.progress_ms > self._settings.give_up_ms:\n",
+        "            if silent_ms > self._settings.give_up_ms:\n",
         "            if now < 0:\n",
         RESTORE + "test_case_51_a_foreign_open_transaction_on_the_changelog_is_loud_in_the_end",
+    ),
+    _rule(
+        "a transaction of ours that hangs on the changelog is ended",
+        "restore",
+        "                self._touch(restoration.task.number)\n",
+        "                pass\n",
+        RESTORE + "test_case_51_a_transaction_of_its_own_that_its_coordinator_has_lost_is_ended",
     ),
     _rule(
         "a store older than half of the tombstones' retention is wiped",

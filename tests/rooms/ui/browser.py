@@ -54,7 +54,9 @@ def chromium() -> Iterator[Any]:
 
 def signed_in(browser: Any, address: str, role: str, password: str, width: int = 1280, scheme: str = "light") -> Any:
     """A page of somebody who signed in by the form."""
-    context = browser.new_context(viewport={"width": width, "height": SIZES[width]}, color_scheme=scheme)
+    context = browser.new_context(
+        viewport={"width": width, "height": SIZES[width]}, color_scheme=scheme, reduced_motion="reduce"
+    )
     page = context.new_page()
     page.set_default_timeout(30_000)
     page.goto(f"{address}/sign-in")
@@ -66,8 +68,10 @@ def signed_in(browser: Any, address: str, role: str, password: str, width: int =
 
 
 def serious_faults(page: Any) -> list[str]:
-    """What axe finds that is serious or worse."""
+    """What axe finds that is serious or worse, on a page that has come to rest: what is being asked anew is pale."""
     from axe_playwright_python.sync_playwright import Axe
+
+    page.wait_for_function("!document.querySelector('[aria-busy]')")
 
     found = Axe().run(page).response["violations"]
     return [
