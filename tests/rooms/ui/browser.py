@@ -71,8 +71,8 @@ def serious_faults(page: Any) -> list[str]:
     """What axe finds that is serious or worse, on a page that has come to rest: what is being asked anew is pale."""
     from axe_playwright_python.sync_playwright import Axe
 
-    page.wait_for_function("!document.querySelector('[aria-busy]')")
-
+    page.wait_for_load_state("networkidle")
+    page.locator("[aria-busy]").first.wait_for(state="detached")
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {one['help']}: {node['html'][:120]}"
