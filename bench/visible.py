@@ -1,6 +1,8 @@
 """From an event to what the API shows of it: a look-up that finds it, and a stream that tells it.
 
-    python -m bench.visible [--rate 1000] [--seconds 20] [--people 20000] [--partitions 4]
+    python -m bench.visible [--rate 1000] [--seconds 20] [--people 20000] [--layout 4]
+
+A layout is `partitions[/output_partitions[/transactional_ids]]`, as in `bench.latency`.
 
 All roles run, and the API. Of the events, twenty a second are the first of somebody new, who enters a segment with it.
 Their latency counts from just before the event is handed to the producer: until a look-up that waits for this event
@@ -35,6 +37,7 @@ from pipeline.up.processes import Processes
 PORT = 18_092
 NEW_PER_S = 20
 WARM_UP_S = 15.0
+LAYOUT = ("partitions", "output_partitions", "transactional_ids")
 SEGMENT = "segment: newcomers\nwhen: {performed: {event: Signed Up, within: 30d}}\n"
 
 
@@ -143,14 +146,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1_000)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--people", type=int, default=20_000)
-    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--layout", default="4")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, broker() as kafka:
         values = {
             "bootstrap_servers": kafka.address,
             "state_dir": Path(folder),
             "secret": "bench",
-            "partitions": given.partitions,
+            **dict(zip(LAYOUT, map(int, given.layout.split("/")), strict=False)),
         }
         settings = Settings.model_validate(values)
         create_topics(settings)
