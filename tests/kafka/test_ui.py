@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from pipeline.admin import create_topics
@@ -39,7 +40,7 @@ def deployment(new_workspace: Callable[..., Settings], tmp_path: Path) -> Iterat
     settings = new_workspace(partitions=2)
     create_topics(settings)
     with Deployment(settings, tmp_path) as found:
-        for role in ("ingest", "identity", "unify"):
+        for role in ("ingest", "identity", "unify", "deliver"):
             found.start(role)
         yield found
 
@@ -94,9 +95,25 @@ def test_a_newcomer_builds_a_segment_and_sees_its_members_come(deployment: Deplo
         held.get_by_role("link", name="Why").click()
         page.locator("#why .why").first.wait_for()
         assert "keen" not in person(page, address, "finn").inner_text()
+
+        # A destination by its form: the next who enters stands in the file.
+        page.get_by_role("link", name="Destinations").click()
+        page.get_by_role("link", name="New: a file").click()
+        page.get_by_label("Name", exact=True).fill("crm")
+        out = deployment.folder / "crm.jsonl"
+        page.get_by_label("Path of the file").fill(str(out))
+        page.get_by_label("keen", exact=True).check()
+        page.get_by_role("button", name="Put into force").click()
+        row = page.get_by_role("table", name="Destinations in force").get_by_role("row", name="crm")
+        assert "file" in row.inner_text() and "keen" in row.inner_text() and "in force" in row.inner_text()
+        deployment.produce([view("gil", number) for number in range(2)])
+        deployment.wait_until(lambda: out.is_file() and "user_id" in out.read_text(), "the file is told of gil")
+        [line] = [msgspec.json.decode(line) for line in out.read_text().splitlines()]
+        gil = person(page, address, "gil").page.url.rpartition("/")[2]
+        assert (line["profile_id"], line["segment"], line["action"]) == (gil, "keen", "segment_entered"), line
         assert faults == []
     size = {row["segment"] for row in deployment.table("segment-members").values()}, len(deployment.members("keen"))
-    assert size == ({"keen"}, 3)
+    assert size == ({"keen"}, 4)
 
 
 def person(page: Any, address: str, user_id: str) -> Any:

@@ -135,5 +135,5 @@ def test_axe_finds_nothing_serious(place: tuple[House, str, Any], width: int, sc
     page.context.close()
 
 
-MORE = ("/people", "/people?q=nobody", "/people/{member}?why=lookers")
+MORE = ("/people", "/people?q=nobody", "/people/{member}?why=lookers", "/destinations", "/destinations/new/webhook")
 """Further pages that axe looks at."""
