@@ -230,14 +230,17 @@ class Copier:
         erased: dict[bytes, Erased] = {}
         for record in self._decisions.read(10_000, 0):
             key = record.key or b""
+            before = record.offset < self.state.decisions
             if record.value is None:
                 # Nothing is left of what was decided. Copied or not, it is to be as if it had never been.
                 self._pending = [one for one in self._pending if one[1] != key]
                 if isinstance(undone := self._unlinks.pop(key, None), Unlink):
-                    self._pending.append((self._due[key], key, Relink(undone.a, undone.received, undone.b)))
+                    due = self._due[key]
+                    # Told again after a restart, it would take back what was decided since.
+                    if not (before and due <= self.state.decided):
+                        self._pending.append((due, key, Relink(undone.a, undone.received, undone.b)))
                 continue
             made = decision(record.value)
-            before = record.offset < self.state.decisions
             if isinstance(made, Erased):
                 erased[made.actor.encode()] = made
             else:

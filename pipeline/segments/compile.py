@@ -46,6 +46,7 @@ from pipeline.segments.values import (
     compile_condition_with_traits,
     event_getter,
     has_trait_values,
+    is_relative,
     paths_of,
     trait_names,
 )
@@ -338,7 +339,10 @@ class _Compiler:
         leaf_id, value = self._measure(trait.measure)
         traits = tuple(sorted(trait_names(rule.comparison)))
         key = rules.canonical((rule.comparison, trait.measure))
-        return self._add(key, Atom(atoms.compare(leaf_id, value, rule.comparison, False), leaf=leaf_id, traits=traits))
+        judge = atoms.compare(leaf_id, value, rule.comparison, False)
+        # A sum of nothing is 0, an instant like any other: against the clock it may pass now and not later.
+        timely = any(is_relative(test) for test in rule.comparison.tests) and judge(NoFacts(), 0)[1] > 0
+        return self._add(key, Atom(judge, leaf=leaf_id, traits=traits, always=timely))
 
     def _count(self, rule: rules.Performed, window: Window) -> int:
         """A count is a gate over `at least k`: k + 1 newest times answer `at most k` too."""

@@ -348,7 +348,7 @@ class Author:
 
     def computed_rule(self) -> Rule:
         name, function = self.rng.choice(self.computed)
-        if function in ("first_time", "last_time"):
+        if function in ("first_time", "last_time") or self.rarely(0.1):
             return {name: self.moment_comparison()}
         if function in ("most_frequent", "first", "last", "preferred_channel"):
             return {name: self.rng.choice(({"exists": True}, {"equals": "c1"}, {"in": ["c2", 5, "Oslo", "/home"]}))}

@@ -15,3 +15,7 @@ def test_members_are_those_of_rules_that_were_always_there(first: int) -> None:
     for seed in range(first, min(first + BLOCK, SEEDS)):
         failure = rules_change.try_seed(seed)
         assert failure is None, failure
+
+
+def test_rules_that_failed_once() -> None:
+    assert rules_change.try_seed(960002121) is None

@@ -386,3 +386,18 @@ def test_distinct_values_past_their_cap_are_estimated(monkeypatch: pytest.Monkey
     profile = Profile(plan, NOW)
     profile.facts.leaves = leaves
     assert 3_600 < plan.computed(profile.facts, NOW)["c"] < 4_400
+
+
+@pytest.mark.parametrize(
+    ("comparison", "now", "later"), [("{after: now-1d}", False, False), ("{before: now}", True, True)]
+)
+def test_a_sum_of_nothing_is_an_instant_like_any_other(comparison: str, now: bool, later: bool) -> None:
+    text = "computed: c\ncompute: {function: sum, event: A, of: properties.v}\n---\nsegment: s\nwhen: {computed: {c: "
+    profile = Profile(plan_of(f"{text}{comparison}}}}}"), NOW)
+    assert (profile.members == {"s"}) is now
+    profile.wait(NOW + 3 * DAY)
+    assert (profile.members == {"s"}) is later
+    profile.send(event("A", NOW + 4 * DAY, v=NOW + 4 * DAY))
+    assert (profile.members == {"s"}) is (comparison == "{after: now-1d}")
+    profile.wait(NOW + 6 * DAY)
+    assert profile.members == ({"s"} if comparison == "{before: now}" else set())
