@@ -201,7 +201,9 @@ def test_ctrl_c_is_for_the_caller_alone(cache_dir: Path) -> None:
         "\n    except KeyboardInterrupt:"
         "\n        time.sleep(2); print(kafka.pid(), flush=True); kafka.stop()"
     )
-    command = [sys.executable, "-c", textwrap.dedent(code), str(cache_dir)]
+    # Who runs the tests in the background has told them, and so their children, to ignore it.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", heeds + textwrap.dedent(code), str(cache_dir)]
     caller = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
     assert caller.stdout is not None
     pid = int(caller.stdout.readline().split()[0])
