@@ -36,7 +36,7 @@ from pipeline.up.processes import Processes
 
 PORT = 18_092
 NEW_PER_S = 20
-WARM_UP_S = 15.0
+WARM_UP_S = 60.0  # a broker of a few seconds still compiles itself
 LAYOUT = ("partitions", "output_partitions", "transactional_ids")
 SEGMENT = "segment: newcomers\nwhen: {performed: {event: Signed Up, within: 30d}}\n"
 
