@@ -5,7 +5,6 @@ The file of tokens holds their SHA-256 only; the token itself is shown once, whe
 
 import hashlib
 import logging
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.errors import InputError, SettingsError
+from pipeline.private_files import write_private_yaml
 
 Scope = Literal[
     "profiles:read",
@@ -260,9 +260,4 @@ def revoke_token(path: Path, name: str) -> None:
 
 
 def _write(path: Path, tokens: list[Token]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        yaml.safe_dump({"tokens": [token.model_dump(mode="json") for token in tokens]}, file, sort_keys=False)
-    fresh.replace(path)
+    write_private_yaml(path, {"tokens": [token.model_dump(mode="json") for token in tokens]})

@@ -18,11 +18,12 @@ _decode_profile_change = msgspec.json.Decoder(ProfileChange).decode
 
 
 class ApiError(Exception):
-    """The API said no: `status`, and what it said."""
+    """The API said no: `status`, and what it said, `detail`."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status
+        self.detail = detail
 
 
 class ApiClient:

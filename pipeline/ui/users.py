@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError, SettingsError
+from pipeline.private_files import write_private_yaml
 
 Role = Literal["viewer", "editor", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "editor", "operator")
@@ -112,9 +113,4 @@ def read_users(path: Path) -> list[User]:
 
 def write_users(path: Path, users: Iterable[User]) -> None:
     """Replace the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        yaml.safe_dump({"users": [user.model_dump(mode="json") for user in users]}, file, sort_keys=False)
-    fresh.replace(path)
+    write_private_yaml(path, {"users": [user.model_dump(mode="json") for user in users]})

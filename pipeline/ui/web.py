@@ -6,7 +6,8 @@ decided here, before it runs, and again by the API, whose token has the scopes o
 
 import hmac
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +50,17 @@ class Refused(Exception):
         super().__init__(what)
         self.status = status
         self.what = what
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """What the API does not do, people are told in its words; that a token does not allow it is told apart."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status == 403:
+            raise
+        raise Refused(422, error.detail) from None
 
 
 @dataclass(slots=True)
@@ -222,8 +234,9 @@ class Desk:
 
 
 def _of_api(error: ApiError) -> str:
-    text = str(error).partition(": ")[2]
-    return f"The API says: {text}" if error.status != 403 else f"Your token does not allow this. {text}"
+    if error.status == 403:
+        return f"Your token does not allow this. {error.detail}"
+    return f"The API says: {error.detail}"
 
 
 def _inside(path: str) -> str:

@@ -8,6 +8,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from pipeline.runtime.adapters import Change, Committed, Listener, Membership, Partition
 from pipeline.runtime.errors import Fatal, Retriable
+from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
 from pipeline.runtime.ports import Record
@@ -68,11 +69,7 @@ class KafkaConsumer:
 
     def consume(self, limit: int, timeout_s: float) -> list[Record]:
         try:
-            messages = self._consumer.consume(limit, 0)
-            if not messages and timeout_s > 0:
-                messages = self._consumer.consume(1, timeout_s)
-                if messages and limit > 1:
-                    messages += self._consumer.consume(limit - 1, 0)
+            messages = take(self._consumer, limit, timeout_s)
         except KafkaException as error:
             raise passing_or_fatal(error, "consuming") from error
         records = _records(messages, self._names)
@@ -235,14 +232,9 @@ class KafkaLogReader:
 
     def _consume(self, limit: int, timeout_s: float) -> list[Message]:
         try:
-            messages = self._replay.consume(limit, 0)
-            if not messages and timeout_s > 0:
-                messages = self._replay.consume(1, timeout_s)
-                if messages and limit > 1:
-                    messages += self._replay.consume(limit - 1, 0)
+            return take(self._replay, limit, timeout_s)
         except KafkaException as error:
             raise passing_or_fatal(error, "reading a changelog") from error
-        return messages
 
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         messages = self._consume(limit, timeout_s)

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from pipeline.deliver.ports import DeadLetterRecord, Listener
 from pipeline.errors import BrokerError
+from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING
 from pipeline.runtime.ports import Record
@@ -108,11 +109,7 @@ class KafkaDeliveryLog:
                 time.sleep(0.1)
 
     def read(self, limit: int, timeout_s: float) -> list[Record]:
-        messages: Any = self._consumer.consume(limit, 0)
-        if not messages and timeout_s > 0:
-            messages = self._consumer.consume(1, timeout_s)
-            if messages and limit > 1:
-                messages += self._consumer.consume(limit - 1, 0)
+        messages: Any = take(self._consumer, limit, timeout_s)
         records = []
         for message in messages:
             error = message.error()

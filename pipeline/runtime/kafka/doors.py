@@ -20,6 +20,7 @@ from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of
+from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.errors import PASSING
 from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
@@ -113,17 +114,13 @@ class TopicReader:
         """Up to `limit` records that have come, as soon as one has; an empty list when none came within `timeout_s`."""
         records: list[Record] = []
         give_up = time.monotonic() + timeout_s
-        messages: Any = self._consumer.consume(limit, 0)
-        self._take(messages, records)
+        self._keep(take(self._consumer, limit, timeout_s), records)
+        # What has come may have been ends of partitions only.
         while not records and (left := give_up - time.monotonic()) > 0:
-            # Asked for many at once, the client waits the whole time for the last of them.
-            messages = self._consumer.consume(1, left)
-            if messages and limit > 1:
-                messages += self._consumer.consume(limit - 1, 0)
-            self._take(messages, records)
+            self._keep(take(self._consumer, limit, left), records)
         return records if self._unsealed is None else self._unsealed(records)
 
-    def _take(self, messages: Iterable[Any], records: list[Record]) -> None:
+    def _keep(self, messages: Iterable[Any], records: list[Record]) -> None:
         """Append what they hold, and keep the positions. Raises BrokerError."""
         for message in messages:
             error = message.error()

@@ -12,9 +12,7 @@ from pathlib import Path
 import msgspec
 from rocksdict import (
     BlockBasedOptions,
-    BottommostLevelCompaction,
     Cache,
-    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -25,6 +23,7 @@ from rocksdict import (
 
 from pipeline.runtime.adapters import StoreMeta
 from pipeline.runtime.errors import Fatal, WorkerStopped
+from pipeline.runtime.rocksdb.scrub import write_anew
 
 FORMAT = 1
 _MB = 1024 * 1024
@@ -198,11 +197,9 @@ class RocksStore:
         self._scrubber.start()
 
     def _compact(self, prefixes: list[bytes]) -> None:
-        options = CompactOptions()
-        options.set_bottommost_level_compaction(BottommostLevelCompaction.force_optimized())
         try:
             for prefix in prefixes:
-                self._values.compact_range(prefix or None, prefix + b"\xff" * 40 if prefix else None, options)
+                write_anew(self._values, prefix)
         except Exception as error:  # noqa: BLE001 - the worker's thread raises it, as of a read or a write
             self._scrub_failure = error
 

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from rocksdict import (
     BlockBasedOptions,
-    BottommostLevelCompaction,
     Cache,
-    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -21,9 +19,9 @@ from rocksdict import (
 )
 
 from pipeline.errors import StateError
+from pipeline.runtime.rocksdb.scrub import write_anew
 
 _MB = 1024 * 1024
-_LONGEST_REST = 40
 
 
 class RocksTables:
@@ -82,11 +80,8 @@ class RocksTables:
     def compact(self, ranges: Iterable[tuple[str, bytes]] | None) -> None:
         """Write the files anew that may hold deleted or replaced rows with these prefixes (table, prefix), None: all of
         them. Other threads may read and write meanwhile."""
-        options = CompactOptions()
-        options.set_bottommost_level_compaction(BottommostLevelCompaction.force_optimized())
         for table, prefix in [(name, b"") for name in self._tables] if ranges is None else ranges:
-            end = prefix + b"\xff" * _LONGEST_REST if prefix else None
-            self._tables[table].compact_range(prefix or None, end, options)
+            write_anew(self._tables[table], prefix)
 
     def close(self) -> None:
         """Make everything lasting and let go of the folder."""

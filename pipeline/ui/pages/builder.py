@@ -117,7 +117,7 @@ class Builder:
         except ApiError as error:
             if error.status != 422:
                 raise
-            return self._show(page, tree, wrong=str(error).partition(": ")[2], status=422)
+            return self._show(page, tree, wrong=error.detail, status=422)
         self._drafts.published(page.session.name, tree.get("name"))
         return go(f"/segments/{tree.get('name')}", "Published. Members come as soon as the history has been read.")
 
@@ -160,7 +160,7 @@ class Builder:
             except ApiError as error:
                 if error.status != 422:
                     raise
-                found["untried"] = str(error).partition(": ")[2]
+                found["untried"] = error.detail
         return found
 
     def _vocabulary(self, page: Page) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from pipeline.api.client import ApiError
-from pipeline.ui.web import Entry, Page, Refused, go
+from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 
 KINDS = {"webhook": "A webhook", "file": "A file"}
 """The kinds that have a form; the others are written as files."""
@@ -87,7 +87,7 @@ def create(page: Page) -> Response:
     except ApiError as error:
         if error.status != 422:
             raise
-        return _form(page, kind, held, str(error).partition(": ")[2])
+        return _form(page, kind, held, error.detail)
     return go("/destinations", f"{name} is in force. Changes from now on reach it while `headwater run deliver` runs.")
 
 
@@ -107,11 +107,7 @@ def _written(page: Page, kind: str, name: str) -> dict[str, Any]:
 def _change(page: Page, what: str) -> Response:
     name = page.path["name"]
     asked: dict[str, Any] = {what: [f"destination/{name}"]}
-    try:
+    with refusals_told():
         page.client.change_definitions(**asked)
-    except ApiError as error:
-        if error.status == 403:
-            raise
-        raise Refused(422, str(error).partition(": ")[2]) from None
     done = {"pause": "paused; what is for it waits", "resume": "resumed", "remove": "removed"}[what]
     return go("/destinations", f"{name} is {done}.")

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from pipeline.api.client import ApiError
 from pipeline.records import ProfileDocument
-from pipeline.ui.web import Entry, Page, Refused, go
+from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 
 _NAMESPACES = ("email", "user_id", "phone", "device_id", "anonymous_id")
 _EVENTS = 50
@@ -65,16 +65,12 @@ def _why(page: Page, profile: str, segment: str) -> dict[str, Any]:
     except ApiError as error:
         if error.status not in (404, 422):
             raise
-        return {"untold": str(error).partition(": ")[2]}
+        return {"untold": error.detail}
 
 
 def unlink(page: Page) -> Response:
     """Take back the link between two identifiers of the person."""
     a, b = page.field("a").strip(), page.field("b").strip()
-    try:
+    with refusals_told():
         page.client.unlink(a, b, bool(page.field("forever")))
-    except ApiError as error:
-        if error.status == 403:
-            raise
-        raise Refused(422, str(error).partition(": ")[2]) from None
     return go(f"/people/{page.path['profile']}", "The link is taken back; what follows from it shows in a moment.")

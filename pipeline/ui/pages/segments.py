@@ -5,12 +5,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from pipeline.api.client import ApiError
 from pipeline.definitions.export import as_yaml
 from pipeline.ui.drafts import Drafts
 from pipeline.ui.sentences import sentence
 from pipeline.ui.tree import read_segment
-from pipeline.ui.web import Entry, Page, Refused, go
+from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 
 _MEMBERS = 25
 _MOST_OVERLAPS = 12
@@ -80,12 +79,8 @@ class Segments:
     def _change(self, page: Page, what: str) -> Response:
         name = page.path["name"]
         asked: dict[str, Any] = {what: [f"segment/{name}"], "take_over": bool(page.field("take_over"))}
-        try:
+        with refusals_told():
             page.client.change_definitions(**asked)
-        except ApiError as error:
-            if error.status == 403:
-                raise
-            raise Refused(422, str(error).partition(": ")[2]) from None
         done = {"pause": "paused", "resume": "resumed", "remove": "removed; its members leave it"}[what]
         return go("/segments" if what == "remove" else f"/segments/{name}", f"{name} is {done}.")
 
