@@ -224,3 +224,13 @@ def test_secret_headers_come_from_the_environment(receiver: WebhookReceiver, mon
     hook.close()
     assert receiver.requests[0].headers["authorization"] == "Bearer abc"
     assert receiver.requests[0].headers["x-shop"] == "berlin"
+
+
+def test_the_receiver_counts_no_request_whose_sender_died_in_the_middle(receiver: WebhookReceiver) -> None:
+    """A sender killed between head and body leaves half a request, which no server answers or keeps."""
+    port = int(receiver.url.rsplit(":", 1)[1].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        sender.sendall(b'POST /hook HTTP/1.1\r\nHost: x\r\nwebhook-id: d-1\r\nContent-Length: 40\r\n\r\n{"data"')
+        sender.shutdown(socket.SHUT_WR)
+        assert sender.recv(1) == b""  # closed without an answer
+    assert receiver.requests == receiver.refused == []

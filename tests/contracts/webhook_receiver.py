@@ -43,7 +43,11 @@ class WebhookReceiver:
             def do_POST(self) -> None:
                 length = int(self.headers.get("content-length", 0))
                 headers = {k.lower(): v for k, v in self.headers.items()}
-                request = Request(headers, self.rfile.read(length), self.command, self.path)
+                body = self.rfile.read(length)
+                if len(body) < length:  # its sender died in the middle of it: no request, as with any server
+                    self.close_connection = True
+                    return
+                request = Request(headers, body, self.command, self.path)
                 answered = receiver.answer(request)
                 if answered is None:  # accepted, and then silent
                     with receiver._lock:
@@ -51,16 +55,16 @@ class WebhookReceiver:
                     time.sleep(1.0)
                     self.close_connection = True
                     return
-                status, headers, body = answered
+                status, headers, content = answered
                 with receiver._lock:
                     (receiver.requests if 200 <= status < 300 else receiver.refused).append(request)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 if status != 204:
-                    self.send_header("content-length", str(len(body)))
+                    self.send_header("content-length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(content)
 
             def do_DELETE(self) -> None:
                 self.do_POST()
