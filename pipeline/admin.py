@@ -5,7 +5,7 @@ whether it survives: a difference is told, with what to do about it.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +131,7 @@ def topic_configs(settings: Settings, names: Iterable[str]) -> dict[str, dict[st
     """The settings in force of those of these topics (real names) that exist."""
     client = admin_client(settings)
     existing = _metadata(client, settings)[1]
-    return _configs(client, [name for name in names if name in existing])
+    return configs_of(client, [name for name in names if name in existing])
 
 
 def topic_partitions(settings: Settings) -> dict[str, int]:
@@ -197,16 +197,26 @@ def check_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[D
     """How the workspace's topics differ from what the pipeline needs; an empty list if they do not."""
     client = admin_client(settings)
     _, existing = _metadata(client, settings)
+    return compare_topics(settings, destinations, existing, lambda names: configs_of(client, list(names)))
+
+
+def compare_topics(
+    settings: Settings,
+    destinations: Iterable[str],
+    existing: Mapping[str, int],
+    configs: Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]],
+) -> list[Difference]:
+    """The same of topics as somebody else has seen them: their partition counts, and who tells their settings."""
     wanted = wanted_topics(settings, destinations)
-    present = [topic for topic in wanted if topic.name in existing and topic.ours]
-    configs = _configs(client, [topic.name for topic in present])
+    found = configs([topic.name for topic in wanted if topic.name in existing and topic.ours])
     differences: list[Difference] = []
     for topic in wanted:
         if topic.name not in existing:
             advice = "run `headwater topics --create`" if topic.ours else "create it, or correct `sources`"
+            advice += "; where it is there, this user may not see it: `headwater topics acls`"
             differences.append(Difference(topic.name, "does not exist", advice, True))
         elif topic.ours:
-            differences += _compared(settings, topic, existing[topic.name], configs[topic.name])
+            differences += _compared(settings, topic, existing[topic.name], found[topic.name])
     return differences
 
 
@@ -236,9 +246,22 @@ def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: M
             found.append(Difference(topic.name, f"has {name}={actual}: {harm}", change, not is_source))
         elif name == "max.message.bytes" and int(actual) < int(wanted):
             found.append(Difference(topic.name, f"takes records of {actual} bytes only", change, True))
-        elif name in ("retention.ms", "delete.retention.ms"):
-            found.append(Difference(topic.name, f"has {name}={actual}, would be made with {wanted}", change, False))
+        elif name in ("retention.ms", "retention.bytes", "delete.retention.ms"):
+            harm, fatal = _kept_otherwise(settings, topic, name, actual)
+            what = f"has {name}={actual}, would be made with {wanted}{harm}"
+            found.append(Difference(topic.name, what, change, fatal))
     return found
+
+
+def _kept_otherwise(settings: Settings, topic: WantedTopic, name: str, actual: str) -> tuple[str, bool]:
+    """What becomes of a topic that is kept for another time than ours, and whether nobody could want that."""
+    if name == "delete.retention.ms":
+        return "", False
+    if topic.name in (settings.topic("links"), settings.topic("identity-edges")):
+        return ": what a role has not read by then is lost, and people with it", True
+    if topic.name == settings.topic("events") and int(actual) >= 0:
+        return ": what is older is missing to new rules and to replays", False
+    return "", False
 
 
 def _metadata(client: AdminClient, settings: Settings) -> tuple[int, dict[str, int]]:
@@ -259,7 +282,8 @@ def unreachable(settings: Settings, reason: KafkaError) -> BrokerError:
     )
 
 
-def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+def configs_of(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """The settings in force of topics that exist, by real name. TopicsError if this user may not see them."""
     if not names:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]

@@ -1,7 +1,7 @@
 """The whole job on a Kafka that encrypts, asks for passwords, and grants each role what `topics acls` says."""
 
-import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,19 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
         deployment.command("identity", "unlink", "user_id:ada", "anonymous_id:a")
         deployment.command("dead-letters", "list")
         deployment.command("segments", "list")
+        deployment.command("doctor", "--role", "unify", role="unify")
+        told = deployment.command("doctor", "--role", "unify", "--json", role="unify").stdout
+        assert '"subject": "rights of unify", "verdict": "good"' in told and "certificate of 127.0.0.1" in told
+        poorer = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", "doctor", "--role", "unify"],
+            env=deployment.environment(role="deliver"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        [said] = [line for line in poorer.stdout.splitlines() if line.startswith("✗ rights of unify")]
+        assert poorer.returncode == 1 and "on topic secured.events" in said and PASSWORD not in poorer.stdout
         assert [role.stop() for role in roles] == [0, 0, 0, 0]
         text = "".join(role.log.read_text() for role in roles)
         assert "AUTHORIZATION" not in text and "not authorized" not in text.lower() and PASSWORD not in text
@@ -178,7 +191,7 @@ def test_without_a_right_a_role_says_which(secured: tuple[LocalKafka, int, Path]
     with Secured(settings, tmp_path) as deployment:
         deployment.certificate = str(certificate)
         done = subprocess.run(
-            [os.sys.executable, "-m", "pipeline.cli", "topics", "--create"],  # type: ignore[attr-defined]
+            [sys.executable, "-m", "pipeline.cli", "topics", "--create"],
             env=deployment.environment(role="nobody"),
             capture_output=True,
             text=True,

@@ -84,7 +84,12 @@ def test_doctor_tells_the_lag_of_a_group_nobody_works_in(run: Run, workspace: Se
     assert "headwater run ingest" in said.stdout
     assert run("doctor", "--strict").returncode == 1
     consumer = Consumer(
-        {**workspace.client_properties(), "group.id": f"{workspace.prefix}ingest", "auto.offset.reset": "earliest"}
+        {
+            **workspace.client_properties(),
+            "group.id": f"{workspace.prefix}ingest",
+            "group.instance.id": "0",
+            "auto.offset.reset": "earliest",
+        }
     )
     consumer.subscribe([workspace.topic("raw")])
     read = 0

@@ -1,0 +1,385 @@
+"""Faults planted one at a time: doctor names each and says what to do, and nobody names it without its check.
+
+What a Kafka says is made up here; that a real one says it so is seen in tests/kafka/test_doctor.py.
+"""
+
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from pipeline.admin import wanted_topics
+from pipeline.doctor import KAFKA_CHECKS, MACHINE_CHECKS, Finding, SetUp, examine_kafka
+from pipeline.doctor.facts import Allowed, Cluster, Group, Member, Partition
+from pipeline.rights import rights
+from pipeline.runtime.progress import Progress, RestoringPartition
+from pipeline.settings import Settings
+
+NOW_MS = 1_790_000_000_000
+DAY_MS = 86_400_000
+BROKERS = (1, 2, 3)
+WORKSPACE = Settings.model_validate({"bootstrap_servers": "k:1", "prefix": "w.", "partitions": 4, "secret": "s"})
+WHOLE = Partition(1, BROKERS, BROKERS)
+
+
+@dataclass
+class Said:
+    """A Kafka with three brokers on which everything is as it must be, unless told otherwise."""
+
+    cluster_: Cluster
+    configs_: dict[str, dict[str, str]]
+    groups_: dict[str, Group]
+    first: dict[str, tuple[int, int]]
+    second: dict[str, tuple[int, int]]
+    latest: dict[str, int]
+    allowed_: Allowed
+    broker: dict[str, str] = field(default_factory=lambda: {"offsets.retention.minutes": "10080"})
+    asked: int = 0
+
+    def cluster(self) -> Cluster:
+        return self.cluster_
+
+    def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        return {name: self.configs_[name] for name in topics}
+
+    def broker_config(self) -> dict[str, str]:
+        return self.broker
+
+    def groups(self, names: Sequence[str]) -> dict[str, Group]:
+        return {name: self.groups_.get(name, Group()) for name in names}
+
+    def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
+        self.asked += 1
+        return {name: at for name, at in (self.first, self.second)[self.asked > 1].items() if name in groups}
+
+    def latest_ms(self, topic: str) -> int:
+        return self.latest[topic]
+
+    def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed:
+        return self.allowed_
+
+
+def healthy() -> Said:
+    wanted = wanted_topics(WORKSPACE)
+    at = {"ingest": (1_000, 1_002), "identity": (500, 501), "unify": (9_000, 9_008)}
+    topics: dict[str, frozenset[str] | None] = {
+        each.name: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}) for each in wanted
+    }
+    return Said(
+        Cluster(BROKERS, {each.name: (WHOLE,) * each.partitions for each in wanted}, 30.0, 2.0),
+        {each.name: {**each.config, "min.insync.replicas": "2"} for each in wanted},
+        {f"w.{role}": Group((Member("rdkafka", "/10.0.0.1", f"w.{role}-0"),), "range") for role in at},
+        at,
+        at,
+        {"w.events": NOW_MS - 400, "w.raw": NOW_MS - 9_000_000},
+        Allowed(topics, {each.name: frozenset({"READ", "DESCRIBE"}) for each in rights(WORKSPACE)}),
+    )
+
+
+def partitions(said: Said, topic: str, count: int) -> None:
+    said.cluster_ = replace(said.cluster_, topics={**said.cluster_.topics, topic: (WHOLE,) * count})
+
+
+def config(said: Said, topic: str, name: str, value: str) -> None:
+    said.configs_[topic] = said.configs_[topic] | {name: value}
+
+
+def parts(said: Said, topic: str, *, leader: int = 1, replicas: Sequence[int] = BROKERS, in_sync: Any = None) -> None:
+    one = Partition(leader, tuple(replicas), tuple(replicas if in_sync is None else in_sync))
+    count = len(said.cluster_.topics[topic])
+    said.cluster_ = replace(said.cluster_, topics={**said.cluster_.topics, topic: (one, *(WHOLE,) * (count - 1))})
+
+
+def without(said: Said, topic: str) -> None:
+    said.cluster_ = replace(said.cluster_, topics={n: p for n, p in said.cluster_.topics.items() if n != topic})
+
+
+def joined(said: Said, group: str, member: Member, assignor: str = "range") -> None:
+    said.groups_[group] = Group((*said.groups_[group].members, member), assignor)
+
+
+def lagging(said: Said, role: str, first: tuple[int, int], second: tuple[int, int]) -> None:
+    said.first, said.second = said.first | {role: first}, said.second | {role: second}
+
+
+def left(said: Said, group: str, role: str) -> None:
+    said.groups_[group] = Group()
+    said.first = said.first | {role: (1_000, 8_000)}
+
+
+def refused(said: Said, topic: str, may: frozenset[str] | None) -> None:
+    said.allowed_ = replace(said.allowed_, topics={**said.allowed_.topics, topic: may})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is planted, the check that names it, and what it says. `also`: other checks may name it in their way."""
+
+    name: str
+    check: str
+    plant: Callable[[Said], object]
+    verdict: str
+    says: str
+    to_do: str
+    role: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+FAULTS = (
+    Fault("a partition without a leader", "broker", lambda s: parts(s, "w.events", leader=-1, in_sync=(1, 2)),
+          "wrong", "partitions without a leader: w.events/0", "bring the missing brokers back"),
+    Fault("a broker far away", "broker", lambda s: setattr(s, "cluster_", replace(s.cluster_, again_ms=900.0)),
+          "warning", "answers in 900 ms", "move nearer"),
+    Fault("positions forgotten soon", "broker_settings", lambda s: s.broker.update({"offsets.retention.minutes": "60"}),
+          "warning", "60 minutes after it was left", "a week"),
+    Fault("transactions too short", "broker_settings", lambda s: s.broker.update({"transaction.max.timeout.ms": "900"}),
+          "wrong", "transactions of 900 ms only", "no worker can start"),
+    Fault("a topic is missing", "topics", lambda s: without(s, "w.identities"),
+          "wrong", "does not exist: w.identities", "headwater topics --create"),
+    Fault("a partition count", "topics", lambda s: partitions(s, "w.dead-letters", 6),
+          "wrong", "has 6 partitions, not 4: w.dead-letters", "replay into a new workspace"),
+    Fault("counts that part what belongs together", "partitions", lambda s: partitions(s, "w.links", 5),
+          "wrong", "w.events 4, w.links 5, w.unify-changelog 4", "replay into a new workspace"),
+    Fault("missing compaction", "topics", lambda s: config(s, "w.unify-changelog", "cleanup.policy", "delete"),
+          "wrong", "cleanup.policy=delete: people's state would be deleted with age", "cleanup.policy=compact"),
+    Fault("compaction of a log", "topics", lambda s: config(s, "w.segment-changes", "cleanup.policy", "compact"),
+          "wrong", "events would be lost by key", "--add-config cleanup.policy=delete"),
+    Fault("retention of links", "topics", lambda s: config(s, "w.links", "retention.ms", "3600000"),
+          "wrong", "what a role has not read by then is lost", "--add-config retention.ms=-1"),
+    Fault("retention of events", "topics", lambda s: config(s, "w.events", "retention.ms", "604800000"),
+          "warning", "missing to new rules and to replays", "--add-config retention.ms=-1"),
+    Fault("links bounded by size", "topics", lambda s: config(s, "w.links", "retention.bytes", "1000000"),
+          "wrong", "retention.bytes=1000000", "--add-config retention.bytes=-1"),
+    Fault("records too large", "topics", lambda s: config(s, "w.links", "max.message.bytes", "1048588"),
+          "wrong", "takes records of 1048588 bytes only", "--add-config max.message.bytes="),
+    Fault("one copy", "copies", lambda s: parts(s, "w.unify-changelog", replicas=(2,)),
+          "wrong", "fewer are up to date than min.insync.replicas", "brokers back"),
+    Fault("too few copies", "copies", lambda s: (parts(s, "w.unify-changelog", replicas=(2,)),
+          config(s, "w.unify-changelog", "min.insync.replicas", "1")),
+          "warning", "1 of each partition, not 3: the loss of a disk is the loss of people", "kafka-reassign"),
+    Fault("more copies than brokers", "copies", lambda s: None, "wrong",
+          "HEADWATER_REPLICATION_FACTOR=5 asks for more copies than there are brokers (3)", "add brokers",
+          changes={"replication_factor": 5}),
+    Fault("a broker is away", "copies", lambda s: parts(s, "w.profiles", in_sync=(1, 2)),
+          "warning", "not all are up to date: w.profiles", "lag or are away"),
+    Fault("all copies must be there", "copies", lambda s: config(s, "w.events", "min.insync.replicas", "3"),
+          "warning", "one broker away stops all work: w.events", "one less"),
+    Fault("no member id", "members", lambda s: joined(s, "w.unify", Member("my-program", "/10.0.0.9", None)),
+          "wrong", "1 of 2 in the group have no member id: my-program at 10.0.0.9", "another group.id"),
+    Fault("another assignor", "members", lambda s: joined(s, "w.unify", Member("x", "/h", "i"), "cooperative-sticky"),
+          "wrong", "'cooperative-sticky', which parts events from links", "other settings"),
+    Fault("nobody works", "lag", lambda s: left(s, "w.identity", "identity"),
+          "warning", "7,000 records behind, and nobody is working", "headwater run identity"),
+    Fault("a stuck role", "lag", lambda s: lagging(s, "unify", (1_000, 9_000), (1_000, 9_300)),
+          "warning", "1 working, 8,300 records behind, and stuck: nothing was done in 3 s", "may be killed"),
+    Fault("a lagging role", "lag", lambda s: lagging(s, "ingest", (1_000, 9_000), (1_300, 9_900)),
+          "warning", "falling back: 100 a second are done, 300 come", "add workers"),
+    Fault("clock skew of ingest", "clocks", lambda s: s.latest.update({"w.events": NOW_MS + 600_000}),
+          "warning", "w.events holds records from 600 s after now", "set the clock of the machine that runs ingest"),
+    Fault("clock skew of a producer", "clocks", lambda s: s.latest.update({"w.raw": NOW_MS + 90_000}),
+          "warning", "w.raw holds records from 90 s after now", "that produces into it"),
+    Fault("a clock behind", "clocks", lambda s: s.latest.update({"w.events": NOW_MS - 7_200_000}),
+          "warning", "what it last wrote is from 7200 s before now", "set the clock of the machine that runs ingest"),
+    Fault("a missing right", "allowed", lambda s: refused(s, "w.profiles", frozenset({"READ", "DESCRIBE"})),
+          "wrong", "missing: Write on topic w.profiles", "headwater topics acls", role="unify"),
+    Fault("a topic that may not be seen", "allowed", lambda s: refused(s, "w.identity-edges", None),
+          "wrong", "Read and Describe and Delete on topic w.identity-edges", "topics acls", role="identity"),
+)  # fmt: skip
+
+
+def setup(said: Said, role: str | None, tmp_path: Path, **changes: Any) -> SetUp:
+    settings = WORKSPACE.model_copy(update={"state_dir": tmp_path, **changes})
+    return SetUp(settings, said, lambda: NOW_MS, lambda _: None, role)
+
+
+def spoken(findings: Iterator[Finding]) -> list[Finding]:
+    return [each for each in findings if each.verdict != "good"]
+
+
+def test_nothing_is_said_of_a_good_set_up(tmp_path: Path) -> None:
+    assert spoken(examine_kafka(setup(healthy(), "unify", tmp_path))) == []
+
+
+def test_every_check_has_a_fault() -> None:
+    assert {fault.check for fault in FAULTS} == {check.__name__ for check in KAFKA_CHECKS}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_named_and_only_by_its_check(fault: Fault, tmp_path: Path) -> None:
+    def told(checks: Sequence[Any]) -> list[Finding]:
+        said = healthy()
+        fault.plant(said)
+        found = spoken(examine_kafka(setup(said, fault.role, tmp_path, **fault.changes), checks))
+        return [each for each in found if fault.says in each.detail]
+
+    (named,) = told(KAFKA_CHECKS)
+    assert named.verdict == fault.verdict and fault.to_do in named.what_to_do
+    assert told([check for check in KAFKA_CHECKS if check.__name__ != fault.check]) == []
+
+
+def test_a_role_that_restores_is_not_stuck(tmp_path: Path) -> None:
+    said = healthy()
+    lagging(said, "unify", (1_000, 9_000), (1_000, 9_300))
+    told = Progress("unify", "0", 1, NOW_MS, NOW_MS, [], [RestoringPartition(0, 0, 1, 2)])
+    (tmp_path / "unify").mkdir()
+    (tmp_path / "unify" / "progress-0.json").write_bytes(msgspec.json.encode(told))
+    (found,) = [each for each in examine_kafka(setup(said, None, tmp_path)) if each.subject == "group w.unify"]
+    assert found.verdict == "good" and "being restored" in found.detail
+
+
+def test_a_backlog_that_shrinks_is_told_with_its_end(tmp_path: Path) -> None:
+    said = healthy()
+    lagging(said, "ingest", (1_000, 9_000), (4_000, 9_000))
+    (found,) = [each for each in examine_kafka(setup(said, None, tmp_path)) if each.subject == "group w.ingest"]
+    assert (found.verdict, found.detail) == (
+        "good",
+        "1 working, 5,000 records behind: 1,000 a second are done, 0 come, caught up in about 5 s",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- this machine
+
+
+def certificate(folder: Path, begins: timedelta, ends: timedelta) -> Path:
+    """A certificate for this machine with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + begins)
+        .not_valid_after(now + ends)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "both.pem"
+    plain = serialization.NoEncryption()
+    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + text)
+    return path
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Something that answers with a certificate which has expired yesterday."""
+    path = certificate(tmp_path, timedelta(days=-400), timedelta(days=-1))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
+
+        def answer() -> None:
+            try:
+                with context.wrap_socket(listening.accept()[0], server_side=True) as secured:
+                    secured.recv(1)
+            except OSError:
+                pass  # the caller has seen enough
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}", path
+        thread.join(10)
+
+
+def on_this_machine(settings: Settings, leave_out: str = "") -> list[Finding]:
+    checks = [check for check in MACHINE_CHECKS if check.__name__ != leave_out]
+    return [each for check in checks for each in check(settings, NOW_MS) if each.verdict != "good"]
+
+
+def machine(tmp_path: Path, **given: Any) -> Settings:
+    values = {"state_dir": tmp_path / "state", "cache_dir": tmp_path / "cache", "secret": "s" * 20}
+    return Settings.model_validate(values | given)
+
+
+def test_a_brokers_certificate_that_has_expired(tls_server: tuple[str, Path], tmp_path: Path) -> None:
+    kafka = {"security.protocol": "SASL_SSL"}
+    settings = machine(tmp_path, bootstrap_servers=tls_server[0], kafka=kafka)
+    (found,) = on_this_machine(settings)
+    assert (found.verdict, found.subject) == ("wrong", f"certificate of {tls_server[0]}")
+    assert "has expired at 2026-09-20" in found.detail and "the broker's keystore" in found.what_to_do
+    assert on_this_machine(settings, "certificates") == []
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "verdict", "says"),
+    [
+        (-400, -1, "wrong", "has expired at"),
+        (1, 400, "wrong", "is valid only from"),
+        (-400, 3, "warning", "expires in 3.0 days"),
+        (-400, 300, "good", "valid until"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ssl.certificate.location", "ssl.ca.location", "ssl.certificate.pem"])
+def test_our_own_certificates(name: str, begins: int, ends: int, verdict: str, says: str, tmp_path: Path) -> None:
+    path = certificate(tmp_path, timedelta(days=begins), timedelta(days=ends))
+    value = path.read_text() if name.endswith("pem") else str(path)
+    settings = machine(tmp_path, kafka={name: value})
+    [check] = [check for check in MACHINE_CHECKS if check.__name__ == "certificates"]
+    (found,) = check(settings, NOW_MS)
+    assert (found.verdict, name in found.what_to_do) == (verdict, verdict == "warning" or says == "has expired at")
+    assert says in found.detail
+    assert "PRIVATE" not in repr(found)
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    (found,) = on_this_machine(machine(tmp_path, kafka={"ssl.certificate.location": str(tmp_path / "x.pem")}))
+    assert found.verdict == "wrong" and "cannot be read" in found.detail
+    (found,) = on_this_machine(machine(tmp_path, kafka={"ssl.certificate.location": str(tmp_path / "y.pem")}))
+    assert found.verdict == "wrong" and "does not exist" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict", "says"),
+    [(3_000_000, "wrong", "the disk is full, 3 MB free"), (1_000_000_000, "warning", "0.9 GB free")],
+)
+def test_a_full_disk(free: int, verdict: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    found = on_this_machine(machine(tmp_path))
+    assert [(each.subject, each.verdict) for each in found] == [("state folder", verdict), ("cache folder", verdict)]
+    assert all(says in each.detail and "make room" in each.what_to_do for each in found)
+    assert on_this_machine(machine(tmp_path), "folders") == []
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    (found,) = on_this_machine(machine(tmp_path))
+    assert (found.subject, found.verdict) == ("state folder", "wrong")
+    assert "HEADWATER_STATE_DIR" in found.what_to_do
+
+
+def test_a_secret_that_others_can_read(tmp_path: Path) -> None:
+    settings = machine(tmp_path, secret=None)
+    settings.secret_bytes()
+    (tmp_path / "state" / "secret").chmod(0o644)
+    (found,) = on_this_machine(settings)
+    assert found.verdict == "warning" and "chmod 600" in found.what_to_do
+    assert on_this_machine(settings, "secret") == []
+
+
+def test_a_secret_that_is_missing(tmp_path: Path) -> None:
+    (found,) = on_this_machine(machine(tmp_path, secret=None, bootstrap_servers="kafka.example.org:9092"))
+    assert (found.subject, found.verdict) == ("secret", "wrong") and "openssl rand" in found.what_to_do
+
+
+def test_a_variable_that_means_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_COLOUR", "green")
+    (found,) = on_this_machine(machine(tmp_path))
+    assert (found.subject, found.verdict) == ("environment", "warning") and "HEADWATER_COLOUR" in found.detail
+    assert on_this_machine(machine(tmp_path), "environment") == []

@@ -1,0 +1,73 @@
+"""Faults that a real Kafka must tell of itself, planted on one: doctor names each. The others are in tests/doors."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from pipeline.admin import admin_client, create_topics, delete_topics, wanted_topics
+from pipeline.doctor import Finding, examine
+from pipeline.settings import Settings
+
+
+@pytest.fixture
+def made(workspace: Settings) -> Iterator[Settings]:
+    create_topics(workspace)
+    yield workspace
+    delete_topics(workspace, [topic.name for topic in wanted_topics(workspace)])
+
+
+def alter(settings: Settings, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic(topic), incremental_configs=[entry])
+    client = admin_client(settings)
+    for future in client.incremental_alter_configs([resource]).values():
+        future.result()
+
+
+def joined(settings: Settings, group: str, topic: str, **more: object) -> Consumer:
+    """Somebody in a group, who has read what there is to read and commits nothing."""
+    properties = {"group.id": f"{settings.prefix}{group}", "auto.offset.reset": "earliest", **more}
+    consumer = Consumer({**settings.client_properties(), **properties, "enable.auto.commit": False})
+    consumer.subscribe([settings.topic(topic)])
+    deadline = time.monotonic() + 30
+    while not consumer.assignment() and time.monotonic() < deadline:
+        consumer.poll(0.1)
+    return consumer
+
+
+def spoken(settings: Settings, until: str = "") -> dict[str, Finding]:
+    """What is not good, by subject; asked again until the broker has heard of what was planted."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = [each for each in examine(settings) if each.verdict != "good"]
+        if not until or any(until in each.detail for each in found) or time.monotonic() > deadline:
+            return {f"{each.subject}: {each.detail}": each for each in found}
+        time.sleep(0.1)
+
+
+def test_settings_members_and_a_stuck_role(made: Settings) -> None:
+    assert spoken(made) == {}
+    alter(made, "unify-changelog", "cleanup.policy", "delete")
+    alter(made, "links", "retention.ms", "3600000")
+    alter(made, "events", "retention.ms", "604800000")
+    producer = Producer(made.client_properties())
+    for number in range(300):
+        producer.produce(made.topic("raw"), b"{}", partition=number % 2)
+    producer.flush(10)
+    stuck = joined(made, "ingest", "raw", **{"group.instance.id": "w"})
+    stranger = joined(made, "identity", "identity-edges")
+    try:
+        found = spoken(made, "604800000")
+    finally:
+        stuck.close()
+        stranger.close()
+    said = "\n".join(found)
+    assert "cleanup.policy=delete: people's state would be deleted with age" in said
+    assert "retention.ms=3600000" in said and "what a role has not read by then is lost" in said
+    assert "retention.ms=604800000" in said and "missing to new rules and to replays" in said
+    assert f"group {made.prefix}ingest: 1 working, 300 records behind, and stuck: nothing was done in 3 s" in said
+    assert f"members of {made.prefix}identity: 1 of 1 in the group have no member id: headwater at 127.0.0.1" in said
+    assert len(found) == 5 and all(each.what_to_do for each in found.values())
