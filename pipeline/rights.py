@@ -35,6 +35,7 @@ _API_READS = (
     "segment-members",
     "segment-changes",
     "profile-changes",
+    "account-alerts",
     "events",
     "keys",
     "suppressions",

@@ -31,9 +31,7 @@ def about_person(
     if refusal:
         found = [Finding(False, f"they do not allow it: {refusal}")]
     elif name in told.refused:
-        found = [
-            Finding(False, "they allow it, but a part of them is on its way: nobody is let in before it has come")
-        ]
+        found = [Finding(False, "they allow it, but a part of them is on its way: nobody is let in before it has come")]
     elif destination.asks:
         asked = [*(f"the purpose {purpose}" for purpose in destination.purposes)]
         asked += [f"the channel {destination.channel}"] if destination.channel is not None else []

@@ -1,25 +1,48 @@
-"""Handlers: an account, and the people who belong to it."""
+"""Handlers: an account, the people who belong to it, what they do, and which accounts do most."""
 
+import asyncio
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from pipeline.api.access import Hidden
+from pipeline.api.engagement import activity, all_of, days_of, members_of, ranking
+from pipeline.api.histories import DAY_MS
+from pipeline.api.model import decoded
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.records import ProfileDocument
 
 _DEFAULT_LIMIT = 100
+_DEFAULT_DAYS = 30
+_DEFAULT_RANKED = 25
+_LONGEST_S = 0.5
+MISSING = "-"
+"""Stands for an account that does not have a trait at all, in `among`."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class Accounts:
-    """The operations that ask about one account."""
+    """The operations that ask about accounts."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    async def all(self, call: Call) -> Response:
+        """A page of the accounts, by name."""
+        limit, model = call.values["limit"] or _DEFAULT_LIMIT, self._service.model
+        page = model.accounts(call.values["begins"] or "", call.values["after"] or "", limit)
+        found = []
+        for name, profile_id in page:
+            stored = model.document(profile_id)
+            if stored is not None:
+                found.append(_account(name, decoded(stored), call.caller.hide))
+        return self._answer({"accounts": found, "next": page[-1][0] if len(page) == limit else None})
 
     async def one(self, call: Call) -> Response:
         """The account itself, and how many people it has."""
@@ -33,8 +56,61 @@ class Accounts:
         self._document(account)
         page = self._service.model.people(account, call.values["after"] or "", limit)
         following = page[-1].profile_id if len(page) == limit else None
-        people = [_person(one, call.caller.hide) for one in page]
+        since = _now_ms() // DAY_MS - _DEFAULT_DAYS + 1
+        model, may_count = self._service.model, "events:read" in call.caller.scopes
+        people = [
+            _person(one, call.caller.hide)
+            | ({"recent_events": sum(days_of(model, one, since).values())} if may_count else {})
+            for one in page
+        ]
         return self._answer({"account": account, "people": people, "next": following})
+
+    async def activity(self, call: Call) -> Response:
+        """The events of its people, by the day."""
+        account, days = call.values["account"], call.values["days"] or _DEFAULT_DAYS
+        self._document(account)
+        model, now = self._service.model, _now_ms()
+        found = await asyncio.to_thread(lambda: activity(model, account, now, days, time.monotonic() + _LONGEST_S))
+        told = [{"day": day * DAY_MS, "events": count} for day, count in sorted(found.days.items())]
+        return self._answer(
+            {"account": account, "days": told, "active": found.active, "counted": found.counted, "all": found.all}
+        )
+
+    async def alerts(self, call: Call) -> Response:
+        """Its newest alerts."""
+        profile_id = decoded(self._document(call.values["account"])).profile_id
+        return self._alerts(call, profile_id)
+
+    async def all_alerts(self, call: Call) -> Response:
+        """The newest alerts of all accounts."""
+        return self._alerts(call, "")
+
+    def _alerts(self, call: Call, profile_id: str) -> Response:
+        found = self._service.model.alerts(profile_id, call.values["limit"] or _DEFAULT_LIMIT)
+        return self._answer({"alerts": [call.caller.hide.strip(msgspec.to_builtins(one)) for one in found]})
+
+    async def ranking(self, call: Call) -> Response:
+        """The accounts whose people did most, of those that are asked for."""
+        values, model, now = call.values, self._service.model, _now_ms()
+        days, limit = values["days"] or _DEFAULT_DAYS, values["limit"] or _DEFAULT_RANKED
+        if values["among"] is not None and values["trait"] is None:
+            raise Problem(400, "among says which values of `trait` are meant: name the trait too.")
+        hide = call.caller.hide
+        if values["trait"] is not None and _is_hidden(hide, values["trait"]):
+            raise Problem(403, "This token does not see that trait.")
+
+        def chosen() -> Iterator[tuple[str, ProfileDocument]]:
+            every = members_of(model, values["segment"]) if values["segment"] else all_of(model)
+            return ((name, one) for name, one in every if _is_meant(one, values))
+
+        found, is_all = await asyncio.to_thread(lambda: ranking(model, chosen(), now, days))
+        ranked = [
+            _account(one.name, one.document, hide)
+            | {"events": one.activity.events, "active": one.activity.active, "people": one.activity.counted}
+            for one in found[:limit]
+            if one.activity.events
+        ]
+        return self._answer({"ranked": ranked, "judged": len(found), "all": is_all, "days": days})
 
     def _document(self, account: str) -> bytes:
         document = self._service.model.document(self._service.identifier(f"account:{account}"))
@@ -46,7 +122,40 @@ class Accounts:
         return Response(_encode(found), 200, self._service.freshness(), "application/json")
 
 
+def _is_hidden(hide: Hidden, trait: str) -> bool:
+    return "traits" in hide.sections or trait in hide.keys.get("traits", ())
+
+
+def _is_meant(document: ProfileDocument, values: dict[str, Any]) -> bool:
+    """Whether an account is among those whose ranking is asked for."""
+    if values["without"] and values["without"] in document.segments:
+        return False
+    if values["trait"] is None:
+        return True
+    held = document.traits.get(values["trait"])
+    wanted = [one for one in (values["among"] or "").split(",") if one]
+    if held is None:
+        return MISSING in wanted
+    return not wanted or str(held) in wanted
+
+
+def _account(name: str, document: ProfileDocument, hide: Hidden) -> dict[str, Any]:
+    shown = hide.strip(msgspec.to_builtins(document))
+    people = document.computed.get("people", 0)
+    return {
+        "account": name,
+        "profile_id": document.profile_id,
+        "people": people if isinstance(people, int) else 0,
+        "traits": shown.get("traits", {}),
+        "segments": sorted(shown.get("segments", {})),
+    }
+
+
 def _person(document: ProfileDocument, hide: Hidden) -> dict[str, Any]:
     shown = hide.strip(msgspec.to_builtins(document))
     names = ("profile_id", "identifiers", "traits", "totals", "segments", "first_seen", "last_seen")
     return {name: shown[name] for name in names if name in shown}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -10,11 +10,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline.api import parameters as ask
 from pipeline.api.access import Caller
 from pipeline.api.accounts import Accounts
 from pipeline.api.definitions import Definitions
 from pipeline.api.examples import (
     ACCOUNT,
+    ACCOUNTS,
+    ACTIVITY,
+    ALERTS,
     APPLIED,
     ASKED,
     CHANGE,
@@ -28,6 +32,7 @@ from pipeline.api.examples import (
     PREVIEW,
     PROFILE,
     PROFILE_SEGMENTS,
+    RANKING,
     RECEIPT,
     SCHEMAS,
     SEGMENT,
@@ -38,7 +43,7 @@ from pipeline.api.examples import (
     ref,
 )
 from pipeline.api.live import Live
-from pipeline.api.operations import Call, Operation, Parameter, openapi
+from pipeline.api.operations import Call, Operation, openapi
 from pipeline.api.privacy import Privacy
 from pipeline.api.problems import Problem
 from pipeline.api.profiles import Profiles
@@ -47,75 +52,7 @@ from pipeline.api.service import Service
 from pipeline.api.writes import MAX_BODY, Writes
 
 VERSION = "1"
-MAX_IDENTIFIER = 600
 _MAX_TARGET = 8_000
-
-_PROFILE = Parameter(
-    "profile",
-    "path",
-    {"type": "string", "minLength": 1, "maxLength": MAX_IDENTIFIER},
-    "NAMESPACE:VALUE of any identifier, or a profile_id; that of a profile that was merged leads on to its successor.",
-    "email:ada@example.org",
-)
-_SEGMENT = Parameter(
-    "segment", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.", "repeat_buyers"
-)
-_ACCOUNT = Parameter(
-    "account", "path", {"type": "string", "minLength": 1, "maxLength": 500}, "The name of an account.", "acme.example"
-)
-_KIND = Parameter(
-    "kind", "path", {"type": "string", "minLength": 1, "maxLength": 20}, "segment, destination, trait, …", "segment"
-)
-_NAME = Parameter(
-    "name", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a definition.", "repeat_buyers"
-)
-_WHICH = Parameter(
-    "segment", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.",
-    "repeat_buyers", required=True,
-)  # fmt: skip
-_REQUEST = Parameter(
-    "request", "path", {"type": "string", "minLength": 1, "maxLength": 40}, "The id of a request.",
-    "20270115-4f1d0a9c3e",
-)  # fmt: skip
-_WAIT = (
-    Parameter(
-        "wait_for",
-        "query",
-        {"type": "string", "maxLength": 300},
-        "TOPIC:PARTITION:OFFSET of a record: answer once its effect can be seen, for reading one's own writes.",
-        "raw:0:1042",
-    ),
-    Parameter("timeout_ms", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "How long to wait: 1,000."),
-    Parameter(
-        "Headwater-Position",
-        "header",
-        {"type": "string", "maxLength": 8_000},
-        "The header of an earlier answer: nothing older is answered, whichever process is asked.",
-    ),
-)
-_FIELDS = Parameter(
-    "fields",
-    "query",
-    {"type": "string", "minLength": 1, "maxLength": 2_000},
-    "Sections, or keys of sections, with commas between.",
-    "traits.plan,segments",
-)
-_EVENTS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}, "How many: 20.")
-_MEMBERS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "How many: 100.")
-_AFTER = Parameter("after", "query", {"type": "string", "maxLength": 100}, "`next` of the page before.")
-_OF = Parameter(
-    "of",
-    "query",
-    {"type": "string", "minLength": 1, "maxLength": 2_100},
-    "2 to 20 segments, with commas between.",
-    "repeat_buyers,lapsed",
-    required=True,
-)
-_LAST_ID = Parameter(
-    "Last-Event-ID", "header", {"type": "string", "maxLength": 4_000}, "The last id that was seen: go on behind it."
-)
-_DRY_RUN = Parameter("dry_run", "query", {"type": "boolean"}, "Only tell what would change.")
-_TAKE_OVER = Parameter("take_over", "query", {"type": "boolean"}, "Also what a file owns.")
 
 _YAML = {"application/yaml": {"schema": {"type": "string"}, "example": "segment: everyone\nwhen: {all: []}\n"}}
 _CHANGE = {"application/json": {"schema": ref("ChangeRequest"), "example": CHANGE}}
@@ -137,32 +74,54 @@ def operations(service: Service) -> tuple[Operation, ...]:
     waits = (400, 404, 409)
     return (
         Operation(
-            "GET", at, "getProfile", "One profile", read, profiles.whole, (_PROFILE, _FIELDS, *_WAIT),
+            "GET", at, "getProfile", "One profile", read, profiles.whole, (ask.PROFILE, ask.FIELDS, *ask.WAIT),
             returns=_json("Profile", PROFILE), fails=waits,
         ),
         Operation(
             "GET", f"{at}/segments", "getProfileSegments", "Its segments, since when and why", read,
-            profiles.segments, (_PROFILE, *_WAIT), returns=_json("ProfileSegments", PROFILE_SEGMENTS), fails=waits,
+            profiles.segments, (ask.PROFILE, *ask.WAIT), returns=_json("ProfileSegments", PROFILE_SEGMENTS),
+            fails=waits,
         ),
         Operation(
             "GET", f"{at}/events", "getProfileEvents", "Its most recent events", "events:read",
-            profiles.events, (_PROFILE, _EVENTS_LIMIT, *_WAIT), returns=_json("Events", EVENTS), fails=waits,
+            profiles.events, (ask.PROFILE, ask.EVENTS_LIMIT, *ask.WAIT), returns=_json("Events", EVENTS), fails=waits,
         ),
         Operation(
             "GET", f"{at}/support", "getSupportView", "Who is in front of an agent", "events:read",
-            profiles.support, (_PROFILE, *_WAIT), returns=_json("SupportView", SUPPORT), fails=waits,
+            profiles.support, (ask.PROFILE, *ask.WAIT), returns=_json("SupportView", SUPPORT), fails=waits,
         ),
         Operation(
             "GET", f"{at}/stream", "streamProfile", "The changes of a profile, live", watch,
-            live.profile, (_PROFILE, _LAST_ID), returns=_STREAM, fails=(404, 410),
+            live.profile, (ask.PROFILE, ask.LAST_ID), returns=_STREAM, fails=(404, 410),
+        ),
+        Operation(
+            "GET", "/v1/accounts", "listAccounts", "The accounts, by name, by pages", read,
+            accounts.all, (ask.BEGINS, ask.AFTER_NAME, ask.ACCOUNTS_LIMIT), returns=_json("Accounts", ACCOUNTS),
+        ),
+        Operation(
+            "GET", "/v1/ranking", "rankAccounts", "The accounts whose people do most, of those that are meant",
+            "events:read", accounts.ranking, (*ask.RANKED, ask.DAYS, ask.ACCOUNTS_LIMIT),
+            returns=_json("Ranking", RANKING),
+        ),
+        Operation(
+            "GET", "/v1/alerts", "listAlerts", "The newest alerts of all accounts", read,
+            accounts.all_alerts, (ask.ACCOUNTS_LIMIT,), returns=_json("Alerts", ALERTS),
+        ),
+        Operation(
+            "GET", "/v1/accounts/{account}/activity", "getActivity", "What its people do, by the day", "events:read",
+            accounts.activity, (ask.ACCOUNT, ask.DAYS), returns=_json("Activity", ACTIVITY), fails=(404,),
+        ),
+        Operation(
+            "GET", "/v1/accounts/{account}/alerts", "listAlertsOfAccount", "Its newest alerts", read,
+            accounts.alerts, (ask.ACCOUNT, ask.ACCOUNTS_LIMIT), returns=_json("Alerts", ALERTS), fails=(404,),
         ),
         Operation(
             "GET", "/v1/accounts/{account}", "getAccount", "One account, and how many people it has", read,
-            accounts.one, (_ACCOUNT,), returns=_json("Account", ACCOUNT), fails=(404,),
+            accounts.one, (ask.ACCOUNT,), returns=_json("Account", ACCOUNT), fails=(404,),
         ),
         Operation(
             "GET", "/v1/accounts/{account}/people", "listPeople", "Its people and what they have done, by pages", read,
-            accounts.people, (_ACCOUNT, _AFTER, _MEMBERS_LIMIT), returns=_json("People", PEOPLE), fails=(404,),
+            accounts.people, (ask.ACCOUNT, ask.AFTER, ask.MEMBERS_LIMIT), returns=_json("People", PEOPLE), fails=(404,),
         ),
         Operation(
             "GET", "/v1/segments", "listSegments", "The segments in force, with their sizes", see,
@@ -170,23 +129,24 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "GET", "/v1/overlap", "getOverlap", "What segments have in common", see,
-            segments.overlap, (_OF,), returns=_json("Overlap", OVERLAP),
+            segments.overlap, (ask.OF,), returns=_json("Overlap", OVERLAP),
         ),
         Operation(
             "GET", "/v1/segments/{segment}", "getSegment", "One segment: definition and size", see,
-            segments.one, (_SEGMENT,), returns=_json("Segment", SEGMENT), fails=(404,),
+            segments.one, (ask.SEGMENT,), returns=_json("Segment", SEGMENT), fails=(404,),
         ),
         Operation(
             "GET", "/v1/segments/{segment}/members", "listMembers", "Its members, by pages", see,
-            segments.members, (_SEGMENT, _AFTER, _MEMBERS_LIMIT), returns=_json("Members", MEMBERS),
+            segments.members, (ask.SEGMENT, ask.AFTER, ask.MEMBERS_LIMIT, ask.FIELDS),
+            returns=_json("Members", MEMBERS),
         ),
         Operation(
             "GET", "/v1/segments/{segment}/stream", "streamSegment", "Who enters and leaves it, live", watch,
-            live.segment, (_SEGMENT, _LAST_ID), returns=_STREAM, fails=(410,),
+            live.segment, (ask.SEGMENT, ask.LAST_ID), returns=_STREAM, fails=(410,),
         ),
         Operation(
             "GET", f"{at}/why", "getWhy", "Why it is in a segment, or is not, by its recent events", "events:read",
-            definitions.why, (_PROFILE, _WHICH), returns=_json("Why", WHY), fails=(404, 422),
+            definitions.why, (ask.PROFILE, ask.WHICH), returns=_json("Why", WHY), fails=(404, 422),
         ),
         Operation(
             "GET", "/v1/definitions", "listDefinitions", "The definitions in force", "definitions:read",
@@ -194,7 +154,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "GET", "/v1/definitions/{kind}/{name}", "getHistory", "Every version of a definition, and who applied it",
-            "definitions:read", definitions.one, (_KIND, _NAME), returns=_json("History", HISTORY), fails=(404,),
+            "definitions:read", definitions.one, (ask.KIND, ask.NAME), returns=_json("History", HISTORY), fails=(404,),
         ),
         Operation(
             "GET", "/v1/vocabulary", "getVocabulary", "What events, traits and consents there are, from a sample",
@@ -206,12 +166,12 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "POST", "/v1/definitions/change", "changeDefinitions", "Remove, pause or resume definitions",
-            "definitions:write", writes.change, (_DRY_RUN, _TAKE_OVER), _CHANGE, _json("Applied", APPLIED),
+            "definitions:write", writes.change, (ask.DRY_RUN, ask.TAKE_OVER), _CHANGE, _json("Applied", APPLIED),
             (413, 422),
         ),
         Operation(
             "POST", "/v1/definitions", "applyDefinitions", "Put definitions into force", "definitions:write",
-            writes.definitions, (_DRY_RUN, _TAKE_OVER), _YAML, _json("Applied", APPLIED), (413, 422),
+            writes.definitions, (ask.DRY_RUN, ask.TAKE_OVER), _YAML, _json("Applied", APPLIED), (413, 422),
         ),
         Operation(
             "POST", "/v1/unlink", "unlink", "Take back a link between identifiers", "identity:write",
@@ -227,7 +187,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "GET", "/v1/privacy/{request}", "getReceipt", "What became of such a request", "privacy:write",
-            privacy.receipt, (_REQUEST,), returns=_json("PrivacyReceipt", RECEIPT), fails=(404,),
+            privacy.receipt, (ask.REQUEST,), returns=_json("PrivacyReceipt", RECEIPT), fails=(404,),
         ),
     )  # fmt: skip
 

@@ -73,13 +73,41 @@ class ApiClient:
             yield from page["people"]
             after = page["next"]
 
+    def list_accounts(self, begins: str = "", after: str = "", limit: int = 100) -> dict[str, Any]:
+        """One page of the accounts by name, with `next`. Raises ApiError."""
+        return self._object("/v1/accounts", {"begins": begins, "after": after, "limit": limit})
+
+    def get_people(self, account: str, after: str = "", limit: int = 100) -> dict[str, Any]:
+        """One page of the people of an account, with `next`. Raises ApiError."""
+        return self._object(f"/v1/accounts/{quote(account, safe='')}/people", {"after": after, "limit": limit})
+
+    def rank_accounts(
+        self, segment: str = "", without: str = "", trait: str = "", among: str = "", days: int = 30, limit: int = 25
+    ) -> dict[str, Any]:
+        """The accounts whose people did most, of those in `segment` and not in `without`, whose `trait` has one of the
+        values `among` (commas between; `-`: none). Raises ApiError."""
+        asked = {"segment": segment, "without": without, "trait": trait, "among": among if trait else ""}
+        return self._object(
+            "/v1/ranking", {name: text or None for name, text in asked.items()} | {"days": days, "limit": limit}
+        )
+
+    def get_activity(self, account: str, days: int = 30) -> dict[str, Any]:
+        """What the people of an account did, by the day. Raises ApiError."""
+        return self._object(f"/v1/accounts/{quote(account, safe='')}/activity", {"days": days})
+
+    def list_alerts(self, account: str = "", limit: int = 50) -> list[dict[str, Any]]:
+        """The newest alerts of an account, or of all. Raises ApiError."""
+        path = f"/v1/accounts/{quote(account, safe='')}/alerts" if account else "/v1/alerts"
+        return self._list(path, "alerts", {"limit": limit})
+
     def list_segments(self) -> list[dict[str, Any]]:
         """The segments in force, with their sizes. Raises ApiError."""
         return self._list("/v1/segments", "segments", {})
 
-    def get_members(self, segment: str, after: str = "", limit: int = 50) -> dict[str, Any]:
-        """One page of the members, with `size` and `next`. Raises ApiError."""
-        return self._object(f"/v1/segments/{quote(segment, safe='')}/members", {"after": after, "limit": limit})
+    def get_members(self, segment: str, after: str = "", limit: int = 50, fields: Sequence[str] = ()) -> dict[str, Any]:
+        """One page of the members, with `size` and `next`; each with `fields` of its `document`. Raises ApiError."""
+        asked = {"after": after, "limit": limit, "fields": ",".join(fields) or None}
+        return self._object(f"/v1/segments/{quote(segment, safe='')}/members", asked)
 
     def get_segment(self, segment: str) -> dict[str, Any] | None:
         """The definition and size of a segment in force; None if there is none. Raises ApiError."""

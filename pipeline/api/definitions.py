@@ -11,7 +11,7 @@ from pipeline.api.model import decoded
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
-from pipeline.api.trial import CannotBeTried, facts_of, reasons, trial_plan, try_rule, vocabulary
+from pipeline.api.trial import facts_of, reasons, trial_of, try_rule, vocabulary
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.loader import InvalidDefinitionsError, load_text
 from pipeline.definitions.segments import SegmentDefinition
@@ -83,11 +83,7 @@ class Definitions:
         model, hide, now_ms = self._service.model, call.caller.hide, _now_ms()
 
         def work() -> dict[str, Any]:
-            try:
-                plan = trial_plan(definition)
-            except CannotBeTried as error:
-                raise Problem(422, str(error)) from None
-            tried = try_rule(model, plan, hide, now_ms, _SAMPLES)
+            tried = try_rule(model, trial_of(definition), hide, now_ms, _SAMPLES)
             return {
                 "judged": tried.judged,
                 "people": tried.people,
@@ -116,12 +112,11 @@ class Definitions:
         if held is None:
             raise Problem(404, "There is no such segment in force.")
         definition, model, now_ms = SegmentDefinition.model_validate(held.body), self._service.model, _now_ms()
-        try:
-            plan = trial_plan(definition)
-        except CannotBeTried as error:
-            raise Problem(422, str(error)) from None
-        facts, whole = facts_of(model, document, plan, hide)
-        why = reasons(plan, facts, now_ms)
+        if definition.entity != document.entity:
+            raise Problem(422, f"This segment is one of {'accounts' if definition.entity == 'account' else 'people'}.")
+        trial = trial_of(definition)
+        facts, whole = facts_of(model, document, trial, hide, now_ms)
+        why = reasons(trial, facts, now_ms)
         member = name in document.segments and "segments" not in hide.sections
         return self._answer(
             {"segment": name, "member": member, "whole": whole, "at": now_ms, "why": msgspec.to_builtins(why)}

@@ -6,7 +6,7 @@ import msgspec
 
 from pipeline.api.privacy import PrivacyAsked
 from pipeline.api.writes import ChangeRequest, LinkRequest
-from pipeline.records import PrivacyReceipt, ProfileDocument, SegmentMember
+from pipeline.records import AccountAlert, PrivacyReceipt, ProfileDocument, SegmentMember
 
 _ID = "3e57d298-e2d2-5f9a-ac3c-68b3322459ff"
 
@@ -17,7 +17,7 @@ def ref(name: str) -> dict[str, str]:
 
 
 _, _GENERATED = msgspec.json.schema_components(
-    [ProfileDocument, SegmentMember, LinkRequest, ChangeRequest, PrivacyAsked, PrivacyReceipt],
+    [ProfileDocument, SegmentMember, LinkRequest, ChangeRequest, PrivacyAsked, PrivacyReceipt, AccountAlert],
     ref_template="#/components/schemas/{name}",
 )
 _INTEGER, _STRING, _OBJECT = {"type": "integer"}, {"type": "string"}, {"type": "object"}
@@ -48,6 +48,7 @@ _MEMBERSHIP = _object(
 _PROFILE = _GENERATED.pop("ProfileDocument") | {"title": "Profile", "required": ["profile_id", "entity"]}
 
 _PERSON = {"type": "object", "required": ["profile_id"], "properties": {"profile_id": _STRING, "totals": _OBJECT}}
+_ACCOUNT = _object(account=_STRING, profile_id=_STRING, people=_INTEGER, traits=_OBJECT, segments=_list(_STRING))
 
 SCHEMAS: dict[str, Any] = {
     **_GENERATED,
@@ -65,6 +66,16 @@ SCHEMAS: dict[str, Any] = {
         segments=_list(_MEMBERSHIP),
     ),
     "Account": _object(people=_INTEGER, account=ref("Profile")),
+    "Accounts": _object(accounts=_list(_ACCOUNT), next=_or_null(_STRING)),
+    "Ranking": _object(ranked=_list(_ACCOUNT), judged=_INTEGER, all=_BOOLEAN, days=_INTEGER),
+    "Alerts": _object(alerts=_list(ref("AccountAlert"))),
+    "Activity": _object(
+        account=_STRING,
+        days=_list(_object(day=_INTEGER, events=_INTEGER)),
+        active=_INTEGER,
+        counted=_INTEGER,
+        all=_BOOLEAN,
+    ),
     "People": _object(account=_STRING, people=_list(_PERSON), next=_or_null(_STRING)),
     "Segments": _object(generation=_INTEGER, segments=_list(_object(segment=_STRING, version=_INTEGER, size=_INTEGER))),
     "Segment": _object(segment=_STRING, version=_INTEGER, size=_INTEGER, definition=_OBJECT),
@@ -147,6 +158,35 @@ ACCOUNT = {
         "identifiers_total": 1,
         "traits": {"plan": "team"},
     },
+}
+_LISTED = {"account": "acme.example", "profile_id": _ID, "people": 3, "traits": {"plan": "team"}, "segments": ["warm"]}
+ACCOUNTS = {"accounts": [_LISTED], "next": None}
+RANKING = {"ranked": [_LISTED | {"events": 214, "active": 3}], "judged": 40, "all": True, "days": 30}
+ACTIVITY = {
+    "account": "acme.example",
+    "days": [{"day": 1789948800000, "events": 12}],
+    "active": 2,
+    "counted": 3,
+    "all": True,
+}
+ALERTS = {
+    "alerts": [
+        {
+            "alert_id": f"call_them/{_ID}/1",
+            "alert": "call_them",
+            "account": "acme.example",
+            "profile_id": _ID,
+            "owner": "eva@example.org",
+            "segment": "warm",
+            "version": 1,
+            "at": 1790000000000,
+            "decided_at": 1790000000250,
+            "sequence": 1,
+            "cause": "event",
+            "evidence": {"message_id": "m-1", "partition": 0, "offset": 1042},
+            "context": {"people": 3},
+        }
+    ]
 }
 PEOPLE = {"account": "acme.example", "people": [PROFILE], "next": None}
 SEGMENT = {"segment": "repeat_buyers", "version": 1, "size": 7120, "definition": _DEFINITION}

@@ -20,7 +20,7 @@ from pipeline.topology import DAY_MS
 TRUTH = ("profiles", "identities", "segment-members")
 """The compacted topics: what an answer is made from."""
 TOPICS = (*FOLLOWED, "profile-changes")
-_HISTORIES = ("events", "segment-changes")
+_HISTORIES = ("events", "segment-changes", "account-alerts")
 _CATCH_UP_BATCH = 20_000
 _BATCH = 2_000
 _WAIT_S = 0.2
@@ -81,7 +81,7 @@ class Follower:
 
     def _tables(self) -> ReadModel:
         tables = RocksTables(self._folder, TABLES, compressed=self._settings.compress_stores)
-        return ReadModel(tables, self._keys, self._recent_events)
+        return ReadModel(tables, self._keys, self._recent_events, self._recent_days)
 
     def _run(self) -> None:
         try:

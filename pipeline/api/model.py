@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 from pyroaring import BitMap
 
+from pipeline.api.belonging import People, belonging
+from pipeline.api.histories import Histories, Route, alerts_of, growth_of, joined, route_of, violations_of
 from pipeline.api.tables import Row, Tables
 from pipeline.identifiers import Keys, identifier
 from pipeline.records import (
+    AccountAlert,
     Cause,
     Event,
     IdentityPointer,
@@ -25,8 +28,16 @@ from pipeline.records import (
 )
 from pipeline.runtime.ports import Record
 
-FORMAT = 3
-FOLLOWED = ("profiles", "identities", "segment-members", "segment-changes", "events", "suppressions")
+FORMAT = 4
+FOLLOWED = (
+    "profiles",
+    "identities",
+    "segment-members",
+    "segment-changes",
+    "account-alerts",
+    "events",
+    "suppressions",
+)
 """The topics the tables are made from."""
 
 Positions = Mapping[tuple[str, int], int]
@@ -44,6 +55,7 @@ _LATEST = 2**63 - 1
 _encode = msgspec.json.Encoder().encode
 _decode_pointer = msgspec.json.Decoder(IdentityPointer).decode
 _decode_change = msgspec.json.Decoder(SegmentChange).decode
+_decode_alert = msgspec.json.Decoder(AccountAlert).decode
 _decode_document = msgspec.json.Decoder(ProfileDocument).decode
 _decode_suppression = msgspec.json.Decoder(Suppression).decode
 _decode_positions = msgspec.json.Decoder(dict[str, int]).decode
@@ -62,19 +74,14 @@ class Reason(msgspec.Struct, omit_defaults=True):
     approximate: bool = False
 
 
-class _Accounts(msgspec.Struct):
-    accounts: list[str] = []
-
-
-_decode_accounts = msgspec.json.Decoder(_Accounts).decode
 _decode_reason = msgspec.json.Decoder(Reason).decode
 
 
 class ReadModel:
     """The tables of one process, and what it keeps of them in memory: a bitmap of each segment's members."""
 
-    def __init__(self, tables: Tables, keys: Keys, recent_events: int = 20) -> None:
-        """`recent_events` is how many of each route are kept."""
+    def __init__(self, tables: Tables, keys: Keys, recent_events: int = 20, recent_days: int = 30) -> None:
+        """`recent_events` is how many of each route are kept, `recent_days` how many days it is counted by."""
         self._tables = tables
         self._keys = keys
         self._any_erased = any(True for _ in islice(tables.scan("erased", b""), 1))
@@ -83,6 +90,7 @@ class ReadModel:
         if tables.get("meta", b"scrub") is not None:
             self._scrubs = None
         self._recent_events = recent_events
+        self._recent_days = recent_days
         self._untrimmed: dict[bytes, int] = {}
         self._next_number = _number(tables.get("meta", b"next_number") or bytes(_NUMBER))
         self.bitmaps: dict[str, BitMap] = {}
@@ -107,16 +115,21 @@ class ReadModel:
         """Take in records; afterwards the tables stand at `positions`."""
         rows: list[Row] = []
         numbers = _Numbers(self._tables, self._next_number)
-        people = _People(self._tables)
+        people = People(self._tables)
+        histories = Histories(self._tables, self._keys, self._recent_days)
         for record in records:
             if record.topic == "events":
-                rows += self._event(record)
+                rows += self._event(record, histories)
             elif record.key is None or record.key[:1] == _NOBODYS:
                 continue
             elif record.topic == "segment-members":
                 rows.append(numbers.member(record.key, record.value))
             elif record.topic == "segment-changes":
-                rows.append(_reason(record.value))
+                change = _decode_change(record.value or b"")
+                rows.append(_reason(change))
+                histories.change(change)
+            elif record.topic == "account-alerts":
+                histories.alert(_decode_alert(record.value or b""), record.partition, record.offset)
             elif record.topic == "profiles":
                 rows += people.rows(record.key, record.value)
                 rows.append(("profiles", record.key, record.value))
@@ -124,12 +137,13 @@ class ReadModel:
                     self._scrub("profiles", record.key)
             elif record.topic == "identities":
                 if record.value is None:
-                    rows += self._forget(record.key)
+                    rows += self._forget(record.key, histories)
                 rows.append(self._pointer_row(record.key, record.value))
             elif record.topic == "suppressions" and record.value is not None:
                 rows += self._suppressed(bytes.fromhex(record.key.decode()), record.value)
         named = {f"{topic}/{number}": at for (topic, number), at in positions.items() if topic in FOLLOWED}
         rows += numbers.rows()
+        rows += histories.rows()
         rows.append(("meta", b"positions", _encode(named)))
         rows.append(("meta", b"format", b"%d" % FORMAT))
         if self.wants_scrub:
@@ -145,7 +159,7 @@ class ReadModel:
             found = self.bitmaps[segment] = BitMap()
         return found
 
-    def _event(self, record: Record) -> Iterator[Row]:
+    def _event(self, record: Record, histories: Histories) -> Iterator[Row]:
         value = record.value or b""
         if b'"kind":"event"' not in value[:20]:
             return
@@ -158,6 +172,7 @@ class ReadModel:
             route = self._keys.digest(event.identifiers[0])
             place = (_LATEST - event.time).to_bytes(8, "big") + record.partition.to_bytes(4, "big")
             yield "recent", route + place + (_LATEST - record.offset).to_bytes(8, "big"), value
+            histories.event(event, record.partition, record.offset)
             yield from self._trim(route)
 
     def _trim(self, route: bytes) -> Iterator[Row]:
@@ -172,9 +187,10 @@ class ReadModel:
         for key, _ in islice(self._tables.scan("recent", route), self._recent_events, None):
             yield "recent", key, None
 
-    def _forget(self, key: bytes) -> Iterator[Row]:
+    def _forget(self, key: bytes, histories: Histories) -> Iterator[Row]:
         """An identifier that leads nowhere any more was erased or has expired: so have its events."""
         digest = self._keys.digest(key.decode())
+        histories.forget(digest)
         for row, _ in self._tables.scan("recent", digest):
             yield "recent", row, None
         if self._any_erased and self._tables.get("erased", digest) is not None:
@@ -205,6 +221,7 @@ class ReadModel:
         """The rows of an identifier, and of the profile it leads to, are to go from the files when they have gone."""
         self._scrub("identities", digest)
         self._scrub("recent", digest)
+        self._scrub("routes", digest)
         row = self._tables.get("identities", digest)
         if row is not None:
             profile_id = _decode_pointer(_named(row)[1]).profile_id.encode()
@@ -299,9 +316,9 @@ class ReadModel:
 
     def people(self, account: str, after: str, limit: int) -> list[ProfileDocument]:
         """Up to `limit` people of an account in the order of their profile_ids, behind `after`."""
-        start = _belonging(account, after.encode()) + b"\x00" if after else b""
+        start = belonging(account, after.encode()) + b"\x00" if after else b""
         found = []
-        for key, _ in islice(self._tables.scan("people", _belonging(account, b""), start), limit):
+        for key, _ in islice(self._tables.scan("people", belonging(account, b""), start), limit):
             document = self._tables.get("profiles", key.rpartition(b"\x00")[2])
             if document is not None:
                 found.append(_decode_document(document))
@@ -309,7 +326,42 @@ class ReadModel:
 
     def headcount(self, account: str) -> int:
         """How many people belong to an account."""
-        return sum(1 for _ in self._tables.scan("people", _belonging(account, b"")))
+        return sum(1 for _ in self._tables.scan("people", belonging(account, b"")))
+
+    def accounts(self, begins: str, after: str, limit: int) -> list[tuple[str, str]]:
+        """Up to `limit` accounts whose names begin so, behind `after`: (name, profile_id), in the order of names."""
+        start = after.encode() + b"\x00" if after else b""
+        rows = islice(self._tables.scan("accounts", begins.encode(), start), limit)
+        return [(name.decode(), profile_id.decode()) for name, profile_id in rows]
+
+    def account_count(self) -> int:
+        """How many accounts there are."""
+        return sum(1 for _ in self._tables.scan("accounts", b""))
+
+    def account_id(self, name: str) -> str:
+        """The profile_id of an account of this name."""
+        return self._keys.profile_id(f"account:{name}")
+
+    def history(self, document: ProfileDocument) -> Route:
+        """What came by the identifiers of a profile (its strongest 100), together."""
+        digests = (self._keys.digest(identifier(one.namespace, one.value)) for one in document.identifiers)
+        return joined([found for digest in digests if (found := route_of(self._tables, digest)) is not None])
+
+    def digest(self, text: str) -> bytes:
+        """The keyed hash under which histories know an identifier."""
+        return self._keys.digest(text)
+
+    def growth(self, segment: str, since_ms: int) -> list[tuple[int, int, int]]:
+        """(beginning of an hour, entered, exited), the oldest first."""
+        return growth_of(self._tables, segment, since_ms)
+
+    def violations(self, since_ms: int) -> list[tuple[int, str, str, str, int]]:
+        """(day, contract, event, flag, how often), the oldest day first."""
+        return violations_of(self._tables, since_ms)
+
+    def alerts(self, profile_id: str, limit: int) -> list[AccountAlert]:
+        """The newest alerts of an account, or of all accounts ("")."""
+        return alerts_of(self._tables, profile_id, limit)
 
     def rows(self) -> dict[str, dict[bytes, bytes]]:
         """Everything the tables show of the compacted topics, for comparison with the topics."""
@@ -322,26 +374,6 @@ class ReadModel:
     def close(self) -> None:
         """Make everything lasting."""
         self._tables.close()
-
-
-class _People:
-    """Who belongs to which account, in one batch."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._accounts: dict[bytes, list[str]] = {}
-
-    def rows(self, profile_id: bytes, document: bytes | None) -> Iterator[Row]:
-        """What changes with a profile's new document (None: it has ended)."""
-        before = self._accounts.get(profile_id)
-        if before is None:
-            before = _accounts_in(self._tables.get("profiles", profile_id))
-        after = self._accounts[profile_id] = _accounts_in(document)
-        if before != after:
-            for account in set(before) - set(after):
-                yield "people", _belonging(account, profile_id), None
-            for account in set(after) - set(before):
-                yield "people", _belonging(account, profile_id), b""
 
 
 class _Numbers:
@@ -391,8 +423,7 @@ def decoded(document: bytes) -> ProfileDocument:
     return _decode_document(document)
 
 
-def _reason(value: bytes | None) -> Row:
-    change = _decode_change(value or b"")
+def _reason(change: SegmentChange) -> Row:
     key = f"{change.segment}/{change.profile_id}".encode()
     if change.change == "exited":
         return "reasons", key, None
@@ -407,16 +438,6 @@ def _reason(value: bytes | None) -> Row:
         change.approximate,
     )
     return "reasons", key, _encode(reason)
-
-
-def _accounts_in(document: bytes | None) -> list[str]:
-    if document is None or b'"accounts"' not in document:
-        return []
-    return _decode_accounts(document).accounts
-
-
-def _belonging(account: str, profile_id: bytes) -> bytes:
-    return account.encode() + b"\x00" + profile_id
 
 
 def _segment_of(key: bytes) -> str:

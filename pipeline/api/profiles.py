@@ -35,7 +35,7 @@ _ORDER = "Order Completed"
 _QUESTION_OPENED, _QUESTION_CLOSED = "Ticket Opened", "Ticket Closed"
 
 _encode = msgspec.json.Encoder().encode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Profiles:
@@ -51,9 +51,9 @@ class Profiles:
         hide = call.caller.hide
         if fields is None and not hide:
             return self._answer(call, document)
-        found = _decode_object(document)
+        found = decode_object(document)
         if fields is not None:
-            found = _chosen(found, fields)
+            found = chosen(found, fields)
         return self._answer(call, _encode(hide.strip(found)))
 
     async def segments(self, call: Call) -> Response:
@@ -141,7 +141,7 @@ class Profiles:
         return Response(body, 200, headers, "application/json")
 
 
-def _chosen(found: dict[str, Any], fields: str) -> dict[str, Any]:
+def chosen(found: dict[str, Any], fields: str) -> dict[str, Any]:
     """The sections, and keys of sections, that were asked for. Raises Problem 400."""
     shown = {name: found[name] for name in _ALWAYS}
     for field in fields.split(","):
@@ -152,9 +152,9 @@ def _chosen(found: dict[str, Any], fields: str) -> dict[str, Any]:
         if not dot:
             shown[section] = value
         elif isinstance(value, dict):
-            chosen = shown.setdefault(section, {})
-            if key in value and isinstance(chosen, dict):
-                chosen[key] = value[key]
+            picked = shown.setdefault(section, {})
+            if key in value and isinstance(picked, dict):
+                picked[key] = value[key]
         elif section == "identifiers" and isinstance(value, list):
             shown.setdefault(section, []).extend(one for one in value if one["namespace"] == key)
     return shown

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
+from pipeline.api.profiles import chosen, decode_object
 from pipeline.api.service import Service
 from pipeline.definitions.catalog import Catalog
 
@@ -52,11 +53,19 @@ class Segments:
         return self._answer({"segment": name, "version": found.version, "size": size, "definition": found.body})
 
     async def members(self, call: Call) -> Response:
-        """A page of its members."""
+        """A page of its members; with `fields`, each with those of its document."""
+        fields = call.values["fields"]
+        if fields is not None and "profiles:read" not in call.caller.scopes:
+            raise Problem(403, "Fields of profiles need the scope profiles:read.")
         name, limit = call.values["segment"], call.values["limit"] or _DEFAULT_LIMIT
         model = self._service.model
         page = model.members(name, call.values["after"] or "", limit)
         following = page[-1]["profile_id"] if len(page) == limit else None
+        if fields is not None:
+            for one in page:
+                stored = model.document(one["profile_id"])
+                found = chosen(decode_object(stored), fields) if stored is not None else {}
+                one["document"] = call.caller.hide.strip(found)
         return self._answer({"segment": name, "size": model.size(name), "members": page, "next": following})
 
     async def overlap(self, call: Call) -> Response:

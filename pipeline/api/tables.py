@@ -8,6 +8,11 @@ reasons      segment/profile_id                                    the change th
 people       account, NUL, profile_id                              nothing: who belongs to which account
 numbers      profile_id                                            its number (4 bytes), for bitmaps
 recent       hash of the route, newest first, position             the event
+accounts     the name of an account                                its profile_id
+routes       hash of the route                                     what came by it: days, origins of traits, links
+growth       segment, NUL, hour                                    how many entered it and left it in that hour
+violations   day                                                   how often which contract was not kept to
+alerts       profile_id of an account or `*`, NUL, newest first    the alert, without the people in it
 erased       hash of an identifier; a profile_id                   up to when they are erased; nothing
 meta         "positions", "next_number", "format", "scrub"         how far which topic was read
 
@@ -17,7 +22,22 @@ Hashes are keyed: a key stands on in files that know of it, when its row has lon
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-TABLES = ("profiles", "identities", "members", "reasons", "people", "numbers", "recent", "erased", "meta")
+TABLES = (
+    "profiles",
+    "identities",
+    "members",
+    "reasons",
+    "people",
+    "accounts",
+    "numbers",
+    "recent",
+    "routes",
+    "growth",
+    "violations",
+    "alerts",
+    "erased",
+    "meta",
+)
 
 Row = tuple[str, bytes, bytes | None]
 """(table, key, value); None deletes."""

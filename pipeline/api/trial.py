@@ -9,30 +9,31 @@ Profile ids are hashes: the first so many of them in order are a fair sample of 
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline.api.access import Hidden
+from pipeline.api.engagement import all_of
 from pipeline.api.model import ReadModel, decoded
 from pipeline.definitions.segments import SegmentDefinition
 from pipeline.profile import Fragment
 from pipeline.records import Event, ProfileDocument
 from pipeline.segments import SegmentsPlan, compile_plan, rules
-from pipeline.segments.accounts import parts_of
+from pipeline.segments.accounts import AccountFacts, account_is
+from pipeline.segments.describe import describe
 from pipeline.segments.explain import Explained, explain
 
 MAX_JUDGED = 1_000
 _LONGEST_S = 0.4
 _LOOK_EVERY = 20
 _MAX_EVENTS = 100
-_SEGMENTS, _COMPUTED = "~segments", "~computed"
+_SEGMENTS, _COMPUTED, _PEOPLE, _ACCOUNTS = "~segments", "~computed", "~people", "~accounts"
+_IS_TRUE = rules.Comparison((rules.Test("equals", True),))
+MOST_PEOPLE = 100
+"""So many people of an account are looked at, the first by their ids."""
 _SHOWN = "tried"
-
-
-class CannotBeTried(ValueError):
-    """The rule asks for what one person's document and events do not tell."""
 
 
 class Facts(Fragment):
@@ -57,60 +58,91 @@ class Tried(NamedTuple):
     sizes: dict[str, int]
 
 
-def trial_plan(definition: SegmentDefinition) -> SegmentsPlan:
-    """The plan of one segment that stands for itself: memberships and computed traits are facts of the document.
+class Trial(NamedTuple):
+    """The plan of one segment that stands for itself: memberships and computed traits are facts of the document, and so
+    is what it asks of the people of an account (`people`: what is counted, the trial that judges it, whether it must be
+    all of them), or of the accounts of a person (`accounts`)."""
 
-    Raises:
-        CannotBeTried: the rule asks for an account, or is about accounts.
-    """
-    segment = definition.compiled()
-    if segment.entity != "person":
-        raise CannotBeTried("A segment of accounts cannot be tried beforehand: publish it to see who is in it.")
-    if any(isinstance(part, rules.AccountIs) for part in parts_of(segment.when)):
-        raise CannotBeTried("A rule that asks for accounts cannot be tried beforehand: publish it to see who is in it.")
-    return compile_plan([rules.Segment(_SHOWN, _as_facts(segment.when), 1, "person", segment.valid)])
+    plan: SegmentsPlan
+    entity: str
+    people: tuple[tuple[str, "Trial", bool], ...] = ()
+    accounts: tuple[tuple[str, rules.AccountIs], ...] = ()
 
 
-def _as_facts(rule: Any) -> Any:
-    if isinstance(rule, rules.AllOf):
-        return rules.AllOf(tuple(_as_facts(part) for part in rule.parts))
-    if isinstance(rule, rules.AnyOf):
-        return rules.AnyOf(tuple(_as_facts(part) for part in rule.parts))
-    if isinstance(rule, rules.NotOf):
-        return rules.NotOf(_as_facts(rule.part))
-    if isinstance(rule, rules.InSegment):
-        return rules.TraitIs((_SEGMENTS,), rules.Comparison((rules.Test("contains", rule.segment),)))
-    if isinstance(rule, rules.ComputedIs):
-        return rules.TraitIs((_COMPUTED, rule.name), rule.comparison)
-    return rule
+def trial_of(definition: SegmentDefinition) -> Trial:
+    """The trial of a segment."""
+    return _trial(definition.compiled())
 
 
-def try_rule(model: ReadModel, plan: SegmentsPlan, hide: Hidden, now_ms: int, samples: int) -> Tried:
-    """Judge the people of the model one after the other, until enough were, or it has taken long enough."""
+def _trial(segment: rules.Segment) -> Trial:
+    people: dict[str, tuple[str, Trial, bool]] = {}
+    accounts: dict[str, rules.AccountIs] = {}
+
+    def as_facts(rule: Any) -> Any:
+        if isinstance(rule, rules.AllOf):
+            return rules.AllOf(tuple(as_facts(part) for part in rule.parts))
+        if isinstance(rule, rules.AnyOf):
+            return rules.AnyOf(tuple(as_facts(part) for part in rule.parts))
+        if isinstance(rule, rules.NotOf):
+            return rules.NotOf(as_facts(rule.part))
+        if isinstance(rule, rules.InSegment):
+            return rules.TraitIs((_SEGMENTS,), rules.Comparison((rules.Test("contains", rule.segment),)))
+        if isinstance(rule, rules.ComputedIs):
+            return rules.TraitIs((_COMPUTED, rule.name), rule.comparison)
+        if isinstance(rule, rules.Members):
+            named = ("all: " if rule.every else "") + describe(rule.match)
+            people[named] = named, _trial(rules.Segment(_SHOWN, rule.match)), rule.every
+            return rules.TraitIs((_PEOPLE, named), _IS_TRUE if rule.every else rule.comparison)
+        if isinstance(rule, rules.AccountIs):
+            named = describe(rule)
+            accounts[named] = rule
+            return rules.TraitIs((_ACCOUNTS, named), _IS_TRUE)
+        return rule
+
+    when = as_facts(segment.when)
+    plan = compile_plan([rules.Segment(_SHOWN, when, 1, "person", segment.valid)])
+    return Trial(plan, segment.entity, tuple(people.values()), tuple(accounts.items()))
+
+
+def try_rule(model: ReadModel, trial: Trial, hide: Hidden, now_ms: int, samples: int) -> Tried:
+    """Judge the people (or accounts) of the model one after the other, until enough were, or it has taken long
+    enough."""
     judged = whole = matching = 0
     members: list[tuple[ProfileDocument, Explained, bool]] = []
     in_segments: dict[str, int] = {}
     last, is_all = "", True
     until = time.monotonic() + _LONGEST_S
-    for profile_id, stored in model.documents():
-        if judged >= MAX_JUDGED or (judged % _LOOK_EVERY == 0 and time.monotonic() > until):
+    is_account = trial.entity == "account"
+    for profile_id, document in _everybody(model, trial.entity):
+        if judged >= MAX_JUDGED or ((is_account or judged % _LOOK_EVERY == 0) and time.monotonic() > until):
             is_all = False
             break
-        document = decoded(stored)
-        if document.entity != "person":
-            continue
         judged += 1
         last = profile_id
-        facts, known = facts_of(model, document, plan, hide)
+        facts, known = facts_of(model, document, trial, hide, now_ms)
         whole += known
-        if _SHOWN in plan.begin(facts, now_ms).members:
+        if _SHOWN in trial.plan.begin(facts, now_ms).members:
             matching += 1
             for name in document.segments:
                 in_segments[name] = in_segments.get(name, 0) + 1
             if len(members) < samples:
-                members.append((document, reasons(plan, facts, now_ms), known))
-    people = judged if is_all else max(judged, round(judged / _share(last)))
+                members.append((document, reasons(trial, facts, now_ms), known))
+    if is_all:
+        people = judged
+    else:
+        people = model.account_count() if is_account else max(judged, round(judged / _share(last)))
     return Tried(judged, people, is_all, whole, matching, members, in_segments)
+
+
+def _everybody(model: ReadModel, entity: str) -> Iterator[tuple[str, ProfileDocument]]:
+    if entity == "account":
+        for _, document in all_of(model):
+            yield document.profile_id, document
+        return
+    for profile_id, stored in model.documents():
+        document = decoded(stored)
+        if document.entity == entity:
+            yield profile_id, document
 
 
 def _share(profile_id: str) -> float:
@@ -119,8 +151,11 @@ def _share(profile_id: str) -> float:
     return max((number + 1) / 16**12, 1e-9)
 
 
-def facts_of(model: ReadModel, document: ProfileDocument, plan: SegmentsPlan, hide: Hidden) -> tuple[Facts, bool]:
-    """The facts of a person, and whether they are all there are. What is hidden from who asks is as if it were not."""
+def facts_of(
+    model: ReadModel, document: ProfileDocument, trial: Trial, hide: Hidden, now_ms: int
+) -> tuple[Facts, bool]:
+    """The facts of a person or account, and whether they are all there are. What is hidden from who asks is as if it
+    were not."""
     shown = hide.strip(
         {
             "traits": document.traits,
@@ -134,11 +169,47 @@ def facts_of(model: ReadModel, document: ProfileDocument, plan: SegmentsPlan, hi
     facts.traits[_SEGMENTS] = (0, sorted(shown.get("segments", {})))
     facts.traits[_COMPUTED] = (0, shown.get("computed", {}))
     facts.consents = {purpose: (0, bool(granted)) for purpose, granted in shown.get("consents", {}).items()}
+    if trial.accounts:
+        held = _accounts_of(model, document, hide)
+        facts.traits[_ACCOUNTS] = (0, {named: account_is(rule)(held, now_ms)[0] for named, rule in trial.accounts})
+    if document.entity == "person":
+        return facts, _fold(model, document, trial.plan, facts, hide)
+    people = model.people(document.identifiers[0].value, "", MOST_PEOPLE) if document.identifiers else []
+    whole = len(people) < MOST_PEOPLE
+    for person in people:
+        whole &= _fold(model, person, trial.plan, facts, hide)
+    counts: dict[str, Any] = {}
+    for named, match, every in trial.people:
+        judged = [facts_of(model, person, match, hide, now_ms)[0] for person in people]
+        count = sum(_SHOWN in match.plan.begin(one, now_ms).members for one in judged)
+        counts[named] = count == len(people) if every else count
+    facts.traits[_PEOPLE] = (0, counts)
+    return facts, whole
+
+
+def _fold(model: ReadModel, document: ProfileDocument, plan: SegmentsPlan, facts: Facts, hide: Hidden) -> bool:
+    """Fold the events of a person that are kept; whether those are all."""
     events = {one.message_id: one for one, _, _ in model.recent(document, _MAX_EVENTS)}
     for event in sorted(events.values(), key=lambda one: one.time):
         plan.fold(facts.leaves, _stripped(event, hide))
     known = sum(total.count for total in document.totals.values()) <= len(events)
-    return facts, known and document.identifiers_total <= len(document.identifiers)
+    return known and document.identifiers_total <= len(document.identifiers)
+
+
+class _HasAccounts(NamedTuple):
+    accounts: dict[str, AccountFacts]
+
+
+def _accounts_of(model: ReadModel, document: ProfileDocument, hide: Hidden) -> _HasAccounts:
+    found = {}
+    for name in document.accounts:
+        stored = model.document(model.account_id(name))
+        if stored is None:
+            continue
+        shown = hide.strip(msgspec.to_builtins(decoded(stored)))
+        traits = {trait: (0, value) for trait, value in shown.get("traits", {}).items()}
+        found[name] = AccountFacts(traits, frozenset(shown.get("segments", {})))
+    return _HasAccounts(found)
 
 
 def _stripped(event: Event, hide: Hidden) -> Event:
@@ -149,9 +220,9 @@ def _stripped(event: Event, hide: Hidden) -> Event:
     return msgspec.structs.replace(event, **{name: shown.get(name, {}) for name in parts})
 
 
-def reasons(plan: SegmentsPlan, facts: Facts, now_ms: int) -> Explained:
+def reasons(trial: Trial, facts: Facts, now_ms: int) -> Explained:
     """Why the rule is true or false: the tree of its parts."""
-    return _spoken(explain(plan, facts, now_ms, _SHOWN).parts[0])
+    return _spoken(explain(trial.plan, facts, now_ms, _SHOWN).parts[0])
 
 
 def _spoken(one: Explained) -> Explained:
@@ -160,6 +231,10 @@ def _spoken(one: Explained) -> Explained:
     if said.startswith(asked):
         return Explained(f"in segment {said.removeprefix(asked)}", one.true, needed="another membership")
     said = said.replace(f"trait {_COMPUTED}.", "computed ")
+    if said.startswith(f"trait {_PEOPLE}."):
+        return Explained(said.replace(f"trait {_PEOPLE}.", "people: "), one.true, one.value, needed="other people")
+    if said.startswith(f"trait {_ACCOUNTS}."):
+        return Explained(said.removeprefix(f"trait {_ACCOUNTS}."), one.true, needed="another account")
     needed = one.needed.replace(f"the trait {_COMPUTED}.", "the computed trait ")
     return Explained(said, one.true, one.value, one.changes_at, needed, [_spoken(part) for part in one.parts])
 

@@ -134,9 +134,7 @@ def _named(identifier: str) -> tuple[Settings, str]:
     return settings, normalised(identifier, KafkaPlans(settings).latest().identity)
 
 
-def _request(
-    kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None, lift: bool = False
-) -> None:
+def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None, lift: bool = False) -> None:
     settings, text = _named(identifier)
     request_id = ask(settings, kind, text, getpass.getuser(), traits, lift)
     typer.echo(f"Request {request_id} is made.")

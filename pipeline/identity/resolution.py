@@ -79,9 +79,7 @@ class Ruling:
         self.unique = frozenset(name for name, capacity in self.capacities.items() if capacity == 1)
         self.people = frozenset(name for name, each in rules.namespaces.items() if each.is_person)
         self.quarantine_after = {
-            name: each.quarantine_after
-            for name, each in rules.namespaces.items()
-            if each.quarantine_after is not None
+            name: each.quarantine_after for name, each in rules.namespaces.items() if each.quarantine_after is not None
         }
         self.latest = frozenset(name for name, each in rules.namespaces.items() if each.on_conflict == "latest")
 

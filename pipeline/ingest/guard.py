@@ -1,9 +1,9 @@
 """What ingest does for those who were erased, and for the history: who is kept out, and the seal on every event.
 
-    the event's route was erased      nothing of it is kept, unless it brings a consent given after that: then its
-                                      identifiers are welcome again
-    a weaker identifier was erased    the event is somebody else's, on a device or an address they shared: it is taken
-                                      in without that identifier, and without the field that held it
+the event's route was erased      nothing of it is kept, unless it brings a consent given after that: then its
+                                  identifiers are welcome again
+a weaker identifier was erased    the event is somebody else's, on a device or an address they shared: it is taken
+                                  in without that identifier, and without the field that held it
 """
 
 import re

@@ -1,11 +1,11 @@
 """Where data of a person can be, and by when it has left: the entries of a receipt for the topics and the stores.
 
-    kind of store                       how what was erased leaves it
-    state and files of the stages       at once, and from the files with the next scrub
-    events                              its key is destroyed: the bytes say nothing any more, in copies and backups too
-    compacted topics, changelogs        the cleaner; hastened until it has been through
-    links, identity-edges               records below the committed position are deleted, segment by segment
-    topics with a retention             by age: `retention.ms`, and `segment.ms` because a segment goes as a whole
+kind of store                       how what was erased leaves it
+state and files of the stages       at once, and from the files with the next scrub
+events                              its key is destroyed: the bytes say nothing any more, in copies and backups too
+compacted topics, changelogs        the cleaner; hastened until it has been through
+links, identity-edges               records below the committed position are deleted, segment by segment
+topics with a retention             by age: `retention.ms`, and `segment.ms` because a segment goes as a whole
 """
 
 from collections.abc import Iterable, Mapping
@@ -74,5 +74,3 @@ def is_hastened(config: Mapping[str, str]) -> bool:
 def restored(wanted: Mapping[str, str], topic: str) -> dict[str, str | None]:
     """The settings a topic has again when no erasure is under way."""
     return {name: wanted.get(name) for name in hastened(0, topic)}
-
-

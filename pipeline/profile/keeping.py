@@ -27,9 +27,7 @@ def to_go(fragment: Fragment, keeps_traits: Keeps, keeps_events: Keeps, at: int)
     traits, totals = fragment.traits, fragment.totals
     return (
         sorted(
-            one
-            for one, ms in _both(keeps_traits, traits)
-            if traits[one][1] is not None and traits[one][0] + ms <= at
+            one for one, ms in _both(keeps_traits, traits) if traits[one][1] is not None and traits[one][0] + ms <= at
         ),
         sorted(one for one, ms in _both(keeps_events, totals) if totals[one][2] + ms <= at),
     )

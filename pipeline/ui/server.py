@@ -13,14 +13,19 @@ from pipeline.api.client import ApiClient
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.ui.drafts import Drafts
-from pipeline.ui.pages import destinations, people
+from pipeline.ui.pages import accounts, destinations, people
 from pipeline.ui.pages.builder import Builder
 from pipeline.ui.pages.segments import Segments
 from pipeline.ui.sessions import Sessions
 from pipeline.ui.users import read_users
 from pipeline.ui.web import Desk
 
-NAVIGATION = (("/segments", "Segments"), ("/people", "People"), ("/destinations", "Destinations"))
+NAVIGATION = (
+    ("/segments", "Segments"),
+    ("/people", "People"),
+    ("/accounts", "Accounts"),
+    ("/destinations", "Destinations"),
+)
 _LOOK_EVERY_S = 0.2
 _STOP_WITHIN_S = 5
 _MAX_CONNECTIONS = 1_000
@@ -35,8 +40,10 @@ def users_file(settings: Settings) -> Path:
 
 def build_desk(sessions: Sessions, drafts: Drafts, behind_tls: bool = False) -> Desk:
     """All pages."""
-    entries = (*Builder(drafts).entries(), *Segments(drafts).entries(), *people.entries(), *destinations.entries())
-    return Desk(sessions, entries, NAVIGATION, behind_tls)
+    rooms = (people, accounts, destinations)
+    entries = [*Builder(drafts).entries(), *Segments(drafts).entries()]
+    entries += [entry for room in rooms for entry in room.entries()]
+    return Desk(sessions, tuple(entries), NAVIGATION, behind_tls)
 
 
 def run(settings: Settings, until: Callable[[], bool]) -> None:

@@ -472,4 +472,3 @@ def _tell_one(task: Task, hand: AtHand, person: str, moment: Moment) -> None:
         segments=account.told_segments,
     )
     task.out.log("links", task.keys.actor(person), encode(told))
-

@@ -195,9 +195,7 @@ def end(task: Task, hand: AtHand, moment: Moment) -> None:
     hand.standing = None
 
 
-def say(
-    task: Task, hand: AtHand, moment: Moment, segments: Sequence[str], traits: Sequence[str], people: bool
-) -> None:
+def say(task: Task, hand: AtHand, moment: Moment, segments: Sequence[str], traits: Sequence[str], people: bool) -> None:
     """Say what has just changed of the account's memberships, traits and number of people, if anything."""
     account = hand.account
     added: dict[str, Any] = {}
@@ -249,4 +247,3 @@ def profile_change(
     activation = task.plan.activation
     if activation.wants_profile_changes:
         deliver(task, activation.for_profile_change(record, lambda: document(hand), moment.position))
-

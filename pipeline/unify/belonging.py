@@ -22,7 +22,6 @@ _SHOWN = 5
 _AT_THE_CLOCK = frozenset(("merge", "split", "backfill", "definition", "erase"))
 
 
-
 def tell_all(task: Task) -> None:
     """Tell the accounts of everybody to whom something happened."""
     while task.touched:

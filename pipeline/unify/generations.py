@@ -1,10 +1,10 @@
 """A change of the definitions, at exact places in the log.
 
-    Marker(g)   from here on the partition's events belong to g: they fold into the leaves of both generations
-    (history)   what stands before the marker is folded into the leaves that g has and its predecessor has not: see
-                history.py
-    Ready(g)    every partition has done so: evaluation moves to g, and a sweep takes every profile along
-    PeopleSwept(g)  a partition has taken all of its people along; when all have, accounts move to g: account.py
+Marker(g)   from here on the partition's events belong to g: they fold into the leaves of both generations
+(history)   what stands before the marker is folded into the leaves that g has and its predecessor has not: see
+            history.py
+Ready(g)    every partition has done so: evaluation moves to g, and a sweep takes every profile along
+PeopleSwept(g)  a partition has taken all of its people along; when all have, accounts move to g: account.py
 """
 
 from pipeline.records import Marker, PeopleSwept, Ready, Sweep, encode

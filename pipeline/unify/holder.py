@@ -284,9 +284,7 @@ def rejoin(task: Task, profile: Profile, moment: Moment) -> None:
         news.touched(task, profile, moment, whole=True)
 
 
-def say_difference(
-    task: Task, profile: Profile, before: ProfileDocument, moment: Moment, origin: str = ""
-) -> None:
+def say_difference(task: Task, profile: Profile, before: ProfileDocument, moment: Moment, origin: str = "") -> None:
     """Say what has changed of a profile since `before`, its memberships included."""
     added, removed = difference(before, publish.document(profile))
     if added or removed:
@@ -398,9 +396,7 @@ def _timers(task: Task, profile: Profile, until: int) -> None:
             publish.publish(task, profile)
 
 
-def _let_go(
-    task: Task, profile: Profile, moment: Moment, added: dict[str, Any], removed: dict[str, list[str]]
-) -> None:
+def _let_go(task: Task, profile: Profile, moment: Moment, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
     """Contracts allow some of it to be kept no longer."""
     traits, events = keeping.let_go(task, profile, moment.at)
     if events:

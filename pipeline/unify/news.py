@@ -1,11 +1,11 @@
 """What happens to a person that their accounts have to know of, gathered while a record is dealt with.
 
-    what happened                                  the account is told
-    an event folded that one of its rules counts   the event
-    a hidden segment entered or left               that, with the instant
-    fragments came                                 their leaves, to be joined in
-    fragments went; another generation; new tie    everything, anew
-    the tie is no more; the profile ended          gone, and who has the rest
+what happened                                  the account is told
+an event folded that one of its rules counts   the event
+a hidden segment entered or left               that, with the instant
+fragments came                                 their leaves, to be joined in
+fragments went; another generation; new tie    everything, anew
+the tie is no more; the profile ended          gone, and who has the rest
 """
 
 from typing import TYPE_CHECKING, Any

@@ -213,9 +213,7 @@ def segment_change(
     return True
 
 
-def leave_elsewhere(
-    task: Task, profile: Profile, profile_id: str, segment: str, pair: Pair, moment: Moment
-) -> None:
+def leave_elsewhere(task: Task, profile: Profile, profile_id: str, segment: str, pair: Pair, moment: Moment) -> None:
     """Say that a profile which is none here left a segment: `pair` is what was told of it elsewhere."""
     change = SegmentChange(
         profile_id=profile_id,
@@ -270,9 +268,7 @@ def profile_change(
     if activation.wants_profile_changes:
         told = told_of(profile.actor)
         shown_now = _shown(profile)
-        deliver(
-            task, activation.for_profile_change(record, shown_now, moment.position, told, _restricted(profile))
-        )
+        deliver(task, activation.for_profile_change(record, shown_now, moment.position, told, _restricted(profile)))
 
 
 def memberships_changed(

@@ -1,26 +1,26 @@
 """The unify stage: from a record to the actor it is for.
 
-    record              from     does
-    Event               events   route: deduplicate, tell evidence, fold here or forward
-    Forward             links    holder: fold
-    Assign              links    route: point to another holder, recall the fragment from the former
-    Recall, Absorb      links    holder: give a fragment away, take one in or pass it on
-    Forget              links    route: evidence that was unlinked
-    Erase               links    both parts
-    Readmit             links    route: somebody who was erased has consented anew
-    Bury                links    holder: what it knows of somebody who was erased elsewhere
-    Tick                links    time alone
-    Marker, Ready       events   another generation of the definitions; Sweep (links) takes every profile along
-    (a slice)           events   history again, for leaves that are new
-    Contribute          links    holder: join what history has for a fragment
-    HistorySent         links    a partition has sent its history
-    Expired             links    route: what is left out of history
-    Unfollowed          links    route: evidence that is not followed; Noted tells the holder
-    Takeover            links    holder: go on with what another workspace told subscribers
-    Belongs, Named      links    account: what one of its people did or is; what a group event says of it
-    Regard              links    holder: what an account says of itself
-    PeopleSwept         links    accounts: when every partition has said so, they follow the people's generation
-    CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
+record              from     does
+Event               events   route: deduplicate, tell evidence, fold here or forward
+Forward             links    holder: fold
+Assign              links    route: point to another holder, recall the fragment from the former
+Recall, Absorb      links    holder: give a fragment away, take one in or pass it on
+Forget              links    route: evidence that was unlinked
+Erase               links    both parts
+Readmit             links    route: somebody who was erased has consented anew
+Bury                links    holder: what it knows of somebody who was erased elsewhere
+Tick                links    time alone
+Marker, Ready       events   another generation of the definitions; Sweep (links) takes every profile along
+(a slice)           events   history again, for leaves that are new
+Contribute          links    holder: join what history has for a fragment
+HistorySent         links    a partition has sent its history
+Expired             links    route: what is left out of history
+Unfollowed          links    route: evidence that is not followed; Noted tells the holder
+Takeover            links    holder: go on with what another workspace told subscribers
+Belongs, Named      links    account: what one of its people did or is; what a group event says of it
+Regard              links    holder: what an account says of itself
+PeopleSwept         links    accounts: when every partition has said so, they follow the people's generation
+CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -131,9 +131,7 @@ def world_of(
     truth: "checks.Truth", definitions: Sequence[Mapping[str, Any]], rules: AccountRules, now: int
 ) -> AccountWorld:
     """All accounts as they should be at an instant."""
-    return AccountWorld(
-        truth.expected, definitions, rules, lambda name: truth.keys.profile_id(f"account:{name}"), now
-    )
+    return AccountWorld(truth.expected, definitions, rules, lambda name: truth.keys.profile_id(f"account:{name}"), now)
 
 
 def check_accounts(due: AccountWorld, broker: "checks.Topics") -> None:

@@ -1,11 +1,13 @@
 """A person: found by any identifier; what is known of them, what they did, and why they are in which segment."""
 
 from typing import Any
+from urllib.parse import quote
 
 from starlette.responses import Response
 
 from pipeline.api.client import ApiError
 from pipeline.records import ProfileDocument
+from pipeline.ui.shown import who
 from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 
 _NAMESPACES = ("email", "user_id", "phone", "device_id", "anonymous_id")
@@ -45,6 +47,8 @@ def one(page: Page) -> Response:
     found = client.get_profile(profile, fields=["identifiers", "traits", "computed", "consents", "totals", "accounts"])
     if not isinstance(found, dict):
         raise Refused(404, "Nobody is known by this identifier.")
+    if found["entity"] == "account":
+        return go(f"/accounts/of/{quote(who(found), safe=':')}")
     held = client.get_profile_segments(profile)
     others = [each for each in client.list_segments() if each["segment"] not in {one["segment"] for one in held}]
     asked = page.query.get("why", "")

@@ -86,11 +86,8 @@ class Segments:
 
     def _members(self, page: Page, name: str) -> dict[str, Any]:
         after = page.query.get("after", "")
-        found = page.client.get_members(name, after, _MEMBERS)
-        people = []
-        for one in found["members"]:
-            document = page.client.get_profile(one["profile_id"], fields=["identifiers", "traits"])
-            people.append({**one, "document": document if isinstance(document, dict) else one})
+        found = page.client.get_members(name, after, _MEMBERS, fields=["identifiers", "traits"])
+        people = [{**one, "document": {**one, **one.get("document", {})}} for one in found["members"]]
         return {"size": found["size"], "people": people, "next": found["next"], "after": after, "name": name}
 
     def _overlaps(self, page: Page, name: str) -> list[dict[str, Any]]:

@@ -131,14 +131,49 @@ def world_token(name: str, scopes: Any, hide: tuple[str, ...]) -> Any:
     ("definition", "what"),
     [
         ({"segment": "s", "when": {"performed": {}}}, "event"),
-        ({"segment": "s", "when": {"account": {"in_segment": "a"}}}, "accounts cannot be tried"),
-        ({"segment": "s", "entity": "account", "when": {"all": []}}, "cannot be tried"),
         ({"destination": "d", "kind": "file", "path": "x"}, "one segment"),
     ],
 )
 def test_what_cannot_be_tried_is_told(world: World, definition: dict[str, Any], what: str) -> None:
     answer = world.ask("/v1/preview", method="POST", content=json.dumps(definition))
     assert answer.status_code == 422 and what in body(answer)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("entity", "when", "matching"),
+    [
+        ("person", {"account": {"in_segment": "warm"}}, {"user_id:0", "user_id:1"}),
+        ("person", {"account": {"trait": {"plan": {"equals": "team"}}}}, {"user_id:2"}),
+        ("person", {"account": {"trait": {"plan": {"equals": "free"}}, "in_segment": "cold"}}, set()),
+        ("account", {"members": {"match": {"performed": {"event": "A"}}, "at_least": 2}}, {"acme"}),
+        ("account", {"members": {"match": {"performed": {"event": "A"}}, "none": True}}, {"globex"}),
+        ("account", {"members": {"match": {"trait": {"n": {"at_least": 1}}}, "all": True}}, {"globex"}),
+        ("account", {"performed": {"event": "A", "count": {"exactly": 2}}}, {"acme"}),
+        ("account", {"all": [{"trait": {"plan": {"equals": "free"}}}, {"in_segment": "warm"}]}, {"acme"}),
+    ],
+)
+def test_rules_between_people_and_accounts_are_tried(world: World, entity: str, when: Any, matching: set[str]) -> None:
+    for name, plan, segments in (("acme", "free", {"warm": 1}), ("globex", "team", {})):
+        account_id = world.service.identifier(f"account:{name}")
+        account = profile(account_id, f"account:{name}", segments=segments, plan=plan)
+        account.entity = "account"
+        world.follower.read(show(world, account))
+    for number in range(3):
+        person = profile(f"{number}{ADA[1:]}", f"user_id:{number}", n=number)
+        person.accounts = ["globex" if number == 2 else "acme"]
+        person.totals = {}
+        world.follower.read(show(world, person))
+        if number < 2:
+            world.follower.read([event(world, f"user_id:{number}", NOW - 5, "A")])
+    found = preview(world, {"segment": "s", "entity": entity, "when": when})
+    assert found["all"] and found["people"] == (2 if entity == "account" else 3)
+    names = {
+        f"{one['namespace']}:{one['value']}".removeprefix("account:")
+        for member in found["members"]
+        for one in member["identifiers"]
+    }
+    assert names == matching and found["matching"] == len(matching)
+    assert all("~" not in json.dumps(member["why"]) for member in found["members"])
 
 
 def test_why_somebody_is_in_a_segment(world: World) -> None:

@@ -93,8 +93,7 @@ class Reference:
                 namespace = other.partition(":")[0]
                 per_namespace[namespace] = per_namespace.get(namespace, 0) + 1
             if len(others) > self.neighbours or any(
-                count > self.most(text) and self.is_person(namespace)
-                for namespace, count in per_namespace.items()
+                count > self.most(text) and self.is_person(namespace) for namespace, count in per_namespace.items()
             ):
                 crowded.add(text)
         return crowded

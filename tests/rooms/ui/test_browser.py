@@ -19,7 +19,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str
     """A settled town, its pages and a browser."""
     with pytest.MonkeyPatch.context() as patch:
         house = House(Path(tmp_path_factory.mktemp("house")))
-        settle(house, 120)
+        settle(house, 120, 6)
         applies(house, patch)
         with served(house.desk.app) as address, chromium() as browser:
             yield house, address, browser
@@ -135,5 +135,14 @@ def test_axe_finds_nothing_serious(place: tuple[House, str, Any], width: int, sc
     page.context.close()
 
 
-MORE = ("/people", "/people?q=nobody", "/people/{member}?why=lookers", "/destinations", "/destinations/new/webhook")
+MORE = (
+    "/people",
+    "/people?q=nobody",
+    "/people/{member}?why=lookers",
+    "/accounts",
+    "/accounts/of/acme.example",
+    "/accounts/ranking?trait=plan&among=free",
+    "/destinations",
+    "/destinations/new/webhook",
+)
 """Further pages that axe looks at."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.api.access import Hidden
 from pipeline.api.model import decoded
-from pipeline.api.trial import facts_of, trial_plan
+from pipeline.api.trial import facts_of, trial_of
 from pipeline.definitions.apply import plan_apply
 from pipeline.definitions.catalog import records
 from pipeline.definitions.segments import SegmentDefinition
@@ -26,6 +26,7 @@ from tests.rooms.ui.house import House
 
 DAY_MS = 86_400_000
 _NAMES = "ada bob cleo dan eva finn gul hana ida jon kaya leo mia noor omar pia quin rosa sam tove".split()
+_FIRMS = "acme globex initech umbra hooli stark wayne tyrell".split()
 _PATHS = ("/", "/pricing", "/pricing/pro", "/docs", "/blog/launch")
 
 
@@ -67,10 +68,24 @@ def people_of(count: int, seed: int = 3) -> list[tuple[ProfileDocument, list[Eve
     return found
 
 
-def settle(house: House, count: int = 40) -> None:
-    """Let people live in the API's tables, and let what is applied have its effect at once."""
+def settle(house: House, count: int = 40, firms: int = 0) -> None:
+    """Let people live in the API's tables, so many firms among them."""
     world = house.world
-    for document, events in people_of(count):
+    rng = random.Random(11)
+    names = [f"{_FIRMS[number % len(_FIRMS)]}{number // len(_FIRMS) or ''}.example" for number in range(firms)]
+    everybody = people_of(count)
+    for document, _ in everybody:
+        document.accounts = sorted(rng.sample(names, 1)) if names and rng.random() < 0.8 else []
+    for name in names:
+        profile_id = world.service.identifier(f"account:{name}")
+        people = sum(name in document.accounts for document, _ in everybody)
+        account = ProfileDocument(
+            profile_id, "account", [IdentifierPair("account", name)], 1,
+            {"plan": rng.choice(("free", "free", "trial", "team")), "owner": rng.choice(("kim", "lou"))},
+            computed={"people": people},
+        )  # fmt: skip
+        world.follower.read([world.record("profiles", profile_id, encode(account))])
+    for document, events in everybody:
         routes = [world.record("events", one.identifiers[0], encode(one), 0) for one in events]
         world.follower.read([*show(world, document), *routes])
 
@@ -94,10 +109,10 @@ def applies(house: House, monkeypatch: Any) -> None:
     monkeypatch.setattr("pipeline.api.writes.apply", apply)
 
 
-def _entered(world: World, segment: str, profile_id: str, at: int) -> list[Any]:
-    member = SegmentMember(segment, profile_id, "person", 1, at, 1)
+def _entered(world: World, segment: str, profile_id: str, at: int, entity: str = "person") -> list[Any]:
+    member = SegmentMember(segment, profile_id, entity, 1, at, 1)
     cause = Cause("m", 0, 7)
-    change = SegmentChange(profile_id, "person", segment, 1, "entered", at, at, 1, "backfill", cause, False, [])
+    change = SegmentChange(profile_id, entity, segment, 1, "entered", at, at, 1, "backfill", cause, False, [])
     return [
         world.record("segment-changes", profile_id, encode(change)),
         world.record("segment-members", f"{segment}/{profile_id}", encode(member), 0),
@@ -107,15 +122,19 @@ def _entered(world: World, segment: str, profile_id: str, at: int) -> list[Any]:
 def _judge(house: House, name: str, now_ms: int) -> None:
     world = house.world
     held = world.catalog.in_force(world.catalog.latest, f"segment/{name}")
-    plan = trial_plan(SegmentDefinition.model_validate(held.body)) if held is not None else None
+    trial = trial_of(SegmentDefinition.model_validate(held.body)) if held is not None else None
     records_: list[Any] = []
     for _, stored in list(world.follower.model.documents()):
         document = decoded(stored)
-        is_member = plan is not None and bool(
-            plan.begin(facts_of(world.follower.model, document, plan, Hidden())[0], now_ms).members
+        is_member = (
+            trial is not None
+            and trial.entity == document.entity
+            and bool(
+                trial.plan.begin(facts_of(world.follower.model, document, trial, Hidden(), now_ms)[0], now_ms).members
+            )
         )
         if is_member and name not in document.segments:
-            records_ += _entered(world, name, document.profile_id, now_ms)
+            records_ += _entered(world, name, document.profile_id, now_ms, document.entity)
         elif not is_member and name in document.segments:
             records_ += leave(world, name, document.profile_id)
     world.follower.read(records_)

@@ -145,9 +145,7 @@ class World:
         return number
 
     def _plan(self, number: int, plan: SegmentsPlan, activation: ActivationPlan | None) -> GenerationPlan:
-        return GenerationPlan(
-            number, builtin_rules(), plan, activation or ActivationPlan(), accounts=self.accounts
-        )
+        return GenerationPlan(number, builtin_rules(), plan, activation or ActivationPlan(), accounts=self.accounts)
 
     def send(
         self,

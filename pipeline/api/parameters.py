@@ -1,0 +1,91 @@
+"""The parameters of what can be asked, each described and bounded once."""
+
+from pipeline.api.operations import Parameter
+
+MAX_IDENTIFIER = 600
+
+PROFILE = Parameter(
+    "profile",
+    "path",
+    {"type": "string", "minLength": 1, "maxLength": MAX_IDENTIFIER},
+    "NAMESPACE:VALUE of any identifier, or a profile_id; that of a profile that was merged leads on to its successor.",
+    "email:ada@example.org",
+)
+SEGMENT = Parameter(
+    "segment", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.", "repeat_buyers"
+)
+ACCOUNT = Parameter(
+    "account", "path", {"type": "string", "minLength": 1, "maxLength": 500}, "The name of an account.", "acme.example"
+)
+KIND = Parameter(
+    "kind", "path", {"type": "string", "minLength": 1, "maxLength": 20}, "segment, destination, trait, …", "segment"
+)
+NAME = Parameter(
+    "name", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a definition.", "repeat_buyers"
+)
+WHICH = Parameter(
+    "segment", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.",
+    "repeat_buyers", required=True,
+)  # fmt: skip
+REQUEST = Parameter(
+    "request", "path", {"type": "string", "minLength": 1, "maxLength": 40}, "The id of a request.",
+    "20270115-4f1d0a9c3e",
+)  # fmt: skip
+WAIT = (
+    Parameter(
+        "wait_for",
+        "query",
+        {"type": "string", "maxLength": 300},
+        "TOPIC:PARTITION:OFFSET of a record: answer once its effect can be seen, for reading one's own writes.",
+        "raw:0:1042",
+    ),
+    Parameter("timeout_ms", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "How long to wait: 1,000."),
+    Parameter(
+        "Headwater-Position",
+        "header",
+        {"type": "string", "maxLength": 8_000},
+        "The header of an earlier answer: nothing older is answered, whichever process is asked.",
+    ),
+)
+FIELDS = Parameter(
+    "fields",
+    "query",
+    {"type": "string", "minLength": 1, "maxLength": 2_000},
+    "Sections, or keys of sections, with commas between.",
+    "traits.plan,segments",
+)
+EVENTS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}, "How many: 20.")
+MEMBERS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "How many: 100.")
+AFTER = Parameter("after", "query", {"type": "string", "maxLength": 100}, "`next` of the page before.")
+OF = Parameter(
+    "of",
+    "query",
+    {"type": "string", "minLength": 1, "maxLength": 2_100},
+    "2 to 20 segments, with commas between.",
+    "repeat_buyers,lapsed",
+    required=True,
+)
+LAST_ID = Parameter(
+    "Last-Event-ID", "header", {"type": "string", "maxLength": 4_000}, "The last id that was seen: go on behind it."
+)
+DRY_RUN = Parameter("dry_run", "query", {"type": "boolean"}, "Only tell what would change.")
+TAKE_OVER = Parameter("take_over", "query", {"type": "boolean"}, "Also what a file owns.")
+BEGINS = Parameter("begins", "query", {"type": "string", "maxLength": 500}, "Only names that begin so.", "acme")
+AFTER_NAME = Parameter("after", "query", {"type": "string", "maxLength": 500}, "`next` of the page before.")
+ACCOUNTS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1_000}, "How many: 100.")
+DAYS = Parameter("days", "query", {"type": "integer", "minimum": 1, "maximum": 90}, "How many days back: 30.")
+RANKED = (
+    Parameter(
+        "segment", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "Only accounts in this segment.",
+        "warm_accounts",
+    ),
+    Parameter("without", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "None that are in this one."),
+    Parameter(
+        "trait", "query", {"type": "string", "minLength": 1, "maxLength": 200}, "Only by the value of this trait.",
+        "plan",
+    ),
+    Parameter(
+        "among", "query", {"type": "string", "maxLength": 1_000},
+        "The values of `trait` that are meant, with commas between; `-`: it is missing.", "free,trial,-",
+    ),
+)  # fmt: skip
