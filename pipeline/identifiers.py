@@ -11,6 +11,9 @@ from typing import NewType
 
 Identifier = NewType("Identifier", str)
 
+ACCOUNT = "account"
+"""The namespace that names accounts. No person has an identifier in it: their profiles would have the same id."""
+
 _CACHED_KEYS = 200_000
 BURIED = "\0"
 """Begins what stands for a buried identifier; no identifier holds a control character."""

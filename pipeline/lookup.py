@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.errors import InputError, LookupFailed
-from pipeline.identifiers import identifier
+from pipeline.identifiers import ACCOUNT, identifier
 from pipeline.identity import IdentityRules, Junk
 from pipeline.records import IdentityPointer, ProfileDocument
 
@@ -31,6 +31,17 @@ def normalised(text: str, rules: IdentityRules) -> str:
     if isinstance(cleaned, Junk):
         raise InputError(f"{text!r} never identifies anybody: {cleaned.reason}.", "", "look for another identifier")
     return identifier(namespace, cleaned)
+
+
+def person(text: str, rules: IdentityRules) -> str:
+    """The same, of a person.
+
+    Raises:
+        InputError: also if it names an account.
+    """
+    if text.partition(":")[0] == ACCOUNT:
+        raise InputError(f"{text!r} is an account, not a person.", "", "name one of its people by their identifier")
+    return normalised(text, rules)
 
 
 def find_profile(text: str, value: Value) -> ProfileDocument:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from pipeline.accounts.alerts import Alert
 from pipeline.accounts.free_mail import FREE_MAIL
+from pipeline.identifiers import ACCOUNT
 from pipeline.records import Event
 
-NAMESPACE = "account"
+NAMESPACE = ACCOUNT
 LEFT = "Account Removed User"
 
 Ties = Mapping[str, tuple[int, bool]]

@@ -13,7 +13,7 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError
-from pipeline.lookup import normalised
+from pipeline.lookup import person
 from pipeline.records import EdgesRecord, IdentityConflict, Release, Relink, Unlink, encode
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
@@ -69,7 +69,7 @@ def conflicts(
     Example: headwater identity conflicts device_id:kiosk-7
     """
     settings = find_kafka(settings_module.load())
-    wanted = normalised(identifier, KafkaPlans(settings).latest().identity) if identifier else None
+    wanted = person(identifier, KafkaPlans(settings).latest().identity) if identifier else None
     decode = msgspec.json.Decoder(IdentityConflict).decode
     found = []
     with TopicReader(settings, ["identity-conflicts"]) as reader:
@@ -88,7 +88,7 @@ def conflicts(
 def _ends(first: str, second: str | None) -> tuple[Settings, str, str]:
     settings = find_kafka(settings_module.load())
     rules = KafkaPlans(settings).latest().identity
-    a, b = normalised(first, rules), normalised(second, rules) if second else ""
+    a, b = person(first, rules), person(second, rules) if second else ""
     if a == b:
         raise InputError("An identifier has no link to itself.", a, "name two different ones")
     # The order of an edge's ends is fixed, so that both ways of saying it mean the same.

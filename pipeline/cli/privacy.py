@@ -16,7 +16,7 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
-from pipeline.lookup import normalised
+from pipeline.lookup import person
 from pipeline.privacy import audit
 from pipeline.privacy.asking import ask
 from pipeline.records import PrivacyReceipt
@@ -131,7 +131,7 @@ def _trait(text: str) -> tuple[str, Any]:
 
 def _named(identifier: str) -> tuple[Settings, str]:
     settings = find_kafka(settings_module.load())
-    return settings, normalised(identifier, KafkaPlans(settings).latest().identity)
+    return settings, person(identifier, KafkaPlans(settings).latest().identity)
 
 
 def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None, lift: bool = False) -> None:

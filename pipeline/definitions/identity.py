@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pipeline.definitions.durations import duration_ms
 from pipeline.errors import DefinitionError
+from pipeline.identifiers import ACCOUNT
 from pipeline.identity import BUILT_IN, IdentityRules, Namespace, compile_pattern, is_namespace, undeclared_priority
 
 KEY = "identity"
@@ -42,6 +43,14 @@ def _length(text: str) -> str:
     if duration_ms(text) < _LEAST_MS:
         raise ValueError(f"{text} is too short; it is at least a minute, like 30m or 90d")
     return text
+
+
+def _namespace(name: str) -> str:
+    if name == ACCOUNT:
+        raise ValueError(f"{name!r} names accounts and cannot be a namespace of people: take another name")
+    if not is_namespace(name):
+        raise ValueError(f"{name!r} cannot name a namespace: {_NAMESPACE_FORM}")
+    return name
 
 
 class NamespaceDefinition(BaseModel):
@@ -91,21 +100,13 @@ class IdentityDefinition(BaseModel):
     pseudonymous_for: Annotated[str, AfterValidator(_length)] | None = Field(
         default=None, description="profiles of devices and browsers only end so long after their last event: 90d"
     )
-    namespaces: dict[str, NamespaceDefinition] = {}
+    namespaces: dict[Annotated[str, AfterValidator(_namespace)], NamespaceDefinition] = {}
 
     @field_validator("default_region")
     @classmethod
     def _region_is_known(cls, value: str | None) -> str | None:
         if value is not None and value not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError(f"{value!r} is not a country in two capital letters, like DE or US")
-        return value
-
-    @field_validator("namespaces")
-    @classmethod
-    def _names_can_be_used(cls, value: dict[str, NamespaceDefinition]) -> dict[str, NamespaceDefinition]:
-        for name in value:
-            if not is_namespace(name):
-                raise ValueError(f"{name!r} cannot name a namespace: {_NAMESPACE_FORM}")
         return value
 
     @model_validator(mode="after")
@@ -172,7 +173,7 @@ def identity_rules(body: Mapping[str, Any]) -> IdentityRules:
 
 
 def _spoken(mistake: Any) -> str:
-    path = ".".join(str(part) for part in mistake["loc"])
+    path = ".".join(str(part) for part in mistake["loc"] if part != "[key]")
     message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
         inside = "namespaces" in mistake["loc"]

@@ -5,7 +5,6 @@ pipeline.segments.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
@@ -519,9 +518,7 @@ def segments_plan(catalog: Catalog, generation: Generation) -> SegmentsPlan:
         generation.number,
         generation.leaves,
     )
-    paused = catalog.paused(generation, "segment")
-    accounts = plan.accounts
-    return replace(plan, paused=paused, accounts=None if accounts is None else replace(accounts, paused=paused))
+    return plan.with_paused(catalog.paused(generation, "segment"))
 
 
 def leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:

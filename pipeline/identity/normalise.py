@@ -51,6 +51,7 @@ JUNK_REASONS: dict[str, str] = {
     "not_phone": "not a phone number that can be brought to E.164; a national form needs a default region",
     "no_digits": "contains no digits",
     "bad_namespace": "a namespace is 1 to 64 letters, digits, '_', '-' or '.'",
+    "reserved_namespace": "account names accounts, not people; an event names its account by groupId",
 }
 
 JUNK_VALUE = Junk("junk_value")
@@ -62,6 +63,7 @@ NOT_EMAIL = Junk("not_email")
 NOT_PHONE = Junk("not_phone")
 NO_DIGITS = Junk("no_digits")
 BAD_NAMESPACE = Junk("bad_namespace")
+RESERVED_NAMESPACE = Junk("reserved_namespace")
 
 
 def as_text(raw: object) -> str | Junk:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import re2
 
-from pipeline.identifiers import Identifier, identifier, split_identifier
+from pipeline.identifiers import ACCOUNT, Identifier, identifier, split_identifier
 from pipeline.identity import normalise
 from pipeline.identity.normalise import Junk, NormaliserName
 
@@ -114,6 +114,8 @@ class IdentityRules:
 
         @lru_cache(maxsize=_CACHED_VALUES)
         def ranked(name: str, raw: str) -> Ranked | Junk:
+            if name == ACCOUNT:
+                return normalise.RESERVED_NAMESPACE
             value = clean_text(name, raw)
             if isinstance(value, Junk):
                 return value
@@ -142,7 +144,8 @@ class IdentityRules:
         return text if isinstance(text, Junk) else self._clean_text(namespace, text)
 
     def ranked(self, namespace: str, raw_value: Any) -> Ranked | Junk:
-        """The identifier of a raw value with its order before it: a sorted list of these stands strongest first."""
+        """The identifier of a person, of a raw value, with its order before it: a sorted list of these stands strongest
+        first."""
         if type(raw_value) is str:
             return self._ranked(namespace, raw_value)
         text = normalise.as_text(raw_value)
@@ -180,6 +183,8 @@ def compile_pattern(pattern: str) -> Any:
 
 
 def _check(name: str, namespace: Namespace) -> tuple[Any, ...]:
+    if name == ACCOUNT:
+        raise ValueError(f"namespace {name}: {normalise.JUNK_REASONS['reserved_namespace']}")
     if name != namespace.name or not is_namespace(name):
         raise ValueError(f"namespace {name!r}: {normalise.JUNK_REASONS['bad_namespace']}")
     if namespace.normaliser not in normalise.FUNCTIONS:

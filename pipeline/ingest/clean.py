@@ -252,7 +252,7 @@ def _nobody(given: list[tuple[str, Any]], rules: IdentityRules) -> Refusal:
         return Refusal("no_identifier", f"Nothing says who it was: give {fields}.")
     told = []
     for namespace, value in given[:5]:
-        junk = rules.clean(namespace, value)
+        junk = rules.ranked(namespace, value)
         why = JUNK_REASONS[junk.reason] if isinstance(junk, Junk) else ""
         told.append(f"{namespace[:40]} {str(value)[:40]!r}: {why}")
     return Refusal("only_junk_identifiers", f"No identifier can be used. {'; '.join(told)}.")

@@ -161,6 +161,11 @@ class SegmentsPlan:
         given."""
         return {leaf_id.rpartition(".")[0]: spec.birth for leaf_id, spec in self.leaves.items()}
 
+    def with_paused(self, names: frozenset[str]) -> "SegmentsPlan":
+        """This plan, and that of the accounts beside it, with these segments paused."""
+        accounts = self.accounts
+        return replace(self, paused=names, accounts=None if accounts is None else replace(accounts, paused=names))
+
     # ------------------------------------------------------------------------------------------------------ folding
 
     def fold(self, leaves: dict[str, Any], event: Any) -> tuple[str, ...]:

@@ -412,7 +412,9 @@ def _tell_people(task: Task, hand: AtHand, moment: Moment) -> None:
     if not plan.told_traits and not plan.told_segments and not account.revision:
         return
     traits = {name: held for name, held in account.traits.items() if name in plan.told_traits}
-    segments = sorted(one for one, pair in account.pairs.items() if pair.member and one in plan.told_segments)
+    # What is true now: rules that ask for a paused segment are judged on, whoever its members stay.
+    members = hand.standing.members if hand.standing is not None else set[str]()
+    segments = sorted(members & plan.told_segments)
     if traits == account.told_traits and segments == account.told_segments and account.revision:
         return
     account.told_traits, account.told_segments = traits, segments

@@ -213,8 +213,9 @@ def _consents_anew(event: Event, erased_ms: int) -> bool:
 
 
 def _name_account(task: Task, record: Record, event: Event) -> None:
-    """What a group event says of its account goes there, whoever it is that the event is about."""
-    rules = task.plan.accounts
+    """What a group event says of its account goes there, whoever it is that the event is about. The name is the one
+    that the rules give it where the event stands, whatever is evaluated yet."""
+    rules = task.plans(task.meta.marked).accounts
     if not rules.groups or event.group_id is None:
         return
     account = identifier_of(rules.name_of(event.group_id))

@@ -80,7 +80,8 @@ def accounts_of(profile: ExpectedProfile, rules: AccountRules, now: int) -> set[
 class AccountWorld:
     """All accounts at one instant.
 
-    `people`: profile_id → profile; `id_of` gives the profile_id of an account by its name.
+    `people`: profile_id → profile; `id_of` gives the profile_id of an account by its name. `rules_at`: the rules in
+    force where a group event stood, which say what account it named; without, they were always those at `now`.
     """
 
     def __init__(
@@ -90,29 +91,32 @@ class AccountWorld:
         rules: AccountRules,
         id_of: Callable[[str], str],
         now: int,
+        rules_at: Callable[[Event], AccountRules] | None = None,
     ) -> None:
         self.people = people
         self.definitions = definitions
         self.rules = rules
         self.id_of = id_of
         self.now = now
+        self.rules_at = rules_at or (lambda event: rules)
         self.belongs = {one: accounts_of(profile, rules, now) for one, profile in people.items()}
 
     @cached_property
     def names(self) -> set[str]:
         """The accounts that are there: named by a group event, or with somebody in them."""
-        named = {self.rules.canonical(event.group_id or "") for event in self._group_events()}
+        named = {name for name, _ in self._named}
         return named.union(*self.belongs.values()) if self.belongs else named
 
-    def _group_events(self) -> list[Event]:
-        if not self.rules.groups:
-            return []
-        return [
-            event
-            for profile in self.people.values()
-            for event in profile.events
-            if event.type == "group" and event.group_id and time_of(event) <= self.now
-        ]
+    @cached_property
+    def _named(self) -> list[tuple[str, Event]]:
+        """Every group event that named an account, with the name that the account goes by."""
+        found = []
+        for profile in self.people.values():
+            for event in profile.events:
+                rules = self.rules_at(event)
+                if event.type == "group" and event.group_id and rules.groups and time_of(event) <= self.now:
+                    found.append((rules.canonical(event.group_id), event))
+        return found
 
     def people_of(self, account: str) -> set[str]:
         """The profile_ids of those who belong to an account."""
@@ -120,8 +124,7 @@ class AccountWorld:
 
     def traits_of(self, account: str) -> dict[str, Any]:
         """The traits that group events gave an account."""
-        told = [one for one in self._group_events() if self.rules.canonical(one.group_id or "") == account]
-        return newest_of((event.time, event.properties) for event in told)
+        return newest_of((event.time, event.properties) for name, event in self._named if name == account)
 
     def facts_of(self, account: str) -> "AccountFacts":
         """What an account's rules are judged on."""

@@ -1,12 +1,11 @@
 """Accounts in the small worlds: who joins and leaves, random rules about accounts, and what must be true of them."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from pipeline.accounts import FREE_MAIL
 from pipeline.accounts import AccountRules as RoomRules
 from pipeline.records import Event, ProfileDocument
 from tests.oracle.accounts import LEFT, AccountRules, AccountWorld
@@ -17,6 +16,7 @@ from tests.simulation.world import Story
 
 DOMAINS = ("x.org", "y.org", "gmail.com")
 GROUPS = ("acme", "x.org", "4711")
+FREE = frozenset({"gmail.com"})
 _document = msgspec.json.Decoder(ProfileDocument).decode
 
 
@@ -27,7 +27,7 @@ def make_account_rules(rng: random.Random, identifiers: Sequence[str]) -> Accoun
     return AccountRules(
         groups=rng.random() < 0.9,
         email_domains=domains,
-        free_mail=FREE_MAIL | free,
+        free_mail=FREE | free,
         same={"acme": ["x.org", "4711"][: rng.randint(1, 2)]} if rng.random() < 0.4 else {},
         people={rng.choice(identifiers): rng.choice(GROUPS)} if rng.random() < 0.3 else {},
     )
@@ -68,17 +68,25 @@ class AccountAuthor(Author):
         rng = self.rng
         found: list[Rule] = []
         for number in range(rng.randint(1, 3)):
-            name = f"a{number}"
-            found.append({"segment": name, "entity": "account", "when": self.rule(0)})
-            self.segments.append(name)
+            found.append(self.of_accounts(f"a{number}"))
+            self.segments.append(f"a{number}")
         for number in range(rng.randint(0, 2)):
-            rule: Rule = {"account": self.asked()}
-            if rng.random() < 0.3:
-                rule = {"not": rule}
-            if rng.random() < 0.4:
-                rule = {"all": [rule, {"performed": self.performed()}]}
-            found.append({"segment": f"t{number}", "when": rule})
+            found.append(self.that_asks(f"t{number}"))
         return found
+
+    def of_accounts(self, name: str) -> Rule:
+        """A segment of accounts."""
+        return {"segment": name, "entity": "account", "when": self.rule(0)}
+
+    def that_asks(self, name: str) -> Rule:
+        """A segment of people that asks for their accounts."""
+        rng = self.rng
+        rule: Rule = {"account": self.asked()}
+        if rng.random() < 0.3:
+            rule = {"not": rule}
+        if rng.random() < 0.4:
+            rule = {"all": [rule, {"performed": self.performed()}]}
+        return {"segment": name, "when": rule}
 
     def rule(self, depth: int) -> Rule:
         rng = self.rng
@@ -105,7 +113,7 @@ class AccountAuthor(Author):
     def asked(self) -> Rule:
         rng = self.rng
         asked: Rule = {}
-        if rng.random() < 0.6:
+        if rng.random() < 0.6 and self.segments:
             asked["in_segment"] = rng.choice(self.segments)
         if not asked or rng.random() < 0.5:
             name = rng.choice(("plan", "city"))
@@ -128,10 +136,18 @@ def put_accounts(rng: random.Random, story: Story) -> None:
 
 
 def world_of(
-    truth: "checks.Truth", definitions: Sequence[Mapping[str, Any]], rules: AccountRules, now: int
+    truth: "checks.Truth",
+    definitions: Sequence[Mapping[str, Any]],
+    rules: AccountRules,
+    now: int,
+    rules_at: Callable[[Event], AccountRules] | None = None,
 ) -> AccountWorld:
     """All accounts as they should be at an instant."""
-    return AccountWorld(truth.expected, definitions, rules, lambda name: truth.keys.profile_id(f"account:{name}"), now)
+
+    def id_of(name: str) -> str:
+        return truth.keys.profile_id(f"account:{name}")
+
+    return AccountWorld(truth.expected, definitions, rules, id_of, now, rules_at)
 
 
 def check_accounts(due: AccountWorld, broker: "checks.Topics") -> None:

@@ -1,21 +1,20 @@
 """Worlds whose rules change while everything runs: `python -m tests.simulation.rules_change --seeds N --first M`.
 
-Segments are added, edited, edited back, removed, paused and resumed at any moment, amid merges, duplicates, crashes and
-rebalances, on the real worker. At every rest the members are those of the rules in force as if they had always been
-there (DESIGN section 9, invariants 4 and 7), and of a paused segment those it had.
+Segments of people and of accounts, and the rules by which accounts are found, are added, edited, edited back, removed,
+paused and resumed at any moment, amid merges, unlinks, people who leave, duplicates, crashes and rebalances, on the
+real worker. At every rest the members are those of the rules in force as if they had always been there (DESIGN section
+9, invariants 1, 4, 6 and 7), and of a paused segment those it had.
 """
 
-import argparse
-import dataclasses
 import random
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 from pydantic import ValidationError
 
+from pipeline.accounts import GROUPS_ONLY
 from pipeline.activation import ActivationPlan
 from pipeline.definitions.segments import SegmentDefinition
 from pipeline.definitions.traits import TraitDefinition
@@ -28,9 +27,18 @@ from pipeline.runtime.ports import Stage
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
 from pipeline.segments import SegmentsPlan, compile_plan
-from pipeline.unify import UnifyStage, generations
+from pipeline.unify import UnifyStage, account, generations
+from tests.oracle.accounts import AccountRules
 from tests.oracle.segments import truth_at
-from tests.simulation import checks
+from tests.simulation import checks, seeds
+from tests.simulation.accounts import (
+    AccountAuthor,
+    check_accounts,
+    make_account_rules,
+    put_accounts,
+    room_rules,
+    world_of,
+)
 from tests.simulation.cluster import Cluster, Slot
 from tests.simulation.definitions import Rule, make_segments
 from tests.simulation.run import KEYS
@@ -48,18 +56,22 @@ class Versions:
     definitions: list[Rule]
     numbers: dict[str, int]
     paused: frozenset[str] = frozenset()
+    accounts: AccountRules | None = None
 
-    def put_in_force(self, definitions: list[Rule], paused: frozenset[str]) -> bool:
+    def put_in_force(
+        self, definitions: list[Rule], paused: frozenset[str], accounts: AccountRules | None = None
+    ) -> bool:
         """A new generation; False if these rules do not fit together."""
         births = self.plans[-1].segments.births if self.plans else None
         try:
             plan = _compiled(definitions, self.numbers, len(self.plans), births)
         except (ValueError, ValidationError):
             return False
-        plan = dataclasses.replace(plan, paused=paused)
+        plan = plan.with_paused(paused)
         identity = identity_rules(self.world.rules)
-        self.plans.append(GenerationPlan(len(self.plans), identity, plan, ActivationPlan()))
-        self.definitions, self.paused = definitions, paused
+        of_accounts = GROUPS_ONLY if accounts is None else room_rules(accounts)
+        self.plans.append(GenerationPlan(len(self.plans), identity, plan, ActivationPlan(), accounts=of_accounts))
+        self.definitions, self.paused, self.accounts = definitions, paused, accounts
         return True
 
 
@@ -86,6 +98,9 @@ class Editor:
         self.versions = versions
         self.start_ms = start_ms
         self.former: dict[str, Rule] = {}
+        self.identifiers: list[str] = sorted(
+            {one for sent in versions.world.arrivals if isinstance(sent, Send) for one in sent.event.identifiers}
+        )
 
     def change(self) -> int | None:
         """Another generation, and its number; None if what was drawn cannot be."""
@@ -93,14 +108,21 @@ class Editor:
         definitions, paused = list(versions.definitions), set(versions.paused)
         names = [one["segment"] for one in definitions if "segment" in one]
         numbers = dict(versions.numbers)
-        match rng.choice(("add", "add", "add", "edit", "edit", "back", "remove", "trait", "pause", "resume")):
-            case "add":
-                name = next(f"s{n}" for n in range(100) if f"s{n}" not in names)
-                definitions.append({**self.drawn("segment"), "segment": name})
+        accounts = versions.accounts
+        kinds = ["add", "add", "add", "edit", "edit", "back", "remove", "trait", "pause", "resume"]
+        if accounts is not None:
+            kinds += ["account", "account", "asks", "edit", "remove", "belonging"]
+        match rng.choice(kinds):
+            case "add" | "account" | "asks" as kind:
+                letter = {"add": "s", "account": "a", "asks": "t"}[kind]
+                name = next(f"{letter}{n}" for n in range(100) if f"{letter}{n}" not in names)
+                definitions.append(self.another(name))
                 self.raise_version(name)
+            case "belonging":
+                accounts = make_account_rules(rng, self.identifiers or ["user_id:u0"])
             case "edit" if names:
                 name = rng.choice(names)
-                self.replace(definitions, name, {**self.drawn("segment"), "segment": name})
+                self.replace(definitions, name, self.another(name))
             case "back" if self.former.keys() & set(names):
                 name = rng.choice(sorted(self.former.keys() & set(names)))
                 self.replace(definitions, name, self.former[name])
@@ -117,10 +139,19 @@ class Editor:
                 paused.discard(rng.choice(sorted(paused)))
             case _:
                 return None
-        if versions.put_in_force(definitions, frozenset(paused)):
+        if versions.put_in_force(definitions, frozenset(paused), accounts):
             return len(versions.plans) - 1
         versions.numbers = numbers
         return None
+
+    def another(self, name: str) -> Rule:
+        """A definition of the kind that its name tells: s of people, t of people asked for accounts, a of accounts."""
+        if name[0] == "s":
+            return {**self.drawn("segment"), "segment": name}
+        people = [one["segment"] for one in self.versions.definitions if "segment" in one and "entity" not in one]
+        author = AccountAuthor(self.rng, self.start_ms, people)
+        author.segments = [one["segment"] for one in self.versions.definitions if "entity" in one]
+        return author.of_accounts(name) if name[0] == "a" else author.that_asks(name)
 
     def drawn(self, kind: str) -> Rule:
         if kind == "segment" and self.rng.random() < 0.4:
@@ -170,9 +201,10 @@ def run_world(world: World) -> None:
     # A sweep asks the store bucket by bucket: for a dozen people, few will do.
     generations._BUCKETS = tuple(f"a{number:x}".encode() for number in range(16))
     generations.PROFILES_PER_SWEEP = rng.choice((1, 2, 1_000))
+    account._BUCKETS = tuple(f"{number:x}".encode() for number in range(16))
     numbers = {one["segment"]: 1 for one in world.segments if "segment" in one}
     versions = Versions(world, [], [], numbers)
-    if not versions.put_in_force(world.segments if rng.random() < 0.7 else [], frozenset()):
+    if not versions.put_in_force(world.segments if rng.random() < 0.7 else [], frozenset(), world.accounts):
         raise AssertionError("the first rules do not fit together")
     sends = [one.event.received for one in world.arrivals if isinstance(one, Send)]
     editor = Editor(rng, versions, min(sends, default=1_700_000_000_000))
@@ -188,6 +220,7 @@ def run_world(world: World) -> None:
     eager = rng.choice((0.05, 0.2, 0.5))
     rests = rng.choice((0.0, 0.05, 0.2))
     paused = Paused()
+    sent_under: dict[int, AccountRules] = {}
     for arrival in world.arrivals:
         if rng.random() < eager:
             generation = editor.change()
@@ -199,6 +232,8 @@ def run_world(world: World) -> None:
             key = KEYS.actor(arrival.event.identifiers[0])
             cluster.write("events", key, encode(arrival.event))
             truth.send(partition_of(key, world.partitions), arrival.event)
+            if versions.accounts is not None:
+                sent_under[id(arrival.event)] = versions.accounts
             cluster.now = max(cluster.now, arrival.event.received)
         elif isinstance(arrival, Operate):
             cluster.write("identity-edges", None, encode(arrival.record), 0)
@@ -206,11 +241,11 @@ def run_world(world: World) -> None:
             # It carries the time to every task it reaches.
             cluster.now = max(cluster.now, getattr(arrival.record, "received", 0))
         else:
-            _rest(cluster, truth, versions, arrival.now, paused)
+            _rest(cluster, truth, versions, arrival.now, paused, sent_under)
             continue
         cluster.some_steps()
         if rng.random() < rests:
-            _rest(cluster, truth, versions, cluster.now, paused)
+            _rest(cluster, truth, versions, cluster.now, paused, sent_under)
 
 
 def _identity(world: World, versions: Versions) -> Callable[[int], Stage]:
@@ -224,8 +259,16 @@ class Paused:
     members: dict[str, set[str]] = field(default_factory=dict)
 
 
-def _rest(cluster: Cluster, truth: checks.Truth, versions: Versions, now: int, paused: Paused) -> None:
-    """Bring everything to rest and check it under the rules in force."""
+def _rest(
+    cluster: Cluster,
+    truth: checks.Truth,
+    versions: Versions,
+    now: int,
+    paused: Paused,
+    sent_under: Mapping[int, AccountRules],
+) -> None:
+    """Bring everything to rest and check it under the rules in force. `sent_under`: event, by its id → the rules about
+    accounts that were in force where it stands."""
     cluster.caught_up(now)
     cluster.come_to_rest()
     truth.settle()
@@ -236,15 +279,20 @@ def _rest(cluster: Cluster, truth: checks.Truth, versions: Versions, now: int, p
     checks.check_folds(truth, broker)
     checks.check_causes(broker)
     published = _members(broker)
-    expected = {
-        one["segment"]: {
-            profile_id
-            for profile_id, profile in truth.expected.items()
-            if truth_at(one, versions.definitions, profile, profile_id, now)
+    asked = [one for one in versions.definitions if "segment" in one and one["segment"] not in versions.paused]
+    if versions.accounts is not None:
+        due = world_of(truth, versions.definitions, versions.accounts, now, lambda event: sent_under[id(event)])
+        check_accounts(due, broker)
+        expected = {one["segment"]: due.members(one) for one in asked}
+    else:
+        expected = {
+            one["segment"]: {
+                profile_id
+                for profile_id, profile in truth.expected.items()
+                if truth_at(one, versions.definitions, profile, profile_id, now)
+            }
+            for one in asked
         }
-        for one in versions.definitions
-        if "segment" in one and one["segment"] not in versions.paused
-    }
     for segment, before in paused.members.items():
         if entered := published.get(segment, set()) - before:
             raise checks.Violation("paused", f"{segment} was entered by {entered}")
@@ -276,37 +324,19 @@ def _ends_otherwise(broker: checks.Topics, segment: str, profile_id: str) -> boo
     return changes[-1].cause not in ("merge", "split", "erase", "expired")
 
 
-def try_seed(seed: int) -> str | None:
-    """Run one seed; what went wrong, or None."""
-    world = make_world(seed, make_segments)
+def try_seed(seed: int, with_accounts: bool = True) -> str | None:
+    """Run one seed; what went wrong, or None. Two of five worlds have accounts, unless they are to have none."""
+    world = make_world(seed, make_segments, put_accounts if with_accounts else None)
     world.calm = False
-    ordinary = generations._BUCKETS, generations.PROFILES_PER_SWEEP
+    ordinary = generations._BUCKETS, generations.PROFILES_PER_SWEEP, account._BUCKETS
     try:
         run_world(world)
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed is told
-        return f"seed {seed}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+        return f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
     finally:
-        generations._BUCKETS, generations.PROFILES_PER_SWEEP = ordinary
+        generations._BUCKETS, generations.PROFILES_PER_SWEEP, account._BUCKETS = ordinary
     return None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--most-failures", type=int, default=5)
-    arguments = parser.parse_args()
-    started, failed = time.monotonic(), 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        failure = try_seed(seed)
-        if failure is not None:
-            print(failure, flush=True)
-            failed += 1
-            if failed >= arguments.most_failures:
-                break
-    print(f"{arguments.seeds} seeds from {arguments.first}: {failed} failed, {time.monotonic() - started:.1f} s")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(seeds.main(__spec__.name if __spec__ else __name__, __doc__, try_seed, seeds=200))

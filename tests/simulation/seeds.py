@@ -20,10 +20,12 @@ def main(
     started, failed, done = time.monotonic(), 0, 0
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         done += 1
+        if done % 500 == 0:
+            print(f"{done} seeds, {failed} failed, {time.monotonic() - started:.0f} s", flush=True)
         detail = attempt(seed)
         if detail is not None:
             failed += 1
-            print(f"seed {seed}: {detail}\n    python -m {module} --seeds 1 --first {seed}")
+            print(f"seed {seed}: {detail}\n    python -m {module} --seeds 1 --first {seed}", flush=True)
             if failed >= arguments.most_failures:
                 break
     print(f"{done} seeds, {failed} failed, {time.monotonic() - started:.1f} s")

@@ -168,3 +168,13 @@ def test_durations(text: str, expected: int) -> None:
 def test_no_durations(text: Any) -> None:
     with pytest.raises(ValueError, match="like 30s"):
         duration_ms(text)
+
+
+def test_the_namespace_of_accounts_is_refused_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "identity.yaml"
+    file.write_text("identity:\n  namespaces:\n    email: {limit: 5}\n    account:\n      limit: 1\n")
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load([file])
+    [problem] = caught.value.problems
+    assert (problem.file, problem.line) == (str(file), 4)
+    assert "'account' names accounts" in problem.what

@@ -157,6 +157,15 @@ def test_case_01_junk_identifiers_are_dropped_and_the_event_says_so() -> None:
     assert event.flags == ["junk_identifier:anonymous_id", "junk_identifier:device_id"]
 
 
+def test_an_account_is_no_identifier_of_a_person() -> None:
+    event = emitted(track(identifiers={"account": "acme"}))
+    assert event.identifiers == ["user_id:ann"]
+    assert event.flags == ["junk_identifier:account"]
+    refusal = refused(track(userId=None, identifiers={"account": "acme"}))
+    assert refusal.reason == "only_junk_identifiers"
+    assert "account names accounts, not people" in refusal.detail
+
+
 @pytest.mark.parametrize(
     "junk", ["null", "'undefined'", "[object Object]", "00000000-0000-0000-0000-000000000000", 0, ""]
 )
