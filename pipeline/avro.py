@@ -75,6 +75,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         workspaces.ReplayOrigin,
         workspaces.ReplayPosition,
         workspaces.ErasureCopied,
+        workspaces.UnlinkCopied,
         workspaces.Successor,
     ),
 }

@@ -5,11 +5,22 @@ from msgspec import Struct
 
 TOPIC = "workspace"
 ORIGIN_KEY, POSITION_KEY, SUCCESSOR_KEY = b"origin", b"position", b"successor"
+_UNLINK = b"unlink/"
 
 
 def erasure_key(actor: bytes) -> bytes:
     """The record key of an erasure that was copied."""
     return b"erasure/" + actor
+
+
+def unlink_key(decision: bytes) -> bytes:
+    """The record key of an unlink or its undo that was copied; `decision` is its key in `identity-decisions`."""
+    return _UNLINK + decision
+
+
+def decision_key(key: bytes) -> bytes:
+    """The key in the old `identity-decisions` of an unlink that was copied: what `unlink_key` was made from."""
+    return key.removeprefix(_UNLINK)
 
 
 class ReplayOrigin(Struct, tag_field="kind", tag="origin", omit_defaults=True):
@@ -55,6 +66,21 @@ class ErasureCopied(Struct, tag_field="kind", tag="erasure_copied"):
     received: int
 
 
+class UnlinkCopied(Struct, tag_field="kind", tag="unlink_copied", omit_defaults=True):
+    """The last of what was decided about unlinking a pair, or one identifier, that the replay has told this workspace.
+
+    It stood at `offset` of the old `identity-decisions` and was `due` in the order of the copy. It was the unlink of
+    `a` from `b` that was `received` then; or `a` is empty, and it was an undo. The key is "unlink/" and that of the
+    old decision.
+    """
+
+    offset: int
+    due: int
+    a: str = ""
+    b: str = ""
+    received: int = 0
+
+
 class Successor(Struct, tag_field="kind", tag="successor", omit_defaults=True):
     """This workspace goes on in the one whose names begin with `prefix`: nothing is ingested here any more.
 
@@ -67,6 +93,6 @@ class Successor(Struct, tag_field="kind", tag="successor", omit_defaults=True):
     starts: dict[str, list[int]] = {}
 
 
-WorkspaceRecord = ReplayOrigin | ReplayPosition | ErasureCopied | Successor
+WorkspaceRecord = ReplayOrigin | ReplayPosition | ErasureCopied | UnlinkCopied | Successor
 
 decode_workspace_record = msgspec.json.Decoder(WorkspaceRecord).decode

@@ -21,7 +21,8 @@ from typing import NamedTuple, TypeVar
 
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
-from pipeline.records import CaughtUp, DeadLetter, Erased, EraseRequest, Release, Relink, Takeover, Unlink, encode
+from pipeline.records import CaughtUp, DeadLetter, Erased, EraseRequest, Release, Takeover, encode
+from pipeline.replay.decisions import PendingDecisions
 from pipeline.replay.order import InOrder
 from pipeline.replay.passage import (
     CaughtUpGlance,
@@ -40,7 +41,15 @@ from pipeline.replay.passage import (
 from pipeline.runtime.adapters import CHOOSE_BY_KEY, Clock, LogReader, Outgoing, Producer
 from pipeline.runtime.errors import Retriable, WorkerStopped
 from pipeline.runtime.ports import Record
-from pipeline.workspaces import POSITION_KEY, TOPIC, ErasureCopied, ReplayPosition, erasure_key
+from pipeline.workspaces import (
+    POSITION_KEY,
+    TOPIC,
+    ErasureCopied,
+    ReplayPosition,
+    UnlinkCopied,
+    erasure_key,
+    unlink_key,
+)
 
 EVENTS, EDGES, LINKS, DECISIONS = "events", "identity-edges", "links", "identity-decisions"
 DEAD_LETTERS = "dead-letters"
@@ -68,10 +77,12 @@ class CopySettings:
 
 
 class Committed(NamedTuple):
-    """How far former copiers came: their position, and which erasures (actor's key → received) they copied."""
+    """How far former copiers came: their position, which erasures (actor's key → received) they copied, and which
+    unlinks and undoings (the last by the old decision's key)."""
 
     position: ReplayPosition | None
     erasures: Mapping[bytes, int]
+    unlinks: Mapping[bytes, UnlinkCopied]
 
 
 def _as_it_is(actor: bytes, name: str, value: bytes) -> bytes:
@@ -117,9 +128,7 @@ class Copier:
         self._open: list[bool] = []
         self._next: list[int] = []
         self._caught_up: list[int] = []
-        self._pending: list[tuple[int, bytes, Unlink | Relink | Release]] = []
-        self._due: dict[bytes, int] = {}
-        self._unlinks: dict[bytes, Unlink | Relink | Release] = {}
+        self._pending: PendingDecisions
         self._erasures: dict[bytes, Erasure] = {}
         self._erasures_copied: dict[bytes, int] = {}
         self._to_erase: dict[bytes, str] = {}
@@ -137,8 +146,8 @@ class Copier:
         self._patiently("init transactions", lambda: ports.producer.init(_TIMEOUT_S))
         self._readers = [ports.old(), ports.old()]
         self._events, self._decisions = self._readers
-        found, copied = ports.committed()
-        self._erasures_copied = dict(copied)
+        found, erasures, unlinks = ports.committed()
+        self._erasures_copied = dict(erasures)
         bounds = [self._bounds(self._events, EVENTS, number) for number in range(ports.partitions)]
         if found is None:
             nothing = [0] * ports.partitions
@@ -152,6 +161,7 @@ class Copier:
                     f"{found.positions[number]}: records are gone that were not copied; begin a new replay"
                 )
         self.state = found
+        self._pending = PendingDecisions(unlinks, found.decisions, found.decided)
         self.ends = [end for _, end in bounds]
         self._next, self._caught_up = list(found.positions), list(found.caught_up)
         self._order = InOrder(found.clocks)
@@ -178,6 +188,7 @@ class Copier:
         while self._decisions.position((DECISIONS, 0)) < end:
             self._learn()
             self._beat()
+        self._pending.all_learnt()
 
     def _bounds(self, reader: LogReader, topic: str, number: int) -> tuple[int, int]:
         return self._patiently("the ends", lambda: reader.bounds((topic, number), _TIMEOUT_S))
@@ -208,7 +219,7 @@ class Copier:
         """One batch; the number of records it passed. 0: there was nothing to do, or something had to be waited for."""
         self._beat()
         ports, settings = self._ports, self._ports.settings
-        self._learn()
+        self._pending.all_learnt(self._learn())
         if self._to_erase or self._to_find:
             return self._erase()
         if self._must_rest:
@@ -225,31 +236,18 @@ class Copier:
             return 0
         return self._copy()
 
-    def _learn(self) -> None:
-        """Take in what was decided since: an erasure at once, all else when its time comes."""
+    def _learn(self) -> set[bytes]:
+        """Take in what was decided since: an erasure at once, all else when its time comes. The keys of all of it."""
         erased: dict[bytes, Erased] = {}
+        seen: set[bytes] = set()
         for record in self._decisions.read(10_000, 0):
             key = record.key or b""
-            before = record.offset < self.state.decisions
-            if record.value is None:
-                # Nothing is left of what was decided. Copied or not, it is to be as if it had never been.
-                self._pending = [one for one in self._pending if one[1] != key]
-                if isinstance(undone := self._unlinks.pop(key, None), Unlink):
-                    due = self._due[key]
-                    # Told again after a restart, it would take back what was decided since.
-                    if not (before and due <= self.state.decided):
-                        self._pending.append((due, key, Relink(undone.a, undone.received, undone.b)))
-                continue
-            made = decision(record.value)
+            seen.add(key)
+            made = decision(record.value) if record.value is not None else None
             if isinstance(made, Erased):
                 erased[made.actor.encode()] = made
             else:
-                self._unlinks[key] = made
-                # What was decided of the same thing keeps its order, whatever the clocks of who decided.
-                due = self._due[key] = max(made.received, self._due.get(key, 0))
-                if not (before and due <= self.state.decided):
-                    self._pending.append((due, key, made))
-        self._pending.sort(key=lambda one: one[0])
+                self._pending.learn(key, record.offset, made)
         if erased:
             cuts = self._ports.cuts(list(erased))
             for actor, gone in erased.items():
@@ -261,6 +259,7 @@ class Copier:
                 self._to_find.update(one for one in erased if self._is_to_be_copied(one))
                 self._read_again()
         self._known_decisions = self._decisions.position((DECISIONS, 0))
+        return seen
 
     def _erase(self) -> int:
         """Tell the new workspace who was erased, between what it has taken in and what is still to come."""
@@ -330,7 +329,7 @@ class Copier:
         clock, decided, taken = state.clock, state.decided, 0
         limit = ports.settings.batch
         while taken < limit:
-            until = self._pending[0][0] + 1 if self._pending else None
+            until = self._pending.first.due + 1 if self._pending else None
             before = taken
             for placed in self._order.take(limit - taken, ended, until):
                 record, seen = placed.what
@@ -348,16 +347,18 @@ class Copier:
                 if taken == before:
                     break
                 continue
-            due, _, made = self._pending[0]
+            due, _, made, _ = self._pending.first
             if isinstance(made, Release) and (out or not ports.at_rest()):
                 # What it releases from depends on all that came before.
                 break
-            del self._pending[0]
             decided = max(decided, due)
             told = translated(made, rules)
             if told is not None:
                 out += [(EDGES, encode(one), None, 0) for one in standing_for_all(told)]
                 counts["decided_records"] += 1
+            kept = self._pending.copy_first()
+            if kept is not None:
+                out.append((TOPIC, kept[1], unlink_key(kept[0]), 0))
         for number, all_read in enumerate(ended):
             if all_read and not self._order.waiting(number):
                 positions[number] = max(positions[number], self._next[number])

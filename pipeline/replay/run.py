@@ -9,7 +9,7 @@ from pipeline.admin import MAX_MESSAGE_BYTES
 from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
 from pipeline.privacy.vault import FollowedVault, ensure_keys
-from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
+from pipeline.replay.copier import Copier, CopySettings, Ports
 from pipeline.replay.cuts import read_cuts
 from pipeline.replay.errors import ReplayError
 from pipeline.replay.workspace import WorkspaceView, old_settings, origin_of, view_of
@@ -88,7 +88,7 @@ def make_ports(
         partitions=old.partitions,
         new_partitions=settings.partitions,
         producer=KafkaProducer(new_config, ROLE),
-        committed=lambda: Committed(view_of(settings).position, view_of(settings).erasures),
+        committed=lambda: view_of(settings).committed,
         in_flight=in_flight,
         at_rest=at_rest,
         cuts=cuts,

@@ -12,6 +12,7 @@ from pipeline.definitions.log import read_catalog
 from pipeline.definitions.segments import leaves_of
 from pipeline.errors import BrokerError, InputError
 from pipeline.records import Definition, Generation, Marker, RulesChanged, encode
+from pipeline.replay.copier import Committed
 from pipeline.replay.errors import ReplayError
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
@@ -25,7 +26,9 @@ from pipeline.workspaces import (
     ReplayOrigin,
     ReplayPosition,
     Successor,
+    UnlinkCopied,
     WorkspaceRecord,
+    decision_key,
     decode_workspace_record,
 )
 
@@ -58,7 +61,11 @@ class WorkspaceView:
         else:
             records = self._reader.read(1_000, 0)
         for record in records:
-            if record.key is not None and record.value is not None:
+            if record.key is None:
+                continue
+            if record.value is None:
+                self._found.pop(record.key, None)
+            else:
                 self._found[record.key] = decode_workspace_record(record.value)
 
     @property
@@ -83,6 +90,16 @@ class WorkspaceView:
     def erasures(self) -> dict[bytes, int]:
         """Which erasures a replay has copied: actor's key → received."""
         return {one.actor.encode(): one.received for one in self._found.values() if isinstance(one, ErasureCopied)}
+
+    @property
+    def unlinks(self) -> dict[bytes, UnlinkCopied]:
+        """What a replay has copied of unlinks and their undoing, the last of each: by the old decision's key."""
+        return {decision_key(key): one for key, one in self._found.items() if isinstance(one, UnlinkCopied)}
+
+    @property
+    def committed(self) -> Committed:
+        """How far the copiers of a replay came."""
+        return Committed(self.position, self.erasures, self.unlinks)
 
     @property
     def is_copy(self) -> bool:

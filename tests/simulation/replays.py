@@ -23,7 +23,7 @@ from pipeline.replay.told import read_told, takeovers
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
 from pipeline.runtime.memory import MemoryLogReader, MemoryProducer
 from pipeline.unify import UnifyStage, generations
-from pipeline.workspaces import ErasureCopied, ReplayPosition, decode_workspace_record
+from pipeline.workspaces import ErasureCopied, ReplayPosition, UnlinkCopied, decision_key, decode_workspace_record
 from tests.oracle.identity import Rules
 from tests.oracle.segments import truth_at
 from tests.simulation import checks, seeds
@@ -71,15 +71,16 @@ class Replay:
 
     def committed(self) -> Committed:
         """How far it came, as whoever starts again reads it."""
-        position, erasures = None, {}
-        for record in self.new.memory.read("workspace"):
-            assert record.value is not None
-            found = decode_workspace_record(record.value)
+        position, erasures, unlinks = None, {}, {}
+        for key, value in compacted(self.new.memory.read("workspace")).items():
+            found = decode_workspace_record(value)
             if isinstance(found, ReplayPosition):
                 position = found
             elif isinstance(found, ErasureCopied):
                 erasures[found.actor.encode()] = found.received
-        return Committed(position, erasures)
+            elif isinstance(found, UnlinkCopied):
+                unlinks[decision_key(key)] = found
+        return Committed(position, erasures, unlinks)
 
     def names(self, actors: Collection[bytes]) -> dict[bytes, str]:
         """The names of those whom the new deployment knows."""

@@ -17,6 +17,6 @@ def test_the_new_workspace_is_what_its_rules_make_of_everything(first: int) -> N
         assert failure is None, f"{failure}\n    python -m tests.simulation.replays --seeds 1 --first {seed}"
 
 
-@pytest.mark.parametrize("seed", [154, 6934, 7279, 960000920, 960001257, 960001418])
+@pytest.mark.parametrize("seed", [154, 6934, 7279, 960000920, 960001257, 960001418, 960002981, 970000389])
 def test_replays_that_failed_once(seed: int) -> None:
     assert replays.try_seed(seed) is None
