@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from pipeline.errors import BrokerError, TopicsError
+from pipeline.privacy.stores import is_hastened
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 from pipeline.topology import DAY_MS, DELIVERIES, TOPICS, Topic
@@ -236,6 +237,8 @@ def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: M
         )
     for name, wanted in topic.config.items():
         actual = config.get(name)
+        if name == "delete.retention.ms" and is_hastened(config):
+            continue  # the privacy role's own doing, and undoing, while an erasure is under way
         if actual is None or actual == wanted or (is_source and name != "cleanup.policy"):
             continue
         change = (

@@ -34,7 +34,7 @@ def export(
     """Write the features of all profiles as they were at an instant: nothing of what was received later is in them.
 
     The history is read from `events` and played again in memory, by the definitions in force now: a computed trait that
-    is new has a past too. Needs headwater[parquet].
+    is new has a past too. Needs the extra `parquet`.
 
     Example: headwater features export --as-of 2026-03-01T00:00:00Z --out march.parquet
     """

@@ -68,6 +68,7 @@ def _judge(plan: SegmentsPlan, facts: Any, now_ms: int, node: int) -> tuple[bool
     """(truth, an instant before which time alone does not change it) of any node."""
     held = plan.nodes[node]
     if isinstance(held, Atom):
+        awake(facts.leaves, held.leaf)  # a state that was read back is at rest
         return held.judge(facts, now_ms)
     count, next_ms = 0, 0
     for child in held.children:

@@ -229,6 +229,14 @@ def test_a_fault_is_named_and_only_by_its_check(fault: Fault, tmp_path: Path) ->
     assert told([check for check in KAFKA_CHECKS if check.__name__ != fault.check]) == []
 
 
+def test_a_topic_that_an_erasure_hastens_is_as_it_should_be(tmp_path: Path) -> None:
+    said = healthy()
+    config(said, "w.identities", "delete.retention.ms", "60000")
+    assert [each.subject for each in spoken(examine_kafka(setup(said, None, tmp_path)))] == ["topics"]
+    config(said, "w.identities", "file.delete.delay.ms", "1001")
+    assert spoken(examine_kafka(setup(said, None, tmp_path))) == []
+
+
 def test_a_role_that_restores_is_not_stuck(tmp_path: Path) -> None:
     said = healthy()
     lagging(said, "unify", (1_000, 9_000), (1_000, 9_300))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.at_rest import rest
 from pipeline.records import Event
 from pipeline.segments import explain, run_fixture
 from tests.rooms.segments.helpers import DAY, HOUR, Profile, event, plan_of
@@ -47,6 +48,19 @@ def test_explain_tells_values_deadlines_and_what_is_needed() -> None:
     assert (spender.true, spender.value, spender.changes_at) == (True, 120.5, NOW + 2 * HOUR + 30 * DAY)
     both = explain(plan, profile.facts, profile.now, "both").parts[0]
     assert [part.rule for part in both.parts] == ["in segment intent", "in segment spender"]
+
+
+def test_states_that_were_read_back_are_explained_like_those_in_memory() -> None:
+    rule = "segment: left\nwhen: {sequence: {steps: [{event: Page Viewed}, {not: {event: Bought}, within: 2h}]}}"
+    plan = plan_of(f"{TEXT}---\n{rule}\n")
+    profile = Profile(plan, NOW)
+    for hours in (0, 1, 5):
+        profile.send(event("Page Viewed", NOW + hours * HOUR, path="/pricing"))
+    profile.send(event("Order Completed", NOW + 6 * HOUR, total=120))
+    for segment in ("intent", "spender", "both", "left"):
+        awake = explain(plan, profile.facts, profile.now, segment)
+        rest(profile.facts.leaves)
+        assert explain(plan, profile.facts, profile.now, segment) == awake, segment
 
 
 @pytest.mark.parametrize("segment", ["intent", "spender", "both"])
