@@ -1,14 +1,7 @@
 """The PostgreSQL connector on a real PostgreSQL, started for these tests; skipped where there is none."""
 
-import os
-import pwd
 import random
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,46 +11,16 @@ psycopg = pytest.importorskip("psycopg")
 from connectors.postgres import PostgresConnector, PostgresOptions  # noqa: E402
 from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
 from pipeline.records import Delivery  # noqa: E402
-
-
-def _programs() -> Path | None:
-    found = shutil.which("initdb")
-    candidates = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return candidates[-1] if candidates and (candidates[-1] / "initdb").exists() else None
+from tests.contracts.servers import NotHereError, postgres  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    programs = _programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL on this machine")
-    as_user: dict[str, Any] = {}
-    folder = Path(tempfile.mkdtemp(prefix="headwater-postgres-"))
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("no user postgres to run as")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = folder / "data"
-    run = {"cwd": folder, "capture_output": True, **as_user}
-    subprocess.run(
-        [programs / "initdb", "-D", data, "-A", "trust", "-U", "tester", "-E", "UTF8", "-N"], check=True, **run
-    )
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    started = {**run, "capture_output": False, "stdout": subprocess.DEVNULL}
-    subprocess.run(
-        [programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], check=True, **started
-    )
     try:
-        yield f"host=127.0.0.1 port={port} user=tester dbname=postgres"
-    finally:
-        subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **started)
-        shutil.rmtree(folder)
+        with postgres() as address:
+            yield address
+    except NotHereError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture

@@ -2,12 +2,7 @@
 
 import json
 import random
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,33 +12,18 @@ redis = pytest.importorskip("redis")
 from connectors.redis import RedisConnector, RedisOptions  # noqa: E402
 from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
 from pipeline.records import IdentifierPair  # noqa: E402
+from tests.contracts.servers import NotHereError, redis_server  # noqa: E402
 
 PASSWORD = "a word that must not be told"
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    program = shutil.which("valkey-server") or shutil.which("redis-server")
-    if program is None:
-        pytest.skip("neither Valkey nor Redis on this machine")
-    folder: Path = tmp_path_factory.mktemp("redis")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-    settings = ["--bind", "127.0.0.1", "--port", str(number), "--save", "", "--dir", str(folder)]
-    server = subprocess.Popen([program, *settings, "--requirepass", PASSWORD], stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=number, password=PASSWORD)
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            assert time.monotonic() < deadline and server.poll() is None
-            time.sleep(0.05)
-    yield number
-    server.terminate()
-    server.wait(10)
+def port() -> Iterator[int]:
+    try:
+        with redis_server(PASSWORD) as number:
+            yield number
+    except NotHereError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture

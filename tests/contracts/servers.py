@@ -1,0 +1,91 @@
+"""A PostgreSQL and a Redis (or Valkey) of this machine, started for a while. NotHereError where there is none."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class NotHereError(Exception):
+    """This machine has no such server."""
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _programs() -> Path | None:
+    found = shutil.which("initdb")
+    candidates = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return candidates[-1] if candidates and (candidates[-1] / "initdb").exists() else None
+
+
+@contextmanager
+def postgres(fsync: bool = False) -> Iterator[str]:
+    """A PostgreSQL; gives its connection string."""
+    programs = _programs()
+    if programs is None:
+        raise NotHereError("no PostgreSQL on this machine")
+    as_user: dict[str, Any] = {}
+    folder = Path(tempfile.mkdtemp(prefix="headwater-postgres-"))
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            raise NotHereError("no user postgres to run as") from None
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    port = _free_port()
+    data = folder / "data"
+    run = {"cwd": folder, "capture_output": True, **as_user}
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-A", "trust", "-U", "tester", "-E", "UTF8", "-N"], check=True, **run
+    )
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync={'on' if fsync else 'off'}"
+    started = {**run, "capture_output": False, "stdout": subprocess.DEVNULL}
+    subprocess.run(
+        [programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], check=True, **started
+    )
+    try:
+        yield f"host=127.0.0.1 port={port} user=tester dbname=postgres"
+    finally:
+        subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **started)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def redis_server(password: str) -> Iterator[int]:
+    """A Valkey or Redis under a password; gives its port."""
+    import redis
+
+    program = shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        raise NotHereError("neither Valkey nor Redis on this machine")
+    with tempfile.TemporaryDirectory(prefix="headwater-redis-") as folder:
+        port = _free_port()
+        settings = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder]
+        server = subprocess.Popen([program, *settings, "--requirepass", password], stdout=subprocess.DEVNULL)
+        try:
+            client = redis.Redis(port=port, password=password)
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    assert time.monotonic() < deadline and server.poll() is None
+                    time.sleep(0.05)
+            yield port
+        finally:
+            server.terminate()
+            server.wait(10)

@@ -1,0 +1,1 @@
+"""Destinations that are well, slow, flapping and dead, served side by side by a deliver worker that is killed."""
