@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.admin import create_topics
 from pipeline.definitions.apply import ApplyPlan, plan_apply
-from pipeline.definitions.catalog import Catalog, cleaning_plan, contracts_plan, generation_plan, records, sources_plan
+from pipeline.definitions.catalog import (
+    Catalog,
+    activation_plan,
+    cleaning_plan,
+    contracts_plan,
+    generation_plan,
+    records,
+    sources_plan,
+)
 from pipeline.definitions.loader import Written
 from pipeline.definitions.segments import leaves_of
 from pipeline.errors import DefinitionError
@@ -66,7 +74,7 @@ def apply(
             return plan_apply(
                 catalog,
                 written,
-                leaves_of=_leaves_of,
+                leaves_of=checked_leaves,
                 owner=owner,
                 take_over=take_over,
                 prune=prune,
@@ -115,12 +123,19 @@ def _placed(error: DefinitionError, written: Sequence[Written]) -> DefinitionErr
     return error
 
 
-def _leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:
-    # What belongs together and is in several documents is checked here: before anything is written.
+def checked_leaves(catalog: Catalog, generation: Generation) -> Iterable[str]:
+    """The leaves of a generation, once it is certain that every stage can compile it: what belongs together and is in
+    several documents is checked here, before anything is written.
+
+    Raises:
+        DefinitionError: the documents do not fit together.
+    """
     contracts_plan(catalog, generation)
     sources_plan(catalog, generation)
     cleaning_plan(catalog, generation)
-    return leaves_of(catalog, generation)
+    leaves = leaves_of(catalog, generation)
+    activation_plan(catalog, generation)
+    return leaves
 
 
 class Readiness:

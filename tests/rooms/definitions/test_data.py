@@ -9,6 +9,7 @@ import pytest
 from pipeline.definitions.apply import plan_apply
 from pipeline.definitions.catalog import Catalog, activation_plan, generation_plan
 from pipeline.definitions.loader import Written, load
+from pipeline.definitions.log import checked_leaves
 from pipeline.definitions.segments import leaves_of
 from pipeline.errors import DefinitionError
 from pipeline.records import Generation
@@ -44,10 +45,13 @@ ANY: dict[str, Any] = {"segment": "active", "when": {"performed": {"event": "*",
 PLAN: dict[str, Any] = {"segment": "pros", "when": {"trait": {"plan": "pro"}}}
 
 
-def catalog_of(*bodies: dict[str, Any]) -> tuple[Catalog, Generation]:
+def written_of(*bodies: dict[str, Any]) -> list[Written]:
     keys = {"segment": "segment", "computed": "trait", "contract": "contract", "destination": "destination"}
-    written = [Written(keys[key], body[key], body) for body in bodies for key in keys if key in body]  # type: ignore[arg-type]
-    plan = plan_apply(Catalog(), written, leaves_of=leaves_of, applied_at=1)
+    return [Written(keys[key], body[key], body) for body in bodies for key in keys if key in body]  # type: ignore[arg-type]
+
+
+def catalog_of(*bodies: dict[str, Any]) -> tuple[Catalog, Generation]:
+    plan = plan_apply(Catalog(), written_of(*bodies), leaves_of=leaves_of, applied_at=1)
     assert plan.generation is not None
     return Catalog().with_definitions(plan.definitions), plan.generation
 
@@ -74,6 +78,11 @@ def test_what_a_destination_may_not_have_is_refused_by_the_way_it_would_go(field
     catalog, generation = catalog_of(WARRANTY, SHOP, BROKEN, LOYAL, NOTED, CLAIMS, ANY, PLAN, destination)
     with pytest.raises(DefinitionError) as refused:
         generation_plan(catalog, generation)
+    assert refused.value.where == way
+    # And it is refused by whoever applies, before a stage that cannot compile it meets it.
+    bodies = (WARRANTY, SHOP, BROKEN, LOYAL, NOTED, CLAIMS, ANY, PLAN, destination)
+    with pytest.raises(DefinitionError) as refused:
+        plan_apply(Catalog(), written_of(*bodies), leaves_of=checked_leaves, applied_at=1)
     assert refused.value.where == way
 
 
