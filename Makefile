@@ -17,7 +17,7 @@ FIRST ?= 1
 BODIES ?= 1000000
 
 .PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures leaving simulate golden
-.PHONY: rules bench compile pure test-compiled clean
+.PHONY: destinations audiences projection rules bench compile pure test-compiled clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,15 @@ attack: install ## the fault campaign on a real broker; ARGS="--kills 2000 --oth
 
 fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-collector BODIES=1000000
 	$(BIN)/python -m tests.collector.fuzz --bodies $(BODIES) --seed $(FIRST)
+
+destinations: install ## five destinations, one dead, one slow, one flapping, and kills: make destinations ARGS="--kills 30"
+	$(BIN)/python -m tests.destinations $(ARGS)
+
+audiences: install ## a backfill of 100,000 members, logins, re-resolution: what triggers hear, what audiences hold
+	$(BIN)/python -m tests.audiences $(ARGS)
+
+projection: install ## a random day with failures: what destinations hold is the projection of the profiles
+	$(BIN)/python -m tests.projection $(ARGS)
 
 rules: install ## take the rules of the engine out, one at a time: the tests named for each must fail
 	$(BIN)/python -m tests.rules $(ARGS)
