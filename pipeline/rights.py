@@ -79,6 +79,7 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         Right("privacy", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
         Right("ingest", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
     ]
+    found += _reads(settings, "archive", ("events", "segment-changes", "profile-changes"))
     found += _reads(settings, "api", (*_API_READS, _DEFINITIONS, "privacy-receipts"))
     found += [
         *_writes(settings, "collector", [settings.sources[0]]),
@@ -108,7 +109,7 @@ def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iter
 
 def _deliver(settings: Settings, destinations: Sequence[str]) -> Iterator[Right]:
     yield from _reads(settings, "deliver", (_DEFINITIONS, *(DELIVERIES.name + each for each in destinations)))
-    yield from _writes(settings, "deliver", ("dead-letters", "privacy-progress"))
+    yield from _writes(settings, "deliver", ("dead-letters", "privacy-progress", settings.sources[0]))
     for each in destinations:
         yield Right("deliver", "group", f"{settings.prefix}deliver-{each}", ("Read", "Describe"))
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
@@ -11,11 +11,13 @@ from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES
 from pipeline.cleaning import Failed, Tools
 from pipeline.definitions.cleaning import FUNCTIONS
 from pipeline.definitions.log import KafkaPlans
+from pipeline.errors import InputError
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
 from pipeline.ingest import Checks, IngestStage
 from pipeline.privacy.vault import FollowedVault, ensure_keys
 from pipeline.records import Event, Forward, decode_events_record, decode_links_record
+from pipeline.runtime.adapters import Adapters
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.functions import FunctionFailed, Functions
 from pipeline.runtime.garbage import collecting_between
@@ -63,7 +65,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
     worker = Worker(
         role,
         _stage_maker(name, settings, metrics, registry),
-        kafka_adapters(config, role, settings.state_dir, settings.compress_stores),
+        _with_archive(settings, kafka_adapters(config, role, settings.state_dir, settings.compress_stores)),
         WorkerSettings(
             tombstone_retention_ms=DELETE_RETENTION_MS, scrub_interval_ms=int(settings.scrub_every_s * 1000)
         ),
@@ -78,6 +80,24 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
     )
     _log.info("%s runs in slot %s", name, settings.slot)
     worker.run(collecting_between(until))
+
+
+def _with_archive(settings: Settings, adapters: Adapters) -> Adapters:
+    """History begins in the archive, where there is one."""
+    of_topic = adapters.history
+    if of_topic is None or settings.archive is None:
+        return adapters
+    try:
+        from pipeline.archive.joined import JoinedLogReader
+        from pipeline.archive.role import open_archive
+    except ModuleNotFoundError as missing:
+        raise InputError(
+            f"The setting `archive` needs a package that is not installed: {missing.name}.",
+            settings.archive,
+            "pip install 'headwater[archive]'",
+        ) from None
+    archive = open_archive(settings)
+    return replace(adapters, history=lambda: JoinedLogReader(of_topic(), archive))
 
 
 def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics, settings: Settings) -> Callable[[], Checks]:

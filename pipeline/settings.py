@@ -97,6 +97,11 @@ class Settings(BaseSettings):
     scrub_every_s: float = Field(
         30.0, gt=0, le=3600, description="How often a store rewrites files that hold values of people who were erased."
     )
+    archive: str | None = Field(
+        None, max_length=1_000, description="Where the archive is: a folder, or a URL (s3://bucket/prefix). None: none."
+    )
+    archive_every_s: float = Field(60.0, gt=0, le=3600, description="A record is in a file of the archive so soon.")
+    archive_rows: int = Field(200_000, ge=1, le=10_000_000, description="Most records of a file of the archive.")
     compress_stores: bool = Field(True, description="Whether the files of stores and read models are compressed (LZ4).")
     slot: str = Field(
         "0",
@@ -134,6 +139,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("archive", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: Any) -> Any:
+        return value or None
 
     @field_validator("bootstrap_servers", mode="before")
     @classmethod

@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server", "ui": "pipeline.ui.server"}
 # It asks the API, and no Kafka.
 _WITHOUT_KAFKA = "ui"
-ROLES = ("ingest", "identity", "unify", "deliver", "privacy", *DOORS)
+ROLES = ("ingest", "identity", "unify", "deliver", "privacy", "archive", *DOORS)
 
 
 class RoleStopped(HeadwaterError):
@@ -59,8 +59,16 @@ def command(
 
 
 def _door(role: str) -> Any:
+    return _imported(role, DOORS[role])
+
+
+def _archive() -> Any:
+    return _imported("archive", "pipeline.archive.role")
+
+
+def _imported(role: str, module: str) -> Any:
     try:
-        return import_module(DOORS[role]).run
+        return import_module(module).run
     except ModuleNotFoundError as missing:
         raise InputError(
             f"The role {role} needs a package that is not installed: {missing.name}.",
@@ -83,6 +91,8 @@ def _run(role: str, settings: Settings, destination: str | None, until: Callable
         from pipeline.privacy.role import run as run_privacy
 
         run_privacy(settings, until=until)
+    elif role == "archive":
+        _archive()(settings, until=until)
     elif role in DOORS:
         _door(role)(settings, until=until)
     elif turns is None:

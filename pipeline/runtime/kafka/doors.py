@@ -50,17 +50,19 @@ class TopicReader:
         start_at: Mapping[tuple[str, int], int] | None = None,
         only: Mapping[tuple[str, int], int] | None = None,
         fetch_wait_ms: int = 20,
+        as_they_stand: bool = False,
     ) -> None:
         """Open the topics at their beginnings, or at their ends; with `key`, only the partitions where it would be.
         `start_at` gives positions by (topic, partition), for those that begin elsewhere; with `only`, nothing is read
-        but these partitions, from these positions on.
+        but these partitions, from these positions on. `as_they_stand`: events stay sealed.
 
         Raises:
             BrokerError: a topic does not exist, or the broker does not answer.
         """
         self._settings = settings
         self._names = {settings.topic(name): name for name in topics}
-        self._unsealed = Unsealing(settings) if "events" in self._names.values() else None
+        opens = "events" in self._names.values() and not as_they_stand
+        self._unsealed = Unsealing(settings) if opens else None
         self._consumer = Consumer(
             {
                 **quiet_properties(settings),

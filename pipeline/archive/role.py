@@ -1,0 +1,160 @@
+"""The archive role: what comes to the topics goes into files, each record once.
+
+One worker for each workspace, and no group: where it goes on is what the names of the files say. Two at once would
+write the same twice, which readers pass over, and could undo each other's erasures.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from pipeline.archive.files import TOPICS, Archive
+from pipeline.archive.scrub import scrub
+from pipeline.errors import BrokerError, InputError, SettingsError
+from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
+
+_READ_AT_ONCE = 10_000
+_WAIT_S = 0.2
+_PART_BYTES = 64 << 20
+"""So much of a partition, before it is compressed, is written at the latest."""
+
+_log = logging.getLogger(__name__)
+Partition = tuple[str, int]
+
+
+class _Waiting:
+    """What of a partition has been read and is in no file yet."""
+
+    __slots__ = ("bytes", "first", "records", "since_s")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.records: list[Record] = []
+        self.bytes = 0
+        self.since_s = 0.0
+
+    def take(self, record: Record, now_s: float) -> None:
+        if not self.records:
+            self.since_s = now_s
+        self.records.append(record)
+        self.bytes += len(record.value or b"") + len(record.key or b"") + 32
+
+
+class ArchiveRole:
+    """Follows the topics into an archive."""
+
+    def __init__(self, settings: Settings, archive: Archive, registry: CollectorRegistry) -> None:
+        """Raises BrokerError: a topic cannot be read, or is not the one that was archived."""
+        self._archive = archive
+        self._every_s = settings.archive_every_s
+        self._rows = settings.archive_rows
+        self._next = _starts(settings, archive)
+        self._reader = TopicReader(settings, TOPICS, start_at=self._next, as_they_stand=True)
+        self._waiting: dict[Partition, _Waiting] = {}
+        self._written = Counter("headwater_archive_records_total", "Records archived", ["topic"], registry=registry)
+        self._behind = Gauge("headwater_archive_lag_records", "Records that are in no file yet", registry=registry)
+        self._has_erased = Counter("headwater_archive_rewritten_total", "Files written anew", registry=registry)
+        self._erased = True  # what a former process did not come to
+
+    def turn(self, now_s: float) -> None:
+        """Read what has come, write what is due."""
+        for record in self._reader.read(_READ_AT_ONCE, _WAIT_S):
+            partition = record.topic, record.partition
+            waiting = self._waiting.get(partition)
+            if waiting is None:
+                # Between the file before it and this record there are control records only.
+                waiting = self._waiting[partition] = _Waiting(self._next.get(partition, record.offset))
+            waiting.take(record, now_s)
+            if len(waiting.records) >= self._rows or waiting.bytes >= _PART_BYTES:
+                self._write(partition)
+        for partition, waiting in list(self._waiting.items()):
+            if now_s - waiting.since_s >= self._every_s:
+                self._write(partition)
+        if self._erased:
+            self._erased = False
+            self._has_erased.inc(scrub(self._archive))
+        self._behind.set(sum(len(one.records) for one in self._waiting.values()))
+
+    def _write(self, partition: Partition) -> None:
+        waiting = self._waiting.pop(partition)
+        records = waiting.records
+        self._next[partition] = records[-1].offset + 1
+        self._archive.write(*partition, records, waiting.first, self._next[partition])
+        self._written.labels(partition[0]).inc(len(records))
+        if partition[0] == "profile-changes":
+            self._erased = self._erased or any(b'"erased"' in (one.value or b"") for one in records)
+
+    def finish(self) -> None:
+        """Write what was read."""
+        for partition in list(self._waiting):
+            self._write(partition)
+
+    def close(self) -> None:
+        """Let go of the connection. What is in no file yet is read again."""
+        self._reader.close()
+
+
+def _starts(settings: Settings, archive: Archive) -> dict[Partition, int]:
+    """Where each partition goes on. Raises BrokerError where the topic is another one than the one archived."""
+    with TopicReader(settings, TOPICS, as_they_stand=True) as reader:
+        bounds = reader.bounds()
+    starts: dict[Partition, int] = {}
+    for (topic, partition), (low, high) in bounds.items():
+        end = archive.end(topic, partition)
+        if end is None:
+            continue
+        if end > high:
+            raise BrokerError(
+                f"{topic}/{partition} ends at {high}, and the archive of it at {end}: it is not the topic that was "
+                "archived.",
+                settings.topic(topic),
+                "give the new workspace an archive of its own",
+            )
+        if end < low:
+            _log.error(
+                "%s/%d: records %d to %d were deleted by the topic's retention before they were archived; "
+                "let the archive run, or give the topic a longer retention.ms",
+                topic,
+                partition,
+                end,
+                low,
+            )
+        starts[topic, partition] = max(end, low)
+    return starts
+
+
+def open_archive(settings: Settings) -> Archive:
+    """The workspace's archive. Raises SettingsError: there is none, or its address cannot be used."""
+    if settings.archive is None:
+        raise SettingsError(
+            "The workspace has no archive.", "archive", "set HEADWATER_ARCHIVE to a folder or to s3://bucket/prefix"
+        )
+    try:
+        return Archive(settings.archive)
+    except ValueError as error:
+        raise SettingsError(str(error), "archive", "pip install s3fs, gcsfs or adlfs, as the address needs") from None
+
+
+def run(settings: Settings, until: Callable[[], bool]) -> None:
+    """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
+    archive = open_archive(settings)
+    registry = CollectorRegistry()
+    role = ArchiveRole(settings, archive, registry)
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    try:
+        while not until():
+            role.turn(time.monotonic())
+        role.finish()
+    except OSError as error:
+        raise InputError(
+            f"The archive cannot be read or written: {error}",
+            str(settings.archive),
+            "mend it, and start the role again: it goes on where the last file ends",
+        ) from error
+    finally:
+        role.close()

@@ -1,0 +1,76 @@
+"""Who was erased leaves the archive.
+
+Events are archived as they stand in the topic: sealed, so the destruction of a person's keys reaches them there too.
+Changes are readable. When a profile was erased (a record of `profile-changes` says so), every file with a record about
+it, or about a profile that had become a part of it, is written anew without these; the record of the erasure stays.
+
+How far this was done stands in `<archive>/erased.json`, by partition of `profile-changes`; whoever is killed in the
+middle does it again from there.
+"""
+
+import logging
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.archive.files import CHANGES, Archive
+
+PROGRESS = "erased.json"
+_LOG = "profile-changes"
+_log = logging.getLogger(__name__)
+
+
+def scrub(archive: Archive) -> int:
+    """Take out of the archive whoever was erased since the last time; returns how many files were written anew."""
+    done: dict[int, int] = msgspec.json.decode(archive.text(PROGRESS) or "{}", type=dict[int, int])
+    reached = dict(done)
+    erased: set[str] = set()
+    for partition in archive.partitions(_LOG):
+        for part in archive.parts(_LOG, partition):
+            if part.next > done.get(partition, 0):
+                erased |= _ids(archive.table(part, ("profile_id", "change")), "erased")
+                reached[partition] = max(reached.get(partition, 0), part.next)
+    rewritten = _without(archive, _with_parts(archive, erased)) if erased else 0
+    if reached != done:
+        archive.put_text(PROGRESS, msgspec.json.encode(reached).decode())
+    if rewritten:
+        _log.info("%d profiles were erased: %d files of the archive were written anew", len(erased), rewritten)
+    return rewritten
+
+
+def _ids(table: pa.Table, change: str) -> set[str]:
+    return set(table.filter(pc.equal(table["change"], change))["profile_id"].to_pylist())
+
+
+def _with_parts(archive: Archive, erased: set[str]) -> set[str]:
+    """These profiles, and all that had been merged into them, one after the other."""
+    into: dict[str, list[str]] = {}
+    for partition in archive.partitions(_LOG):
+        for part in archive.parts(_LOG, partition):
+            table = archive.table(part, ("profile_id", "change", "into"))
+            merged = table.filter(pc.equal(table["change"], "merged"))
+            for one, target in zip(merged["profile_id"].to_pylist(), merged["into"].to_pylist(), strict=True):
+                into.setdefault(target, []).append(one)
+    found, waiting = set(erased), list(erased)
+    while waiting:
+        for one in into.get(waiting.pop(), ()):
+            if one not in found:
+                found.add(one)
+                waiting.append(one)
+    return found
+
+
+def _without(archive: Archive, gone: set[str]) -> int:
+    """Write every file of changes anew that has a record about one of these."""
+    wanted = pa.array(sorted(gone), pa.string())
+    rewritten = 0
+    for topic in CHANGES:
+        for partition in archive.partitions(topic):
+            for part in archive.parts(topic, partition):
+                about = archive.table(part, ("profile_id", "change"))
+                theirs = pc.and_(pc.is_in(about["profile_id"], wanted), pc.not_equal(about["change"], "erased"))
+                if pc.any(theirs).as_py():
+                    archive.rewrite(part, archive.table(part).filter(pc.invert(theirs)))
+                    rewritten += 1
+    return rewritten

@@ -1,0 +1,143 @@
+"""The files of the archive: each record once whatever happens, joined with the topic, without who was erased."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from pipeline.archive.files import Archive, Part
+from pipeline.archive.joined import JoinedLogReader
+from pipeline.archive.scrub import PROGRESS, scrub
+from pipeline.records import encode
+from pipeline.runtime.memory.broker import MemoryBroker
+from pipeline.runtime.memory.clients import MemoryLogReader
+from pipeline.runtime.ports import Record
+
+EVENTS = ("events", 0)
+
+
+def records(first: int, end: int, topic: str = "events", step: int = 1) -> list[Record]:
+    """Records whose offsets have holes, as control records leave them."""
+    return [Record(topic, 0, n, b"k%d" % n, b"\x01value %d" % n, 1_000 + n) for n in range(first, end, step)]
+
+
+@pytest.fixture(params=["folder", "memory"])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+    """On a disk, and in what behaves like an object store."""
+    made = Archive(str(tmp_path / "archive") if request.param == "folder" else f"memory://{tmp_path.name}")
+    yield made
+    if request.param == "memory":
+        made._fs.rm(f"/{tmp_path.name}", recursive=True)
+
+
+def test_what_is_written_is_read_each_once_in_order(archive: Archive) -> None:
+    assert archive.end(*EVENTS) is None
+    for first, end in ((0, 10), (10, 25), (25, 26)):
+        archive.write(*EVENTS, records(first, end, step=2), first, end)
+    assert archive.partitions("events") == [0] and archive.end(*EVENTS) == 26
+    assert [one.offset for one in archive.records(*EVENTS)] == [*range(0, 10, 2), *range(10, 25, 2), 25]
+    assert list(archive.records(*EVENTS, start=12)) == [*records(12, 25, step=2), *records(25, 26)]
+
+
+def test_two_writers_leave_nothing_twice(archive: Archive) -> None:
+    for first, end in ((0, 10), (0, 15), (10, 30), (15, 20), (30, 31)):
+        archive.write(*EVENTS, records(first, end), first, end)
+    assert [one.offset for one in archive.records(*EVENTS)] == list(range(31))
+
+
+def test_a_crash_at_any_step_leaves_a_file_whole_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(str(tmp_path))
+    archive.write(*EVENTS, records(0, 5), 0, 5)
+    for step in ("os.fsync", "Path.replace"):
+        with monkeypatch.context() as patch:
+
+            def killed(*_: Any) -> None:
+                raise KeyboardInterrupt
+
+            patch.setattr(f"pipeline.archive.files.{step}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                archive.write(*EVENTS, records(5, 9), 5, 9)
+        assert archive.end(*EVENTS) == 5 and len(list(archive.records(*EVENTS))) == 5
+    archive.write(*EVENTS, records(5, 12), 5, 12)
+    assert [one.offset for one in archive.records(*EVENTS)] == list(range(12))
+
+
+def topic(end: int, low: int) -> MemoryBroker:
+    """A partition whose beginning was deleted by retention."""
+    broker = MemoryBroker()
+    broker.create_topic("events", 1)
+    for one in records(0, end):
+        broker.produce("events", one.key, one.value, partition=0)
+    broker.log(EVENTS).delete_below(low)
+    return broker
+
+
+@pytest.mark.parametrize("low", [0, 1, 7, 20, 30])
+@pytest.mark.parametrize("archived", [0, 1, 7, 20, 30])
+@pytest.mark.parametrize("start", [0, 5, 12])
+def test_archive_and_topic_are_one_log(tmp_path: Path, low: int, archived: int, start: int) -> None:
+    archive = Archive(str(tmp_path))
+    rng = random.Random(low * 100 + archived)
+    first = 0
+    while first < archived:
+        end = min(archived, first + rng.randrange(1, 6))
+        archive.write(*EVENTS, records(first, end), first, end)
+        first = end
+    reader = JoinedLogReader(MemoryLogReader(topic(30, low)), archive)
+    begin = reader.bounds(EVENTS, 1)[0]
+    assert begin == (0 if archived else low)
+    reader.open(EVENTS, max(start, begin))
+    found: list[int] = []
+    while reader.position(EVENTS) < 30:
+        read = reader.read(rng.randrange(1, 5), 0)
+        found += [one.offset for one in read]
+        assert not read or reader.position(EVENTS) >= read[-1].offset + 1
+    # What is in neither is gone; all else comes once, in order.
+    assert found == [n for n in range(start, 30) if n < archived or n >= low]
+
+
+def change(offset: int, profile: str, kind: str, **more: Any) -> Record:
+    value = {"profile_id": profile, "change": kind, "decided_at": offset, "cause": "event", **more}
+    return Record("profile-changes", 0, offset, profile.encode(), encode(value), offset)
+
+
+def test_who_was_erased_leaves_with_all_that_had_become_a_part_of_them(archive: Archive) -> None:
+    log = [
+        change(0, "old", "created", set={"traits": {"email": "ada@example.org"}}),
+        change(1, "older", "merged", into="old"),
+        change(2, "old", "merged", into="ada"),
+        change(3, "ada", "updated", set={"traits": {"name": "Ada"}}),
+        change(4, "bob", "updated", set={"traits": {"name": "Bob"}}),
+    ]
+    archive.write("profile-changes", 0, log, 0, 5)
+    segment = Record("segment-changes", 1, 9, b"old", log[0].value, 9)
+    archive.write("segment-changes", 1, [segment], 9, 10)
+    assert scrub(archive) == 0
+    archive.write("profile-changes", 0, [change(5, "ada", "erased")], 5, 6)
+    assert scrub(archive) == 2
+    left = list(archive.records("profile-changes", 0))
+    assert [(one.offset, one.key) for one in left] == [(4, b"bob"), (5, b"ada")]
+    assert list(archive.records("segment-changes", 1)) == []
+    assert [archive.end("profile-changes", 0), archive.end("segment-changes", 1)] == [6, 10], "they end as before"
+    assert scrub(archive) == 0 and archive.text(PROGRESS) == '{"0":6}'
+    # The one who comes back has another profile_id; who was killed before it was noted does it again.
+    archive.write("profile-changes", 0, [change(6, "ada2", "created")], 6, 7)
+    archive.put_text(PROGRESS, '{"0":5}')
+    assert scrub(archive) == 0
+    assert [one.key for one in archive.records("profile-changes", 0)] == [b"bob", b"ada", b"ada2"]
+
+
+def test_changes_can_be_queried_by_their_columns(tmp_path: Path) -> None:
+    import duckdb
+
+    archive = Archive(str(tmp_path))
+    value = {"profile_id": "p", "segment": "trial", "change": "entered", "decided_at": 7, "identifiers": []}
+    part: Part = archive.write("segment-changes", 3, [Record("segment-changes", 3, 5, b"p", encode(value), 7)], 5, 6)
+    assert part.path.endswith("/segment-changes/partition=3/00000000000000000005-00000000000000000006.parquet")
+    files = f"{tmp_path}/segment-changes/*/*.parquet"
+    asked = f"SELECT profile_id, segment, change, partition, \"offset\" FROM read_parquet('{files}')"
+    assert duckdb.sql(asked).fetchall() == [("p", "trial", "entered", 3, 5)]
