@@ -26,6 +26,7 @@ class Destination:
     `events` names the events forwarded, `alerts` the alerts about accounts, `("*",)` all. `max_age_ms` holds for
     triggers only. `purposes` is what it does with people, `channel` how it reaches them; `labels` are those of the data
     it takes, `transforms` what is made of single fields: (address, what), as `("traits.email", "sha256")`.
+    `own_sources` are the sources by which its own changes come in (echo.py).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Destination:
     channel: str | None = None
     labels: frozenset[str] = frozenset()
     transforms: tuple[tuple[str, Transform], ...] = ()
+    own_sources: frozenset[str] = frozenset()
 
     @property
     def asks(self) -> bool:

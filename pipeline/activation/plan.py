@@ -27,6 +27,7 @@ import msgspec
 from pipeline.activation.consent import NO_POLICY, ConsentPolicy, granted
 from pipeline.activation.data import NO_RULES, DataRules
 from pipeline.activation.destination import ENDS, PROFILE_SECTIONS, Destination
+from pipeline.activation.echo import is_of_a_delivery, said_itself, without_echo
 from pipeline.activation.ids import delivery_id, segment_delivery_id
 from pipeline.activation.projecting import Normalise, Projector, as_it_is
 from pipeline.activation.told import PROFILE, Told, Turn, evidence_of
@@ -152,11 +153,12 @@ class ActivationPlan:
         position: str = "",
         told: Told | None = None,
         restricted: bool = False,
+        said: Event | None = None,
     ) -> list[Delivery]:
         """The deliveries a profile change leads to.
 
         `position` is that of the record that caused it, "topic/partition/offset"; it keeps two equal changes apart.
-        `told` and `restricted` as above.
+        `told` and `restricted` as above; `said` is the event that made the change, if one did.
         """
         deliveries = []
         ends = change.change in ENDS
@@ -167,8 +169,9 @@ class ActivationPlan:
             if not held and not self._may_have(destination, profile, told, restricted):
                 continue
             projector = self._projectors[destination.name]
-            body = projector.profile(change)
-            if not (body.get("set") or body.get("unset")) and change.change == "updated":
+            echoes = said is not None and said_itself(destination, said)
+            body = projector.profile(without_echo(change, said) if said is not None and echoes else change)
+            if not (body.get("set") or body.get("unset")) and (change.change == "updated" or echoes):
                 continue
             if told is not None and destination.mode != "audience":
                 told.hears(destination.name, PROFILE, not ends)
@@ -403,6 +406,8 @@ class ActivationPlan:
             if destination.mode == "trigger" and clock_ms - event.time > destination.max_age_ms:
                 continue
             projector = self._projectors[destination.name]
+            if said_itself(destination, event) or is_of_a_delivery(destination, event):
+                continue
             if not projector.may_have_event(event.event) or not self._may_have(destination, profile, told, restricted):
                 continue
             if told is not None and destination.name not in told.heard:

@@ -74,6 +74,8 @@ class DestinationDefinition(BaseModel):
     channel: Annotated[str, BeforeValidator(_name)] | None = None
     labels: list[str] = Field(default=[], max_length=50)
     fields: dict[str, Literal["sha256", "mask", "drop"]] = Field(default={}, max_length=1_000)
+    outcomes: bool = False
+    own_sources: list[str] = Field(default=[], max_length=50)
     delivery: DeliveryDefinition = DeliveryDefinition()
     _options: Options = PrivateAttr()
 
@@ -130,6 +132,7 @@ class DestinationDefinition(BaseModel):
             channel=self.channel,
             labels=frozenset(self.labels),
             transforms=tuple(sorted(self.fields.items())),
+            own_sources=frozenset(self.own_sources),
         )
 
 

@@ -55,6 +55,10 @@ class DeliveryLog(Protocol):
         """Write (key, value) to `privacy-progress`; returns when they are safe. Raises BrokerError."""
         ...
 
+    def tell_outcomes(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write raw events (key, value) to the first source; returns when they are safe. Raises BrokerError."""
+        ...
+
     def close(self) -> None:
         """Leave."""
         ...

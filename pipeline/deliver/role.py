@@ -16,6 +16,7 @@ from pipeline.definitions.destinations import DestinationDefinition
 from pipeline.definitions.log import KafkaPlans
 from pipeline.deliver.circuit import Limits
 from pipeline.deliver.metrics import DeliverMetrics
+from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.scheduler import Policy
 from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
 from pipeline.records import Definition
@@ -43,6 +44,12 @@ def policy_of(definition: DestinationDefinition) -> Policy:
     )
 
 
+def outcomes_of(definition: DestinationDefinition) -> Outcomes:
+    """What is told of a destination's deliveries: under no identifier that leaves in another form."""
+    fields = (address.split(".") for address in definition.fields)
+    return Outcomes(definition.destination, {path[1] for path in fields if path[0] == "identifiers"})
+
+
 @dataclass(slots=True)
 class _Running:
     version: int
@@ -58,6 +65,7 @@ class DeliverRole:
     def __init__(self, settings: Settings, only: str | None, metrics: DeliverMetrics) -> None:
         self._config = KafkaConfig(settings.client_properties(), settings.prefix, settings.slot)
         self._only = only
+        self._source = settings.sources[0]
         self._metrics = metrics
         self._running: dict[str, _Running] = {}
         self._not_before: dict[str, float] = {}
@@ -106,8 +114,11 @@ class DeliverRole:
             _log.error("%s cannot be opened: %s", name, error)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
             return
-        log = KafkaDeliveryLog(self._config, name)
-        worker = DestinationWorker(name, connector, log, policy_of(definition), self._metrics.of(name))
+        log = KafkaDeliveryLog(self._config, name, self._source)
+        outcomes = outcomes_of(definition) if definition.outcomes else None
+        worker = DestinationWorker(
+            name, connector, log, policy_of(definition), self._metrics.of(name), outcomes=outcomes
+        )
         stop = threading.Event()
 
         def serve() -> None:

@@ -6,7 +6,7 @@ The loop never waits for the destination: connectors run in threads, and their o
 import logging
 import queue
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from connectors import Connector, Outcome, retry
 from pipeline.deliver.erased import ERASED, answer, without_content
 from pipeline.deliver.metrics import DestinationMetrics
+from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.ports import DeliveryLog
 from pipeline.deliver.progress import read_note
 from pipeline.deliver.scheduler import Batch, GivenUp, Policy, Scheduler
@@ -63,6 +64,7 @@ class DestinationWorker:
         policy: Policy,
         metrics: DestinationMetrics,
         clock: Clock = wall_clock_ms,
+        outcomes: Outcomes | None = None,
     ) -> None:
         self.destination = destination
         self.scheduler = Scheduler(policy)
@@ -71,6 +73,7 @@ class DestinationWorker:
         self._connector = connector
         self._log = log
         self._metrics = metrics
+        self._outcomes = outcomes
         self._clock = clock
         self._pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"deliver-{destination}")
         self._finished: queue.SimpleQueue[tuple[Batch, Sequence[Outcome]]] = queue.SimpleQueue()
@@ -190,6 +193,7 @@ class DestinationWorker:
         if wait_s is None:
             wait_s = _WITH_REQUESTS_OUT_S if self._backlog() else 0.0
         given_up: list[GivenUp] = []
+        told: list[tuple[bytes, bytes]] = []
         while True:
             try:
                 batch, outcomes = self._finished.get(wait_s > 0, wait_s) if wait_s else self._finished.get_nowait()
@@ -198,8 +202,11 @@ class DestinationWorker:
             wait_s = 0.0
             now_ms = self._clock()
             self._tell_erased(batch, outcomes, now_ms)
+            told += self._said_of(batch, outcomes, now_ms)
             given_up += self.scheduler.finish(batch, outcomes, now_ms)
             self._measure(batch, outcomes, now_ms)
+        if told:
+            self._log.tell_outcomes(told)
         if given_up:
             self._put_aside(given_up)
         self._tell_circuit()
@@ -210,6 +217,9 @@ class DestinationWorker:
         refused = [(given.item.delivery, given.reason) for given in given_up if given.item.delivery.action == ERASED]
         if refused:
             self._log.tell_progress([answer(delivery, now_ms, reason) for delivery, reason in refused])
+        if self._outcomes is not None:
+            said = [self._outcomes.of(given.item.delivery, now_ms, given.reason) for given in given_up]
+            self._log.tell_outcomes([one for one in said if one is not None])
         self._log.put_aside([_dead_letter(given, now_ms) for given in given_up])
         for given in given_up:
             self.scheduler.settle(given, now_ms)
@@ -236,6 +246,14 @@ class DestinationWorker:
         ]
         if told:
             self._log.tell_progress(told)
+
+    def _said_of(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> Iterator[tuple[bytes, bytes]]:
+        """What is told of deliveries that succeeded. Before the progress is kept: a crash in between repeats both."""
+        if self._outcomes is not None:
+            for item, outcome in zip(batch.items, outcomes, strict=True):
+                said = self._outcomes.of(item.delivery, now_ms) if outcome.status == "delivered" else None
+                if said is not None:
+                    yield said
 
     def _measure(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> None:
         for item, outcome in zip(batch.items, outcomes, strict=True):

@@ -95,7 +95,7 @@ def take_event(
         task.fold_leaves(part.leaves, event, generation)
         task.put_part(key, actor, fragment, part)
 
-    moment = Moment("event", event.time, Cause(event.message_id, position[0], position[1]), event.source)
+    moment = Moment("event", event.time, Cause(event.message_id, position[0], position[1]), event.source, whole)
     if not actor.published:
         begin(task, profile, moment)
     else:

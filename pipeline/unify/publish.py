@@ -11,6 +11,7 @@ from pipeline.records import (
     EVERYTHING,
     Cause,
     Delivery,
+    Event,
     IdentityPointer,
     Membership,
     ProfileChange,
@@ -38,15 +39,19 @@ _CAUSES = frozenset(("event", "timer", "merge", "split", "consent", "backfill", 
 
 
 class Moment:
-    """Why and when something changes: `at` in event time (None: the clock), what caused it, and where it stood."""
+    """Why and when something changes: `at` in event time (None: the clock), what caused it, and where it stood. `said`:
+    the event, if one did."""
 
-    __slots__ = ("at", "cause", "evidence", "position")
+    __slots__ = ("at", "cause", "evidence", "position", "said")
 
-    def __init__(self, cause: str, at: int, evidence: Cause = NO_CAUSE, position: str = "") -> None:
+    def __init__(
+        self, cause: str, at: int, evidence: Cause = NO_CAUSE, position: str = "", said: Event | None = None
+    ) -> None:
         self.cause: Any = cause if cause in _CAUSES else "merge"
         self.at = at
         self.evidence = evidence
         self.position = position
+        self.said = said
 
 
 def document(profile: Profile) -> ProfileDocument:
@@ -266,9 +271,9 @@ def profile_change(
         shown.pop(section, None)
     activation = profile.plan.activation
     if activation.wants_profile_changes:
-        told = told_of(profile.actor)
-        shown_now = _shown(profile)
-        deliver(task, activation.for_profile_change(record, shown_now, moment.position, told, _restricted(profile)))
+        told, restricted, shown_now = told_of(profile.actor), _restricted(profile), _shown(profile)
+        found = activation.for_profile_change(record, shown_now, moment.position, told, restricted, moment.said)
+        deliver(task, found)
 
 
 def memberships_changed(

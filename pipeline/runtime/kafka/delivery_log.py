@@ -19,6 +19,7 @@ _REQUEST_S = 15.0
 _GIVE_UP_S = 60.0
 _DEAD_LETTERS = "dead-letters"
 _PROGRESS = "privacy-progress"
+_BY_KEY = -1
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +27,9 @@ _log = logging.getLogger(__name__)
 class KafkaDeliveryLog:
     """A static member of the group of one destination."""
 
-    def __init__(self, config: KafkaConfig, destination: str) -> None:
+    def __init__(self, config: KafkaConfig, destination: str, source: str = "raw") -> None:
+        """`source`: the logical name of the topic that takes what is said of deliveries."""
+        self._source = config.topic_name(source)
         self._topic = DELIVERIES.name + destination
         self._real = config.topic_name(self._topic)
         self._dead_letters = config.topic_name(_DEAD_LETTERS)
@@ -165,6 +168,9 @@ class KafkaDeliveryLog:
 
     def tell_progress(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         self._write(self._progress, [(0, key, value) for key, value in records], "What was erased")
+
+    def tell_outcomes(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        self._write(self._source, [(_BY_KEY, key, value) for key, value in records], "What became of deliveries")
 
     def _write(self, topic: str, records: Sequence[DeadLetterRecord], what: str) -> None:
         refused: list[KafkaError] = []

@@ -51,14 +51,5 @@ def test_the_reaction_of_the_example_is_one() -> None:
     assert [agent.name for agent in space["app"].agents.values()] == ["reactions.greet"]
 
 
-def test_the_connector_of_the_example_is_one() -> None:
-    space: dict[str, Any] = {"ring": lambda room, delivery: room == "ops"}
-    exec(PROGRAMS[2], space)
-    kind = space["PagerConnector"]
-    for room, status in (("ops", "delivered"), ("nobody", "retry")):
-        connector = kind("x", kind.options_model(room=room))
-        assert [outcome.status for outcome in connector.deliver([sample_delivery(1)])] == [status]
-
-
 def test_a_new_workspace_has_nothing_in_force() -> None:
     assert Catalog().latest.members == {}
