@@ -11,7 +11,7 @@ overlap only if two writers were at work; they hold the same then, and a reader 
     timestamp   int64, ms: the record's
     key         binary
     value       binary: as in the topic, so sealed where the topic is
-    profile_id, change, segment, into, decided_at      of topics of changes only: fields of the value, to query by
+    profile_id, entity, change, segment, into, decided_at      of changes only: fields of the value, to query by
 
 Whatever the file system is, a file appears whole: on a disk by a rename, in an object store because objects do.
 Needs the extra `headwater[archive]`; stores beyond the local disk need their fsspec package (s3fs, gcsfs, …).
@@ -42,6 +42,7 @@ _PLAIN = [
 ]
 _QUERIED = [
     ("profile_id", pa.string()),
+    ("entity", pa.string()),
     ("change", pa.string()),
     ("segment", pa.string()),
     ("into", pa.string()),
@@ -55,6 +56,7 @@ class _Change(msgspec.Struct):
     """What of a change can be queried by."""
 
     profile_id: str = ""
+    entity: str = ""
     change: str = ""
     segment: str | None = None
     into: str | None = None

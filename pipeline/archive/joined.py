@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.archive.files import Archive
-from pipeline.runtime.adapters import LogReader
+from pipeline.runtime.adapters import Change, LogReader
 from pipeline.runtime.ports import Record
 
 Partition = tuple[str, int]
@@ -58,7 +58,7 @@ class JoinedLogReader:
         found = self._positions.get(partition)
         return self._topic.position(partition) if found is None else found
 
-    def read_changes(self, limit: int, timeout_s: float) -> dict[int, list[tuple[bytes, bytes | None]]]:
+    def read_changes(self, limit: int, timeout_s: float) -> dict[int, list[Change]]:
         """Of the topic alone: changelogs are not archived."""
         return self._topic.read_changes(limit, timeout_s)
 

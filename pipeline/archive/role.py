@@ -19,6 +19,7 @@ from pipeline.settings import Settings
 
 _READ_AT_ONCE = 10_000
 _WAIT_S = 0.2
+_ON_ITS_WAY_S = 5.0
 _PART_BYTES = 64 << 20
 """So much of a partition, before it is compressed, is written at the latest."""
 
@@ -58,7 +59,9 @@ class ArchiveRole:
         self._written = Counter("headwater_archive_records_total", "Records archived", ["topic"], registry=registry)
         self._behind = Gauge("headwater_archive_lag_records", "Records that are in no file yet", registry=registry)
         self._has_erased = Counter("headwater_archive_rewritten_total", "Files written anew", registry=registry)
-        self._erased = True  # what a former process did not come to
+        # What a former process did not come to is done at once, and again.
+        self._erased = True
+        self._again_at = 0.0
 
     def turn(self, now_s: float) -> None:
         """Read what has come, write what is due."""
@@ -74,10 +77,18 @@ class ArchiveRole:
         for partition, waiting in list(self._waiting.items()):
             if now_s - waiting.since_s >= self._every_s:
                 self._write(partition)
+        self._scrub(now_s)
+        self._behind.set(sum(len(one.records) for one in self._waiting.values()))
+
+    def _scrub(self, now_s: float) -> None:
+        """Take out who was erased, at once; and once more when all that was on its way then is in files."""
         if self._erased:
             self._erased = False
+            self._again_at = now_s + 2 * self._every_s + _ON_ITS_WAY_S
+            self._has_erased.inc(scrub(self._archive, note=False))
+        elif self._again_at and now_s >= self._again_at:
+            self._again_at = 0.0
             self._has_erased.inc(scrub(self._archive))
-        self._behind.set(sum(len(one.records) for one in self._waiting.values()))
 
     def _write(self, partition: Partition) -> None:
         waiting = self._waiting.pop(partition)

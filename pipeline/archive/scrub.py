@@ -2,7 +2,8 @@
 
 Events are archived as they stand in the topic: sealed, so the destruction of a person's keys reaches them there too.
 Changes are readable. When a profile was erased (a record of `profile-changes` says so), every file with a record about
-it, or about a profile that had become a part of it, is written anew without these; the record of the erasure stays.
+it, or about a profile that had become a part of it, is written anew without these, and without what is said of accounts
+and names them. The record of the erasure stays.
 
 How far this was done stands in `<archive>/erased.json`, by partition of `profile-changes`; whoever is killed in the
 middle does it again from there.
@@ -21,8 +22,9 @@ _LOG = "profile-changes"
 _log = logging.getLogger(__name__)
 
 
-def scrub(archive: Archive) -> int:
-    """Take out of the archive whoever was erased since the last time; returns how many files were written anew."""
+def scrub(archive: Archive, note: bool = True) -> int:
+    """Take out of the archive whoever was erased since the last time; returns how many files were written anew. Without
+    `note` the next time takes out the same people: more about them may be on its way into files."""
     done: dict[int, int] = msgspec.json.decode(archive.text(PROGRESS) or "{}", type=dict[int, int])
     reached = dict(done)
     erased: set[str] = set()
@@ -32,7 +34,7 @@ def scrub(archive: Archive) -> int:
                 erased |= _ids(archive.table(part, ("profile_id", "change")), "erased")
                 reached[partition] = max(reached.get(partition, 0), part.next)
     rewritten = _without(archive, _with_parts(archive, erased)) if erased else 0
-    if reached != done:
+    if note and reached != done:
         archive.put_text(PROGRESS, msgspec.json.encode(reached).decode())
     if rewritten:
         _log.info("%d profiles were erased: %d files of the archive were written anew", len(erased), rewritten)
@@ -68,9 +70,18 @@ def _without(archive: Archive, gone: set[str]) -> int:
     for topic in CHANGES:
         for partition in archive.partitions(topic):
             for part in archive.parts(topic, partition):
-                about = archive.table(part, ("profile_id", "change"))
+                about = archive.table(part, ("profile_id", "entity", "change"))
                 theirs = pc.and_(pc.is_in(about["profile_id"], wanted), pc.not_equal(about["change"], "erased"))
+                if pc.any(pc.equal(about["entity"], "account")).as_py():
+                    theirs = pc.or_(theirs, _naming(archive.table(part, ("entity", "value")), gone))
                 if pc.any(theirs).as_py():
                     archive.rewrite(part, archive.table(part).filter(pc.invert(theirs)))
                     rewritten += 1
     return rewritten
+
+
+def _naming(table: pa.Table, gone: set[str]) -> pa.Array:
+    """Which records are of an account and name one of these: what is said of it says who stands behind it."""
+    names = [one.encode() for one in gone]
+    rows = zip(table["entity"].to_pylist(), table["value"].to_pylist(), strict=True)
+    return pa.array([entity == "account" and any(name in (value or b"") for name in names) for entity, value in rows])

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.admin import alter_topics, create_topics, wanted_topics
 from pipeline.api.access import SCOPES, create_token
+from pipeline.archive.files import TOPICS, Archive
 from pipeline.broker import Kafka
 from pipeline.records import DeadLetter, PrivacyRequest, encode
 from pipeline.runtime.kafka.doors import produce_all
@@ -98,6 +99,19 @@ def found_in(folder: Path, prefix: str = "") -> dict[str, set[str]]:
     return found
 
 
+def found_in_archive(archive: Archive) -> dict[str, set[str]]:
+    """The same of the archive, whose files are compressed: by its records."""
+    found: dict[str, set[str]] = {}
+    for topic in TOPICS:
+        for partition in archive.partitions(topic):
+            for record in archive.records(topic, partition):
+                data = (record.key or b"") + (record.value or b"")
+                hits = {value for form, value in FORMS.items() if form in data}
+                if hits:
+                    found.setdefault(f"archive of {topic}", set()).update(hits)
+    return found
+
+
 @contextmanager
 def load(running: Deployment) -> Iterator[None]:
     """Others go on meanwhile, 200 events a second."""
@@ -135,14 +149,17 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
         "HEADWATER_SCRUB_EVERY_S": "1",
         "HEADWATER_COMPRESS_STORES": "false",
         "HEADWATER_API__PORT": "0",
+        "HEADWATER_ARCHIVE": str(tmp_path / "archive"),
+        "HEADWATER_ARCHIVE_EVERY_S": "1",
     }
+    archive = Archive(str(tmp_path / "archive"))
     keepers = ("identity", "unify", "api")
 
     def left() -> dict[str, set[str]]:
-        return found_in(Path(str(kafka.folder)), settings.prefix) | found_in(tmp_path)
+        return found_in(Path(str(kafka.folder)), settings.prefix) | found_in(tmp_path) | found_in_archive(archive)
 
     with Deployment(settings, tmp_path) as running:
-        roles = {role: running.start(role, **more) for role in ("ingest", "deliver", "privacy", *keepers)}
+        roles = {role: running.start(role, **more) for role in ("ingest", "deliver", "privacy", "archive", *keepers)}
         running.apply(DEFINITIONS.replace("PATH", str(tmp_path / "out" / "kept.jsonl")))
 
         def again(end: Callable[[Role], Any]) -> None:
@@ -163,7 +180,7 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
             again(Role.stop)
             before = left()
             parts = {part for name in before for part in name.replace(settings.prefix, "/").split("/")}
-            assert parts >= {"identity", "unify", "api", "exports", "kept.jsonl"}, parts
+            assert parts >= {"identity", "unify", "api", "exports", "kept.jsonl", "archive of profile-changes"}, parts
             topics = {part.rsplit("-", 1)[0] for part in parts}
             assert topics >= {
                 *("raw", "profiles", "identities", "profile-changes", "segment-changes", "links", "identity-edges"),
