@@ -134,7 +134,9 @@ class Session:
             stack.callback(readiness.close)
             generation = self._apply()
             # A role must find its destinations, so the definitions come first: the stages read them from the log.
-            roles = (*ROLES, ("collector",)) if settings.collector.write_keys else ROLES
+            collector = (("collector",),) if settings.collector.write_keys else ()
+            archive = (("archive",),) if settings.archive else ()
+            roles = (*ROLES, *collector, *archive)
             processes = stack.enter_context(Processes(roles, environment, settings.state_dir / "logs"))
             reader = stack.enter_context(TopicReader(settings, WATCHED))
             if settings.collector.write_keys:
