@@ -135,9 +135,7 @@ def _event(number: int, person: int, at: int, **fields: Any) -> tuple[bytes | No
 def _run(people: int, size: int, events: int) -> float:
     """µs of CPU an event of people in accounts of `size`."""
     deployment = _Deployment()
-    joined = [
-        _event(n, n, NOON, type="group", event="Group", group_id=f"account-{n // size}") for n in range(people)
-    ]
+    joined = [_event(n, n, NOON, type="group", event="Group", group_id=f"account-{n // size}") for n in range(people)]
     for start in range(0, people, BATCH):
         deployment.feed(joined[start : start + BATCH])
     deployment.feed([(None, encode(CaughtUp(NOON + 1)))])
@@ -228,9 +226,9 @@ def _beforehand(accounts: int) -> Iterator[tuple[bytes, bytes]]:
                 yield _raw("page", f"v-{user}", user, properties={"path": "/pricing"})
 
 
-def latency(rate: float, seconds: float) -> None:
+def latency(rate: float, seconds: float, warm_up_s: float) -> None:
     """Produce at a rate, and compare with when the webhook was called."""
-    accounts = int(rate * (seconds + 5) / 10) + 1
+    accounts = int(rate * (seconds + warm_up_s) / 10) + 1
     ours, theirs = multiprocessing.Pipe()
     listener = multiprocessing.get_context("spawn").Process(target=_listen, args=(theirs,), daemon=True)
     listener.start()
@@ -243,7 +241,7 @@ def latency(rate: float, seconds: float) -> None:
                 workspace.start(role, environment={"BENCH_SECRET": WEBHOOK_SECRET})
             kafka.fill(workspace.settings.topic("raw"), _beforehand(accounts))
             _until_quiet(workspace, kafka)
-            sent = _produce(kafka, workspace.settings.topic("raw"), rate, seconds, accounts)
+            sent = _produce(kafka, workspace.settings.topic("raw"), rate, seconds, warm_up_s, accounts)
             give_up = time.monotonic() + 30
             while time.monotonic() < give_up:
                 ours.send("count")
@@ -261,14 +259,16 @@ def latency(rate: float, seconds: float) -> None:
         print(f"  p{share * 100:.0f} {delays[min(len(delays) - 1, int(len(delays) * share))]:.0f}")
 
 
-def _produce(kafka: Broker, topic: str, rate: float, seconds: float, accounts: int) -> dict[str, float]:
-    """Pace events for `seconds` after 5 s of warming up. Gives when the third person of each account looked."""
+def _produce(
+    kafka: Broker, topic: str, rate: float, seconds: float, warm_up_s: float, accounts: int
+) -> dict[str, float]:
+    """Pace events for `seconds` after `warm_up_s` of warming up. Gives when the third person of each account looked."""
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": kafka.address, "linger.ms": 0, "partitioner": "murmur2_random"})
     chance, sent = random.Random(3), {}
     started, next_account = time.time(), 0
-    for number in range(int(rate * (seconds + 5))):
+    for number in range(int(rate * (seconds + warm_up_s))):
         due = started + number / rate
         while (left := due - time.time()) > 0:
             producer.poll(min(left, 0.001))
@@ -276,7 +276,7 @@ def _produce(kafka: Broker, topic: str, rate: float, seconds: float, accounts: i
             name, user = f"a-{next_account}", f"p-{next_account}-2"
             next_account += 1
             value = _raw("page", f"t-{number}", user, properties={"path": "/pricing/teams"})
-            if time.time() - started > 5:
+            if time.time() - started > warm_up_s:
                 sent[name] = time.time()
         else:
             user = f"p-{chance.randrange(accounts)}-{chance.randrange(2)}"
@@ -291,7 +291,7 @@ def _until_quiet(workspace: Headwater, kafka: Broker) -> None:
     topic, last, still = workspace.settings.topic("profile-changes"), -1, 0
     give_up = time.monotonic() + 90
     while time.monotonic() < give_up and still < 3:
-        ends = sum(kafka.ends(topic, 4))
+        ends = sum(kafka.ends(topic))
         still = still + 1 if ends == last and ends > 0 else 0
         last = ends
         time.sleep(1)
@@ -304,11 +304,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--warm-up", type=float, default=60, metavar="SECONDS", help="of a new broker's compiler")
     given = parser.parse_args()
     if given.what == "cost":
         cost(given.events)
     else:
-        latency(given.rate, given.seconds)
+        latency(given.rate, given.seconds, given.warm_up)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 `steady` is what a site sees: people the pipeline knows, with a dozen events each; a quarter of their events changes a
 segment, one event in fifty is of somebody new. With `new`, every event makes a person and a member. Latency is told of
 every event that changed a segment, from just before it is handed to the producer. `bench/hops.py` has the hops. A
-layout is a number of partitions, of those of the topics that others read (as many), and of transactional ids (1).
+layout is a number of partitions, of those of the topics that others read (a quarter), and of transactional ids (1).
 """
 
 import argparse
@@ -189,9 +189,8 @@ def _until_read(workspace: Headwater, kafka: Broker, within_s: float = 120) -> N
     """Wait until no profile changes any more: everybody is known."""
     give_up, last, still = time.monotonic() + within_s, -1, 0
     topic = workspace.settings.topic("profile-changes")
-    partitions = len(kafka.admin().list_topics(topic, timeout=30).topics[topic].partitions)
     while time.monotonic() < give_up and still < 3:
-        ends = sum(kafka.ends(topic, partitions))
+        ends = sum(kafka.ends(topic))
         still = still + 1 if ends == last and ends > 0 else 0
         last = ends
         time.sleep(1)

@@ -25,9 +25,10 @@ def measure(
     make: Callable[[int], tuple[str, Event]],
     topic: str,
     answers: Callable[[Event], str],
+    warm_up_s: float = WARM_UP_S,
 ) -> list[float]:
-    """Latencies in ms of `rate` events a second over `seconds`, after a warm-up. `make(n)` gives what answers are known
-    by and the n-th event; `answers(record)` what a record of `topic` answers, "" for nothing."""
+    """Latencies in ms of `rate` events a second over `seconds`, after `warm_up_s`. `make(n)` gives what answers are
+    known by and the n-th event; `answers(record)` what a record of `topic` answers, "" for nothing."""
     produced: dict[str, float] = {}
     latencies: list[float] = []
     started, over = threading.Event(), threading.Event()
@@ -50,12 +51,12 @@ def measure(
     producer = Producer({**settings.client_properties(), **properties})
     raw = settings.topic("raw")
     begin = time.perf_counter()
-    for number in range(int(rate * (seconds + WARM_UP_S))):
+    for number in range(int(rate * (seconds + warm_up_s))):
         due = begin + number / rate
         while (wait := due - time.perf_counter()) > 0:
             producer.poll(min(wait, 0.001))
         known_by, event = make(number)
-        if number >= rate * WARM_UP_S:
+        if number >= rate * warm_up_s:
             produced[known_by] = time.perf_counter()
         producer.produce(raw, json.dumps(event).encode(), known_by.encode())
     producer.flush()

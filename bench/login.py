@@ -1,6 +1,6 @@
 """From a login to the merged profile on the topic: ingest, unify, identity, and the fragment's way to its new holder.
 
-    python -m bench.login [--rate 500] [--seconds 20] [--partitions 4]
+    python -m bench.login [--rate 500] [--seconds 20] [--partitions 4] [--warm-up 60]
 
 People visit anonymously, and log in later, at `--rate`. The latency of a login is the time from just before it is given
 to the producer to the moment a read_committed consumer has the profile that holds both identifiers and both events.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from bench.live import ROLES, WARM_UP_S, Event, measure, percentile
+from bench.live import ROLES, Event, measure, percentile
 from bench.machine import load_average
 from pipeline.admin import create_topics
 from pipeline.broker import running_kafka
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--warm-up", type=float, default=60, metavar="SECONDS", help="of a new broker's compiler")
     given = parser.parse_args()
     with running_kafka(load(), temporary=True) as kafka, tempfile.TemporaryDirectory() as folder:
         values = {
@@ -70,8 +71,8 @@ def main() -> None:
         environment = {f"HEADWATER_{name.upper()}": str(value) for name, value in values.items()}
         with Processes(ROLES, environment, Path(folder) / "logs"):
             time.sleep(8)
-            visit(settings, int(given.rate * (given.seconds + WARM_UP_S)))
-            found = measure(settings, given.rate, given.seconds, login, "profiles", merged)
+            visit(settings, int(given.rate * (given.seconds + given.warm_up)))
+            found = measure(settings, given.rate, given.seconds, login, "profiles", merged, given.warm_up)
     print(
         f"{len(found):,} logins at {given.rate:.0f}/s: p50 {percentile(found, 0.5):.0f} ms, "
         f"p99 {percentile(found, 0.99):.0f} ms; load {load_average():.1f}"

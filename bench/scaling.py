@@ -130,7 +130,7 @@ def workers(given: argparse.Namespace) -> None:
             try:
                 workspace.become_ready()
                 topic = workspace.settings.topic("events")
-                start = kafka.ends(topic, partitions)
+                start = kafka.ends(topic)
                 fed = encoded(given.events, 5_000, start_ms)
                 kafka.fill(topic, ((KEYS.actor(text), value) for text, value in fed))
                 committed = Committed(kafka, f"{name}unify", topic, partitions, start)

@@ -33,7 +33,7 @@ def turn(
     try:
         workspace.become_ready()
         events, raw = workspace.settings.topic("events"), workspace.settings.topic("raw")
-        start = kafka.ends(events, partitions)
+        start = kafka.ends(events)
         size = _bytes(data, events)
         kafka.fill(raw, raw_records(given.events, given.people))
         environment = {"HEADWATER_SEAL_EVENTS": str(sealed).lower()}
@@ -47,7 +47,7 @@ def turn(
         before = {role: machine.cpu_seconds(pid) for role, pid in pids.items()}
         first, began = read.records(), time.perf_counter()
         _wait(lambda: read.records() >= given.events)
-        ends = sum(kafka.ends(events, partitions)) - sum(start)
+        ends = sum(kafka.ends(events)) - sum(start)
         _wait(lambda: done.records() >= ends - partitions)
         seconds = time.perf_counter() - began
         counted = given.events - first

@@ -52,7 +52,7 @@ def ours(kafka: Broker, name: str, given: argparse.Namespace, folder: Path) -> t
     try:
         workspace.become_ready()
         topic, raw = workspace.settings.topic("events"), workspace.settings.topic("raw")
-        start = kafka.ends(topic, given.partitions)
+        start = kafka.ends(topic)
         kafka.fill(raw, raw_records(given.events, given.people))
         committed = Committed(kafka, f"{name}.unify", topic, given.partitions, start)
         before = machine.cpu_seconds(workspace.processes["identity-0"].pid)
@@ -62,7 +62,7 @@ def ours(kafka: Broker, name: str, given: argparse.Namespace, folder: Path) -> t
         # Transactions of ingest leave their ends in the log too: it is the records that count.
         read = Committed(kafka, f"{name}.ingest", raw, given.partitions, [0] * given.partitions)
         _wait(lambda: read.records() >= given.events)
-        ends = sum(kafka.ends(topic, given.partitions)) - sum(start)
+        ends = sum(kafka.ends(topic)) - sum(start)
         _wait(lambda: committed.records() >= ends - given.partitions)
         seconds = time.perf_counter() - began
         cpu = {role: machine.cpu_seconds(pid) - (before if role == "identity" else 0) for role, pid in pids.items()}
@@ -88,7 +88,7 @@ def limit(kafka: Broker, name: str, given: argparse.Namespace, folder: Path) -> 
         first = Committed(kafka, f"{topics[0]}-copy", topics[0], given.partitions, [0] * given.partitions)
         last = Committed(kafka, f"{topics[1]}-copy", topics[1], given.partitions, [0] * given.partitions)
         _wait(lambda: first.records() >= given.events)
-        ends = sum(kafka.ends(topics[1], given.partitions))
+        ends = sum(kafka.ends(topics[1]))
         _wait(lambda: last.records() >= ends - given.partitions)
         seconds = time.perf_counter() - began
         cpu = {hop: machine.cpu_seconds(process.pid) for hop, process in processes.items()}

@@ -98,14 +98,19 @@ class Broker:
                     producer.poll(0.05)
         producer.flush()
 
-    def ends(self, topic: str, partitions: int) -> list[int]:
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        return len(self.admin().list_topics(topic, timeout=30).topics[topic].partitions)
+
+    def ends(self, topic: str) -> list[int]:
         """The position after the last record of each partition."""
+        numbers = range(self.partitions(topic))
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": "bench-ends", "log_level": 3})
-        found = [consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=30) for n in range(partitions)]
+        found = [consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=30) for n in numbers]
         consumer.close()
         return [bounds[1] for bounds in found if bounds is not None]
 
-    def read(self, topic: str, partitions: int) -> Iterator[tuple[bytes | None, bytes | None]]:
+    def read(self, topic: str) -> Iterator[tuple[bytes | None, bytes | None]]:
         """Everything committed in a topic: (key, value), each partition in its order."""
         consumer = Consumer(
             {
@@ -117,8 +122,8 @@ class Broker:
                 "log_level": 3,
             }
         )
-        consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
-        open_partitions = partitions
+        open_partitions = self.partitions(topic)
+        consumer.assign([TopicPartition(topic, n, 0) for n in range(open_partitions)])
         while open_partitions:
             for message in consumer.consume(10_000, 5):
                 if message.error() is None:
@@ -232,7 +237,7 @@ class Headwater:
 
     def _all_read(self, committed: Committed, partitions: int) -> bool:
         # The last control record of a partition need not be passed by a commit.
-        ends = sum(self.broker.ends(self.settings.topic("events"), partitions))
+        ends = sum(self.broker.ends(self.settings.topic("events")))
         return committed.records() >= ends - partitions and ends >= 4 * partitions
 
 

@@ -25,6 +25,8 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 # A worker may be away for this long and still find every tombstone of its changelog; older stores are wiped.
 DELETE_RETENTION_MS = 7 * DAY_MS
 _TIMEOUT_S = 30.0
+# A topic that was made just now is unknown to a broker until it has heard of it from the controller.
+_HEARD_OF_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,13 @@ def _wanted(settings: Settings, topic: Topic, ours: bool = True) -> WantedTopic:
         if topic.name == "keys":
             # A seed that was replaced can derive destroyed keys: it goes at once, and the topic is small.
             config["max.compaction.lag.ms"] = config["delete.retention.ms"] = "60000"
-    own = settings.output_partitions if topic.output else None
-    partitions = topic.partitions or own or settings.partitions
+    partitions = topic.partitions or (_output_partitions(settings) if topic.output else settings.partitions)
     return WantedTopic(settings.topic(topic.name), partitions, config, ours, topic.output)
+
+
+def _output_partitions(settings: Settings) -> int:
+    """A transaction takes longer with each partition it touches, and of outputs there are six topics."""
+    return settings.output_partitions or max(1, settings.partitions // 4)
 
 
 def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[str]:
@@ -97,12 +103,18 @@ def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[
     Several processes may do this at once. BrokerError if Kafka does not answer, TopicsError if it refuses.
     """
     client = admin_client(settings)
+    wanted = wanted_topics(settings, destinations)
+    foreign = {topic.name for topic in wanted if not topic.ours}
     brokers, existing = _metadata(client, settings)
-    missing = [topic for topic in wanted_topics(settings, destinations) if topic.name not in existing]
-    foreign = [topic.name for topic in missing if not topic.ours]
-    if foreign:
+    deadline = time.monotonic() + _HEARD_OF_WITHIN_S
+    while not foreign <= existing.keys() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        brokers, existing = _metadata(client, settings)
+    missing = [topic for topic in wanted if topic.name not in existing]
+    unknown = sorted(foreign - existing.keys())
+    if unknown:
         raise TopicsError(
-            f"These source topics do not exist: {', '.join(foreign)}.",
+            f"These source topics do not exist: {', '.join(unknown)}.",
             "sources",
             "create them, or correct `sources`; topics outside of the workspace are not created for you",
         )
@@ -118,7 +130,7 @@ def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[
 
 
 def _wait_until_known(client: AdminClient, settings: Settings, names: set[str]) -> None:
-    """A topic that the controller has made is unknown to a broker until it has heard of it."""
+    """Wait until a broker has heard of what the controller has made."""
     deadline = time.monotonic() + _TIMEOUT_S
     while not names <= set(_metadata(client, settings)[1]):
         if time.monotonic() > deadline:

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
         description="Partitions of profiles, identities, segment-members, account-alerts and the two logs of changes. "
-        "None: as many as `partitions`. Fixed at creation.",
+        "None: a quarter of `partitions`, at least one. Fixed at creation.",
     )
     replication_factor: int | None = Field(
         None, ge=1, le=10, description="Copies of each partition. None: three, or as many as there are brokers."

@@ -71,11 +71,11 @@ class Ours(Contender):
 
     def do(self, job: Job) -> tuple[Measured, Outcome]:
         prefix = f"{job.name}."
-        workspace = Headwater.begin(job.broker, prefix, job.partitions, job.folder, rules_as_yaml())
+        workspace = Headwater.begin(job.broker, prefix, job.partitions, job.folder, rules_as_yaml(), job.partitions)
         try:
             workspace.become_ready()
             topic = workspace.settings.topic("events")
-            start = job.broker.ends(topic, job.partitions)
+            start = job.broker.ends(topic)
             job.broker.fill(topic, job.records())
             committed = Committed(job.broker, f"{prefix}unify", topic, job.partitions, start)
             measured = run(workspace.start("unify", job.cores), committed, job.events, job.warm_up, job.broker.pid)
@@ -98,13 +98,13 @@ class Ours(Contender):
                 assert keys.profile_id(found) == profile_id
             return found
 
-        for _, value in job.broker.read(f"{prefix}profile-changes", job.partitions):
+        for _, value in job.broker.read(f"{prefix}profile-changes"):
             change = _decode(value or b"")
             added = change.get("set", {})
             totals = outcome.totals.setdefault(person_of(change["profile_id"], added), {})
             for event, total in added.get("totals", {}).items():
                 totals[event] = [total["count"], total["first"], total["last"]]
-        for _, value in job.broker.read(f"{prefix}segment-changes", job.partitions):
+        for _, value in job.broker.read(f"{prefix}segment-changes"):
             change = _decode(value or b"")
             _flip(outcome, person_of(change["profile_id"], change), change)
         return outcome
@@ -149,10 +149,10 @@ class Peer(Contender):
         finally:
             stop(process)
         outcome = Outcome()
-        for _, value in job.broker.read(outputs["profile-changes"], job.partitions):
+        for _, value in job.broker.read(outputs["profile-changes"]):
             change = _decode(value or b"")
             outcome.totals.setdefault(change["person"], {}).update(change["totals"])
-        for _, value in job.broker.read(outputs["segment-changes"], job.partitions):
+        for _, value in job.broker.read(outputs["segment-changes"]):
             change = _decode(value or b"")
             _flip(outcome, change["person"], change)
         job.broker.delete(job.broker.topics(job.name))

@@ -51,24 +51,27 @@ def test_creates_every_topic_as_the_topology_says(workspace: Settings) -> None:
     assert set(names) == expected
     found = admin_client(workspace).list_topics().topics
     for topic in TOPICS:
-        assert len(found[workspace.topic(topic.name)].partitions) == (topic.partitions or workspace.partitions), topic
+        count = topic.partitions or (1 if topic.output else workspace.partitions)
+        assert len(found[workspace.topic(topic.name)].partitions) == count, topic
     assert check_topics(workspace, ["crm"]) == []
     assert create_topics(workspace, ["crm"]) == [], "a second time there is nothing to do"
     delete_topics(workspace, names)
 
 
+@pytest.mark.parametrize(("partitions", "outputs"), [(2, None), (9, None), (2, 3)])
 def test_outputs_have_a_count_of_their_own_and_keep_the_one_they_were_made_with(
-    new_workspace: Callable[..., Settings],
+    new_workspace: Callable[..., Settings], partitions: int, outputs: int | None
 ) -> None:
-    made = new_workspace(output_partitions=3)
+    made = new_workspace(partitions=partitions, output_partitions=outputs)
     names = create_topics(made)
     found = admin_client(made).list_topics().topics
-    outputs = {"profiles", "identities", "segment-members", "profile-changes", "segment-changes", "account-alerts"}
+    expected = {(2, None): 1, (9, None): 2, (2, 3): 3}[partitions, outputs]
+    of_outputs = {"profiles", "identities", "segment-members", "profile-changes", "segment-changes", "account-alerts"}
     for topic in TOPICS:
-        count = 3 if topic.name in outputs else topic.partitions or 2
+        count = expected if topic.name in of_outputs else topic.partitions or partitions
         assert len(found[made.topic(topic.name)].partitions) == count, topic
     assert check_topics(made) == []
-    assert check_topics(made.model_copy(update={"output_partitions": None})) == [], "whoever writes asks for the count"
+    assert check_topics(made.model_copy(update={"output_partitions": 5})) == [], "whoever writes asks for the count"
     delete_topics(made, names)
 
 
