@@ -15,16 +15,17 @@ decision to the receiver). The receivers are a process of their own.
 import argparse
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from confluent_kafka import Producer
 
 from bench import machine
 from bench.live import percentile
 from pipeline.broker import running_kafka
 from pipeline.settings import Settings, load
-from tests.destinations.world import BEHAVIOURS, WELL, World
+from tests.destinations.world import BEHAVIOURS, WELL, World, delivery_of
 
 MEASURED = ("first", "second")
 LAYOUTS: dict[str, Mapping[str, str]] = {
@@ -58,21 +59,19 @@ def offered(settings: Settings, folder: Path, layout: str, given: argparse.Names
         world.start()
         while min(world.receivers.count(name) for name in MEASURED) < 100:
             time.sleep(0.05)
-        over = threading.Event()
-
-        def decide() -> None:
-            every = 0.1
-            while not over.wait(every):
-                number, now = world.decided, time.time()
-                count = int(given.offered * every)
-                decided.update((number + place, now) for place in range(count))
-                world.decide(count)
-
-        thread = threading.Thread(target=decide)
-        thread.start()
-        time.sleep(given.seconds)
-        over.set()
-        thread.join()
+        producer = Producer({**settings.client_properties(), "linger.ms": 0, "acks": "all"})
+        begin = time.time()
+        first = world.decided
+        for number in range(first, first + int(given.offered * given.seconds)):
+            due = begin + (number - first) / given.offered
+            while (left := due - time.time()) > 0:
+                producer.poll(min(left, 0.005))
+            now = time.time()
+            decided[number] = now
+            for name in world.names:
+                key, value = delivery_of(name, number, int(now * 1_000))
+                producer.produce(settings.topic(f"deliveries.{name}"), value, key)
+        producer.flush()
         time.sleep(2)
         found = [
             (one.at - decided[one.sequence]) * 1_000
@@ -93,13 +92,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--backlog", type=int, default=12_000)
     parser.add_argument("--offered", type=int, default=60)
+    parser.add_argument("--only", choices=("rate", "offered"))
     given = parser.parse_args()
     rates: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
     waits: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
     with running_kafka(load(), temporary=True) as kafka, tempfile.TemporaryDirectory() as folder:
         for number in range(given.turns):
             for layout in LAYOUTS if number % 2 == 0 else reversed(LAYOUTS):
-                for what in ("rate", "offered"):
+                for what in ("rate", "offered") if given.only is None else (given.only,):
                     name = f"{what}-{number}-{layout.replace(' ', '-')}"
                     values = {
                         "bootstrap_servers": kafka.bootstrap_servers,
@@ -113,18 +113,14 @@ def main() -> None:
                         rates[layout].append(turn(settings, Path(folder) / name, layout, given))
                     else:
                         waits[layout] += offered(settings, Path(folder) / name, layout, given)
-                print(
-                    f"turn {number + 1}, {layout}: {rates[layout][-1]:.0f}/s; load {machine.load_average():.1f}",
-                    flush=True,
-                )
-    whole = statistics.mean(rates["all well"])
+                print(f"turn {number + 1}, {layout}: load {machine.load_average():.1f}", flush=True)
     for layout in LAYOUTS:
-        rate = statistics.mean(rates[layout])
-        took = waits[layout]
-        print(
-            f"{layout:10} {rate:7.0f}/s at the two, {rate / whole:.2f} x all well; {given.offered}/s each: "
-            f"p50 {percentile(took, 0.5):.0f} ms, p95 {percentile(took, 0.95):.0f}, p99 {percentile(took, 0.99):.0f}"
-        )
+        if rates[layout]:
+            rate, whole = (statistics.mean(rates[name]) for name in (layout, "all well"))
+            print(f"{layout:10} {rate:7.0f}/s at the two, {rate / whole:.2f} x all well")
+        if took := waits[layout]:
+            p50, p95, p99 = (percentile(took, share) for share in (0.5, 0.95, 0.99))
+            print(f"{layout:10} {given.offered}/s each: p50 {p50:.0f} ms, p95 {p95:.0f}, p99 {p99:.0f}")
 
 
 if __name__ == "__main__":

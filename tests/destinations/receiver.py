@@ -53,7 +53,7 @@ class Receiver:
                     await asyncio.sleep(SLOW_S)
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return
         finally:
             writer.close()

@@ -143,7 +143,7 @@ class World:
         numbers = range(self._sequence, self._sequence + count)
         self._sequence += count
         for name in self.names:
-            produce_all(self.settings, f"deliveries.{name}", (_delivery(name, number, now_ms) for number in numbers))
+            produce_all(self.settings, f"deliveries.{name}", (delivery_of(name, number, now_ms) for number in numbers))
 
     def start(self) -> None:
         """Start `headwater run deliver`."""
@@ -248,7 +248,8 @@ class World:
             consumer.close()
 
 
-def _delivery(name: str, number: int, now_ms: int) -> tuple[bytes, bytes]:
+def delivery_of(name: str, number: int, now_ms: int) -> tuple[bytes, bytes]:
+    """The record (key, value) of one delivery."""
     profile = f"p{number % PROFILES}"
     delivery = Delivery(
         delivery_id=f"dlv_{name}_{number}",
