@@ -3,7 +3,8 @@
     python -m bench.accounts cost [--events 20000]            one account of 20,000 people beside 1,000 of 20 each
     python -m bench.accounts latency [--rate 500] [--seconds 20]     from the third person's page view to a webhook
 
-`cost` is the unify stage alone, with the encoding of what it keeps: the same people do the same things in both.
+`cost` is the unify stage alone, with the encoding of what it keeps: the same people do the same things in both, and
+then some of them leave.
 `latency` is a real broker and all roles: of ten events one is the third different person of an account who looks at
 prices, and the alert about it arrives at a webhook.
 """
@@ -16,6 +17,7 @@ import random
 import tempfile
 import threading
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +51,7 @@ SEGMENTS: list[dict[str, Any]] = [
     },
 ]
 BATCH = 200
+LEAVING = 2_000
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the secret of a benchmark is known").decode()
 
 
@@ -60,7 +63,7 @@ class _Store:
 
     def __init__(self) -> None:
         self.values: dict[bytes, Any] = {}
-        self.below: dict[bytes, list[bytes]] = {}
+        self.keys: dict[bytes, list[bytes]] = {}
         self.dirty: set[bytes] = set()
 
     def get(self, key: bytes) -> Any | None:
@@ -68,17 +71,24 @@ class _Store:
 
     def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
         if key not in self.values:
-            self.below.setdefault(key[:33], []).append(key)
+            insort(self.keys.setdefault(key[:33], []), key)
         self.values[key] = value
         self.dirty.add(key)
 
     def delete(self, key: bytes) -> None:
         if self.values.pop(key, None) is not None:
-            self.below[key[:33]].remove(key)
+            among = self.keys[key[:33]]
+            del among[bisect_left(among, key)]
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
-        among = self.below.get(prefix[:33], []) if len(prefix) >= 33 else list(self.values)
-        return iter([(key, self.values[key]) for key in sorted(among) if key.startswith(prefix)])
+        among = self.keys.get(prefix[:33], []) if len(prefix) >= 33 else sorted(self.values)
+        place = bisect_left(among, prefix)
+        while place < len(among) and among[place].startswith(prefix):
+            yield among[place], self.values[among[place]]
+            place += 1
+
+    def rest(self, prefix: bytes) -> None:
+        """Everything stays awake."""
 
     def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         return []
@@ -132,8 +142,8 @@ def _event(number: int, person: int, at: int, **fields: Any) -> tuple[bytes | No
     return KEYS.actor(identifier), encode(event)
 
 
-def _run(people: int, size: int, events: int) -> float:
-    """µs of CPU an event of people in accounts of `size`."""
+def _run(people: int, size: int, events: int) -> tuple[float, float]:
+    """µs of CPU an event of people in accounts of `size`, and a leaving."""
     deployment = _Deployment()
     joined = [_event(n, n, NOON, type="group", event="Group", group_id=f"account-{n // size}") for n in range(people)]
     for start in range(0, people, BATCH):
@@ -151,22 +161,42 @@ def _run(people: int, size: int, events: int) -> float:
         )
         for n in range(events)
     ]
+    cost_us = _cpu_us(deployment, done)
+    left = [
+        _event(
+            people + events + n,
+            person,
+            NOON + 1_000_000 + n,
+            type="track",
+            event="Account Removed User",
+            group_id=f"account-{person // size}",
+        )
+        for n, person in enumerate(chance.sample(range(people), LEAVING))
+    ]
+    return cost_us, _cpu_us(deployment, left)
+
+
+def _cpu_us(deployment: _Deployment, values: list[tuple[bytes | None, bytes]]) -> float:
+    """µs of CPU a record."""
     started = time.process_time()
-    for start in range(0, events, BATCH):
-        deployment.feed(done[start : start + BATCH])
-    return (time.process_time() - started) / events * 1e6
+    for start in range(0, len(values), BATCH):
+        deployment.feed(values[start : start + BATCH])
+    return (time.process_time() - started) / len(values) * 1e6
 
 
 def cost(events: int) -> None:
     """One account of 20,000 people beside 1,000 of 20, in turn."""
     print(f"load {machine.load_average():.1f}")
-    found: dict[int, list[float]] = {20: [], 20_000: []}
+    found: dict[int, list[tuple[float, float]]] = {20: [], 20_000: []}
     for _ in range(3):
         for size, told in found.items():
             told.append(_run(20_000, size, events))
-            print(f"accounts of {size:>6}: {told[-1]:7.1f} µs of CPU an event", flush=True)
-    small, large = min(found[20]), min(found[20_000])
-    print(f"\nthe least of three: {small:.1f} and {large:.1f} µs: {large / small:.2f} times")
+            event_us, leaving_us = told[-1]
+            print(f"accounts of {size:>6}: {event_us:7.1f} µs of CPU an event, {leaving_us:7.1f} a leaving", flush=True)
+    print()
+    for number, what in enumerate(("an event", "a leaving")):
+        small, large = (min(one[number] for one in found[size]) for size in (20, 20_000))
+        print(f"{what}: the least of three {small:.1f} and {large:.1f} µs: {large / small:.2f} times")
 
 
 # ------------------------------------------------------------------------------------------------------------- latency

@@ -18,7 +18,7 @@ from pipeline.records import AccountsSweep, Belongs, Named, PeopleSwept, Regard,
 from pipeline.segments import PEOPLE
 from pipeline.unify import account_publish as publish
 from pipeline.unify import belonging
-from pipeline.unify.account_hand import AtHand, at_hand, choose_generation
+from pipeline.unify.account_hand import AtHand, at_hand, choose_generation, place_of
 from pipeline.unify.account_state import Account, Person, new_account
 from pipeline.unify.actor import FOREVER, VERSION, Pair
 from pipeline.unify.publish import Moment
@@ -106,8 +106,9 @@ class _Change:
         self.leaf_ids: set[str] = set()
         self.names: set[str] = set()
         self.traits: list[str] = []
-        self._removed: list[dict[str, Any]] = []
-        self._added: list[dict[str, Any]] = []
+        self._before: dict[bytes, dict[str, Any]] = {}
+        self._after: dict[bytes, dict[str, Any]] = {}
+        self._number: dict[bytes, int] = {}
 
     def remove(self, task: Task, person_key: bytes) -> None:
         """Somebody is no more among the people."""
@@ -115,7 +116,8 @@ class _Change:
         self.hand.moving = {one: held for one, held in self.hand.moving.items() if held[0] != person_key}
         if person is None:
             return
-        self._removed.append(person.leaves)
+        place = place_of(person_key)
+        self._before[place], self._number[place] = person.leaves, -1
         self.names.update(self.hand.forget_members(person.person, person.members))
         self.hand.people[PEOPLE] -= 1
         task.state.delete(person_key)
@@ -124,7 +126,9 @@ class _Change:
         """All there is of one person, anew."""
         hand = self.hand
         leaves = decode_fragment(message.state).leaves if message.state is not None else {}
+        place = place_of(person_key)
         if before is None:
+            self._number[place] = 1
             hand.people[PEOPLE] = hand.people.get(PEOPLE, 0) + 1
         else:
             hand.moving.pop(before.profile_id, None)
@@ -133,9 +137,9 @@ class _Change:
             for leaf_id, state in before.leaves.items():
                 if leaf_id in hand.rules.leaves and leaf_id not in known:
                     leaves.setdefault(leaf_id, state)
-            self._removed.append(before.leaves)
+            self._before[place] = before.leaves
             self.names.update(hand.forget_members(before.person, before.members))
-        self._added.append(leaves)
+        self._after[place] = leaves
         self.names.update(hand.know_members(message.person, message.members))
         person = Person(
             VERSION, message.person, message.profile_id, leaves, dict(message.members), list(message.identifiers)
@@ -149,9 +153,9 @@ class _Change:
             piece = decode_fragment(message.state).leaves
             join = hand.folding(task, hand.account.generation, task.meta.newest).join
             person.leaves = join(person.leaves, piece)
-            self._added.append(piece)
+            self._after[place_of(person_key)] = piece
         if message.event is not None:
-            self.leaf_ids.update(hand.fold(task, person.leaves, message.event, message.generation))
+            self.leaf_ids.update(hand.fold(task, person_key, person, message.event, message.generation))
         for segment, since in message.entered.items():
             person.members[segment] = since
             self.names.update(hand.know_members(person.person, {segment: since}))
@@ -161,28 +165,12 @@ class _Change:
         task.state.put(person_key, person)
 
     def settle_leaves(self, task: Task) -> None:
-        """Bring the join of all people up to date. What one lost and another got, or a leaf that is the same as before,
-        costs nothing; only what is really gone has to be joined anew from everybody."""
-        hand = self.hand
-        if not self._removed and not self._added:
-            return
-        anew: set[str] = set()
-        removed, added = hand.joined_states(self._removed), hand.joined_states(self._added)
-        for leaf_id in removed.keys() | added.keys():
-            if leaf_id not in hand.rules.leaves:
-                continue
-            gone, come = removed.get(leaf_id), added.get(leaf_id)
-            if gone == come:
-                continue
-            self.leaf_ids.add(leaf_id)
-            if gone is None:
-                there = hand.leaves.get(leaf_id)
-                spec = hand.rules.leaves[leaf_id].leaf
-                hand.leaves[leaf_id] = come if there is None else spec.join(there, come)
-            else:
-                anew.add(leaf_id)
-        if anew:
-            hand.join_anew(task, anew)
+        """Bring what all people did together up to date."""
+        together = self.hand.together
+        if self._before or self._after:
+            self.leaf_ids |= together.change(task.state, self._before, self._after)
+        for place, number in self._number.items():
+            together.count(task.state, place, number)
 
 
 # ------------------------------------------------------------------------------------------------------------ judging

@@ -1,22 +1,23 @@
 """An account at hand: the facts that its rules are judged on, kept up to date message by message.
 
-It is a cache, made of the account's people once. What all of them did together is joined in memory only; a leaf that
-somebody took something out of is joined anew from everybody.
+It is a cache, made of the account's people once. What all of them did together is joined in memory only: together.py.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.at_rest import awakened
 from pipeline.identifiers import split_identifier
 from pipeline.records import Event, IdentifierPair
 from pipeline.segments import NO_SEGMENTS, PEOPLE, SegmentsPlan, Standing
 from pipeline.unify.account_state import Account, Person
 from pipeline.unify.actor import FOREVER
 from pipeline.unify.task import Task
+from pipeline.unify.together import Together
 
 # So many people are at hand, over all accounts, before the oldest accounts are let go.
 _PEOPLE_AT_HAND = 500_000
+# A person's key: "p", the actor of the account, that of the person.
+_PLACE = 1 + 32
 
 
 class AtHand:
@@ -41,6 +42,7 @@ class AtHand:
         "profile_key",
         "rules",
         "standing",
+        "together",
         "traits",
     )
 
@@ -55,6 +57,7 @@ class AtHand:
         self.traits = account.traits
         self.standing: Standing | None = None
         self.rules: SegmentsPlan
+        self.together: Together
         self.leaves: dict[str, Any]
         self.people: dict[str, int]
         self.matching: dict[str, dict[str, int]]
@@ -98,30 +101,17 @@ class AtHand:
         """The plan of `generation`, folding and joining the leaves of all later ones too."""
         return task.account_folding(generation, newest)
 
-    def fold(self, task: Task, leaves: dict[str, Any], event: Event, generation: int) -> Iterable[str]:
+    def fold(self, task: Task, person_key: bytes, person: Person, event: Event, generation: int) -> Iterable[str]:
         """Fold an event into the leaves of its person and of all. Gives the leaves of all that changed."""
         own = self.account.generation
-        task.account_folding(min(generation, own), generation).fold(leaves, event)
-        if generation >= own:
-            return self.rules.fold(self.leaves, event)
-        return task.account_folding_of_both(generation, own).fold(self.leaves, event)
+        task.account_folding(min(generation, own), generation).fold(person.leaves, event)
+        plan = self.rules if generation >= own else task.account_folding_of_both(generation, own)
+        return self.together.fold(place_of(person_key), plan, event)
 
-    def joined_states(self, many: list[dict[str, Any]]) -> dict[str, Any]:
-        """The join of leaf states of several people; shares nothing with them."""
-        return _join_all(self.rules, (one for one in many))
 
-    def join_anew(self, task: Task, leaf_ids: set[str]) -> None:
-        """Join these leaves from everybody's."""
-        states = (
-            {leaf_id: person.leaves[leaf_id] for leaf_id in leaf_ids if leaf_id in person.leaves}
-            for _, person in task.state.scan(b"p" + self.key[1:])
-        )
-        joined = _join_all(self.rules, states)
-        for leaf_id in leaf_ids:
-            if leaf_id in joined:
-                self.leaves[leaf_id] = joined[leaf_id]
-            else:
-                self.leaves.pop(leaf_id, None)
+def place_of(person_key: bytes) -> bytes:
+    """What follows the account's actor in the key of one of its people."""
+    return person_key[_PLACE:]
 
 
 def at_hand(task: Task, key: bytes, account: Account) -> AtHand:
@@ -146,35 +136,15 @@ def choose_generation(task: Task, hand: AtHand) -> None:
     """Make the facts for the account's generation."""
     hand.rules = task.plans(hand.account.generation).segments.accounts or NO_SEGMENTS
     hand.people, hand.matching, hand.moving = {PEOPLE: 0}, {}, {}
-    hand.leaves = _join_all(hand.rules, _leaves_of_people(task, hand))
+    hand.together = Together(b"p" + hand.key[1:], hand.rules, _people(task, hand))
+    hand.leaves = hand.together.root
 
 
-def _leaves_of_people(task: Task, hand: AtHand) -> Iterable[dict[str, Any]]:
+def _people(task: Task, hand: AtHand) -> Iterable[tuple[bytes, dict[str, Any]]]:
     for key, person in task.state.scan(b"p" + hand.key[1:]):
         assert isinstance(person, Person)
         hand.people[PEOPLE] += 1
         hand.know_members(person.person, person.members)
         if person.moved_to:
             hand.moving[person.profile_id] = (key, person.until)
-        yield person.leaves
-
-
-def _join_all(rules: SegmentsPlan, many: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Join in pairs of like size: joining one by one would copy what there is already again with each. All awake."""
-    levels: list[dict[str, Any] | None] = []
-    for one in many:
-        if not one:
-            continue
-        carried = rules.join({}, one)
-        place = 0
-        while place < len(levels) and (there := levels[place]) is not None:
-            carried, levels[place] = rules.join(there, carried), None
-            place += 1
-        if place == len(levels):
-            levels.append(None)
-        levels[place] = carried
-    joined: dict[str, Any] = {}
-    for level in levels:
-        if level is not None:
-            joined = rules.join(joined, level)
-    return {leaf_id: awakened(state) for leaf_id, state in joined.items()}
+        yield place_of(key), person.leaves
