@@ -3,12 +3,12 @@ traits and memberships at an instant out. Nothing is kept, every question goes t
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pipeline.records import Event
+from pipeline.records import Event, SegmentChange
 from tests.oracle.profiles import ExpectedProfile, newest_of
 from tests.oracle.segments import Definition, Facts, compare, holds, member, time_of
 
@@ -17,14 +17,24 @@ BEFORE_ALL_TIME = -math.inf
 
 
 @dataclass(frozen=True)
+class Alert:
+    """What the definition of an alert says, as far as it decides when it is told."""
+
+    name: str
+    enters: str
+    again_after_ms: int = 0
+
+
+@dataclass(frozen=True)
 class AccountRules:
-    """What the definition `accounts` says. `free_mail` holds the built-in domains too."""
+    """What the definition `accounts` says, and the alerts. `free_mail` holds the built-in domains too."""
 
     groups: bool = True
     email_domains: bool = False
     free_mail: frozenset[str] = frozenset()
     same: Mapping[str, Sequence[str]] = field(default_factory=dict)
     people: Mapping[str, str] = field(default_factory=dict)
+    alerts: tuple[Alert, ...] = ()
 
     def canonical(self, name: str) -> str:
         """The one name of an account that has several."""
@@ -179,3 +189,18 @@ class AccountFacts(Facts):
         if asked == {"all": True}:
             return true == len(self.people)
         return compare(true, asked, self)
+
+
+def alerts_due(alert: Alert, changes: Iterable[SegmentChange]) -> list[tuple[str, int]]:
+    """(profile_id, sequence) of the changes, of one account in their order, that this alert tells of: it has entered
+    the segment, by itself and not by a definition or an unlink, and nobody was told within `again_after`."""
+    told: list[tuple[str, int]] = []
+    last = -math.inf
+    for change in changes:
+        entered = change.segment == alert.enters and change.change == "entered"
+        if not entered or change.cause in ("backfill", "definition", "split"):
+            continue
+        if change.decided_at - last >= alert.again_after_ms:
+            told.append((change.profile_id, change.sequence))
+            last = change.decided_at
+    return told

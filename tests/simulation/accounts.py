@@ -2,22 +2,26 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from pipeline.accounts import AccountRules as RoomRules
-from pipeline.records import Event, ProfileDocument
-from tests.oracle.accounts import LEFT, AccountRules, AccountWorld
+from pipeline.accounts import Alert as RoomAlert
+from pipeline.records import AccountAlert, Event, ProfileDocument, SegmentChange
+from tests.oracle.accounts import LEFT, AccountRules, AccountWorld, Alert, alerts_due
 from tests.simulation import checks
 from tests.simulation.definitions import Author, Rule
 from tests.simulation.vocabulary import CITIES, PLANS
-from tests.simulation.world import Story
+from tests.simulation.world import DAY, HOUR, SECOND, Story
 
 DOMAINS = ("x.org", "y.org", "gmail.com")
 GROUPS = ("acme", "x.org", "4711")
 FREE = frozenset({"gmail.com"})
 _document = msgspec.json.Decoder(ProfileDocument).decode
+_alert = msgspec.json.Decoder(AccountAlert).decode
+_segment_change = msgspec.json.Decoder(SegmentChange).decode
 
 
 def make_account_rules(rng: random.Random, identifiers: Sequence[str]) -> AccountRules:
@@ -33,10 +37,21 @@ def make_account_rules(rng: random.Random, identifiers: Sequence[str]) -> Accoun
     )
 
 
+def make_alerts(seed: int) -> tuple[Alert, ...]:
+    """The alerts of one world: at the first segments of accounts that there may be."""
+    rng = random.Random(f"alerts {seed}")
+    names = rng.sample(("a0", "a0", "a1", "a2"), rng.randint(0, 3))
+    return tuple(Alert(f"call{n}", name, rng.choice((0, 0, 1, SECOND, HOUR, DAY))) for n, name in enumerate(names))
+
+
 def room_rules(rules: AccountRules) -> RoomRules:
     """The oracle's rules as the room takes them."""
     same = {other: name for name, others in rules.same.items() for other in others}
-    return RoomRules(rules.groups, rules.email_domains, rules.free_mail, same, dict(rules.people))
+    alerts: dict[str, tuple[RoomAlert, ...]] = {}
+    for one in rules.alerts:
+        alert = RoomAlert(one.name, one.enters, again_after_ms=one.again_after_ms)
+        alerts[one.enters] = (*alerts.get(one.enters, ()), alert)
+    return RoomRules(rules.groups, rules.email_domains, rules.free_mail, same, dict(rules.people), alerts)
 
 
 def about_an_account(rng: random.Random, event: Event) -> None:
@@ -128,7 +143,7 @@ def put_accounts(rng: random.Random, story: Story) -> None:
     world = story.world
     story.pool["email"] = [f"email:e{n}@{rng.choice(DOMAINS)}" for n in range(len(story.pool["email"]))]
     story.all = [one for many in story.pool.values() for one in many]
-    world.accounts = make_account_rules(rng, story.all)
+    world.accounts = replace(make_account_rules(rng, story.all), alerts=make_alerts(world.seed))
     story.change = lambda event: about_an_account(rng, event)
     if world.segments:
         people = [one["segment"] for one in world.segments if "segment" in one]
@@ -163,3 +178,20 @@ def check_accounts(due: AccountWorld, broker: "checks.Topics") -> None:
         checks.same("1 people of an account", name, shown[profile_id].computed, {"people": len(due.people_of(name))})
     for profile_id, belongs in due.belongs.items():
         checks.same("1 accounts of a person", profile_id, set(people[profile_id].accounts), belongs)
+
+
+def check_alerts(broker: "checks.Topics", alerts: Sequence[Alert]) -> None:
+    """An alert is told once for each time an account entered its segment by itself, never more, never less."""
+    changes: dict[str, list[SegmentChange]] = {}
+    for written in broker.records("segment-changes"):
+        change = _segment_change(written.value or b"")
+        if change.entity == "account":
+            changes.setdefault(change.profile_id, []).append(change)
+    told = sorted(one.alert_id for one in map(_alert, (each.value or b"" for each in broker.records("account-alerts"))))
+    due = [
+        f"{alert.name}/{profile_id}/{sequence}"
+        for alert in alerts
+        for of_one in changes.values()
+        for profile_id, sequence in alerts_due(alert, of_one)
+    ]
+    checks.same("alerts", "those told", told, sorted(due))

@@ -1,17 +1,6 @@
 """The faults that are put in on purpose: what is broken, where, and how."""
 
-from typing import Literal, NamedTuple
-
-
-class Fault(NamedTuple):
-    """`changes` are (text, replacement) in `module`, each text standing there once. `engine`: the worlds on one of the
-    engines only, or the pairs of definitions and histories; otherwise the worlds on both."""
-
-    name: str
-    module: str
-    changes: tuple[tuple[str, str], ...]
-    engine: Literal["light", "real", "pairs"] | None = None
-
+from tests.simulation.fault_kinds import Fault
 
 FAULTS: tuple[Fault, ...] = (
     # who is who

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from types import CodeType, ModuleType
 from typing import NamedTuple
 
-from tests.simulation.fault_list import FAULTS, Fault
+from tests.simulation.fault_kinds import Fault
+from tests.simulation.fault_list import FAULTS
+from tests.simulation.fault_list_accounts import ACCOUNT_FAULTS
 
 
 class Found(NamedTuple):
@@ -82,10 +84,12 @@ def run_with(fault: Fault, first: int, seeds: int) -> int:
 
 
 def _try(fault: Fault, seed: int) -> str | None:
-    from tests.simulation import pairs, run
+    from tests.simulation import pairs, rules_change, run
 
     if fault.engine == "pairs":
         return pairs.try_pair(seed)
+    if fault.engine == "rules":
+        return rules_change.try_seed(seed)
     failure = run.try_seed(seed, fault.engine)
     return None if failure is None else failure.detail
 
@@ -110,20 +114,23 @@ def find(fault: Fault, seeds: int) -> Found:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="faults to try; all by default")
+    parser.add_argument("--accounts", action="store_true", help="only those of accounts")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    by_name = {fault.name: fault for fault in FAULTS}
+    faults = ACCOUNT_FAULTS if arguments.accounts else (*FAULTS, *ACCOUNT_FAULTS)
+    by_name = {fault.name: fault for fault in (*FAULTS, *ACCOUNT_FAULTS)}
     if arguments.inside:
         return run_with(by_name[arguments.inside], arguments.first, arguments.seeds)
     missed = 0
-    for fault in [by_name[name] for name in arguments.names] or FAULTS:
+    chosen = [by_name[name] for name in arguments.names] or faults
+    for fault in chosen:
         found = find(fault, arguments.seeds)
         missed += found.seed is None
         verdict = "NOT FOUND" if found.seed is None else f"seed {found.seed}"
         print(f"{fault.name:<42} {verdict:<12} {found.took_s:5.1f} s  {found.detail.splitlines()[0][:110]}", flush=True)
-    print(f"{len(arguments.names) or len(FAULTS)} faults, {missed} not found")
+    print(f"{len(chosen)} faults, {missed} not found")
     return 1 if missed else 0
 
 

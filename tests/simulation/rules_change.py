@@ -9,7 +9,7 @@ real worker. At every rest the members are those of the rules in force as if the
 import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from pydantic import ValidationError
@@ -34,6 +34,7 @@ from tests.simulation import checks, seeds
 from tests.simulation.accounts import (
     AccountAuthor,
     check_accounts,
+    check_alerts,
     make_account_rules,
     put_accounts,
     room_rules,
@@ -119,7 +120,8 @@ class Editor:
                 definitions.append(self.another(name))
                 self.raise_version(name)
             case "belonging":
-                accounts = make_account_rules(rng, self.identifiers or ["user_id:u0"])
+                drawn = make_account_rules(rng, self.identifiers or ["user_id:u0"])
+                accounts = replace(drawn, alerts=accounts.alerts if accounts is not None else ())
             case "edit" if names:
                 name = rng.choice(names)
                 self.replace(definitions, name, self.another(name))
@@ -283,6 +285,7 @@ def _rest(
     if versions.accounts is not None:
         due = world_of(truth, versions.definitions, versions.accounts, now, lambda event: sent_under[id(event)])
         check_accounts(due, broker)
+        check_alerts(broker, versions.accounts.alerts)
         expected = {one["segment"]: due.members(one) for one in asked}
     else:
         expected = {

@@ -14,7 +14,7 @@ from pipeline.identifiers import Keys, partition_of
 from pipeline.records import encode
 from tests.oracle.segments import truth_at
 from tests.simulation import checks
-from tests.simulation.accounts import check_accounts, put_accounts, world_of
+from tests.simulation.accounts import check_accounts, check_alerts, put_accounts, world_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.definitions import make_segments
 from tests.simulation.driver import Simulation, replayed
@@ -109,6 +109,7 @@ def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, ar
     if world.accounts is not None:
         due = world_of(truth, world.segments, world.accounts, arrival.now)
         check_accounts(due, broker)
+        check_alerts(broker, world.accounts.alerts)
         expected = {segment["segment"]: due.members(segment) for segment in segments}
     else:
         expected = {

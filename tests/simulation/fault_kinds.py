@@ -1,0 +1,13 @@
+"""What a fault that is put in on purpose is."""
+
+from typing import Literal, NamedTuple
+
+
+class Fault(NamedTuple):
+    """`changes` are (text, replacement) in `module`, each text standing there once. `engine`: the worlds on one of the
+    engines only, the pairs of definitions and histories, or worlds whose rules change; otherwise the worlds on both."""
+
+    name: str
+    module: str
+    changes: tuple[tuple[str, str], ...]
+    engine: Literal["light", "real", "pairs", "rules"] | None = None
