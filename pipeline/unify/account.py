@@ -262,24 +262,33 @@ def on_due(task: Task, key: bytes) -> None:
 
 def settle(task: Task, hand: AtHand) -> None:
     """Bring an account up to the clock: its generation, and what time alone has changed."""
+    not_before = 0
     if hand.account.generation != task.meta.accounts:
+        _pass_time(task, hand, min(task.clock, task.meta.accounts_switched))
         _change_generation(task, hand)
+        # The new rules were judged at the clock: nothing of them happens before that.
+        not_before = task.clock
+    _pass_time(task, hand, task.clock, not_before)
+
+
+def _pass_time(task: Task, hand: AtHand, until: int, not_before: int = 0) -> None:
     clock = task.clock
     while True:
-        until = min((held[1] for held in hand.moving.values()), default=FOREVER)
-        if until > clock:
+        due = min((held[1] for held in hand.moving.values()), default=FOREVER)
+        if due > until:
             break
         # Whoever should have said that they have it never did.
-        _timers(task, hand, until)
+        at = max(due, not_before)
+        _timers(task, hand, at)
         change = _Change(hand)
-        for person_key, at in list(hand.moving.values()):
-            if at == until:
+        for person_key, moved_until in list(hand.moving.values()):
+            if moved_until == due:
                 change.remove(task, person_key)
         # As of then: what time alone changes after it is still to come.
-        task.clock = until
-        _judge(task, hand, change, Moment("merge", until))
+        task.clock = at
+        _judge(task, hand, change, Moment("merge", at))
         task.clock = clock
-    _timers(task, hand, clock)
+    _timers(task, hand, until)
 
 
 def _timers(task: Task, hand: AtHand, until: int) -> None:
@@ -348,8 +357,6 @@ def on_sweep(task: Task, message: AccountsSweep) -> None:
 
 def _change_generation(task: Task, hand: AtHand) -> None:
     account = hand.account
-    if account.published:
-        _timers(task, hand, min(task.clock, task.meta.accounts_switched))
     before = publish.document(hand) if account.published else None
     paused = hand.rules.paused
     account.generation = task.meta.accounts
