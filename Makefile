@@ -17,7 +17,7 @@ FIRST ?= 1
 BODIES ?= 1000000
 
 .PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures leaving simulate golden
-.PHONY: destinations audiences projection rules bench compile pure test-compiled clean
+.PHONY: dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,16 @@ bench: install ## the core job, compiled if there is a C compiler, beside its pe
 
 helm: ## helm, built from the Go registry into build/tools, where tests/deploy finds it
 	GOBIN=$(CURDIR)/build/tools go install helm.sh/helm/v3/cmd/helm@v3.22.0
+
+dist: install ## the sdist and the wheel, in build/dist
+	rm -rf build/dist
+	$(BIN)/python -m build --outdir build/dist
+
+dist-check: dist ## the wheel with all that it needs, installed from the registry into an empty environment
+	rm -rf build/clean
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/python -m pip install --quiet --find-links build/dist 'headwater[api,avro,cleaning,collector,parquet,postgres,redis,ui]'
+	cd build && clean/bin/headwater --help && clean/bin/headwater run --help
 
 compile: install pure ## the hot rooms as C beside their sources, until `make pure`: faster; needs a C compiler
 	HEADWATER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace

@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -169,6 +170,14 @@ class Session:
                     "the logs of identity and unify say why",
                 )
                 return
+        self._status = "waiting for the collector"
+        if not self._collector_answers():
+            self._failure = BrokerError(
+                f"The collector did not answer within {_READY_WITHIN_S:.0f} s.",
+                f"{self._settings.collector.host}:{self._settings.collector.port}",
+                f"{self._settings.state_dir / 'logs'} has its log; its port may be another's (`collector.port`)",
+            )
+            return
         if self._sample is None or self._sample.played:
             self._status = "ready for your events"
             return
@@ -182,6 +191,21 @@ class Session:
             self._status = "the sample is produced; ready for your events"
         except HeadwaterError as error:
             self._failure = error
+
+    def _collector_answers(self) -> bool:
+        """Whether it takes connections, where there is one: whoever reads *ready* sends something at once."""
+        collector = self._settings.collector
+        if not collector.write_keys:
+            return True
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(collector.host, collector.host)  # noqa: S104 (looked up)
+        deadline_s = time.monotonic() + _READY_WITHIN_S
+        while time.monotonic() < deadline_s:
+            try:
+                socket.create_connection((host, collector.port), 1.0).close()
+                return True
+            except OSError:
+                time.sleep(0.1)
+        return False
 
     def _watch(self, reader: TopicReader, processes: Processes) -> None:
         positions = GroupPositions(self._settings)
