@@ -99,6 +99,13 @@ dist-check: dist ## the wheel with all that it needs, installed from the registr
 	build/clean/bin/python -m pip install --quiet --find-links build/dist 'headwater[api,avro,cleaning,collector,parquet,postgres,redis,ui]'
 	cd build && clean/bin/headwater --help && clean/bin/headwater run --help
 
+licences: install ## the licences of what an installation brings along; fails if one is not allowed
+	$(BIN)/python -m tests.deploy.licences
+
+sbom: dist-check ## what an installation brings along, as CycloneDX: build/sbom.json
+	$(BIN)/python -m cyclonedx_py environment build/clean/bin/python --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file build/sbom.json
+
 compile: install pure ## the hot rooms as C beside their sources, until `make pure`: faster; needs a C compiler
 	HEADWATER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
 	@touch headwater__mypyc*.so
