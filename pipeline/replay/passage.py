@@ -15,6 +15,7 @@ from msgspec import Struct
 from pipeline.identifiers import Keys, split_identifier
 from pipeline.identity import IdentityRules, Junk
 from pipeline.records import Erased, Event, Release, Relink, Unlink
+from pipeline.replay.errors import ReplayError
 from pipeline.runtime.ports import Record
 
 Decision = Unlink | Relink | Release | Erased
@@ -128,8 +129,16 @@ def passage(
 
 
 def decision(value: bytes) -> Decision:
-    """A record of `identity-decisions`."""
-    return _decode_decision(value)
+    """A record of `identity-decisions`. ReplayError for one that no release since the first writes."""
+    try:
+        return _decode_decision(value)
+    except msgspec.MsgspecError as error:
+        raise ReplayError(
+            f"A decision was written by a release whose form this one does not read: {error}.",
+            "identity-decisions of the old workspace",
+            "an erasure of the first release has the person's identifier in the clear: note it, delete the record (a"
+            " tombstone under its key), run this again, and erase the person in the new workspace before the switch",
+        ) from None
 
 
 def returned(event: EventGlance, keys: Keys, erasures: Mapping[bytes, Erasure]) -> list[tuple[bytes, str]]:

@@ -1,12 +1,13 @@
 """A task: one stage on one partition, its state, and how far it has read. A role without state has a single task
 over everything assigned to its worker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from pipeline.runtime.adapters import Partition, Store, StoreMeta
+from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.overlay import HEADER, RESERVED, Changes, NoState, TaskState
 from pipeline.runtime.ports import Stage
 
@@ -65,7 +66,7 @@ class Task:
             stage = self.stage
             let_go, resting = getattr(stage, "let_go", None), getattr(stage, "resting", None)
             self.state = self.task_state = TaskState(
-                self.store, stage.encode, stage.decode, cache_objects, cache_bytes, let_go, resting
+                self.store, stage.encode, _of_this_release(stage.decode), cache_objects, cache_bytes, let_go, resting
             )
             kept = self.store.get(SCRUBS_KEY)
             if kept is not None:
@@ -144,3 +145,20 @@ class Task:
         """Free the store for the next owner."""
         if self.store is not None:
             self.store.close()
+
+
+def _of_this_release(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes, bytes], Any]:
+    """Reads what this release reads. Anything else stops the worker: if it passed for a record that the stage cannot
+    use, every event of a person with such a state would be put aside."""
+
+    def read(key: bytes, data: bytes) -> Any:
+        try:
+            return decode(key, data)
+        except (ValueError, KeyError, msgspec.MsgspecError) as error:
+            raise WorkerStopped(
+                f"the state at {key[:1].decode(errors='replace')}{key[1:].hex()} cannot be read: {error}. It was written"
+                " by another release, in a form this one does not read. Nothing was changed. Run that release, or take its"
+                " history into a new workspace with `headwater replay` (docs/operations/deploying.md, Upgrades)"
+            ) from error
+
+    return read

@@ -7,12 +7,14 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules, Namespace, builtin_rules
 from pipeline.identity.rules import BUILT_IN
 from pipeline.records import Event, Relink, Unlink, encode
+from pipeline.replay.errors import ReplayError
 from pipeline.replay.order import InOrder
 from pipeline.replay.passage import (
     Erasure,
     EventGlance,
     LeftOut,
     Passed,
+    decision,
     glance,
     passage,
     returned,
@@ -109,3 +111,11 @@ def test_partitions_are_put_together_by_their_clocks() -> None:
     assert order.next_clock(at_end) is None
     assert order.next_clock([False, True, True]) == 9
     assert [one.what for one in order.take(10, [True, True, True])] == ["a9"]
+
+
+def test_an_erasure_of_the_first_release_is_refused_with_a_way_on() -> None:
+    written = b'{"kind":"erase","identifier":"email:ann@x.org","received":5}'
+    with pytest.raises(ReplayError, match="form this one does not read") as refused:
+        decision(written)
+    assert "ann" not in str(refused.value) and "erase the person in the new workspace" in refused.value.what_to_do
+    assert decision(encode(Unlink(ANN, 5, TAB))) == Unlink(ANN, 5, TAB)
