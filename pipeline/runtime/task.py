@@ -156,9 +156,10 @@ def _of_this_release(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes, 
             return decode(key, data)
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise WorkerStopped(
-                f"the state at {key[:1].decode(errors='replace')}{key[1:].hex()} cannot be read: {error}. It was written"
-                " by another release, in a form this one does not read. Nothing was changed. Run that release, or take its"
-                " history into a new workspace with `headwater replay` (docs/operations/deploying.md, Upgrades)"
+                f"the state at {key[:1].decode(errors='replace')}{key[1:].hex()} cannot be read: {error}. It was"
+                " written by another release, in a form this one does not read. Nothing was changed. Run that release,"
+                " or take its history into a new workspace with `headwater replay` (docs/operations/deploying.md,"
+                " Upgrading)"
             ) from error
 
     return read
