@@ -17,7 +17,7 @@ FIRST ?= 1
 BODIES ?= 1000000
 
 .PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures leaving simulate golden
-.PHONY: dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
+.PHONY: site dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -98,6 +98,10 @@ dist-check: dist ## the wheel with all that it needs, installed from the registr
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/python -m pip install --quiet --find-links build/dist 'headwater[api,avro,cleaning,collector,parquet,postgres,redis,ui]'
 	cd build && clean/bin/headwater --help && clean/bin/headwater run --help
+
+site: install ## the docs as a site, in build/site/html
+	$(BIN)/python docs/site/pages.py build/site
+	cd build/site && ../../$(BIN)/zensical build --strict
 
 licences: install ## the licences of what an installation brings along; fails if one is not allowed
 	$(BIN)/python -m tests.deploy.licences

@@ -2,7 +2,7 @@
 
     python -m tests.deploy.licences      a table of them; ends with 1 if one is not allowed
 
-What only developers install (the extras `dev` and `bench`) is not distributed, and not looked at.
+What only developers install (the extras `dev`, `docs` and `bench`) is not distributed, and not looked at.
 """
 
 import json
@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, distribution, metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-NOT_DISTRIBUTED = {"dev", "bench"}
+NOT_DISTRIBUTED = {"dev", "bench", "docs"}
 # What Apache-2.0 software may depend on without passing conditions on to whoever uses it, as packages write it (SPDX,
 # or the classifiers' words), in small letters. LGPL and MPL speak of changes to the library itself: we make none.
 _ALLOWED = """
