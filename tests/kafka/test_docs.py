@@ -44,9 +44,7 @@ _VISITS = "".join(
     for who in ("ada", "bob")
     for n in range(2)
 )
-_ORDER = (
-    '{"type": "track", "event": "Order Completed", "userId": "ada", "properties": {"total": 3}}\n'
-)
+_ORDER = '{"type": "track", "event": "Order Completed", "userId": "ada", "properties": {"total": 3}}\n'
 _PAGE = '{"type": "page", "userId": "ada", "properties": {"path": "/pricing"}}\n'
 _CONTRACT = """contract: billing
 sources: [billing]
@@ -77,8 +75,8 @@ GIVEN = {
         "production.yaml": "",
     },
 }
-# Definitions that are in force before a page, beside what the pages before it applied.
-IN_FORCE = {"docs/segments.md": _CURIOUS + "---\n" + _ADS}
+# What pages beside the tutorial speak of as if it were in force.
+IN_FORCE = _CURIOUS + "---\n" + _ADS
 
 
 class Reader:
@@ -226,28 +224,31 @@ def test_the_tutorial(reader: Reader) -> None:
         assert [each for each in wanted if each not in text] == [], text
 
 
+@pytest.fixture(scope="module")
+def later(reader: Reader) -> Reader:
+    """The same, some days later."""
+    (reader.folder / "given.yaml").write_text(IN_FORCE)
+    reader.types(Block("given.yaml", 0, "headwater apply given.yaml", "run", ""))
+    return reader
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUN[1:])
-def test_a_page(reader: Reader, page: str) -> None:
+def test_a_page(later: Reader, page: str) -> None:
     """Behind the tutorial, whose `headwater up` still runs."""
     for name, text in GIVEN.get(page, {}).items():
-        path = reader.folder / name
+        path = later.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    if page in IN_FORCE:
-        (reader.folder / "given.yaml").write_text(IN_FORCE[page])
-        reader.types(Block(page, 0, "headwater apply given.yaml", "run", ""))
     found = [block for block in blocks(ROOT / page) if block.how != "not run"]
     for block in found:
         if block.how == "runs on":
-            reader.starts(block)
-            reader.waits(block)
+            later.starts(block)
+            later.waits(block)
         else:
-            _learn(reader, page, reader.types(block))
-    if page == "docs/ui.md":
-        time.sleep(3)  # what was started has the time to end by itself, if it is to
-    reader.ends(1)
+            _learn(later, page, later.types(block))
+    later.ends(1)
 
 
 def _learn(reader: Reader, page: str, said: str) -> None:
