@@ -40,6 +40,7 @@ _API_READS = (
     "keys",
     "suppressions",
 )
+_OPERATIONS_READ = ("dead-letters", "unify-changelog")
 _OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys", "suppressions")}
 _PRIVACY_WRITES = (
     "keys",
@@ -80,7 +81,12 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         Right("ingest", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
     ]
     found += _reads(settings, "archive", ("events", "segment-changes", "profile-changes"))
-    found += _reads(settings, "api", (*_API_READS, _DEFINITIONS, "privacy-receipts"))
+    found += _reads(settings, "api", (*_API_READS, _DEFINITIONS, "privacy-receipts", *_OPERATIONS_READ))
+    # How far the roles are: their groups' positions, and the ends of what they read.
+    found += [
+        Right("api", "topic", settings.prefix, ("Describe",), prefixed=True),
+        Right("api", "group", settings.prefix, ("Describe",), prefixed=True),
+    ]
     found += [
         *_writes(settings, "collector", [settings.sources[0]]),
         *_reads(settings, "operator", [topic.name for topic in TOPICS if topic.name != "raw"]),

@@ -28,6 +28,7 @@ Scope = Literal[
     "identity:write",
     "privacy:write",
     "operations:read",
+    "operations:write",
 ]
 SCOPES: tuple[str, ...] = get_args(Scope)
 _PREFIX = "hw_"

@@ -21,19 +21,25 @@ from pipeline.api.examples import (
     ALERTS,
     APPLIED,
     ASKED,
+    BACKFILLS,
     CHANGE,
+    DEAD_LETTER,
+    DEAD_LETTERS,
     DEFINITIONS,
     EVENTS,
+    GROWTH,
     HISTORY,
     LINK,
     MEMBERS,
     OVERLAP,
+    OVERVIEW,
     PEOPLE,
     PREVIEW,
     PROFILE,
     PROFILE_SEGMENTS,
     RANKING,
     RECEIPT,
+    REPLAY,
     SCHEMAS,
     SEGMENT,
     SEGMENTS,
@@ -43,6 +49,7 @@ from pipeline.api.examples import (
     ref,
 )
 from pipeline.api.live import Live
+from pipeline.api.operating import Operating
 from pipeline.api.operations import Call, Operation, openapi
 from pipeline.api.privacy import Privacy
 from pipeline.api.problems import Problem
@@ -57,6 +64,7 @@ _MAX_TARGET = 8_000
 _YAML = {"application/yaml": {"schema": {"type": "string"}, "example": "segment: everyone\nwhen: {all: []}\n"}}
 _CHANGE = {"application/json": {"schema": ref("ChangeRequest"), "example": CHANGE}}
 _PRIVACY = {"application/json": {"schema": ref("PrivacyAsked"), "example": ASKED}}
+_REPLAY = {"application/json": {"schema": ref("ReplayRequest"), "example": REPLAY}}
 _LINK = {"application/json": {"schema": ref("LinkRequest"), "example": LINK}}
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
@@ -69,6 +77,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
     """Everything that can be asked."""
     profiles, segments, live, writes = Profiles(service), Segments(service), Live(service), Writes(service)
     accounts, definitions, privacy = Accounts(service), Definitions(service), Privacy(service)
+    operating = Operating(service)
     read, see, watch = "profiles:read", "segments:read", "streams:read"
     at = "/v1/profiles/{profile}"
     waits = (400, 404, 409)
@@ -166,12 +175,39 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "POST", "/v1/definitions/change", "changeDefinitions", "Remove, pause or resume definitions",
-            "definitions:write", writes.change, (ask.DRY_RUN, ask.TAKE_OVER), _CHANGE, _json("Applied", APPLIED),
-            (413, 422),
+            "definitions:write", writes.change, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE), _CHANGE,
+            _json("Applied", APPLIED), (413, 422),
         ),
         Operation(
             "POST", "/v1/definitions", "applyDefinitions", "Put definitions into force", "definitions:write",
-            writes.definitions, (ask.DRY_RUN, ask.TAKE_OVER), _YAML, _json("Applied", APPLIED), (413, 422),
+            writes.definitions, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE), _YAML, _json("Applied", APPLIED),
+            (413, 422),
+        ),
+        Operation(
+            "GET", "/v1/operations", "getOperations", "How the pipeline does", "operations:read",
+            operating.overview, returns=_json("Overview", OVERVIEW),
+        ),
+        Operation(
+            "GET", "/v1/dead-letters", "listDeadLetters", "The newest of what could not be used", "operations:read",
+            operating.letters, (ask.REASON, ask.LETTERS_LIMIT), returns=_json("DeadLetters", DEAD_LETTERS),
+        ),
+        Operation(
+            "GET", "/v1/dead-letters/{partition}/{offset}", "getDeadLetter", "One of them, with what the record held",
+            "operations:read", operating.letter, (ask.PARTITION, ask.OFFSET),
+            returns=_json("DeadLetter", DEAD_LETTER), fails=(422,),
+        ),
+        Operation(
+            "POST", "/v1/dead-letters/replay", "replayDeadLetters", "Send dead letters again", "operations:write",
+            operating.replay, (), _REPLAY, _json("Replayed", {"sent": {"raw": 1}}), (413, 422),
+        ),
+        Operation(
+            "GET", "/v1/backfills", "getBackfills", "How far the history of new definitions was read",
+            "operations:read", operating.backfills, returns=_json("Backfills", BACKFILLS), fails=(422,),
+        ),
+        Operation(
+            "GET", "/v1/growth", "getGrowth", "How segments came to their size, by the hour", see,
+            operating.growth, (ask.ONE_SEGMENT, ask.GROWTH_DAYS, ask.SEGMENTS_LIMIT),
+            returns=_json("Growth", GROWTH), fails=(404,),
         ),
         Operation(
             "POST", "/v1/unlink", "unlink", "Take back a link between identifiers", "identity:write",

@@ -137,9 +137,11 @@ class ApiClient:
             decode = _decode_segment_change if kind == "segment_change" else _decode_profile_change
             yield event_id, decode(data)
 
-    def apply_definitions(self, text: str, dry_run: bool = False, take_over: bool = False) -> dict[str, Any]:
-        """Put definitions into force. Raises ApiError."""
-        flags = {"dry_run": str(dry_run).lower(), "take_over": str(take_over).lower()}
+    def apply_definitions(
+        self, text: str, dry_run: bool = False, take_over: bool = False, wait_ms: int = 0
+    ) -> dict[str, Any]:
+        """Put definitions into force; `wait_ms`: wait so long for `in_force` to become true. Raises ApiError."""
+        flags = {"dry_run": str(dry_run).lower(), "take_over": str(take_over).lower(), "wait_ms": str(wait_ms)}
         return self._post("/v1/definitions", text.encode(), flags)
 
     def change_definitions(
@@ -176,6 +178,32 @@ class ApiClient:
     def get_vocabulary(self) -> dict[str, Any]:
         """What events, traits and consents there are, with some of their values. Raises ApiError."""
         return self._object("/v1/vocabulary", {})
+
+    def get_operations(self) -> dict[str, Any]:
+        """How the pipeline does. Raises ApiError."""
+        return self._object("/v1/operations", {})
+
+    def list_dead_letters(self, reason: str = "", limit: int = 100) -> dict[str, Any]:
+        """The newest dead letters, without content; `reasons` counts them. Raises ApiError."""
+        return self._object("/v1/dead-letters", {"reason": reason or None, "limit": limit})
+
+    def get_dead_letter(self, letter_id: str) -> dict[str, Any]:
+        """One dead letter, PARTITION/OFFSET, with what the record held if one may see it. Raises ApiError."""
+        return self._object(f"/v1/dead-letters/{quote(letter_id)}", {})
+
+    def replay_dead_letters(self, ids: Sequence[str], value: str | None = None) -> dict[str, int]:
+        """Send dead letters again; `value` mends one. Gives how many went to which topic. Raises ApiError."""
+        asked = {"ids": list(ids)} | ({"value": value} if value is not None else {})
+        found: dict[str, int] = self._post("/v1/dead-letters/replay", msgspec.json.encode(asked), {})["sent"]
+        return found
+
+    def get_backfills(self) -> dict[str, Any]:
+        """How far the history of new definitions was read. Raises ApiError."""
+        return self._object("/v1/backfills", {})
+
+    def get_growth(self, segment: str = "", days: int = 7, limit: int = 20) -> dict[str, Any]:
+        """Entries and exits by the hour of the largest segments, or of one. Raises ApiError."""
+        return self._object("/v1/growth", {"segment": segment or None, "days": days, "limit": limit})
 
     def unlink(self, a: str, b: str = "", forever: bool = False) -> None:
         """Take back a link between identifiers. Raises ApiError."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.api.operating import ReplayRequest
 from pipeline.api.privacy import PrivacyAsked
 from pipeline.api.writes import ChangeRequest, LinkRequest
 from pipeline.records import AccountAlert, PrivacyReceipt, ProfileDocument, SegmentMember
@@ -17,7 +18,16 @@ def ref(name: str) -> dict[str, str]:
 
 
 _, _GENERATED = msgspec.json.schema_components(
-    [ProfileDocument, SegmentMember, LinkRequest, ChangeRequest, PrivacyAsked, PrivacyReceipt, AccountAlert],
+    [
+        ProfileDocument,
+        SegmentMember,
+        LinkRequest,
+        ChangeRequest,
+        PrivacyAsked,
+        PrivacyReceipt,
+        AccountAlert,
+        ReplayRequest,
+    ],
     ref_template="#/components/schemas/{name}",
 )
 _INTEGER, _STRING, _OBJECT = {"type": "integer"}, {"type": "string"}, {"type": "object"}
@@ -49,6 +59,9 @@ _PROFILE = _GENERATED.pop("ProfileDocument") | {"title": "Profile", "required": 
 
 _PERSON = {"type": "object", "required": ["profile_id"], "properties": {"profile_id": _STRING, "totals": _OBJECT}}
 _ACCOUNT = _object(account=_STRING, profile_id=_STRING, people=_INTEGER, traits=_OBJECT, segments=_list(_STRING))
+_LETTER = _object(
+    id=_STRING, at=_INTEGER, stage=_STRING, reason=_STRING, detail=_STRING, pointer=_STRING, source=_STRING
+)
 
 SCHEMAS: dict[str, Any] = {
     **_GENERATED,
@@ -76,6 +89,23 @@ SCHEMAS: dict[str, Any] = {
         counted=_INTEGER,
         all=_BOOLEAN,
     ),
+    "Overview": _object(
+        at=_INTEGER,
+        roles=_list(_OBJECT),
+        throughput=_list(_OBJECT),
+        latency=_list(_OBJECT),
+        destinations=_list(_OBJECT),
+        dead_letters=_OBJECT,
+        violations=_list(_OBJECT),
+        generation=_OBJECT,
+        troubles=_OBJECT,
+        age_ms=_INTEGER,
+    ),
+    "DeadLetters": _object(letters=_list(_LETTER), known=_INTEGER, reasons=_OBJECT),
+    "DeadLetter": _LETTER,
+    "Replayed": _object(sent={"type": "object", "additionalProperties": _INTEGER}),
+    "Backfills": _object(latest=_INTEGER, not_in_force=_INTEGER, partitions=_list(_OBJECT)),
+    "Growth": _object(days=_INTEGER, segments=_list(_object(segment=_STRING, size=_INTEGER, hours=_list(_OBJECT)))),
     "People": _object(account=_STRING, people=_list(_PERSON), next=_or_null(_STRING)),
     "Segments": _object(generation=_INTEGER, segments=_list(_object(segment=_STRING, version=_INTEGER, size=_INTEGER))),
     "Segment": _object(segment=_STRING, version=_INTEGER, size=_INTEGER, definition=_OBJECT),
@@ -86,7 +116,9 @@ SCHEMAS: dict[str, Any] = {
         any=_INTEGER,
         pairs=_list(_object(segments=_list(_STRING), both=_INTEGER)),
     ),
-    "Applied": _object(generation=_or_null(_INTEGER), changes=_list(_OBJECT), dry_run={"type": "boolean"}),
+    "Applied": _object(
+        generation=_or_null(_INTEGER), changes=_list(_OBJECT), dry_run=_BOOLEAN, in_force=_or_null(_BOOLEAN)
+    ),
     "Definitions": _object(
         generation=_INTEGER, definitions=_list(_object(kind=_STRING, name=_STRING, version=_INTEGER, owner=_STRING))
     ),
@@ -213,7 +245,7 @@ _MEMBER = {
     "sequence": 1,
 }
 MEMBERS = {"segment": "repeat_buyers", "size": 7120, "members": [_MEMBER], "next": None}
-APPLIED = {"generation": 2, "changes": [], "dry_run": False}
+APPLIED = {"generation": 2, "changes": [], "dry_run": False, "in_force": True}
 OVERLAP = {
     "sizes": {"lapsed": 900, "repeat_buyers": 7120},
     "all": 210,
@@ -266,3 +298,64 @@ VOCABULARY = {
     "computed": [],
 }
 CHANGE = {"pause": ["segment/repeat_buyers"]}
+DEAD_LETTER = {
+    "id": "0/17",
+    "at": 1790000000000,
+    "stage": "ingest",
+    "reason": "not_json",
+    "detail": "The value is not JSON.",
+    "pointer": "",
+    "source": "raw/0/1042",
+}
+DEAD_LETTERS = {"letters": [DEAD_LETTER], "known": 1, "reasons": {"not_json": 1}}
+REPLAY = {"ids": ["0/17"]}
+BACKFILLS = {
+    "latest": 7,
+    "not_in_force": 7,
+    "partitions": [{"partition": 0, "in_force": 6, "marked": 7, "generation": 7, "read": 5200, "until": 10400}],
+}
+GROWTH = {
+    "days": 7,
+    "segments": [
+        {
+            "segment": "repeat_buyers",
+            "entity": "person",
+            "size": 7120,
+            "hours": [{"at": 1789999200000, "entered": 20, "exited": 3}],
+        }
+    ],
+    "all": 1,
+}
+OVERVIEW = {
+    "at": 1790000000000,
+    "roles": [
+        {
+            "group": "unify",
+            "working": 1,
+            "behind": 2,
+            "done_per_second": 812.4,
+            "came_per_second": 811.9,
+            "stuck": False,
+            "waits": False,
+        }
+    ],
+    "throughput": [{"at": 1789999940000, "groups": {"unify": {"done": 812.4, "came": 811.9, "behind": 2}}}],
+    "latency": [{"at": 1789999940000, "events": 40_000, "p50_ms": 21, "p95_ms": 44, "p99_ms": 70}],
+    "destinations": [
+        {
+            "destination": "crm",
+            "state": "well",
+            "behind": 0,
+            "working": 1,
+            "failure": "",
+            "since": None,
+            "dead_letters": 0,
+            "errors": [],
+        }
+    ],
+    "dead_letters": {"recent": 0, "known": 1, "reasons": {"not_json": 1}},
+    "violations": [{"contract": "shop/1", "event": "Cart Viewed", "what": "contract_violation:/total", "count": 3}],
+    "generation": {"latest": 7, "not_in_force": 0},
+    "troubles": {},
+    "age_ms": 12,
+}

@@ -21,7 +21,9 @@ from pipeline.records import (
     Cause,
     Event,
     IdentityPointer,
+    Marker,
     ProfileDocument,
+    Ready,
     SegmentChange,
     Suppression,
     decode_events_record,
@@ -92,6 +94,7 @@ class ReadModel:
         self._recent_events = recent_events
         self._recent_days = recent_days
         self._untrimmed: dict[bytes, int] = {}
+        self.generations = _Generations(tables)
         self._next_number = _number(tables.get("meta", b"next_number") or bytes(_NUMBER))
         self.bitmaps: dict[str, BitMap] = {}
         for key, value in tables.scan("members", b""):
@@ -162,6 +165,7 @@ class ReadModel:
     def _event(self, record: Record, histories: Histories) -> Iterator[Row]:
         value = record.value or b""
         if b'"kind":"event"' not in value[:20]:
+            yield from self.generations.see(record)
             return
         event = decode_events_record(value)
         if isinstance(event, Event):
@@ -374,6 +378,29 @@ class ReadModel:
     def close(self) -> None:
         """Make everything lasting."""
         self._tables.close()
+
+
+class _Generations:
+    """Per partition of `events`, the generation of definitions that was marked last, and the one that is in force."""
+
+    def __init__(self, tables: Tables) -> None:
+        kept = tables.get("meta", b"generations")
+        self._known: dict[str, list[int]] = msgspec.json.decode(kept) if kept is not None else {}
+
+    def see(self, record: Record) -> Iterator[Row]:
+        """Take in a marker, or that a generation is ready."""
+        if b'"generation"' not in (record.value or b""):
+            return
+        message = decode_events_record(record.value or b"")
+        if isinstance(message, Marker | Ready):
+            known = self._known.setdefault(str(record.partition), [0, 0])
+            place = 1 if isinstance(message, Ready) else 0
+            known[place] = max(known[place], message.generation)
+            yield "meta", b"generations", _encode(self._known)
+
+    def behind(self) -> int:
+        """The newest generation that is not in force everywhere yet; 0 if there is none."""
+        return max((marked for marked, ready in list(self._known.values()) if marked > ready), default=0)
 
 
 class _Numbers:

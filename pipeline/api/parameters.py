@@ -89,3 +89,20 @@ RANKED = (
         "The values of `trait` that are meant, with commas between; `-`: it is missing.", "free,trial,-",
     ),
 )  # fmt: skip
+REASON = Parameter(
+    "reason", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "Only those with this reason.", "not_json"
+)
+LETTERS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1_000}, "How many: 100.")
+PARTITION = Parameter(
+    "partition", "path", {"type": "integer", "maximum": 100_000}, "The partition of `dead-letters`.", 0
+)
+OFFSET = Parameter("offset", "path", {"type": "integer", "maximum": 10**17}, "Its offset.", 17)
+ONE_SEGMENT = Parameter(
+    "segment", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "Only this one.", "repeat_buyers"
+)
+SEGMENTS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}, "How many: 20.")
+GROWTH_DAYS = Parameter("days", "query", {"type": "integer", "minimum": 1, "maximum": 30}, "How many days back: 7.")
+WAIT_IN_FORCE = Parameter(
+    "wait_ms", "query", {"type": "integer", "maximum": 30_000},
+    "Answer once it is in force, or after so long: `in_force` says which.",
+)  # fmt: skip

@@ -5,8 +5,9 @@ of the topics it follows, `profiles=12.40;identities=7.9`. A client that hands b
 answered from nothing older, whichever process it asks.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -17,6 +18,8 @@ from pipeline.runtime.ports import Record
 Place = tuple[str, int, int]
 
 _REMEMBERED = 200_000
+_TIMED = 20_000
+_OF_A_MINUTE = 300
 _MAX_POSITION_TEXT = 8_000
 _MAX_NUMBER = 2**63
 
@@ -68,6 +71,41 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) < _MAX_NUMBER if len(text) < 20 else False
 
 
+class Latencies:
+    """How long it took from the moment an event was received until its effect was seen here: up to 300 of each of the
+    last sixty minutes, of the newest events only."""
+
+    def __init__(self, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._now_ms = now_ms
+        self._received: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._minutes: OrderedDict[int, tuple[list[int], int]] = OrderedDict()
+
+    def came(self, partition: int, offset: int, received: int) -> None:
+        """An event was read."""
+        self._received[partition, offset] = received
+        if len(self._received) > _TIMED:
+            self._received.popitem(last=False)
+
+    def had_effect(self, partition: int, offset: int) -> None:
+        """A change that it made was read. Only the first counts."""
+        received = self._received.pop((partition, offset), None)
+        if received is None:
+            return
+        now = self._now_ms()
+        found, seen = self._minutes.get(now // 60_000, ([], 0))
+        if len(found) < _OF_A_MINUTE:
+            found.append(now - received)
+        else:
+            found[seen % _OF_A_MINUTE] = now - received
+        self._minutes[now // 60_000] = found, seen + 1
+        while len(self._minutes) > 60:
+            self._minutes.popitem(last=False)
+
+    def minutes(self) -> list[tuple[int, int, list[int]]]:
+        """(beginning in ms, how many, some of their latencies in ms, sorted) of each minute in which there were any."""
+        return [(minute * 60_000, seen, sorted(found)) for minute, (found, seen) in list(self._minutes.items())]
+
+
 class Visible:
     """Tells which records have had their effect: those read, and the events behind the changes that were read.
 
@@ -76,6 +114,7 @@ class Visible:
     """
 
     def __init__(self) -> None:
+        self.latencies = Latencies()
         self._event_of: OrderedDict[Place, tuple[int, int]] = OrderedDict()
         self._told: OrderedDict[tuple[int, int], None] = OrderedDict()
         self.positions: dict[tuple[str, int], int] = {}
@@ -86,6 +125,7 @@ class Visible:
             if record.topic == "events":
                 event = decode_events_record(record.value or b"")
                 if isinstance(event, Event):
+                    self.latencies.came(record.partition, record.offset, event.received)
                     topic, _, rest = event.source.partition("/")
                     partition, _, offset = rest.partition("/")
                     if _is_number(partition) and _is_number(offset):
@@ -94,6 +134,7 @@ class Visible:
                 evidence = _decode_change(record.value or b"").evidence
                 if evidence.partition is not None and evidence.offset is not None:
                     self._told[evidence.partition, evidence.offset] = None
+                    self.latencies.had_effect(evidence.partition, evidence.offset)
         while len(self._event_of) > _REMEMBERED:
             self._event_of.popitem(last=False)
         while len(self._told) > _REMEMBERED:

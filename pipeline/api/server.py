@@ -15,6 +15,7 @@ from pipeline.api.app import build_app
 from pipeline.api.audit import Audit
 from pipeline.api.follower import Follower
 from pipeline.api.metrics import ApiMetrics
+from pipeline.api.pulse import Pulse, RealKafka
 from pipeline.api.service import Service
 from pipeline.api.streams import Hub
 from pipeline.definitions.log import KafkaPlans
@@ -58,11 +59,14 @@ async def _serve(
     follower = Follower(settings)
     audit = Audit(settings.state_dir / "api" / f"audit-{settings.slot}.jsonl")
     service = Service(settings, follower, plans, tokens.access, audit, Hub(own.max_streams, _MOST_WAITING))
+    kafka = RealKafka(settings)
+    pulse = service.pulse = Pulse(settings, lambda: service.names_in_force("destination"), kafka)
     registry = CollectorRegistry()
     ApiMetrics(registry, service)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
     service.begin()
+    pulse.start()
     server = serving.server(
         build_app(service),
         date_header=False,
@@ -86,6 +90,8 @@ async def _serve(
     finally:
         watching.cancel()
         await asyncio.to_thread(follower.close)
+        await asyncio.to_thread(pulse.close)
+        kafka.close()
         audit.close()
         plans.close()
     if follower.failure is not None:

@@ -12,6 +12,7 @@ from pipeline.api.follower import Follower
 from pipeline.api.model import ReadModel
 from pipeline.api.positions import Place
 from pipeline.api.problems import Problem
+from pipeline.api.pulse import Pulse
 from pipeline.api.streams import Change, Hub, Places, changes
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.log import KafkaPlans
@@ -41,6 +42,7 @@ class Service:
         self.access = access
         self.audit = audit
         self.hub = hub
+        self.pulse: Pulse | None = None
         self._contracts: ContractsPlan | None = None
         self._keys = Keys(settings.secret_bytes())
         self._waiting: set[tuple[Callable[[], bool], asyncio.Future[None]]] = set()
@@ -71,6 +73,11 @@ class Service:
         if contracts is not self._contracts:
             self._contracts = contracts
             self.access.look_at_contracts(contracts)
+
+    def names_in_force(self, kind: str) -> list[str]:
+        """The names of the definitions of a kind that are in force. Any thread may ask."""
+        catalog = self.plans.look()
+        return [each.name for each in catalog.of_kind(catalog.latest, kind)]
 
     def end_streams(self) -> None:
         """End every stream, so that the process can: clients come back elsewhere, with the last id they saw."""

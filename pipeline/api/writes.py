@@ -11,7 +11,7 @@ from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.definitions.loader import load_text
-from pipeline.definitions.log import apply
+from pipeline.definitions.log import Readiness, apply
 from pipeline.records import EdgesRecord, Relink, Unlink, encode
 from pipeline.runtime.kafka.doors import produce_all
 
@@ -70,16 +70,31 @@ class Writes:
     async def _apply(self, call: Call, what: Callable[[], dict[str, Any]]) -> Response:
         dry_run, take_over = bool(call.values["dry_run"]), bool(call.values["take_over"])
         settings, who = self._service.settings, call.caller.name
+        wait_s = (call.values["wait_ms"] or 0) / 1_000 if not dry_run else 0.0
 
         def work() -> dict[str, Any]:
-            planned = apply(settings, **what(), owner=OWNER, take_over=take_over, applied_by=who, dry_run=dry_run)
+            asked = what()
+            # It hears what comes after it was opened: before anything is written.
+            readiness = Readiness(settings) if wait_s else None
+            try:
+                return carried_out(asked, readiness)
+            finally:
+                if readiness is not None:
+                    readiness.close()
+
+        def carried_out(asked: dict[str, Any], readiness: Readiness | None) -> dict[str, Any]:
+            planned = apply(settings, **asked, owner=OWNER, take_over=take_over, applied_by=who, dry_run=dry_run)
+            in_force: bool | None = None
             if planned.generation is not None and not dry_run:
                 # Who is told that it is done may ask for it at once, as the pages do.
                 self._service.plans.follow_to(planned.generation.number, _SEEN_WITHIN_S)
+                if readiness is not None:
+                    in_force = readiness.wait(planned.generation.number, wait_s)
             return {
                 "generation": planned.generation.number if planned.generation is not None else None,
                 "changes": [msgspec.to_builtins(change) for change in planned.changes],
                 "dry_run": dry_run,
+                "in_force": in_force,
             }
 
         return _answer(await self._service.in_thread(work))

@@ -15,6 +15,7 @@ from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.destinations import DestinationDefinition
 from pipeline.definitions.log import KafkaPlans
 from pipeline.deliver.circuit import Limits
+from pipeline.deliver.health import health_file
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.scheduler import Policy
@@ -63,6 +64,7 @@ class DeliverRole:
     """Keeps the workers in step with the definitions. `only` limits it to one destination."""
 
     def __init__(self, settings: Settings, only: str | None, metrics: DeliverMetrics) -> None:
+        self._tell_health = health_file(settings.state_dir, settings.slot)
         self._config = KafkaConfig(settings.client_properties(), settings.prefix, settings.slot)
         self._only = only
         self._source = settings.sources[0]
@@ -116,8 +118,9 @@ class DeliverRole:
             return
         log = KafkaDeliveryLog(self._config, name, self._source)
         outcomes = outcomes_of(definition) if definition.outcomes else None
+        metrics = self._metrics.of(name)
         worker = DestinationWorker(
-            name, connector, log, policy_of(definition), self._metrics.of(name), outcomes=outcomes
+            name, connector, log, policy_of(definition), metrics, outcomes=outcomes, tell_health=self._tell_health
         )
         stop = threading.Event()
 

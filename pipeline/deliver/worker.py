@@ -13,6 +13,7 @@ import msgspec
 
 from connectors import Connector, Outcome, retry
 from pipeline.deliver.erased import ERASED, answer, without_content
+from pipeline.deliver.health import Health, TellHealth
 from pipeline.deliver.metrics import DestinationMetrics
 from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.ports import DeliveryLog
@@ -65,6 +66,7 @@ class DestinationWorker:
         metrics: DestinationMetrics,
         clock: Clock = wall_clock_ms,
         outcomes: Outcomes | None = None,
+        tell_health: TellHealth = lambda health: None,
     ) -> None:
         self.destination = destination
         self.scheduler = Scheduler(policy)
@@ -75,6 +77,7 @@ class DestinationWorker:
         self._metrics = metrics
         self._outcomes = outcomes
         self._clock = clock
+        self._tell_health = tell_health
         self._pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"deliver-{destination}")
         self._finished: queue.SimpleQueue[tuple[Batch, Sequence[Outcome]]] = queue.SimpleQueue()
         self._committed: dict[int, tuple[int, str]] = {}
@@ -89,6 +92,8 @@ class DestinationWorker:
         Raises BrokerError when the log cannot be read or written any more.
         """
         self._log.subscribe(self)
+        # What an earlier process said is not true any more.
+        self._say_health()
         try:
             while not until():
                 self.turn()
@@ -273,6 +278,12 @@ class DestinationWorker:
             _log.info("%s works again", self.destination)
         self._circuit = state
         self._metrics.up.set(state == "closed")
+        self._say_health()
+
+    def _say_health(self) -> None:
+        is_up = self._circuit == "closed"
+        failure = "" if is_up else self._failure[:_DETAIL_LIMIT]
+        self._tell_health(Health(self.destination, is_up, self._clock(), failure))
 
 
 def _dead_letter(given: GivenUp, now_ms: int) -> tuple[int, bytes | None, bytes]:

@@ -29,7 +29,7 @@ _READ = ("profiles:read", "events:read", "segments:read", "streams:read", "defin
 SCOPES: dict[str, tuple[str, ...]] = {
     "viewer": _READ,
     "editor": (*_READ, "definitions:write"),
-    "operator": (*_READ, "definitions:write", "identity:write", "privacy:write"),
+    "operator": (*_READ, "definitions:write", "identity:write", "privacy:write", "operations:write"),
 }
 """What the token of a role may do."""
 

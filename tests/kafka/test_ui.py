@@ -111,6 +111,17 @@ def test_a_newcomer_builds_a_segment_and_sees_its_members_come(deployment: Deplo
         [line] = [msgspec.json.decode(line) for line in out.read_text().splitlines()]
         gil = person(page, address, "gil").page.url.rpartition("/")[2]
         assert (line["profile_id"], line["segment"], line["action"]) == (gil, "keen", "segment_entered"), line
+
+        # Who runs it sees that everybody works, and what could not be used, which is mended and sent again.
+        deployment.produce([b'{"type": "dance", "userId": "hal", "messageId": "hal-1"}'])
+        page.goto(f"{address}/operations")
+        roles = page.get_by_role("table", name="Roles: who works")
+        for role in ("ingest", "identity", "unify", "deliver-crm"):
+            roles.get_by_role("row", name=role).get_by_text("well").wait_for()
+        page.get_by_role("link", name="unknown_type").click()
+        page.get_by_role("table", name="Dead letters").get_by_role("link", name="unknown_type").click()
+        assert '"dance"' in page.locator("main pre").inner_text()  # an editor sees it, and may not send it
+        assert page.get_by_role("button", name="Send again").count() == 0
         assert faults == []
     size = {row["segment"] for row in deployment.table("segment-members").values()}, len(deployment.members("keen"))
     assert size == ({"keen"}, 4)

@@ -20,6 +20,7 @@ from pipeline.ui.tree import ROOT, Node, read_segment
 from pipeline.ui.web import Entry, Page, Refused, go
 
 _KEEP_WORDS_S = 30.0
+_IN_FORCE_WITHIN_MS = 3_000
 _LENGTHS = ("1h", "6h", "1d", "7d", "14d", "30d", "90d", "365d")
 _NOTHING: dict[str, Any] = {"events": [], "paths": {}, "traits": {}, "purposes": [], "segments": [], "computed": []}
 
@@ -113,13 +114,18 @@ class Builder:
         if mistakes:
             return self._show(page, tree, wrong="It is not whole yet; what is missing stands beside it.", status=422)
         try:
-            page.client.apply_definitions(as_yaml(written.body), take_over=bool(page.field("take_over")))
+            told = page.client.apply_definitions(
+                as_yaml(written.body), take_over=bool(page.field("take_over")), wait_ms=_IN_FORCE_WITHIN_MS
+            )
         except ApiError as error:
             if error.status != 422:
                 raise
             return self._show(page, tree, wrong=error.detail, status=422)
         self._drafts.published(page.session.name, tree.get("name"))
-        return go(f"/segments/{tree.get('name')}", "Published. Members come as soon as the history has been read.")
+        said = "Published. Members come as soon as the history has been read."
+        if told["in_force"]:
+            said = "Published, and in force."
+        return go(f"/segments/{tree.get('name')}", said)
 
     def save(self, page: Page) -> Response:
         """Keep it as a draft."""

@@ -1,18 +1,26 @@
 """The segments there are, and one of them: what it says, who is in it, its history, what it has in common."""
 
 import difflib
+import time
 from typing import Any
 
 from starlette.responses import Response
 
 from pipeline.definitions.export import as_yaml
 from pipeline.ui.drafts import Drafts
+from pipeline.ui.pages.operations import progress_of, segment_growth
 from pipeline.ui.sentences import sentence
 from pipeline.ui.tree import read_segment
 from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 
 _MEMBERS = 25
 _MOST_OVERLAPS = 12
+_DAYS = 30
+
+
+def _growth(page: Page, name: str) -> dict[str, Any] | None:
+    found = page.client.get_growth(name, _DAYS)["segments"]
+    return segment_growth(found[0], time.time_ns() // 1_000_000, _DAYS) if found else None
 
 
 class Segments:
@@ -49,7 +57,7 @@ class Segments:
         name = page.path["name"]
         client = page.client
         if page.part == "members":
-            return page.render("parts/members.html", **self._members(page, name))
+            return page.render("parts/members.html", backfill=progress_of(page), **self._members(page, name))
         history = client.get_history("segment", name)
         if history is None:
             raise Refused(404, "There never was such a segment.")
@@ -65,6 +73,8 @@ class Segments:
             description=tree.get("description"),
             compared=self._compared(page, versions),
             overlaps=self._overlaps(page, name) if current else [],
+            growth=_growth(page, name) if current else None,
+            backfill=progress_of(page) if current else None,
             **self._members(page, name),
         )
 

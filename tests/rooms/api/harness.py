@@ -14,12 +14,14 @@ from pipeline.api.app import build_app
 from pipeline.api.audit import Audit
 from pipeline.api.model import FOLLOWED, ReadModel
 from pipeline.api.positions import Visible, position_text
+from pipeline.api.pulse import Pulse
 from pipeline.api.service import Service
 from pipeline.api.streams import Hub
 from pipeline.api.tables import TABLES
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.identity import identity_rules
 from pipeline.identifiers import Keys, partition_of
+from pipeline.letters import Letter
 from pipeline.records import (
     Cause,
     Definition,
@@ -35,6 +37,7 @@ from pipeline.records import (
     Total,
     encode,
 )
+from pipeline.replay.backfills import Backfill
 from pipeline.runtime.memory import MemoryTables
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
@@ -76,6 +79,29 @@ class MemoryFollower:
         self.told(batch)
 
 
+class MemoryKafka:
+    """Stands where the pulse asks a Kafka: the test says what there is."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, tuple[int, int]] = {}
+        self.members: dict[str, int] = {}
+        self.new_letters: list[Letter] = []
+        self.history: list[Backfill] = []
+
+    def positions(self, groups: Any) -> dict[str, tuple[int, int]]:
+        return {group: at for group, at in self.groups.items() if group in groups}
+
+    def working(self, groups: Any) -> dict[str, int]:
+        return {group: self.members.get(group, 0) for group in groups}
+
+    def letters(self) -> list[Letter]:
+        found, self.new_letters = self.new_letters, []
+        return found
+
+    def backfills(self) -> list[Backfill]:
+        return self.history
+
+
 class World:
     """An API and what it reads."""
 
@@ -104,6 +130,11 @@ class World:
         ]
         self.hub = Hub(streams, most_waiting)
         self.service = Service(settings, self.follower, plans, Access(tokens), self.audit, self.hub)  # type: ignore[arg-type]
+        self.kafka = MemoryKafka()
+        self.now_ms = 1_790_000_000_000
+        self.service.pulse = Pulse(
+            settings, lambda: self.service.names_in_force("destination"), self.kafka, lambda: self.now_ms
+        )
         self.service._missed = self._missed  # type: ignore[method-assign]
         self.app = build_app(self.service)
 

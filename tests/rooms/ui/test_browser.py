@@ -9,7 +9,7 @@ import pytest
 from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
-from tests.rooms.ui.town import applies, settle
+from tests.rooms.ui.town import applies, settle, works
 
 pytestmark = [needs_chromium, pytest.mark.debian]
 
@@ -20,6 +20,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str
     with pytest.MonkeyPatch.context() as patch:
         house = House(Path(tmp_path_factory.mktemp("house")))
         settle(house, 120, 6)
+        works(house)
         applies(house, patch)
         with served(house.desk.app) as address, chromium() as browser:
             yield house, address, browser
@@ -144,5 +145,7 @@ MORE = (
     "/accounts/ranking?trait=plan&among=free",
     "/destinations",
     "/destinations/new/webhook",
+    "/operations",
+    "/operations/dead-letters",
 )
 """Further pages that axe looks at."""

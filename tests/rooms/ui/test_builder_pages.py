@@ -15,6 +15,7 @@ from tests.rooms.api.harness import ADA, event, profile, show
 from tests.rooms.ui.house import Fields, House, Visitor
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
 from tests.rooms.ui.test_tree import definitions
+from tests.rooms.ui.town import AtOnce
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
         return SimpleNamespace(generation=None, changes=())
 
     monkeypatch.setattr("pipeline.api.writes.apply", apply)
+    monkeypatch.setattr("pipeline.api.writes.Readiness", AtOnce)
     return found
 
 

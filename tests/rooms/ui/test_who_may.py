@@ -30,7 +30,7 @@ _ONLY_TRIES = {"/builder", "/builder/meaning", "/builder/yaml", "/segments/impor
 
 
 def _address(path: str) -> str:
-    for name in ("name", "key", "profile", "account", "id"):
+    for name in ("name", "key", "profile", "account:path", "partition", "offset", "id"):
         path = path.replace(f"{{{name}}}", "a")
     return path
 
@@ -47,8 +47,12 @@ def test_a_viewer_can_change_nothing(house: House) -> None:
 
 def test_the_api_refuses_a_viewer_too(house: House) -> None:
     writes = {one.scope for one in operations(house.world.service) if one.name in _WRITES}
-    assert writes == {"definitions:write", "identity:write", "privacy:write"}
-    assert writes.isdisjoint(SCOPES["viewer"]) and "identity:write" not in SCOPES["editor"]
+    assert writes == {"definitions:write", "identity:write", "privacy:write", "operations:write"}
+    assert (
+        writes.isdisjoint(SCOPES["viewer"])
+        and writes <= set(SCOPES["operator"])
+        and "identity:write" not in SCOPES["editor"]
+    )
     client = house.open_client("token-of-viewer")
     for change in (
         lambda: client.apply_definitions("segment: a\nwhen: {all: []}\n"),
@@ -56,12 +60,13 @@ def test_the_api_refuses_a_viewer_too(house: House) -> None:
         lambda: client.unlink("user_id:1", "user_id:2"),
         lambda: client.relink("user_id:1", "user_id:2"),
         lambda: client.ask_privacy("erase", "user_id:1"),
+        lambda: client.replay_dead_letters(["0/1"]),
     ):
         with pytest.raises(ApiError, match="403"):
             change()
 
 
-_WRITES = {"applyDefinitions", "changeDefinitions", "unlink", "relink", "askPrivacy"}
+_WRITES = {"applyDefinitions", "changeDefinitions", "unlink", "relink", "askPrivacy", "replayDeadLetters"}
 
 
 def test_every_operation_that_writes_is_known_to_this_test(house: House) -> None:

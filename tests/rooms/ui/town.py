@@ -1,5 +1,6 @@
 """A small town for the pages: people, what they did, and an apply that has its effect at once."""
 
+import math
 import random
 import time
 from types import SimpleNamespace
@@ -11,8 +12,10 @@ from pipeline.api.trial import facts_of, trial_of
 from pipeline.definitions.apply import plan_apply
 from pipeline.definitions.catalog import records
 from pipeline.definitions.segments import SegmentDefinition
+from pipeline.letters import Letter
 from pipeline.records import (
     Cause,
+    DeadLetter,
     Event,
     IdentifierPair,
     ProfileDocument,
@@ -107,6 +110,20 @@ def applies(house: House, monkeypatch: Any) -> None:
         return SimpleNamespace(generation=planned.generation, changes=planned.changes)
 
     monkeypatch.setattr("pipeline.api.writes.apply", apply)
+    monkeypatch.setattr("pipeline.api.writes.Readiness", AtOnce)
+
+
+class AtOnce:
+    """Stands where `Readiness` does: everything is in force at once."""
+
+    def __init__(self, _: Any) -> None:
+        """Nothing is asked."""
+
+    def wait(self, generation: int, timeout_s: float) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _entered(world: World, segment: str, profile_id: str, at: int, entity: str = "person") -> list[Any]:
@@ -138,3 +155,52 @@ def _judge(house: House, name: str, now_ms: int) -> None:
         elif not is_member and name in document.segments:
             records_ += leave(world, name, document.profile_id)
     world.follower.read(records_)
+
+
+def works(house: House) -> None:
+    """Let the pipeline run for an hour: busy, one destination failing, a few dead letters and violations."""
+    world, rng = house.world, random.Random(5)
+    pulse, kafka = world.service.pulse, world.kafka
+    assert pulse is not None
+    now = time.time_ns() // 1_000_000
+    kafka.members = {"ingest": 1, "unify": 2, "identity": 1, "deliver-hook": 1, "deliver-crm": 1}
+    done = dict.fromkeys(kafka.members, 1_000)
+    for number in range(720):
+        world.now_ms = now - (719 - number) * 5_000
+        wave = 1 + 0.5 * math.sin(number / 70)
+        for group, rate in (("ingest", 810), ("unify", 1_650), ("identity", 35), ("deliver-hook", 12)):
+            done[group] += int(rate * 5 * wave * rng.uniform(0.9, 1.1))
+        behind = {"unify": int(900 * wave), "deliver-crm": number}
+        kafka.groups = {group: (at, at + behind.get(group, 2)) for group, at in done.items()}
+        pulse.look()
+    kafka.new_letters = [
+        Letter(
+            number % 2, number, DeadLetter(reason, detail, topic, 0, 40 + number, now - number * 400_000, stage=stage)
+        )
+        for number, (reason, detail, topic, stage) in enumerate(_LETTERS * 3)
+    ]
+    pulse.look()
+    latencies = world.follower.visible.latencies
+    latencies._now_ms = lambda: world.now_ms
+    for number in range(1_800):
+        world.now_ms = now - (1_799 - number) * 2_000
+        latencies.came(0, number, world.now_ms - int(rng.lognormvariate(3.2, 0.5)))
+        latencies.had_effect(0, number)
+    world.now_ms = now
+    flags = [
+        "contract_violation:/properties/total",
+        "contract_violation:/properties/total",
+        "unplanned_property:/properties/ref",
+    ]
+    events = [
+        Event(f"v{number}", "track", "Order Completed", ["user_id:1"], now, now, flags=[flag], contract="shop/3")
+        for number, flag in enumerate(flags)
+    ]
+    world.follower.read([world.record("events", "user_id:1", encode(one), 0) for one in events])
+
+
+_LETTERS = [
+    ("not_json", "The value is not JSON: at 1, a name in quotes is missing.", "raw", "ingest"),
+    ("contract_violation", "/properties/total: it is no number.", "raw", "ingest"),
+    ("refused", "422: the field `email` is missing (attempt 1)", "deliveries.hook", "deliver"),
+]
