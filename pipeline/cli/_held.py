@@ -1,4 +1,5 @@
-"""What a holder has of one person, read from the changelog of `unify`: the state itself, no copy made for looking."""
+"""What a holder has of one person, or an account of its people, read from the changelog of `unify`: the state itself,
+no copy made for looking."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,8 +12,11 @@ from pipeline.profile import Fragment, Proof, join_all, proof_of
 from pipeline.profile.fragment import JoinLeaves
 from pipeline.records import ProfileDocument
 from pipeline.runtime.overlay import HEADER
-from pipeline.segments import SegmentsPlan
+from pipeline.segments import NO_SEGMENTS, PEOPLE, AccountFacts, SegmentsPlan
+from pipeline.unify.account_state import Account, Person
 from pipeline.unify.actor import META_KEY, Actor, Group, Meta, decode, live
+from pipeline.unify.news import facts_of
+from pipeline.unify.together import join_all as join_leaves_of_all
 
 ReadPartition = Callable[[bytes], Mapping[bytes, bytes]]
 """Gives the present changelog of the partition that an actor's key belongs to: state key → header and value."""
@@ -26,6 +30,17 @@ class Facts(NamedTuple):
     traits: dict[str, tuple[int, Any]]
     consents: dict[str, tuple[int, bool]]
     totals: dict[str, list[int]]
+    accounts: dict[str, AccountFacts]
+
+
+class FactsOfAccount(NamedTuple):
+    """An account as rules are judged on it. `people` counts those in each hidden segment, and all of them."""
+
+    profile_id: str
+    leaves: dict[str, Any]
+    traits: dict[str, tuple[int, Any]]
+    consents: dict[str, tuple[int, bool]]
+    people: dict[str, int]
 
 
 def held_profile(
@@ -39,8 +54,33 @@ def held_profile(
     stored, key, actor = _holder(document, read, keys)
     meta: Meta = _value(stored, META_KEY) or Meta()
     joined = _joined(stored, key, actor, keys, _leaves_up_to(plans, actor.generation, meta.newest).join)
-    facts = Facts(document.profile_id, joined.leaves, joined.traits, joined.consents, joined.totals)
+    told = facts_of(actor)
+    facts = Facts(document.profile_id, joined.leaves, joined.traits, joined.consents, joined.totals, told)
     return facts, plans(meta.generation)
+
+
+def held_account(
+    document: ProfileDocument, read: ReadPartition, keys: Keys, plans: Plans
+) -> tuple[FactsOfAccount, GenerationPlan]:
+    """The facts of an account, of all its people together, and the generation that it is judged under.
+
+    Raises:
+        LookupFailed: its state is not there.
+    """
+    [pair] = document.identifiers
+    key = keys.actor(identifier(pair.namespace, pair.value))
+    stored = read(key)
+    account: Account | None = _value(stored, b"c" + key)
+    if account is None:
+        raise _not_found(document)
+    plan = plans(account.generation)
+    people: list[Person] = [_value(stored, each) for each in stored if each.startswith(b"p" + key)]
+    counts = {PEOPLE: len(people)}
+    for person in people:
+        for hidden in person.members:
+            counts[hidden] = counts.get(hidden, 0) + 1
+    leaves = join_leaves_of_all(plan.segments.accounts or NO_SEGMENTS, (person.leaves for person in people))
+    return FactsOfAccount(document.profile_id, leaves, account.traits, {}, counts), plan
 
 
 class HeldTold(NamedTuple):
@@ -68,7 +108,11 @@ def _holder(document: ProfileDocument, read: ReadPartition, keys: Keys) -> tuple
         actor: Actor | None = _value(stored, b"a" + key)
         if actor is not None and keys.profile_id(name, actor.erased) == document.profile_id:
             return stored, key, actor
-    raise LookupFailed(
+    raise _not_found(document)
+
+
+def _not_found(document: ProfileDocument) -> LookupFailed:
+    return LookupFailed(
         f"The state of profile {document.profile_id} was not found.",
         "unify-changelog",
         "see that HEADWATER_SECRET (or the state folder) is that of the workspace; or look again in a moment",

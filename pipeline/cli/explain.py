@@ -4,7 +4,7 @@ told of it, or was not."""
 import json
 import time
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -16,7 +16,7 @@ from pipeline.activation import Told
 from pipeline.broker import find_kafka
 from pipeline.cli._deliveries import findings, history
 from pipeline.cli._explained import instant, shown_time, tree
-from pipeline.cli._held import HeldTold, ReadPartition, held_profile, held_told
+from pipeline.cli._held import HeldTold, ReadPartition, held_account, held_profile, held_told
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
 from pipeline.identifiers import Keys, partition_of
@@ -24,6 +24,7 @@ from pipeline.lookup import find_profile, normalised
 from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import TopicReader, current_values
+from pipeline.segments import SegmentsPlan
 from pipeline.segments import explain as explain_rule
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
@@ -75,13 +76,14 @@ def command(
         return
     assert segment is not None
     with Console(stderr=True).status("reading the state of the profile"):
-        held, in_force = held_profile(document, read, Keys(settings.secret_bytes()), plans)
-    plan = in_force.segments
-    if segment not in plan.segments:
-        there = ", ".join(sorted(plan.segments)) or "none"
-        if segment in plans.latest().segments.segments:
-            raise LookupFailed(f"The segment {segment} is not evaluated yet.", "", "look again in a moment")
-        raise LookupFailed(f"There is no segment {segment} in force.", "", f"there are: {there}")
+        keys = Keys(settings.secret_bytes())
+        held: Any
+        if document.entity == "account":
+            held, in_force = held_account(document, read, keys, plans)
+        else:
+            held, in_force = held_profile(document, read, keys, plans)
+    plan = in_force.segments.of_segment(segment)
+    _see_that_it_is_in_force(segment, document, in_force.segments, plans.latest().segments)
     audit.note(settings, "explained", wanted, f"segment/{segment}")
     explained = explain_rule(plan, held, now_ms, segment)
     console = Console(highlight=False)
@@ -90,6 +92,21 @@ def command(
         return
     console.print(f"[bold]{escape(wanted)}[/] at {shown_time(now_ms)}: {_standing(document, segment, explained.true)}")
     console.print(tree(explained, now_ms))
+
+
+def _see_that_it_is_in_force(
+    segment: str, document: ProfileDocument, plan: SegmentsPlan, latest: SegmentsPlan
+) -> None:
+    """Raise LookupFailed for a segment that is not evaluated, or not for this kind of profile."""
+    if segment not in plan.names:
+        if segment in latest.names:
+            raise LookupFailed(f"The segment {segment} is not evaluated yet.", "", "look again in a moment")
+        there = ", ".join(plan.names) or "none"
+        raise LookupFailed(f"There is no segment {segment} in force.", "", f"there are: {there}")
+    of_accounts = plan.of_segment(segment) is not plan
+    if of_accounts is not (document.entity == "account"):
+        whose, what = ("accounts", "account:NAME") if of_accounts else ("people", "one of its people")
+        raise LookupFailed(f"{segment} is a segment of {whose}.", "", f"name {what}")
 
 
 def _tell(

@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline import settings as settings_module
+from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.broker import find_kafka
 from pipeline.cli._explained import instant, shown_time, tree
+from pipeline.definitions.accounts import AccountsDefinition
 from pipeline.definitions.identity import identity_rules as identity_rules_of
 from pipeline.definitions.loader import SUFFIXES, Written, load
 from pipeline.definitions.segments import compile_definitions
@@ -21,9 +23,9 @@ from pipeline.ingest.times import DAY_MS, to_ms
 from pipeline.lookup import normalised
 from pipeline.records import Event
 from pipeline.runtime.ports import Record
-from pipeline.segments import SegmentsPlan, explain, run_fixture
-from pipeline.segments.fixture import people_of
+from pipeline.segments import FixtureResult, SegmentsPlan, explain, people_of, run_fixture
 from pipeline.sources.files import inspect_file, is_csv, read_rows
+from pipeline.unify.fixture import names_of_accounts, run_with_accounts
 
 _SHOWN_MEMBERS = 50
 _EXPLAINED = 3
@@ -54,12 +56,14 @@ def command(
 ) -> None:
     """Test a segment on a file of events: the evaluator of production, with a simulated clock. Needs no Kafka.
 
+    A segment of accounts is tested too: its members are named account:NAME.
+
     An event without receivedAt is received when it was sent (sentAt), or when it happened (timestamp).
     Ends with 1 if the members are not the expected ones, and says why.
 
     Example: headwater test curious.yaml --events visits.jsonl --at 2026-03-01T09:30:00Z --expect user_id:ada
     """
-    plan, rules, names = _plan(segment, definitions or [])
+    plan, rules, belonging, names = _plan(segment, definitions or [])
     instants = [instant(text, "--at") for text in at]
     if expect is not None and (len(expect) != len(instants) or len(names) != 1):
         raise InputError(
@@ -76,8 +80,8 @@ def command(
     for remark in fixture.remarks:
         remarks.print(remark, markup=False)
     wanted = [expected(text, rules) for text in expect or []]
-    result = run_fixture(plan, fixture.events, instants)
-    people = people_of(fixture.events)
+    result = _run(plan, belonging, fixture.events, instants)
+    people = {**people_of(fixture.events), **names_of_accounts(result.facts)}
     failed = False
     for number, now_ms in enumerate(instants):
         for name in names:
@@ -89,11 +93,12 @@ def command(
                 for line in lines:
                     console.print(line)
                 if differ:
-                    facts = run_fixture(plan, fixture.events, [now_ms]).facts
+                    facts = _run(plan, belonging, fixture.events, [now_ms]).facts
                     for person in differ[:_EXPLAINED]:
                         if person in facts:
                             console.print(f"\n  {escape(person)}:")
-                            console.print(tree(explain(plan, facts[person], now_ms, name), now_ms), soft_wrap=False)
+                            explained = explain(plan.of_segment(name), facts[person], now_ms, name)
+                            console.print(tree(explained, now_ms), soft_wrap=False)
     if changes:
         for change in result.changes:
             if change.segment in names:
@@ -103,26 +108,35 @@ def command(
         raise typer.Exit(1)
 
 
-def _plan(segment: str, paths: Sequence[Path]) -> tuple[SegmentsPlan, IdentityRules, list[str]]:
-    """The compiled rules, the identity rules, and the names of the segments to look at."""
+def _run(plan: SegmentsPlan, belonging: AccountRules, events: list[Event], instants: list[int]) -> FixtureResult:
+    if plan.accounts is None:
+        return run_fixture(plan, events, instants)
+    return run_with_accounts(plan, belonging, events, instants)
+
+
+def _plan(segment: str, paths: Sequence[Path]) -> tuple[SegmentsPlan, IdentityRules, AccountRules, list[str]]:
+    """The compiled rules, the identity rules, those of who belongs to which account, and the names of the segments to
+    look at."""
     is_path = segment.endswith(SUFFIXES) or Path(segment).exists()
     if not is_path and not paths:
         from pipeline.definitions.log import KafkaPlans
 
         latest = KafkaPlans(find_kafka(settings_module.load())).latest()
-        _required(segment, list(latest.segments.segments))
-        return latest.segments, latest.identity, [segment]
+        _required(segment, latest.segments.names)
+        return latest.segments, latest.identity, latest.accounts, [segment]
     written = load([Path(segment), *paths] if is_path else paths)
     plan = compile_definitions(_of(written, "segment"), _of(written, "trait"))
     identity = [each.body for each in written if each.kind == "identity"]
     rules = identity_rules_of(identity[0] if identity else {})
+    accounts = [AccountsDefinition.model_validate(each.body) for each in written if each.kind == "accounts"]
+    belonging = accounts[0].compiled({}) if accounts else GROUPS_ONLY
     if not is_path:
-        _required(segment, list(plan.segments))
-        return plan, rules, [segment]
+        _required(segment, plan.names)
+        return plan, rules, belonging, [segment]
     own = [each.name for each in load([Path(segment)]) if each.kind == "segment"]
     if not own:
         raise LookupFailed("There is no segment here.", segment, "name a file that defines one")
-    return plan, rules, own
+    return plan, rules, belonging, own
 
 
 def _of(written: Sequence[Written], kind: str) -> list[tuple[dict[str, object], int]]:

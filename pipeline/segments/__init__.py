@@ -7,7 +7,7 @@ docs/segments.md.
 from pipeline.segments.accounts import ACCOUNTS, HIDDEN, PEOPLE, AccountFacts, asked_of_people
 from pipeline.segments.compile import RuleError, compile_plan
 from pipeline.segments.explain import Explained, explain
-from pipeline.segments.fixture import FixtureChange, FixtureResult, run_fixture
+from pipeline.segments.fixture import FixtureChange, FixtureResult, people_of, run_fixture
 from pipeline.segments.plan import Flip, Rule, SegmentsPlan, Standing
 
 NO_SEGMENTS = compile_plan(())
@@ -30,5 +30,6 @@ __all__ = [
     "asked_of_people",
     "compile_plan",
     "explain",
+    "people_of",
     "run_fixture",
 ]

@@ -161,6 +161,16 @@ class SegmentsPlan:
         given."""
         return {leaf_id.rpartition(".")[0]: spec.birth for leaf_id, spec in self.leaves.items()}
 
+    @property
+    def names(self) -> list[str]:
+        """The segments that people wrote, of people and of accounts, sorted."""
+        own = (name for name in self.segments if name not in self.watched)
+        return sorted((*own, *(self.accounts.segments if self.accounts is not None else ())))
+
+    def of_segment(self, name: str) -> "SegmentsPlan":
+        """The plan in which a segment stands: this one, or that of the accounts beside it."""
+        return self.accounts if self.accounts is not None and name in self.accounts.segments else self
+
     def with_paused(self, names: frozenset[str]) -> "SegmentsPlan":
         """This plan, and that of the accounts beside it, with these segments paused."""
         accounts = self.accounts

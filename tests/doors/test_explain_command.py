@@ -7,10 +7,10 @@ import pytest
 from pipeline.activation import ActivationPlan, Destination, Finding, not_for_it
 from pipeline.cli._deliveries import findings, history
 from pipeline.cli._explained import span
-from pipeline.cli._held import held_profile, held_told
+from pipeline.cli._held import held_account, held_profile, held_told
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys, partition_of
-from pipeline.records import ProfileDocument, Unlink
+from pipeline.records import IdentifierPair, ProfileDocument, Unlink
 from pipeline.segments import explain
 from tests.rooms.unify.harness import HOUR, KEYS, MINUTE, NOON, World
 
@@ -180,3 +180,43 @@ def test_why_a_moment_was_none_for_a_trigger(change: dict[str, Any], why: str) -
     plan = ActivationPlan((Destination("hook", "webhook", segments=None),))
     found = not_for_it(plan, "hook", made(**{"at": NOON, "decided_at": NOON, **change}))
     assert why in found if why else not found
+
+
+WARM = {
+    "segment": "warm",
+    "entity": "account",
+    "when": {
+        "all": [
+            {"members": {"match": {"performed": {"event": "Page Viewed", "within": "1h"}}, "at_least": 3}},
+            {"performed": {"event": "Page Viewed", "within": "1h", "count": {"at_least": 4}}},
+            {"not": {"trait": {"plan": "team"}}},
+        ]
+    },
+}
+COLLEAGUE = {"segment": "colleague", "when": {"account": {"in_segment": "warm"}}}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_read_of_an_account_is_what_it_has(seed: int) -> None:
+    world = World((WARM, COLLEAGUE), seed)
+    for number in range(6):
+        world.send(f"user_id:u-{number}", event="Group", kind="group", group_id="acme", properties={"plan": "free"})
+    for number in range(4):
+        world.send(f"user_id:u-{number}", at=number * MINUTE)
+    world.rest(at=5 * MINUTE)
+    now_ms = NOON + 5 * MINUTE
+    document = world.profile("account:acme")
+    facts, plan = held_account(document, lambda key: stored(world, key), KEYS, world.generations.__getitem__)
+    assert plan.segments.accounts is not None
+    told = explain(plan.segments.accounts, facts, now_ms, "warm")
+    assert told.true and "warm" in document.segments
+    [members, views, _] = told.parts[0].parts
+    assert (members.value, members.true) == (4, True)
+    assert views.changes_at == NOON + HOUR, "when the first of four views is an hour old"
+    later = explain(plan.segments.accounts, facts, NOON + HOUR, "warm")
+    assert not later.true
+    asked, _ = held(world, world.profile("user_id:u-5"))
+    assert explain(plan.segments, asked, now_ms, "colleague").true
+    nobody = ProfileDocument(document.profile_id, "account", [IdentifierPair("account", "zoo")], 1)
+    with pytest.raises(LookupFailed, match="was not found"):
+        held_account(nobody, lambda key: stored(world, key), KEYS, world.generations.__getitem__)

@@ -156,3 +156,86 @@ def test_a_name_with_its_definitions(folder: Path) -> None:
 def test_what_cannot_be_asked(folder: Path, events: list[Any], words: tuple[str, ...], told: str) -> None:
     with pytest.raises(InputError, match=told):
         run(events, *words)
+
+
+WARM = """
+segment: warm
+entity: account
+when:
+  all:
+    - members:
+        match: {performed: {event: Page Viewed, where: {properties.path: {starts_with: /pricing}}, within: 10s}}
+        at_least: 2
+    - not: {trait: {plan: enterprise}}
+---
+segment: colleague
+when: {account: {in_segment: warm}}
+---
+accounts: default
+free_mail: [post.example]
+"""
+
+
+def login(second: float, user: str, email: str) -> dict[str, Any]:
+    return {"type": "identify", "userId": user, "traits": {"email": email}, "timestamp": f"{NINE}{second:06.3f}Z"}
+
+
+def group(second: float, user: str, **traits: Any) -> dict[str, Any]:
+    about = {"groupId": "acme.de", "traits": traits}
+    return {"type": "group", "userId": user, "timestamp": f"{NINE}{second:06.3f}Z"} | about
+
+
+COLLEAGUES = [
+    page(0, anonymousId="a-1"),
+    page(1, userId="bob"),
+    # An unknown visitor turns out to be of the company: what they saw before, they saw for it.
+    login(2, "ada", "ada@acme.de") | {"anonymousId": "a-1"},
+    login(3, "bob", "bob@acme.de"),
+    login(3, "eve", "eve@post.example"),
+    page(3, userId="eve"),
+]
+
+
+def test_a_segment_of_accounts(folder: Path) -> None:
+    (folder / "warm.yaml").write_text(WARM)
+    warm = "account:acme.de"
+    names = ("--definitions", "warm.yaml", "--changes")
+    said = run(
+        COLLEAGUES,
+        *at(2.999),
+        "--expect",
+        "nobody",
+        *at(3),
+        "--expect",
+        warm,
+        *names,
+        *at(10),
+        "--expect",
+        "nobody",
+        segment="warm",
+    )
+    assert said.exit_code == 0, said.stdout
+    assert said.stdout.splitlines()[-2:] == [
+        "2026-03-01 09:00:03.000 → entered warm  account:acme.de",
+        "2026-03-01 09:00:10.000 ← exited  warm  account:acme.de",
+    ]
+    asked = run(COLLEAGUES, *at(3), "--expect", "user_id:ada,user_id:bob", *names[:2], segment="colleague")
+    assert asked.exit_code == 0, asked.stdout
+    both = run(COLLEAGUES, *at(3), segment="warm.yaml").stdout
+    assert "warm at 2026-03-01 09:00:03.000: 1 member: account:acme.de" in both
+    assert "colleague at 2026-03-01 09:00:03.000: 2 members: anonymous_id:a-1, user_id:bob" in both
+
+
+def test_why_an_account_is_no_member(folder: Path) -> None:
+    (folder / "warm.yaml").write_text(WARM)
+    paying = [*COLLEAGUES, group(4, "ada", plan="enterprise")]
+    definitions = ("--definitions", "warm.yaml")
+    said = run(paying, *at(5), "--expect", "account:acme.de,account:zoo.org", *definitions, segment="warm")
+    assert said.exit_code == 1
+    words = " ".join(said.stdout.split())
+    assert "account:acme.de: expected, and is no member" in words
+    assert "account:zoo.org: expected, and is no member; no event says anything of them" in words
+    assert "✓ people: count of Page Viewed" in words and "is 2" in words
+    left = {"type": "track", "event": "Account Removed User", "userId": "bob", "context": {"groupId": "acme.de"}}
+    gone = [*COLLEAGUES, left | {"timestamp": f"{NINE}04Z"}]
+    assert run(gone, *at(4), "--expect", "nobody", *definitions, segment="warm").exit_code == 0

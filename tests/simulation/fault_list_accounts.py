@@ -11,8 +11,8 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "of_two_words_at_once_joining_wins",
-        "pipeline.accounts.rules",
-        (("(time, not joined) > (there[0], not there[1])", "(time, joined) > (there[0], there[1])"),),
+        "pipeline.profile.fragment",
+        (("(time == there[0] and joined >= there[1])", "(time == there[0] and joined <= there[1])"),),
     ),
     Fault(
         "free_mail_is_a_company",
