@@ -224,7 +224,7 @@ def serve(name: str, port: int) -> None:
 
         if name == "reports on loop":
             server.KafkaOutbox = outbox_on_the_loop()  # type: ignore[misc]
-        server.run_collector(load(), until=lambda: False)
+        server.run(load(), until=lambda: False)
 
 
 def outbox_on_the_loop() -> Any:
@@ -277,9 +277,11 @@ def measure(name: str, kafka: Broker, seconds: float, folder: Path) -> Iterator[
         "HEADWATER_COLLECTOR__WRITE_KEYS": json.dumps({KEY: "web"}),
     }
     command = [sys.executable, "-m", "bench.collector", "--serve", name, "--port", str(port)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        _wait_for(port)
+        _wait_for(port, log)
         everywhere = set(range(os.cpu_count() or 1))
         _pin({0}, *_all(process.pid))
         for kind, request, events in (("single", single, 1), ("batch", batch, BATCH_EVENTS)):
@@ -326,7 +328,7 @@ def _cpu_s(pid: int) -> float:
     return sum(map(machine.cpu_seconds, _all(pid)))
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(port: int, log: Path) -> None:
     for _ in range(200):
         try:
             socket.create_connection(("127.0.0.1", port), 0.2).close()
@@ -334,7 +336,7 @@ def _wait_for(port: int) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise SystemExit("the contender did not start")
+    raise SystemExit(f"the contender did not start:\n{log.read_text(errors='replace')[-2_000:]}")
 
 
 def main() -> None:
