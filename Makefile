@@ -42,10 +42,11 @@ test-rooms: install ## the tests that need no broker
 test-kafka: install ## the tests on a real broker
 	$(BIN)/python -m pytest tests/kafka $(ARGS)
 
-check: install ## lint, types, import rules
+check: install ## lint, types, import rules, records that fit those of the last release
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.rooms.schemas.compatible
 
 format: install ## put the code into its common form
 	$(BIN)/ruff check --fix .
