@@ -250,7 +250,7 @@ _ENGINE_PROPERTIES = frozenset(
 )
 
 # Groups of settings: each member counts by itself, wherever the others come from.
-_GROUPS = ("kafka", "api", "collector")
+_GROUPS = ("kafka", "api", "collector", "ui")
 
 # librdkafka's few properties that have no dots; an environment variable writes _ for the dot of all others.
 _PROPERTIES_WITH_UNDERSCORES = frozenset({"ssl_key", "ssl_certificate", "ssl_ca"})

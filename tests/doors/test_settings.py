@@ -133,3 +133,12 @@ def test_an_empty_secret_is_refused(empty_folder: Path) -> None:
         Settings(state_dir=empty_folder).secret_bytes()
     with pytest.raises(SettingsError, match="empty"):
         Settings(secret="").secret_bytes()
+
+
+@pytest.mark.parametrize(("group", "kept"), [("api", "host"), ("collector", "host"), ("ui", "host"), ("ui", "api")])
+def test_each_member_of_a_group_counts_by_itself(group: str, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container sets the address in its environment; what the file says beside it still counts."""
+    _write(f"{group}: {{{kept}: http://example.org, port: 1}}")
+    monkeypatch.setenv(f"HEADWATER_{group.upper()}__PORT", "7777")
+    found = getattr(load(), group)
+    assert (found.port, getattr(found, kept)) == (7777, "http://example.org")
