@@ -56,7 +56,7 @@ _LAYOUT: tuple[tuple[str, str, int], ...] = (
     ("pipeline.unify.account", "TOLD_AT_ONCE", 1),
     ("pipeline.unify.account_hand", "_PEOPLE_AT_HAND", 1),
     ("pipeline.unify.belonging", "PIECE_BYTES", 150),
-    ("pipeline.unify.together", "_MOST_BELOW", 2),
+    ("pipeline.unify.together", "_MOST_BELOW", 1),
     ("pipeline.unify.account", "ACCOUNTS_PER_SWEEP", 1),
 )
 _ORDINARY = {(module, name): getattr(importlib.import_module(module), name) for module, name, _ in _LAYOUT}
