@@ -17,7 +17,7 @@ from pipeline.profile import decode_fragment
 from pipeline.records import AccountsSweep, Belongs, Named, PeopleSwept, Regard, RegardOn, Takeover, encode
 from pipeline.segments import PEOPLE
 from pipeline.unify import account_publish as publish
-from pipeline.unify import belonging
+from pipeline.unify import belonging, memberships
 from pipeline.unify.account_hand import AtHand, at_hand, choose_generation, place_of
 from pipeline.unify.account_state import Account, Person, new_account
 from pipeline.unify.actor import FOREVER, VERSION, Pair
@@ -392,7 +392,7 @@ def on_takeover(task: Task, message: Takeover) -> None:
             kept.append(segment)
         pair.member, pair.sequence, pair.at = member, max(pair.sequence, sequence), max(pair.at, at)
     for segment in kept:
-        publish.write_row(task, hand, segment)
+        memberships.write_row(task, publish.ACCOUNT, hand.profile_id, segment, account.pairs[segment])
     if account.published:
         publish.say(task, hand, moment, [*compare(task, hand, moment), *kept], (), False)
     else:

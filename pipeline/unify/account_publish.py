@@ -11,17 +11,15 @@ from pipeline.identifiers import split_identifier
 from pipeline.profile import contents, difference, write
 from pipeline.records import (
     AccountAlert,
-    Membership,
     ProfileChange,
     ProfileDocument,
     SegmentChange,
-    SegmentMember,
     encode,
 )
 from pipeline.segments import PEOPLE, asked_of_people
+from pipeline.unify import memberships
 from pipeline.unify.account_hand import AtHand
 from pipeline.unify.account_state import Person
-from pipeline.unify.actor import Pair
 from pipeline.unify.publish import Moment, deliver, no_pointer, pointer
 from pipeline.unify.task import Task
 
@@ -45,16 +43,8 @@ def document(hand: AtHand) -> ProfileDocument:
         identifiers_total=1,
         traits={name: value for name, (_, value) in account.traits.items() if value is not None},
         computed={"people": hand.people.get(PEOPLE, 0)},
-        segments=_memberships(hand),
+        segments=memberships.shown(hand.account.pairs),
     )
-
-
-def _memberships(hand: AtHand) -> dict[str, Membership]:
-    return {
-        segment: Membership(pair.at, pair.sequence, pair.version)
-        for segment, pair in hand.account.pairs.items()
-        if pair.member
-    }
 
 
 def write_documents(task: Task) -> None:
@@ -68,19 +58,10 @@ def segment_change(
     task: Task, hand: AtHand, segment: str, entered: bool, moment: Moment, approximate: bool = False
 ) -> bool:
     """Enter or leave a segment, unless that is how it is already. Gives whether anything changed."""
-    account = hand.account
-    pair = account.pairs.get(segment)
-    if pair is None:
-        pair = account.pairs[segment] = Pair(False, 0, 0, 0)
-    if pair.member is entered:
+    turned = memberships.turn(hand.account.pairs, segment, entered, moment, hand.rules.segments.get(segment))
+    if turned is None:
         return False
-    late = moment.cause == "event" and moment.at < pair.at
-    pair.member = entered
-    pair.at = max(moment.at, pair.at)
-    pair.sequence += 1
-    rule = hand.rules.segments.get(segment)
-    if rule is not None:
-        pair.version = rule.version
+    pair, late = turned
     change = SegmentChange(
         profile_id=hand.profile_id,
         entity=ACCOUNT,
@@ -98,19 +79,11 @@ def segment_change(
         context=context(task, hand, segment),
     )
     task.out.log("segment-changes", hand.profile_key, encode(change))
-    write_row(task, hand, segment)
+    memberships.write_row(task, ACCOUNT, hand.profile_id, segment, pair)
     if entered and moment.cause not in QUIET_CAUSES:
         _alert(task, hand, change)
     deliver(task, task.plan.activation.for_segment_change(change, lambda: document(hand)))
     return True
-
-
-def write_row(task: Task, hand: AtHand, segment: str) -> None:
-    """Write the present membership, or that there is none."""
-    pair = hand.account.pairs[segment]
-    member = SegmentMember(segment, hand.profile_id, ACCOUNT, pair.version, pair.at, pair.sequence)
-    member_key = f"{segment}/{hand.profile_id}".encode()
-    task.out.upsert("segment-members", member_key, encode(member) if pair.member else None, hand.profile_key)
 
 
 def _alert(task: Task, hand: AtHand, change: SegmentChange) -> None:
@@ -202,19 +175,8 @@ def say(task: Task, hand: AtHand, moment: Moment, segments: Sequence[str], trait
     removed: dict[str, list[str]] = {}
     if people:
         added["computed"] = {"people": hand.people.get(PEOPLE, 0)}
-    values = {name: account.traits[name][1] for name in traits}
-    written = {name: value for name, value in values.items() if value is not None}
-    if written:
-        added["traits"] = written
-    if len(written) < len(values):
-        removed["traits"] = sorted(name for name, value in values.items() if value is None)
-    memberships = _memberships(hand)
-    entered = {segment: memberships[segment] for segment in segments if segment in memberships}
-    left = [segment for segment in segments if segment not in memberships]
-    if entered:
-        added["segments"] = entered
-    if left:
-        removed["segments"] = left
+    memberships.traits_changed(account.traits, traits, added, removed)
+    memberships.changed(account.pairs, segments, added, removed)
     if added or removed:
         profile_change(task, hand, "updated", moment, added, removed)
         task.dirty_accounts[hand.key] = hand

@@ -20,7 +20,7 @@ from pipeline.identifiers import BURIED
 from pipeline.profile import Fragment, difference, events_in, fold, is_empty, kept_until, tie
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
-from pipeline.unify import keeping, news, publish
+from pipeline.unify import keeping, memberships, news, publish
 from pipeline.unify.actor import FOREVER, Actor, live, pairs_of, waits
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
@@ -178,12 +178,7 @@ def _values_changed(
 ) -> None:
     traits, consents = changed
     if traits:
-        values = {name: joined.traits[name][1] for name in traits}
-        written = {name: value for name, value in values.items() if value is not None}
-        if written:
-            added["traits"] = written
-        if len(written) < len(values):
-            removed["traits"] = sorted(name for name, value in values.items() if value is None)
+        memberships.traits_changed(joined.traits, traits, added, removed)
     if consents:
         added["consents"] = {purpose: joined.consents[purpose][1] for purpose in consents}
 

@@ -13,15 +13,13 @@ from pipeline.records import (
     Delivery,
     Event,
     IdentityPointer,
-    Membership,
     ProfileChange,
     ProfileDocument,
     SegmentChange,
-    SegmentMember,
     encode,
 )
 from pipeline.segments import HIDDEN
-from pipeline.unify import news
+from pipeline.unify import memberships, news
 from pipeline.unify.actor import Actor, Pair, pairs_of
 from pipeline.unify.news import accounts_of
 from pipeline.unify.task import Profile, Task
@@ -62,19 +60,11 @@ def document(profile: Profile) -> ProfileDocument:
         profile.identifiers,
         profile.identifiers_total,
         profile.joined,
-        _memberships(profile),
+        memberships.shown(pairs_of(profile.actor)),
         profile.computed,
         accounts_of(profile),
         unfollowed=profile.unfollowed,
     )
-
-
-def _memberships(profile: Profile) -> dict[str, Membership]:
-    return {
-        segment: Membership(pair.at, pair.sequence, pair.version)
-        for segment, pair in pairs_of(profile.actor).items()
-        if pair.member and segment[0] != HIDDEN
-    }
 
 
 def publish(task: Task, profile: Profile) -> None:
@@ -130,7 +120,7 @@ def _remember(shown: dict[str, bytes], profile: Profile) -> None:
     if "consents" not in shown:
         shown["consents"] = _section("consents", shown_consents(joined))
     if "segments" not in shown:
-        shown["segments"] = _section("segments", _memberships(profile))
+        shown["segments"] = _section("segments", memberships.shown(pairs_of(profile.actor)))
     if "accounts" not in shown:
         shown["accounts"] = _section("accounts", accounts_of(profile))
     if "unfollowed" not in shown:
@@ -175,19 +165,11 @@ def segment_change(
     """Enter or leave a segment, unless that is how it is already. Gives whether anything is to be seen of it: of hidden
     segments only accounts hear."""
     actor = profile.actor
-    pairs = pairs_of(actor)
-    pair = pairs.get(segment)
-    if pair is None:
-        pair = pairs[segment] = Pair(False, 0, 0, 0)
-    if pair.member is entered:
-        return False
     rule = profile.plan.segments.segments.get(segment)
-    late = moment.cause == "event" and moment.at < pair.at
-    pair.member = entered
-    pair.at = max(moment.at, pair.at)
-    pair.sequence += 1
-    if rule is not None:
-        pair.version = rule.version
+    turned = memberships.turn(pairs_of(actor), segment, entered, moment, rule)
+    if turned is None:
+        return False
+    pair, late = turned
     if segment[0] == HIDDEN:
         news.heard(task, profile, segment, pair, moment)
         return False
@@ -209,9 +191,7 @@ def segment_change(
         moved_to=moved_to,
     )
     task.out.log("segment-changes", profile.profile_key, encode(change))
-    member = SegmentMember(segment, profile.profile_id, PERSON, pair.version, pair.at, pair.sequence)
-    member_key = f"{segment}/{profile.profile_id}".encode()
-    task.out.upsert("segment-members", member_key, encode(member) if entered else None, profile.profile_key)
+    memberships.write_row(task, PERSON, profile.profile_id, segment, pair)
     activation = profile.plan.activation
     if activation.wants_segment(segment):
         deliver(task, activation.for_segment_change(change, _shown(profile), told_of(actor), _restricted(profile)))
@@ -280,19 +260,7 @@ def memberships_changed(
     profile: Profile, segments: Sequence[str], added: dict[str, Any], removed: dict[str, list[str]]
 ) -> None:
     """Put the present state of these memberships into a profile change."""
-    entered: dict[str, Membership] = {}
-    left: list[str] = []
-    pairs = pairs_of(profile.actor)
-    for segment in segments:
-        pair = pairs[segment]
-        if pair.member:
-            entered[segment] = Membership(pair.at, pair.sequence, pair.version)
-        else:
-            left.append(segment)
-    if entered:
-        added["segments"] = entered
-    if left:
-        removed["segments"] = left
+    memberships.changed(pairs_of(profile.actor), segments, added, removed)
 
 
 def begin(task: Task, profile: Profile, change: str, moment: Moment, origin: str | None) -> None:

@@ -8,9 +8,9 @@ After it, who knew what the old workspace said knows what this one says.
 
 from pipeline.accounts import NAMESPACE
 from pipeline.identifiers import split_identifier
-from pipeline.records import SegmentMember, Takeover, encode
+from pipeline.records import Takeover
 from pipeline.segments import HIDDEN
-from pipeline.unify import account, holder, publish
+from pipeline.unify import account, holder, memberships, publish
 from pipeline.unify.actor import Pair, pairs_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
@@ -35,7 +35,7 @@ def on_takeover(task: Task, message: Takeover) -> None:
         told = {}
     kept = _go_on(profile, told)
     for segment in kept:
-        _write_row(task, profile, segment)
+        memberships.write_row(task, publish.PERSON, profile.profile_id, segment, pairs_of(actor)[segment])
     if actor.published:
         changed = holder.compare(task, profile, moment)
         holder.say_memberships(task, profile, [*changed, *kept], moment)
@@ -65,9 +65,3 @@ def _go_on(profile: Profile, told: dict[str, Pair]) -> list[str]:
         pair.member = before.member
         pair.sequence, pair.at = max(pair.sequence, before.sequence), max(pair.at, before.at)
     return kept
-
-
-def _write_row(task: Task, profile: Profile, segment: str) -> None:
-    pair = pairs_of(profile.actor)[segment]
-    row = SegmentMember(segment, profile.profile_id, publish.PERSON, pair.version, pair.at, pair.sequence)
-    task.out.upsert("segment-members", f"{segment}/{profile.profile_id}".encode(), encode(row), profile.profile_key)

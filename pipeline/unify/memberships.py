@@ -1,0 +1,75 @@
+"""How a profile stands with segments: what is the same of people and of accounts when one is entered or left."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.records import Membership, SegmentMember, encode
+from pipeline.segments import HIDDEN, Rule
+from pipeline.unify.actor import Pair
+
+if TYPE_CHECKING:
+    from pipeline.unify.publish import Moment
+    from pipeline.unify.task import Task
+
+Pairs = dict[str, Pair]
+
+
+def turn(pairs: Pairs, segment: str, entered: bool, moment: "Moment", rule: Rule | None) -> tuple[Pair, bool] | None:
+    """Enter or leave a segment, unless that is how it is already. Gives the pair, and whether what caused it is late:
+    it happened before the pair was what it was until now."""
+    pair = pairs.get(segment)
+    if pair is None:
+        pair = pairs[segment] = Pair(False, 0, 0, 0)
+    if pair.member is entered:
+        return None
+    late = moment.cause == "event" and moment.at < pair.at
+    pair.member = entered
+    pair.at = max(moment.at, pair.at)
+    pair.sequence += 1
+    if rule is not None:
+        pair.version = rule.version
+    return pair, late
+
+
+def write_row(task: "Task", entity: str, profile_id: str, segment: str, pair: Pair) -> None:
+    """Write the present membership, or that there is none."""
+    member = SegmentMember(segment, profile_id, entity, pair.version, pair.at, pair.sequence)
+    key = f"{segment}/{profile_id}".encode()
+    task.out.upsert("segment-members", key, encode(member) if pair.member else None, profile_id.encode())
+
+
+def shown(pairs: Pairs) -> dict[str, Membership]:
+    """The memberships that a document shows."""
+    return {
+        segment: Membership(pair.at, pair.sequence, pair.version)
+        for segment, pair in pairs.items()
+        if pair.member and segment[0] != HIDDEN
+    }
+
+
+def changed(pairs: Pairs, segments: Iterable[str], added: dict[str, Any], removed: dict[str, list[str]]) -> None:
+    """Put the present state of these memberships into a profile change."""
+    entered: dict[str, Membership] = {}
+    left: list[str] = []
+    for segment in segments:
+        pair = pairs[segment]
+        if pair.member:
+            entered[segment] = Membership(pair.at, pair.sequence, pair.version)
+        else:
+            left.append(segment)
+    if entered:
+        added["segments"] = entered
+    if left:
+        removed["segments"] = left
+
+
+def traits_changed(
+    traits: Mapping[str, tuple[int, Any]], names: Iterable[str], added: dict[str, Any], removed: dict[str, list[str]]
+) -> None:
+    """Put the present values of these traits into a profile change; one that is null is gone."""
+    values = {name: traits[name][1] for name in names}
+    written = {name: value for name, value in values.items() if value is not None}
+    if written:
+        added["traits"] = written
+    if len(written) < len(values):
+        removed["traits"] = sorted(name for name, value in values.items() if value is None)
