@@ -1,9 +1,9 @@
 """Worlds whose rules change while everything runs: `python -m tests.simulation.rules_change --seeds N --first M`.
 
-Segments of people and of accounts, and the rules by which accounts are found, are added, edited, edited back, removed,
-paused and resumed at any moment, amid merges, unlinks, people who leave, duplicates, crashes and rebalances, on the
-real worker. At every rest the members are those of the rules in force as if they had always been there (DESIGN section
-9, invariants 1, 4, 6 and 7), and of a paused segment those it had.
+Segments of people and of accounts, the rules by which accounts are found, and those of who is who are added, edited,
+edited back, removed, paused and resumed at any moment, amid merges, unlinks, people who leave, duplicates, crashes and
+rebalances, on the real worker. At every rest the profiles and members are those of the rules in force as if they had
+always been there (DESIGN section 9, invariants 1, 2, 4, 6 and 7), and of a paused segment those it had.
 """
 
 import random
@@ -21,7 +21,7 @@ from pipeline.definitions.traits import TraitDefinition
 from pipeline.identifiers import partition_of
 from pipeline.identity import IdentityStage
 from pipeline.plans import GenerationPlan
-from pipeline.records import Marker, SegmentChange, SegmentMember, encode
+from pipeline.records import Marker, RulesChanged, SegmentChange, SegmentMember, encode
 from pipeline.runtime.memory import memory_adapters
 from pipeline.runtime.ports import Stage
 from pipeline.runtime.settings import WorkerSettings
@@ -29,6 +29,7 @@ from pipeline.runtime.worker import Worker
 from pipeline.segments import SegmentsPlan, compile_plan
 from pipeline.unify import UnifyStage, account, generations
 from tests.oracle.accounts import AccountRules
+from tests.oracle.identity import Rules
 from tests.oracle.segments import truth_at
 from tests.simulation import checks, seeds
 from tests.simulation.accounts import (
@@ -45,7 +46,7 @@ from tests.simulation.definitions import Rule, make_segments
 from tests.simulation.run import KEYS
 from tests.simulation.vocabulary import EVENT_NAMES
 from tests.simulation.wiring import NEVER_DAYS, identity_rules, lay_out
-from tests.simulation.world import Operate, Send, World, make_world
+from tests.simulation.world import Operate, Send, World, make_rules, make_world
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Versions:
     numbers: dict[str, int]
     paused: frozenset[str] = frozenset()
     accounts: AccountRules | None = None
+    who: Rules | None = None
 
     def put_in_force(
         self, definitions: list[Rule], paused: frozenset[str], accounts: AccountRules | None = None
@@ -69,7 +71,7 @@ class Versions:
         except (ValueError, ValidationError):
             return False
         plan = plan.with_paused(paused)
-        identity = identity_rules(self.world.rules)
+        identity = identity_rules(self.who or self.world.rules)
         of_accounts = GROUPS_ONLY if accounts is None else room_rules(accounts)
         self.plans.append(GenerationPlan(len(self.plans), identity, plan, ActivationPlan(), accounts=of_accounts))
         self.definitions, self.paused, self.accounts = definitions, paused, accounts
@@ -155,6 +157,13 @@ class Editor:
         author.segments = [one["segment"] for one in self.versions.definitions if "entity" in one]
         return author.of_accounts(name) if name[0] == "a" else author.that_asks(name)
 
+    def change_who(self, rng: random.Random) -> int:
+        """A generation with other identity rules: who is who is found anew. The order of namespaces stays."""
+        versions = self.versions
+        versions.who = make_rules(rng)
+        assert versions.put_in_force(versions.definitions, versions.paused, versions.accounts)
+        return len(versions.plans) - 1
+
     def drawn(self, kind: str) -> Rule:
         if kind == "segment" and self.rng.random() < 0.4:
             # Nothing shows so well whether an event was folded once.
@@ -196,8 +205,11 @@ class ChangingCluster(Cluster):
         return worker
 
 
-def run_world(world: World) -> None:
+def run_world(world: World, with_identity: bool = True) -> None:
     """Run one world to its end and check it whenever it rests. Raises Violation, or whatever a stage raises."""
+    # Drawn apart: a world whose identity rules stay is what it was before they could change.
+    of_identity = random.Random(f"identity {world.seed}")
+    turns = of_identity.choice((0.0, 0.0, 0.05, 0.2)) if with_identity else 0.0
     rng = random.Random(f"rules change {world.seed}")
     lay_out(world.seed)
     # A sweep asks the store bucket by bucket: for a dozen people, few will do.
@@ -230,6 +242,13 @@ def run_world(world: World) -> None:
                 paused.members = {one: ids for one, ids in paused.members.items() if one in versions.paused}
                 for partition in range(world.partitions):
                     cluster.write("events", None, encode(Marker(generation, cluster.now)), partition)
+        if of_identity.random() < turns:
+            generation = editor.change_who(of_identity)
+            for partition in range(world.partitions):
+                cluster.write("events", None, encode(Marker(generation, cluster.now)), partition)
+            cluster.write("identity-edges", None, encode(RulesChanged(generation, cluster.now)), 0)
+            assert versions.who is not None
+            truth.rules = versions.who
         if isinstance(arrival, Send):
             key = KEYS.actor(arrival.event.identifiers[0])
             cluster.write("events", key, encode(arrival.event))
@@ -277,6 +296,9 @@ def _rest(
     broker: checks.Topics = cluster.broker
     checks.check_nothing_refused(broker)
     checks.check_profiles(truth, broker)
+    checks.check_limits(truth, broker)
+    checks.check_unfollowed(truth, broker)
+    checks.check_pointers(truth, broker)
     checks.check_accounting(truth, broker)
     checks.check_folds(truth, broker)
     checks.check_causes(broker)
@@ -327,13 +349,14 @@ def _ends_otherwise(broker: checks.Topics, segment: str, profile_id: str) -> boo
     return changes[-1].cause not in ("merge", "split", "erase", "expired")
 
 
-def try_seed(seed: int, with_accounts: bool = True) -> str | None:
-    """Run one seed; what went wrong, or None. Two of five worlds have accounts, unless they are to have none."""
+def try_seed(seed: int, with_accounts: bool = True, with_identity: bool = True) -> str | None:
+    """Run one seed; what went wrong, or None. Two of five worlds have accounts, half of them change their identity
+    rules, unless they are to do neither."""
     world = make_world(seed, make_segments, put_accounts if with_accounts else None)
     world.calm = False
     ordinary = generations._BUCKETS, generations.PROFILES_PER_SWEEP, account._BUCKETS
     try:
-        run_world(world)
+        run_world(world, with_identity)
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed is told
         return f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
     finally:
