@@ -85,6 +85,18 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "other_rules_resolve_nobody_anew",
+        "pipeline.identity.stage",
+        (
+            (
+                "        turn.graph.meta.generation = message.generation\n"
+                "        self._go_on(turn, message.generation, 0)\n",
+                "        turn.graph.meta.generation = message.generation\n",
+            ),
+        ),
+        "rules",
+    ),
+    Fault(
         "group_is_named_by_hash_alone",
         "pipeline.identity.repair",
         (
