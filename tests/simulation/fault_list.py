@@ -223,7 +223,7 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.transfer",
         (
             (
-                "    group.given[name] = (message.to, message.epoch, message.to_erased)\n",
+                "        group.given[name] = (message.to, message.epoch, message.to_erased)\n",
                 "",
             ),
         ),
