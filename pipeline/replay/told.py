@@ -7,10 +7,14 @@ from pipeline.identifiers import Keys
 from pipeline.records import Takeover
 from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.overlay import HEADER
+from pipeline.segments import HIDDEN
+from pipeline.unify.account_state import Account
 from pipeline.unify.actor import Actor, decode, pairs_of
 
 CHANGELOG = "unify-changelog"
 _TIMEOUT_S = 10.0
+# The actors that tell subscribers: of people, and of accounts.
+_TELL = (b"a", b"c")
 Pairs = dict[str, tuple[bool, int, int, int]]
 
 
@@ -25,7 +29,8 @@ class Told(NamedTuple):
 def read_told(
     reader: LogReader, partitions: int, keys: Keys, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> dict[bytes, Told]:
-    """What was told of every profile there is or was, by its actor's key. `progress` is told positions."""
+    """What was told of every profile there is or was, of people and of accounts, by its actor's key. `progress` is told
+    positions."""
     bounds = [reader.bounds((CHANGELOG, number), _TIMEOUT_S) for number in range(partitions)]
     total, done = sum(end - low for low, end in bounds), 0
     found: dict[bytes, Told] = {}
@@ -34,18 +39,30 @@ def read_told(
         while reader.position((CHANGELOG, number)) < end:
             for record in reader.read(10_000, 0.1):
                 key, value = record.key, record.value
-                if key is None or key[:1] != b"a":
+                if key is None or key[:1] not in _TELL:
                     continue
-                actor: Actor | None = decode(key, value[HEADER:]) if value is not None else None
-                if actor is None or not actor.pairs:
+                told = _told(decode(key, value[HEADER:]), keys) if value is not None else None
+                if told is None:
                     found.pop(key, None)
-                    continue
-                pairs = {name: (one.member, one.at, one.sequence, one.version) for name, one in pairs_of(actor).items()}
-                found[key] = Told(actor.identifier, keys.profile_id(actor.identifier, actor.erased), pairs)
+                else:
+                    found[key] = told
             progress(done + reader.position((CHANGELOG, number)) - low, total)
         done += end - low
         reader.close_partition((CHANGELOG, number))
     return found
+
+
+def _told(one: Actor | Account, keys: Keys) -> Told | None:
+    if not one.pairs:
+        return None
+    held, erased = (one.pairs, 0) if isinstance(one, Account) else (pairs_of(one), one.erased)
+    pairs = {
+        name: (pair.member, pair.at, pair.sequence, pair.version)
+        for name, pair in held.items()
+        # Of hidden segments no subscriber was told.
+        if name[0] != HIDDEN
+    }
+    return Told(one.identifier, keys.profile_id(one.identifier, erased), pairs) if pairs else None
 
 
 def takeovers(old: dict[bytes, Told], new: dict[bytes, Told], clock: int) -> Iterator[Takeover]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
+from pipeline.accounts import GROUPS_ONLY
 from pipeline.activation import ActivationPlan
 from pipeline.identifiers import partition_of
 from pipeline.identity import IdentityStage
@@ -24,9 +25,11 @@ from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
 from pipeline.runtime.memory import MemoryLogReader, MemoryProducer
 from pipeline.unify import UnifyStage, generations
 from pipeline.workspaces import ErasureCopied, ReplayPosition, UnlinkCopied, decision_key, decode_workspace_record
+from tests.oracle.accounts import AccountRules
 from tests.oracle.identity import Rules
 from tests.oracle.segments import truth_at
 from tests.simulation import checks, seeds
+from tests.simulation.accounts import check_accounts, make_account_rules, put_accounts, room_rules, world_of
 from tests.simulation.cluster import Cluster, Killed, compacted
 from tests.simulation.definitions import make_segments
 from tests.simulation.rules_change import ChangingCluster, Editor, Versions
@@ -161,7 +164,7 @@ def run_world(world: World) -> None:
     lay_out(world.seed)
     generations._BUCKETS = tuple(f"a{number:x}".encode() for number in range(16))
     versions = Versions(world, [], [], {one["segment"]: 1 for one in world.segments if "segment" in one})
-    assert versions.put_in_force(world.segments, frozenset())
+    assert versions.put_in_force(world.segments, frozenset(), world.accounts)
     sends = [one.event.received for one in world.arrivals if isinstance(one, Send)]
     editor = Editor(rng, versions, min(sends, default=1_700_000_000_000))
     crash_rate = rng.choice((0.0, 0.03, 0.15))
@@ -173,7 +176,11 @@ def run_world(world: World) -> None:
         crash_rate,
     )
     rules = _other_rules(rng, world.rules)
-    plan = GenerationPlan(0, identity_rules(rules), versions.plans[0].segments, ActivationPlan())
+    accounts = _other_accounts(rng, world)
+    of_accounts = GROUPS_ONLY if accounts is None else room_rules(accounts)
+    plan = GenerationPlan(
+        0, identity_rules(rules), versions.plans[0].segments, ActivationPlan(), accounts=of_accounts
+    )
     definitions = list(versions.definitions)
     truth = checks.Truth(rules, KEYS)
     replay: Replay | None = None
@@ -204,7 +211,7 @@ def run_world(world: World) -> None:
     old.come_to_rest()
     replay.come_to_the_end()
     _tell(truth, world, rules, replay.new.partitions)
-    _check(truth, replay.new, definitions, world.end)
+    _check(truth, replay.new, definitions, world.end, accounts)
     _check_subscribers(old, replay)
 
 
@@ -221,6 +228,14 @@ def _other_rules(rng: random.Random, rules: Rules) -> Rules:
         for one in other.namespaces.values()
     }
     return Rules(turned, other.quarantine_after)
+
+
+def _other_accounts(rng: random.Random, world: World) -> AccountRules | None:
+    """How the new workspace finds accounts: as the old one, or otherwise. Nobody is alerted anew."""
+    if world.accounts is None or rng.random() < 0.5:
+        return world.accounts
+    identifiers = {one for sent in world.arrivals if isinstance(sent, Send) for one in sent.event.identifiers}
+    return make_account_rules(rng, sorted(identifiers) or ["user_id:u0"])
 
 
 def _told_apart(arrivals: list[Arrival]) -> Iterator[Arrival]:
@@ -249,22 +264,33 @@ def _tell(truth: checks.Truth, world: World, rules: Rules, partitions: int) -> N
     truth.settle()
 
 
-def _check(truth: checks.Truth, new: Cluster, definitions: list[dict[str, object]], now: int) -> None:
+def _check(
+    truth: checks.Truth,
+    new: Cluster,
+    definitions: list[dict[str, object]],
+    now: int,
+    accounts: AccountRules | None,
+) -> None:
     broker: checks.Topics = new.broker
     checks.check_nothing_refused(broker)
     checks.check_profiles(truth, broker)
     checks.check_limits(truth, broker)
     checks.check_accounting(truth, broker)
     checks.check_folds(truth, broker)
-    expected = {
-        str(one["segment"]): {
-            profile_id
-            for profile_id, profile in truth.expected.items()
-            if truth_at(one, definitions, profile, profile_id, now)
+    segments = [one for one in definitions if "segment" in one]
+    if accounts is not None:
+        due = world_of(truth, definitions, accounts, now)
+        check_accounts(due, broker)
+        expected = {str(one["segment"]): due.members(one) for one in segments}
+    else:
+        expected = {
+            str(one["segment"]): {
+                profile_id
+                for profile_id, profile in truth.expected.items()
+                if truth_at(one, definitions, profile, profile_id, now)
+            }
+            for one in segments
         }
-        for one in definitions
-        if "segment" in one
-    }
     checks.check_members(truth, broker, expected, now)
     checks.check_computed(truth, broker, definitions, now)
     checks.check_store(new.stores())
@@ -312,9 +338,9 @@ def _check_subscribers(old: Cluster, replay: Replay) -> None:
     checks.check_store(new.stores())
 
 
-def try_seed(seed: int) -> str | None:
-    """Run one seed; what went wrong, or None."""
-    world = make_world(seed, make_segments)
+def try_seed(seed: int, with_accounts: bool = True) -> str | None:
+    """Run one seed; what went wrong, or None. Two of five worlds have accounts, unless they are to have none."""
+    world = make_world(seed, make_segments, put_accounts if with_accounts else None)
     world.calm = False
     ordinary = generations._BUCKETS
     try:
