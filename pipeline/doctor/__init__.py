@@ -17,6 +17,7 @@ from pipeline.doctor.facts import Facts, KafkaFacts
 from pipeline.doctor.finding import Check, Finding, SetUp, Verdict
 from pipeline.doctor.groups import lag, members
 from pipeline.doctor.machine import environment, folders, restores, secret
+from pipeline.doctor.registry import registry
 from pipeline.doctor.topics import broker, broker_settings, copies, partitions, topics
 from pipeline.errors import BrokerError, HeadwaterError
 from pipeline.settings import Settings
@@ -24,7 +25,7 @@ from pipeline.settings import Settings
 __all__ = ["KAFKA_CHECKS", "MACHINE_CHECKS", "Facts", "Finding", "SetUp", "Verdict", "examine", "examine_kafka"]
 
 MachineCheck = Callable[[Settings, int], Iterator[Finding]]
-MACHINE_CHECKS: tuple[MachineCheck, ...] = (environment, secret, folders, certificates, restores)
+MACHINE_CHECKS: tuple[MachineCheck, ...] = (environment, secret, folders, certificates, registry, restores)
 KAFKA_CHECKS: tuple[Check, ...] = (
     broker,
     broker_settings,

@@ -3,6 +3,7 @@
 What a Kafka says is made up here; that a real one says it so is seen in tests/kafka/test_doctor.py.
 """
 
+import base64
 import shutil
 import socket
 import ssl
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +352,42 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     assert found.verdict == "wrong" and "cannot be read" in found.detail
     (found,) = on_this_machine(machine(tmp_path, kafka={"ssl.certificate.location": str(tmp_path / "y.pem")}))
     assert found.verdict == "wrong" and "does not exist" in found.detail
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """A registry that knows one user."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'us:right').decode()}"
+            self.send_response(200 if known and self.path == "/subjects" else 401)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_schema_registry_that_refuses_or_is_away(registry: str, tmp_path: Path) -> None:
+    def told(url: str, user: str, leave_out: str = "") -> list[Finding]:
+        properties = {"url": url, "basic.auth.user.info": user}
+        return on_this_machine(machine(tmp_path, schema_registry=properties), leave_out)
+
+    assert told(registry, "us:right") == [] and told(f"http://127.0.0.1:1,{registry}/", "us:right") == []
+    (found,) = told(registry, "us:wrong")
+    assert (found.subject, found.verdict) == ("schema registry", "wrong") and "refuses us: 401" in found.detail
+    assert "basic.auth.user.info" in found.what_to_do and "us:wrong" not in repr(found)
+    (found,) = told("http://us:hidden@127.0.0.1:1", "")
+    assert "hidden" not in repr(found)
+    (found,) = told("http://127.0.0.1:1", "us:right")
+    assert "does not answer: http://127.0.0.1:1" in found.detail and "see that it runs" in found.what_to_do
+    assert told("http://127.0.0.1:1", "us:right", "registry") == []
 
 
 @pytest.mark.parametrize(
