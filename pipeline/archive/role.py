@@ -20,6 +20,7 @@ from pipeline.settings import Settings
 _READ_AT_ONCE = 10_000
 _WAIT_S = 0.2
 _ON_ITS_WAY_S = 5.0
+_MERGE_EVERY_S = 3_600.0
 _PART_BYTES = 64 << 20
 """So much of a partition, before it is compressed, is written at the latest."""
 
@@ -62,6 +63,7 @@ class ArchiveRole:
         # What a former process did not come to is done at once, and again.
         self._erased = True
         self._again_at = 0.0
+        self._merged_s = 0.0
 
     def turn(self, now_s: float) -> None:
         """Read what has come, write what is due."""
@@ -78,6 +80,11 @@ class ArchiveRole:
             if now_s - waiting.since_s >= self._every_s:
                 self._write(partition)
         self._scrub(now_s)
+        if now_s - self._merged_s >= _MERGE_EVERY_S:
+            self._merged_s = now_s
+            for topic in TOPICS:
+                for number in self._archive.partitions(topic):
+                    self._archive.merge(topic, number, self._rows)
         self._behind.set(sum(len(one.records) for one in self._waiting.values()))
 
     def _scrub(self, now_s: float) -> None:

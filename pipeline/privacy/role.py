@@ -22,7 +22,7 @@ from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.lookup import find_profile
 from pipeline.privacy.requests import carry_out, export_folder
-from pipeline.privacy.stores import COMPACTED, TRIMMED, by_age, hastened, is_hastened, kept_by_age, restored
+from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
 from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
 from pipeline.privacy.work import DESTINATION, TOLD_WAIT_MS, Answers, Erasure
 from pipeline.records import (
@@ -279,7 +279,8 @@ class PrivacyRole:
         destinations = sorted(name.removeprefix(prefix) for name in there if name.startswith(prefix))
         names = {settings.topic(name): name for name in kept_by_age(settings.sources, destinations)}
         configs = topic_configs(settings, names)
-        return [by_age(names[real], config, now_ms) for real, config in sorted(configs.items())]
+        found = [by_age(names[real], config, now_ms) for real, config in sorted(configs.items())]
+        return [*found, archived(settings.archive_every_s, now_ms)] if settings.archive else found
 
     def _hasten(self, forgotten_at: int, now_ms: int) -> None:
         settings = self._settings

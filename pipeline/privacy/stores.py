@@ -54,6 +54,12 @@ def by_age(topic: str, config: Mapping[str, str], now_ms: int) -> ReceiptEntry:
     return ReceiptEntry(topic, "by", now_ms + retention + segment + slack, how)
 
 
+def archived(every_s: float, now_ms: int) -> ReceiptEntry:
+    """By when the archive holds nothing of what was written up to now: see pipeline/archive/scrub.py."""
+    how = "events by their destroyed keys; files with changes are written anew"
+    return ReceiptEntry("archive", "by", now_ms + int(4 * every_s * 1_000) + 60_000, how)
+
+
 def hastened(lag_ms: int, topic: str) -> dict[str, str]:
     """The settings that make a topic let go of what it should, while an erasure is under way."""
     lag = str(lag_ms)

@@ -211,7 +211,7 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
             _nobody(running)
             receipt = next(one for one in running.table("privacy-receipts").values() if one["request"] == "erase")
             states = {entry["store"]: entry["state"] for entry in receipt["stores"]}
-            assert states["destination kept"] == "done"
+            assert states["destination kept"] == "done" and states["archive"] == "by"
             assert "impossible" not in states.values()
 
         # Lost stores are made again from the changelogs: they bring nobody back.

@@ -49,6 +49,46 @@ def test_two_writers_leave_nothing_twice(archive: Archive) -> None:
     assert [one.offset for one in archive.records(*EVENTS)] == list(range(31))
 
 
+def small(archive: Archive, count: int) -> None:
+    for number in range(count):
+        archive.write(*EVENTS, records(number * 3, number * 3 + 3), number * 3, number * 3 + 3)
+
+
+def test_small_files_are_put_together_and_nothing_is_missing_while_that_is_done(archive: Archive) -> None:
+    small(archive, 40)
+    reading = archive.records(*EVENTS)
+    found = [next(reading).offset for _ in range(4)]
+    assert archive.merge(*EVENTS, rows=60) == 38
+    assert [(one.first, one.next) for one in archive.parts(*EVENTS)] == [(0, 60), (60, 120)]
+    assert found + [one.offset for one in reading] == list(range(120))
+    assert archive.merge(*EVENTS, rows=60) == 0, "they have their size"
+    # A gap stays one.
+    for number in (200, 203):
+        archive.write(*EVENTS, records(number, number + 3), number, number + 3)
+    assert archive.merge(*EVENTS, rows=1_000, at_least=2) == 2
+    assert [(one.first, one.next) for one in archive.parts(*EVENTS)] == [(0, 120), (200, 206)]
+
+
+def test_a_merge_that_is_killed_loses_nothing(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(archive, 20)
+    with monkeypatch.context() as patch:
+        removed = iter(range(100))
+        remove = archive._fs.rm_file
+
+        def killed(path: str) -> None:
+            if next(removed) >= 7:
+                raise KeyboardInterrupt
+            remove(path)
+
+        patch.setattr(archive._fs, "rm_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            archive.merge(*EVENTS, rows=1_000)
+    assert [one.offset for one in archive.records(*EVENTS)] == list(range(60))
+    assert archive.end(*EVENTS) == 60
+    archive.write(*EVENTS, records(60, 70), 60, 70)
+    assert [one.offset for one in archive.records(*EVENTS)] == list(range(70))
+
+
 def test_a_crash_at_any_step_leaves_a_file_whole_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = Archive(str(tmp_path))
     archive.write(*EVENTS, records(0, 5), 0, 5)
