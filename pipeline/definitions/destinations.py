@@ -75,6 +75,7 @@ class DestinationDefinition(BaseModel):
     labels: list[str] = Field(default=[], max_length=50)
     fields: dict[str, Literal["sha256", "mask", "drop"]] = Field(default={}, max_length=1_000)
     outcomes: bool = False
+    dry_run: str | None = Field(default=None, min_length=1, max_length=1_000)
     own_sources: list[str] = Field(default=[], max_length=50)
     delivery: DeliveryDefinition = DeliveryDefinition()
     _options: Options = PrivateAttr()

@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from connectors import Connector
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.destinations import DestinationDefinition
 from pipeline.definitions.log import KafkaPlans
 from pipeline.deliver.circuit import Limits
+from pipeline.deliver.dry_run import DryRun
 from pipeline.deliver.health import health_file
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.deliver.outcomes import Outcomes
@@ -33,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 def policy_of(definition: DestinationDefinition) -> Policy:
     """How a destination is served: what its definition says, and else what its kind is made for."""
+    if definition.dry_run is not None:
+        return Policy(concurrency=DryRun.concurrency, max_batch=DryRun.max_batch, keeps_order=DryRun.keeps_order)
     connector, asked = definition.connector, definition.delivery
     return Policy(
         concurrency=asked.concurrency or connector.concurrency,
@@ -43,6 +48,13 @@ def policy_of(definition: DestinationDefinition) -> Policy:
         longest_retry_ms=asked.longest_retry,
         limits=Limits(per_second=asked.per_second),
     )
+
+
+def opened(definition: DestinationDefinition) -> Connector:
+    """The connector of a destination, or the file of its dry run. ValueError when it cannot be opened."""
+    if definition.dry_run is not None:
+        return DryRun(definition.destination, Path(definition.dry_run))
+    return definition.connector(definition.destination, definition.options)
 
 
 def outcomes_of(definition: DestinationDefinition) -> Outcomes:
@@ -110,14 +122,14 @@ class DeliverRole:
         name = written.name
         try:
             definition = DestinationDefinition.model_validate(written.body)
-            connector = definition.connector(name, definition.options)
+            connector = opened(definition)
         except ValueError as error:
             # The set-up of one destination (a secret that is not there) is no reason to stop the others.
             _log.error("%s cannot be opened: %s", name, error)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
             return
         log = KafkaDeliveryLog(self._config, name, self._source)
-        outcomes = outcomes_of(definition) if definition.outcomes else None
+        outcomes = outcomes_of(definition) if definition.outcomes and definition.dry_run is None else None
         metrics = self._metrics.of(name)
         worker = DestinationWorker(
             name, connector, log, policy_of(definition), metrics, outcomes=outcomes, tell_health=self._tell_health
