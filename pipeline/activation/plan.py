@@ -28,8 +28,9 @@ from pipeline.activation.consent import NO_POLICY, ConsentPolicy, granted
 from pipeline.activation.data import NO_RULES, DataRules
 from pipeline.activation.destination import ENDS, PROFILE_SECTIONS, Destination
 from pipeline.activation.echo import is_of_a_delivery, said_itself, without_echo
-from pipeline.activation.ids import delivery_id, segment_delivery_id
+from pipeline.activation.ids import delivery_id
 from pipeline.activation.projecting import Normalise, Projector, as_it_is
+from pipeline.activation.segment_delivery import segment_delivery
 from pipeline.activation.told import PROFILE, Told, Turn, evidence_of
 from pipeline.records import (
     EVERYTHING,
@@ -143,7 +144,7 @@ class ActivationPlan:
                 continue
             if told is not None and not destination.mirrors:
                 told.hears(destination.name, change.segment, not leaves)
-            deliveries.append(_segment_delivery(destination, projector, change, profile))
+            deliveries.append(segment_delivery(destination, projector, change, profile))
         return deliveries
 
     def for_profile_change(
@@ -350,9 +351,35 @@ class ActivationPlan:
             late=False,
             identifiers=document.identifiers,
         )
-        delivery = _segment_delivery(found, projector, change, lambda: document)
+        delivery = segment_delivery(found, projector, change, lambda: document)
         delivery.cause = "sync"
         return delivery
+
+    def for_document(self, destination: str, document: ProfileDocument, clock_ms: int) -> Delivery | None:
+        """The delivery by which an audience learns again of a whole profile; None if it mirrors none, or may not have
+        it. Its id is that of what it says."""
+        found = next((each for each in self.destinations if each.name == destination), None)
+        if found is None or found.mode != "audience" or found.profile_sections is None:
+            return None
+        restricted = granted(document.consents.get(EVERYTHING)) is False
+        if found.entity not in (None, document.entity) or not self._may_have(found, lambda: document, None, restricted):
+            return None
+        projector = self._projectors[destination]
+        whole = {one: getattr(document, one) for one in sorted(PROFILE_SECTIONS)}
+        body = {"entity": document.entity, "change": "created", "set": projector.sections(whole, document.entity)}
+        identifiers = projector.identifiers(document.identifiers)
+        said = _canonical([document.profile_id, identifiers, body])
+        return Delivery(
+            delivery_id=delivery_id(destination, b"sync", said),
+            destination=destination,
+            profile_id=document.profile_id,
+            action="profile_changed",
+            at=clock_ms,
+            decided_at=clock_ms,
+            identifiers=identifiers,
+            cause="sync",
+            body=body,
+        )
 
     def for_alert(self, alert: AccountAlert, identifiers: list[IdentifierPair]) -> list[Delivery]:
         """The deliveries an alert about an account leads to. They carry whom it goes to, and who stands behind it; not
@@ -437,42 +464,6 @@ def _holds(destination: Destination, what: str, told: Told | None) -> bool:
     if told is None:
         return destination.mode == "audience"
     return told.believes(destination.name, what)
-
-
-def _segment_delivery(
-    destination: Destination, projector: Projector, change: SegmentChange, profile: Profile | None
-) -> Delivery:
-    body: dict[str, Any] = {
-        "entity": change.entity,
-        "version": change.version,
-        "sequence": change.sequence,
-        "late": change.late,
-        "evidence": msgspec.to_builtins(change.evidence),
-    }
-    if change.continues:
-        body["continues"] = change.continues
-    if change.moved_to is not None:
-        body["moved_to"] = change.moved_to
-    if change.approximate:
-        body["approximate"] = True
-    if change.context and not destination.asks and projector.is_plain:
-        body["context"] = change.context
-    if destination.traits:
-        document = profile() if profile is not None else None
-        if document is not None:
-            body["traits"] = projector.traits(document)
-    return Delivery(
-        delivery_id=segment_delivery_id(destination.name, change.profile_id, change.segment, change.sequence),
-        destination=destination.name,
-        profile_id=change.profile_id,
-        action="segment_entered" if change.change == "entered" else "segment_exited",
-        at=change.at,
-        decided_at=change.decided_at,
-        identifiers=projector.identifiers(change.identifiers),
-        segment=change.segment,
-        cause=change.cause,
-        body=body,
-    )
 
 
 def _identifiers(profile: Profile | None) -> list[IdentifierPair]:

@@ -26,7 +26,8 @@ app = build("destination", "destinations", "waiting", _waiting)
 
 @app.command("resync")
 def resync(name: Annotated[str, typer.Argument(help="As `list` shows it; an audience.")]) -> None:
-    """Send an audience every present membership again, beside what happens meanwhile.
+    """Send an audience every present membership again, and every profile if it mirrors them, beside what happens
+    meanwhile.
 
     Example: headwater destinations resync crm
     """
@@ -34,5 +35,5 @@ def resync(name: Annotated[str, typer.Argument(help="As `list` shows it; an audi
 
     sent = send_again(find_kafka(settings_module.load()), name)
     Console(highlight=False).print(
-        f"{sent:,} memberships wait for {name}. `headwater destinations list` shows them going out."
+        f"{sent:,} memberships and profiles wait for {name}. `headwater destinations list` shows them going out."
     )

@@ -1,29 +1,34 @@
-"""First sync and re-sync: an audience learns of every present membership, through its own topic.
+"""First sync and re-sync: an audience learns of every present membership, and of every profile if it mirrors them,
+through its own topic.
 
 It runs beside the live deliveries. A membership that ends meanwhile may arrive after its own exit; its `sequence` is
 the lower one, and tells. The ids are those of the original changes, so nothing that a destination knows is news to it.
+
+A profile has no sequence: one that changes between being read and being written here would be told in an older state
+than the destination has. So what has changed meanwhile is told again, until nothing has.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from pipeline.activation import ActivationPlan
+from pipeline.activation import ActivationPlan, segment_delivery_id
 from pipeline.definitions.catalog import activation_plan
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError, LookupFailed
-from pipeline.records import ProfileDocument, SegmentMember, encode
-from pipeline.runtime.kafka.doors import current_values, produce_all
+from pipeline.records import Delivery, ProfileDocument, SegmentMember, encode
+from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 
+_MOST_ROUNDS = 50
 _decode_member = msgspec.json.Decoder(SegmentMember).decode
 _decode_profile = msgspec.json.Decoder(ProfileDocument).decode
 
 
 def resync(settings: Settings, destination: str, progress: Callable[[int], None] = lambda sent: None) -> int:
-    """Put every present membership that a destination wants on its topic; returns how many.
+    """Put every present membership and profile that a destination wants on its topic; returns how many.
 
     Raises LookupFailed for a destination that is not in force, InputError for one that is a trigger, BrokerError.
     """
@@ -39,7 +44,10 @@ def resync(settings: Settings, destination: str, progress: Callable[[int], None]
             destination,
             "write `mode: audience` into its definition if it shall mirror memberships",
         )
-    return produce_all(settings, DELIVERIES.name + destination, _memberships(settings, plan, destination), progress)
+    sent = produce_all(settings, DELIVERIES.name + destination, _memberships(settings, plan, destination), progress)
+    if found.profile_sections is not None:
+        sent += _profiles(settings, plan, destination, lambda more: progress(sent + more))
+    return sent
 
 
 def _memberships(settings: Settings, plan: ActivationPlan, destination: str) -> Iterator[tuple[bytes | None, bytes]]:
@@ -55,3 +63,48 @@ def _memberships(settings: Settings, plan: ActivationPlan, destination: str) -> 
         delivery = plan.for_member(destination, member, now_ms, lambda raw=raw: _decode_profile(raw))  # type: ignore[misc]
         if delivery is not None:
             yield member.profile_id.encode(), encode(delivery)
+
+
+def _profiles(settings: Settings, plan: ActivationPlan, destination: str, progress: Callable[[int], None]) -> int:
+    told: dict[bytes, str] = {}
+    sent = 0
+    with TopicReader(settings, ["profiles"]) as reader:
+        for _ in range(_MOST_ROUNDS):
+            newest = {record.key: record.value for record in reader.read_to_end() if record.key is not None}
+            owed = _owed(plan, destination, newest, told)
+            more = produce_all(settings, DELIVERIES.name + destination, owed, progress)
+            sent += more
+            if not more:
+                break
+    return sent
+
+
+def _owed(
+    plan: ActivationPlan, destination: str, newest: Mapping[bytes, bytes | None], told: dict[bytes, str]
+) -> Iterator[tuple[bytes | None, bytes]]:
+    """What is to be told of these profiles by now, beyond what was; `told` (by profile_id, the delivery) is brought up
+    to date."""
+    now_ms = time.time_ns() // 1_000_000
+    for key, value in newest.items():
+        delivery = plan.for_document(destination, _decode_profile(value), now_ms) if value is not None else None
+        if delivery is None:
+            if told.pop(key, None) is not None:
+                # It was told here after it had been told that it is no more.
+                yield key, encode(_deleted(destination, key.decode(), now_ms))
+        elif told.get(key) != delivery.delivery_id:
+            told[key] = delivery.delivery_id
+            yield key, encode(delivery)
+
+
+def _deleted(destination: str, profile_id: str, now_ms: int) -> Delivery:
+    return Delivery(
+        delivery_id=segment_delivery_id(destination, profile_id, "sync", now_ms),
+        destination=destination,
+        profile_id=profile_id,
+        action="profile_deleted",
+        at=now_ms,
+        decided_at=now_ms,
+        identifiers=[],
+        cause="sync",
+        body={"change": "erased"},
+    )

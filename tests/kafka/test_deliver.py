@@ -283,7 +283,10 @@ def test_a_destination_that_cannot_be_opened_stops_no_other(
 def test_an_audience_learns_of_what_was_before_it(ready: Settings, tmp_path: Path) -> None:
     file = tmp_path / "audience.jsonl"
     body = {"destination": "crm", "kind": "file", "path": str(file), "segments": ["trial"], "traits": ["plan"]}
-    apply(ready, [Written("destination", "crm", body), hook("mails", "https://x.io")])
+    mirrored = tmp_path / "mirrored.jsonl"
+    mirror = {"destination": "mirror", "kind": "file", "path": str(mirrored), "profiles": ["traits"]}
+    written = [Written("destination", "crm", body), Written("destination", "mirror", mirror)]
+    apply(ready, [*written, hook("mails", "https://x.io")])
     members = [
         SegmentMember(segment, f"p{n}", "person", 1, since=n, sequence=n)
         for n in range(50)
@@ -302,9 +305,16 @@ def test_an_audience_learns_of_what_was_before_it(ready: Settings, tmp_path: Pat
     assert {(line["profile_id"], line["body"]["traits"]["plan"], line["body"]["sequence"]) for line in lines} == {
         (f"p{n}", n, n) for n in range(50)
     }
+    assert resync(ready, "mirror") == 50
+    with delivering(ready, "mirror"):
+        wait_for(lambda: mirrored.exists() and mirrored.read_bytes().count(b"\n") == 50)
+    whole = [json.loads(line) for line in mirrored.read_text().splitlines()]
+    assert {(one["profile_id"], one["body"]["set"]["traits"]["plan"], one["cause"]) for one in whole} == {
+        (f"p{n}", n, "sync") for n in range(50)
+    }
     with pytest.raises(InputError, match="acts on a moment"):
         resync(ready, "mails")
-    with pytest.raises(LookupFailed, match="there are: crm, mails"):
+    with pytest.raises(LookupFailed, match="there are: crm, mails, mirror"):
         resync(ready, "absent")
 
 
