@@ -415,7 +415,8 @@ Said = list[tuple[str, bytes | None, bytes, int | None]]
 
 def replayed(task: Task, rng: random.Random) -> tuple[Said, dict[bytes, tuple[int, bytes]]]:
     """What a task says, and what it has kept at the end, that consumes the same records in the same order in other
-    batches: never crashed, not woken."""
+    batches: never crashed, not woken, and with nothing at hand now and then."""
+    forgets = random.Random(f"forgets {task.role} {task.partition} {len(task.consumed)}")
     state_stage = task.make_stage(task.partition)
     state = OverlayState(state_stage, {})
     said: Said = []
@@ -432,4 +433,7 @@ def replayed(task: Task, rng: random.Random) -> tuple[Said, dict[bytes, tuple[in
         state.applied(state.encoded())
         said += out.logged
         place = end
+        if forgets.random() < 0.3:
+            state_stage.forget()
+            state.forget_objects()
     return said, state.store
