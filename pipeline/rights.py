@@ -84,6 +84,8 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
     found += _reads(settings, "api", (*_API_READS, _DEFINITIONS, "privacy-receipts", *_OPERATIONS_READ))
     # How far the roles are: their groups' positions, and the ends of what they read.
     found += [
+        *_reads(settings, "api", settings.sources),
+        Right("api", "topic", settings.topic(DELIVERIES.name), ("Read", "Describe"), prefixed=True),
         Right("api", "topic", settings.prefix, ("Describe",), prefixed=True),
         Right("api", "group", settings.prefix, ("Describe",), prefixed=True),
     ]

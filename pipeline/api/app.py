@@ -31,6 +31,7 @@ from pipeline.api.examples import (
     HISTORY,
     LINK,
     MEMBERS,
+    NEWEST,
     OVERLAP,
     OVERVIEW,
     PEOPLE,
@@ -44,6 +45,7 @@ from pipeline.api.examples import (
     SEGMENT,
     SEGMENTS,
     SUPPORT,
+    TRACE,
     VOCABULARY,
     WHY,
     ref,
@@ -56,6 +58,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.profiles import Profiles
 from pipeline.api.segments import Segments
 from pipeline.api.service import Service
+from pipeline.api.tracing import Tracing
 from pipeline.api.writes import MAX_BODY, Writes
 
 VERSION = "1"
@@ -77,7 +80,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
     """Everything that can be asked."""
     profiles, segments, live, writes = Profiles(service), Segments(service), Live(service), Writes(service)
     accounts, definitions, privacy = Accounts(service), Definitions(service), Privacy(service)
-    operating = Operating(service)
+    operating, tracing = Operating(service), Tracing(service)
     read, see, watch = "profiles:read", "segments:read", "streams:read"
     at = "/v1/profiles/{profile}"
     waits = (400, 404, 409)
@@ -199,6 +202,15 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "POST", "/v1/dead-letters/replay", "replayDeadLetters", "Send dead letters again", "operations:write",
             operating.replay, (), _REPLAY, _json("Replayed", {"sent": {"raw": 1}}), (413, 422),
+        ),
+        Operation(
+            "GET", "/v1/events", "listNewestEvents", "What came just now; where a message stands", "events:read",
+            tracing.newest, (ask.MESSAGE_ID, ask.EVENTS_LIMIT), returns=_json("Newest", NEWEST),
+        ),
+        Operation(
+            "GET", "/v1/events/{partition}/{offset}", "traceEvent", "One event, followed through every room",
+            "events:read", tracing.one, (ask.EVENT_PARTITION, ask.OFFSET), returns=_json("Trace", TRACE),
+            fails=(404, 422),
         ),
         Operation(
             "GET", "/v1/backfills", "getBackfills", "How far the history of new definitions was read",

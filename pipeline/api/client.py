@@ -197,6 +197,15 @@ class ApiClient:
         found: dict[str, int] = self._post("/v1/dead-letters/replay", msgspec.json.encode(asked), {})["sent"]
         return found
 
+    def list_newest_events(self, message_id: str = "", limit: int = 30) -> dict[str, Any]:
+        """What came just now; with `message_id`, where that message stands (`found`). Raises ApiError."""
+        return self._object("/v1/events", {"message_id": message_id or None, "limit": limit})
+
+    def trace_event(self, partition: int, offset: int) -> dict[str, Any] | None:
+        """One event followed through every room; None if there is none at this place. Raises ApiError."""
+        found = self._get(f"/v1/events/{partition}/{offset}", {}, may_be_missing=True)
+        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+
     def get_backfills(self) -> dict[str, Any]:
         """How far the history of new definitions was read. Raises ApiError."""
         return self._object("/v1/backfills", {})

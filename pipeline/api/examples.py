@@ -104,6 +104,22 @@ SCHEMAS: dict[str, Any] = {
     "DeadLetters": _object(letters=_list(_LETTER), known=_INTEGER, reasons=_OBJECT),
     "DeadLetter": _LETTER,
     "Replayed": _object(sent={"type": "object", "additionalProperties": _INTEGER}),
+    "Newest": _object(events=_list(_OBJECT), found=_or_null(_list(_INTEGER))),
+    "Trace": _object(
+        event=_EVENT,
+        place=_list(_INTEGER),
+        source=_STRING,
+        cleaned=_list(_OBJECT),
+        contract=_or_null(_STRING),
+        profile_id=_or_null(_STRING),
+        who=_list(_OBJECT),
+        touched=_list(_OBJECT),
+        changes=_list(_OBJECT),
+        flips=_list(_OBJECT),
+        deliveries=_list(_OBJECT),
+        all=_BOOLEAN,
+        trouble=_STRING,
+    ),
     "Backfills": _object(latest=_INTEGER, not_in_force=_INTEGER, partitions=_list(_OBJECT)),
     "Growth": _object(days=_INTEGER, segments=_list(_object(segment=_STRING, size=_INTEGER, hours=_list(_OBJECT)))),
     "People": _object(account=_STRING, people=_list(_PERSON), next=_or_null(_STRING)),
@@ -358,4 +374,47 @@ OVERVIEW = {
     "generation": {"latest": 7, "not_in_force": 0},
     "troubles": {},
     "age_ms": 12,
+}
+NEWEST = {
+    "events": [
+        {
+            "partition": 0,
+            "offset": 1042,
+            "message_id": "m-1",
+            "event": "Order Completed",
+            "type": "track",
+            "received": 1790000000000,
+            "source": "raw",
+            "flags": 0,
+        }
+    ],
+    "found": None,
+}
+TRACE = {
+    "event": _EVENT_EXAMPLE,
+    "place": [0, 1042],
+    "source": "raw/0/977",
+    "origin": "",
+    "raw": None,
+    "raw_kept": True,
+    "cleaned": [{"path": "properties.total", "before": "12.5", "after": 12.5}],
+    "contract": "shop/1",
+    "profile_id": _ID,
+    "who": [{"identifier": "email:ada@example.org", "profile_id": _ID}],
+    "touched": [{"segment": "repeat_buyers", "rule": "count of Order Completed ≥ 2", "by": "leaf"}],
+    "generation": 7,
+    "changes": [],
+    "flips": [],
+    "deliveries": [
+        {
+            "destination": "crm",
+            "action": "segment_entered",
+            "segment": "repeat_buyers",
+            "decided_at": 1790000000250,
+            "became": "handed over",
+            "why": "",
+        }
+    ],
+    "all": True,
+    "trouble": "",
 }

@@ -106,3 +106,13 @@ WAIT_IN_FORCE = Parameter(
     "wait_ms", "query", {"type": "integer", "maximum": 30_000},
     "Answer once it is in force, or after so long: `in_force` says which.",
 )  # fmt: skip
+MESSAGE_ID = Parameter(
+    "message_id",
+    "query",
+    {"type": "string", "minLength": 1, "maxLength": 300},
+    "Tell where this message stands.",
+    "m-1",
+)
+EVENT_PARTITION = Parameter(
+    "partition", "path", {"type": "integer", "maximum": 100_000}, "The partition of `events`.", 0
+)

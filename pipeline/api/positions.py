@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from pipeline.api.newest import NewestEvents
 from pipeline.errors import InputError
 from pipeline.records import Event, ProfileChange, decode_events_record
 from pipeline.runtime.ports import Record
@@ -115,6 +116,7 @@ class Visible:
 
     def __init__(self) -> None:
         self.latencies = Latencies()
+        self.newest = NewestEvents()
         self._event_of: OrderedDict[Place, tuple[int, int]] = OrderedDict()
         self._told: OrderedDict[tuple[int, int], None] = OrderedDict()
         self.positions: dict[tuple[str, int], int] = {}
@@ -126,6 +128,7 @@ class Visible:
                 event = decode_events_record(record.value or b"")
                 if isinstance(event, Event):
                     self.latencies.came(record.partition, record.offset, event.received)
+                    self.newest.add(event, record.partition, record.offset)
                     topic, _, rest = event.source.partition("/")
                     partition, _, offset = rest.partition("/")
                     if _is_number(partition) and _is_number(offset):

@@ -81,11 +81,11 @@ class Profiles:
             "orders": {
                 "count": orders.count if orders else 0,
                 "last": orders.last if orders else None,
-                "recent": [_shown(one, hide) for one, _, _ in events if one.event == _ORDER][:_SUPPORT_EVENTS],
+                "recent": [shown_event(one, hide) for one, _, _ in events if one.event == _ORDER][:_SUPPORT_EVENTS],
             },
             "preferred_channel": _preferred_channel(document, [one for one, _, _ in events]),
-            "open_questions": [_shown(one, hide) for one in _open_questions([one for one, _, _ in events])],
-            "last_events": [_shown(one, hide) for one, _, _ in events[:_SUPPORT_EVENTS]],
+            "open_questions": [shown_event(one, hide) for one in _open_questions([one for one, _, _ in events])],
+            "last_events": [shown_event(one, hide) for one, _, _ in events[:_SUPPORT_EVENTS]],
             "segments": self._memberships(document, hide),
         }
         return self._answer(call, _encode(view))
@@ -105,7 +105,7 @@ class Profiles:
 
     def _events(self, document: ProfileDocument, limit: int, hide: Hidden) -> list[dict[str, Any]]:
         return [
-            {**_shown(event, hide), "position": {"partition": partition, "offset": offset}}
+            {**shown_event(event, hide), "position": {"partition": partition, "offset": offset}}
             for event, partition, offset in self._service.model.recent(document, limit)
         ]
 
@@ -160,7 +160,8 @@ def chosen(found: dict[str, Any], fields: str) -> dict[str, Any]:
     return shown
 
 
-def _shown(event: Event, hide: Hidden) -> dict[str, Any]:
+def shown_event(event: Event, hide: Hidden) -> dict[str, Any]:
+    """An event without what is hidden."""
     return hide.strip(
         {
             "event": event.event,

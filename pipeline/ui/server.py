@@ -13,7 +13,7 @@ from pipeline.api.client import ApiClient
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.ui.drafts import Drafts
-from pipeline.ui.pages import accounts, destinations, operations, people
+from pipeline.ui.pages import accounts, debugger, destinations, operations, people
 from pipeline.ui.pages.builder import Builder
 from pipeline.ui.pages.segments import Segments
 from pipeline.ui.sessions import Sessions
@@ -25,6 +25,7 @@ NAVIGATION = (
     ("/people", "People"),
     ("/accounts", "Accounts"),
     ("/destinations", "Destinations"),
+    ("/debugger", "Debugger"),
     ("/operations", "Operations"),
 )
 _LOOK_EVERY_S = 0.2
@@ -41,7 +42,7 @@ def users_file(settings: Settings) -> Path:
 
 def build_desk(sessions: Sessions, drafts: Drafts, behind_tls: bool = False) -> Desk:
     """All pages."""
-    rooms = (people, accounts, destinations, operations)
+    rooms = (people, accounts, destinations, debugger, operations)
     entries = [*Builder(drafts).entries(), *Segments(drafts).entries()]
     entries += [entry for room in rooms for entry in room.entries()]
     return Desk(sessions, tuple(entries), NAVIGATION, behind_tls)

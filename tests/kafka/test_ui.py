@@ -112,6 +112,17 @@ def test_a_newcomer_builds_a_segment_and_sees_its_members_come(deployment: Deplo
         gil = person(page, address, "gil").page.url.rpartition("/")[2]
         assert (line["profile_id"], line["segment"], line["action"]) == (gil, "keen", "segment_entered"), line
 
+        # The event that brought gil in, followed: the rule it touched, the change, what was told to the destination.
+        page.goto(f"{address}/debugger?q=user_id:gil")
+        page.get_by_role("table", name="Recent events of").locator("tbody a").first.click()
+        page.wait_for_url("**/debugger/*/*")
+        assert "count of Page Viewed" in page.get_by_role("table", name="Parts of rules").inner_text()
+        assert "entered keen" in page.locator("section", has=page.locator("#s-flips")).inner_text()
+        told = page.get_by_role("table", name="Deliveries").get_by_role("row", name="crm").inner_text()
+        assert "segment entered keen" in told and "handed over" in told
+        page.goto(f"{address}/debugger?q=gil-1")
+        page.wait_for_url("**/debugger/*/*")
+
         # Who runs it sees that everybody works, and what could not be used, which is mended and sent again.
         deployment.produce([b'{"type": "dance", "userId": "hal", "messageId": "hal-1"}'])
         page.goto(f"{address}/operations")

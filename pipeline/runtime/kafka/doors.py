@@ -357,6 +357,25 @@ class GroupPositions:
         return sum(max(at, starts[partition]) for partition, at in committed.items()), sum(ends.values())
 
 
+PartitionPositions = dict[tuple[str, int], int]
+"""(topic, partition) → position."""
+
+
+def committed_positions(settings: Settings, groups: Mapping[str, str]) -> PartitionPositions:
+    """How far groups (named without the prefix) have come with the topic each reads, by its partitions."""
+    properties = {**quiet_properties(settings), "client.id": "headwater-positions"}
+    committed = CommittedPositions(properties)
+    metadata = AdminClient(properties).list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+    found: PartitionPositions = {}
+    for group, topic in groups.items():
+        physical = settings.topic(topic)
+        if physical in metadata:
+            partitions = [TopicPartition(physical, number) for number in metadata[physical].partitions]
+            told = committed(settings.prefix + group, partitions, _REQUEST_TIMEOUT_S)
+            found |= {(topic, number): at for (_, number), at in told.items()}
+    return found
+
+
 def list_offsets(
     admin: AdminClient, partitions: Sequence[TopicPartition], *, latest: bool
 ) -> dict[tuple[str, int], int]:

@@ -40,6 +40,7 @@ from pipeline.records import (
 from pipeline.replay.backfills import Backfill
 from pipeline.runtime.memory import MemoryTables
 from pipeline.runtime.ports import Record
+from pipeline.segments import NO_SEGMENTS
 from pipeline.settings import Settings
 
 PARTITIONS = 2
@@ -112,7 +113,7 @@ class World:
         self.catalog = Catalog()
         self.log: list[Record] = []
         plans = SimpleNamespace(
-            latest=lambda: SimpleNamespace(identity=identity_rules({})),
+            latest=lambda: SimpleNamespace(identity=identity_rules({}), segments=NO_SEGMENTS),
             look=lambda: self.catalog,
             follow_to=lambda *_: True,
             close=lambda: None,

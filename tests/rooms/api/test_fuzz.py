@@ -59,4 +59,4 @@ def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
 
         ask()
         asked.add(name)
-    assert len(asked) == 32
+    assert len(asked) == 34

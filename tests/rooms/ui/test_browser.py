@@ -9,7 +9,7 @@ import pytest
 from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
-from tests.rooms.ui.town import applies, settle, works
+from tests.rooms.ui.town import applies, settle, traces, works
 
 pytestmark = [needs_chromium, pytest.mark.debian]
 
@@ -21,6 +21,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str
         house = House(Path(tmp_path_factory.mktemp("house")))
         settle(house, 120, 6)
         works(house)
+        traces(house, patch)
         applies(house, patch)
         with served(house.desk.app) as address, chromium() as browser:
             yield house, address, browser
@@ -145,6 +146,8 @@ MORE = (
     "/accounts/ranking?trait=plan&among=free",
     "/destinations",
     "/destinations/new/webhook",
+    "/debugger?q=user_id:1001",
+    "/debugger/0/0",
     "/operations",
     "/operations/dead-letters",
 )

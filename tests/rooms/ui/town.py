@@ -1,13 +1,17 @@
 """A small town for the pages: people, what they did, and an apply that has its effect at once."""
 
+import json
 import math
 import random
 import time
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from pipeline.api.access import Hidden
 from pipeline.api.model import decoded
+from pipeline.api.trace import Effects
 from pipeline.api.trial import facts_of, trial_of
 from pipeline.definitions.apply import plan_apply
 from pipeline.definitions.catalog import records
@@ -24,6 +28,7 @@ from pipeline.records import (
     Total,
     encode,
 )
+from pipeline.segments import compile_plan
 from tests.rooms.api.harness import World, leave, show
 from tests.rooms.ui.house import House
 
@@ -204,3 +209,31 @@ _LETTERS = [
     ("contract_violation", "/properties/total: it is no number.", "raw", "ingest"),
     ("refused", "422: the field `email` is missing (attempt 1)", "deliveries.hook", "deliver"),
 ]
+
+
+def traces(house: House, monkeypatch: Any) -> str:
+    """Let an event be followed: what the topics would hold. Gives the address of its page."""
+    model = house.world.follower.model
+    document = decoded(model.document("user_id:1001") or b"")
+    event, partition, offset = model.recent(document, 1)[0]
+    seen = msgspec.structs.replace(
+        event, identifiers=["user_id:1001", "email:bob@example.org"], contract="shop/3", traits={"plan": "pro"},
+        flags=["contract_violation:/properties/total", "bot"],
+    )  # fmt: skip
+    raw = {"type": "track", "event": seen.event, "userId": "1001", "properties": {**seen.properties, "path": " /Docs"}}
+    flip = {"segment": "lookers", "change": "entered", "version": 1, "decided_at": seen.received, "sequence": 1}
+    change = {"change": "updated", "decided_at": seen.received, "set": {"traits": {"plan": "pro"}}}
+    told = {"action": "segment_entered", "segment": "lookers", "decided_at": seen.received}
+    deliveries = [
+        {**told, "destination": "crm", "became": "handed over", "why": ""},
+        {**told, "destination": "hook", "became": "given up", "why": "refused: 422: the field `email` is missing"},
+    ]
+    rule = {"performed": {"event": seen.event, "within": "30d"}}
+    lookers = SegmentDefinition.model_validate({"segment": "lookers", "when": rule})
+    latest = house.world.service.plans.latest()
+    latest.segments = compile_plan([lookers.compiled()])
+    monkeypatch.setattr(house.world.service.plans, "latest", lambda: latest)
+    monkeypatch.setattr("pipeline.api.tracing.event_at", lambda *_: seen)
+    monkeypatch.setattr("pipeline.api.tracing.raw_of", lambda *_: json.dumps(raw).encode())
+    monkeypatch.setattr("pipeline.api.tracing.effects", lambda *_: Effects([change], [flip], deliveries, True))
+    return f"/debugger/{partition}/{offset}"

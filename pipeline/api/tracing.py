@@ -1,0 +1,104 @@
+"""Handlers: what came just now, and one event followed through every room."""
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from pipeline.api.model import decoded
+from pipeline.api.operations import Call
+from pipeline.api.problems import Problem
+from pipeline.api.profiles import shown_event
+from pipeline.api.service import Service
+from pipeline.api.trace import differences, effects, event_at, raw_of, touched_by
+from pipeline.errors import HeadwaterError
+from pipeline.records import Event
+from pipeline.runtime.kafka.doors import committed_positions
+from pipeline.topology import DELIVERIES
+
+_DEFAULT_LIMIT = 30
+_SHOWN_BYTES = 20_000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Tracing:
+    """The operations that follow an event."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def newest(self, call: Call) -> Response:
+        """What came just now, or where a message stands."""
+        newest, wanted = self._service.follower.visible.newest, call.values["message_id"]
+        place = newest.find(wanted) if wanted is not None else None
+        tail = newest.tail(call.values["limit"] or _DEFAULT_LIMIT)
+        return self._answer({"events": [one._asdict() for one in tail], "found": list(place) if place else None})
+
+    async def one(self, call: Call) -> Response:
+        """One event, from its raw record to what became of deliveries."""
+        place = call.values["partition"], call.values["offset"]
+        settings, hide = self._service.settings, call.caller.hide
+        event = await self._service.in_thread(lambda: event_at(settings, *place))
+        if event is None:
+            raise Problem(404, "There is no event at this place: it is a record of another kind, or not kept any more.")
+        catalog = await self._service.in_thread(self._service.plans.look)
+        plan = await self._service.in_thread(self._service.plans.latest)
+        raw = await self._service.in_thread(lambda: raw_of(settings, event))
+        stored = self._service.model.document(event.identifiers[0])
+        profile_id = decoded(stored).profile_id if stored is not None else None
+        names = [each.name for each in catalog.of_kind(catalog.latest, "destination")]
+        found: dict[str, Any] = {
+            "event": shown_event(event, hide) | {"received": event.received, "flags": event.flags},
+            "place": list(place),
+            "source": event.source,
+            "origin": event.origin,
+            "raw": None if raw is None or hide else raw[:_SHOWN_BYTES].decode(errors="replace"),
+            "raw_kept": raw is not None,
+            "cleaned": [one if not hide else {"path": one["path"]} for one in differences(raw, event)],
+            "contract": event.contract,
+            "profile_id": profile_id,
+            "who": self._who(event) if "identifiers" not in hide.sections else [],
+            "touched": [one._asdict() for one in touched_by(plan.segments, event)],
+            "generation": catalog.latest.number,
+            "changes": [],
+            "flips": [],
+            "deliveries": [],
+            "all": True,
+            "trouble": "",
+        }
+        if profile_id is not None:
+            found |= await self._effects(event, place, profile_id, names, hide)
+        return self._answer(found)
+
+    async def _effects(
+        self, event: Event, place: tuple[int, int], profile_id: str, names: list[str], hide: Any
+    ) -> dict[str, Any]:
+        settings, pulse = self._service.settings, self._service.pulse
+        letters = pulse.letters() if pulse is not None else []
+        groups = {f"deliver-{name}": DELIVERIES.name + name for name in names}
+        try:
+            told = await self._service.in_thread(
+                lambda: effects(
+                    settings, event, place, profile_id, names, letters, lambda: committed_positions(settings, groups)
+                )
+            )
+        except (Problem, HeadwaterError) as error:
+            return {"trouble": str(error), "all": False}
+        return {
+            "changes": [hide.strip(one) for one in told.changes],
+            "flips": [hide.strip(one) for one in told.flips],
+            "deliveries": told.deliveries,
+            "all": told.all,
+        }
+
+    def _who(self, event: Event) -> list[dict[str, Any]]:
+        """Each identifier of the event, and whose it is now."""
+        found = []
+        for text in event.identifiers:
+            stored = self._service.model.document(text)
+            found.append({"identifier": text, "profile_id": decoded(stored).profile_id if stored is not None else None})
+        return found
+
+    def _answer(self, found: dict[str, Any]) -> Response:
+        return Response(_encode(found), 200, {"Cache-Control": "no-store"}, "application/json")
