@@ -176,6 +176,7 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
             ),
         ),
         "rules",
+        (300720,),
     ),
     Fault(
         "accounts_follow_before_all_people_have",

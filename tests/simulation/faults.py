@@ -72,7 +72,7 @@ def run_with(fault: Fault, first: int, seeds: int) -> int:
     """In a process of its own: put the fault in, run seeds until one fails. Exit code 0: found."""
     finder = _Finder(fault)
     sys.meta_path.insert(0, finder)
-    for seed in range(first, seeds):
+    for seed in (*fault.seeds, *range(first, seeds)) if first == 0 else range(first, seeds):
         detail = _try(fault, seed)
         if detail is not None:
             print(f"{seed} {detail[:200]}")
