@@ -17,7 +17,7 @@ from pipeline.definitions.log import KafkaPlans, apply, read_catalog
 from pipeline.errors import BrokerError, DefinitionError, TopicsError
 from pipeline.records import Marker, RulesChanged, decode_edges_record, decode_events_record
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
-from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.runtime.kafka.doors import TopicReader, current_values
 from pipeline.settings import Settings
 
 BUYERS = """
@@ -81,6 +81,18 @@ def test_an_apply_marks_every_partition_and_workers_get_the_plan(ready: Settings
         assert time.monotonic() < deadline
         time.sleep(0.05)
     plans.close()
+
+
+def test_what_was_applied_is_read_at_once(ready: Settings) -> None:
+    """A commit is answered before a reader of committed records sees anything of it."""
+    transaction = ApplyTransaction(ready)
+    try:
+        for number in range(30):
+            key = f"segment/s{number}/1".encode()
+            transaction.write([("definitions", 0, key, b"{}"), *(("events", n, None, b"{}") for n in range(2))])
+            assert key in current_values(ready, "definitions"), f"the {number + 1}th"
+    finally:
+        transaction.close()
 
 
 def test_the_same_again_writes_nothing_and_a_dry_run_neither(ready: Settings) -> None:

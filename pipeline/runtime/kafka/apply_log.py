@@ -7,9 +7,8 @@ then reads is all that was ever applied; and what an apply wrote is there as a w
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import BrokerError, TopicsError
@@ -21,6 +20,7 @@ from pipeline.settings import Settings
 _CALL_S = 5.0
 _GIVE_UP_S = 60.0
 _PAUSE_S = 0.1
+_READABLE_WITHIN_S = 10.0
 _BUSY = "another `headwater apply` took over, or the broker is not well; see what is in force, and apply again"
 
 
@@ -44,6 +44,14 @@ class ApplyTransaction:
                 "partitioner": "murmur2_random",
             }
         )
+        self._reader = Consumer(
+            {
+                **quiet_properties(settings),
+                "group.id": f"{settings.prefix}{writer}",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+            }
+        )
         self._call("beginning", lambda: self._producer.init_transactions(_CALL_S))
 
     def partitions(self, topic: str) -> int:
@@ -60,17 +68,26 @@ class ApplyTransaction:
         return len(found.partitions)
 
     def write(self, records: Iterable[tuple[str, int, bytes | None, bytes]]) -> None:
-        """Write (topic, partition, key, value) records, all or none, in order within each partition."""
+        """Write (topic, partition, key, value) records, all or none, in order within each partition. When it returns, a
+        reader of committed records sees them."""
         self._call("opening a transaction", self._producer.begin_transaction)
+        last: dict[tuple[str, int], int] = {}
+        refused: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                refused.append(error)
+            else:
+                last[message.topic() or "", message.partition() or 0] = message.offset() or 0
+
         try:
-            refused: list[Any] = []
             for topic, partition, key, value in records:
                 self._producer.produce(
                     self._settings.topic(topic),
                     value,
                     key,
                     partition,
-                    on_delivery=lambda error, _: refused.append(error) if error is not None else None,
+                    on_delivery=delivered,
                 )
             if self._producer.flush(_GIVE_UP_S) or refused:
                 told = refused[0].str() if refused else "no answer in a minute"
@@ -85,6 +102,20 @@ class ApplyTransaction:
         except Abortable as error:
             self._abort()
             raise BrokerError(f"The definitions could not be written: {error}.", "", _BUSY) from None
+        self._until_readable(last)
+
+    def _until_readable(self, last: dict[tuple[str, int], int]) -> None:
+        """A commit is answered before its markers are written, and until then nobody reads what was committed."""
+        give_up = time.monotonic() + _READABLE_WITHIN_S
+        for (topic, partition), offset in last.items():
+            while time.monotonic() < give_up:
+                try:
+                    bounds = self._reader.get_watermark_offsets(TopicPartition(topic, partition), _CALL_S)
+                except KafkaException:
+                    bounds = None
+                if bounds is not None and bounds[1] > offset:
+                    break
+                time.sleep(_PAUSE_S / 10)
 
     def _abort(self) -> None:
         try:
@@ -108,7 +139,8 @@ class ApplyTransaction:
                 time.sleep(_PAUSE_S)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connections."""
+        self._reader.close()
         with warnings.catch_warnings():
             # A producer that was fenced says so once more.
             warnings.simplefilter("ignore", RuntimeWarning)
