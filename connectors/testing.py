@@ -5,6 +5,7 @@ class TestMine(ConnectorContract):
     def received(self): return [...]                # the delivery_ids at the destination, in order of arrival
     def break_destination(self): ...                # from now on the destination cannot be reached, or refuses all
     def mend_destination(self): ...                 # and now it can be again
+    def members(self): return {...}                 # who is in the segment `trial` there, if it holds that
     connector = MyConnector
 """
 
@@ -50,6 +51,11 @@ class ConnectorContract:
     def received(self) -> list[str]:
         """The delivery_ids at the destination, in the order of arrival."""
         raise NotImplementedError
+
+    def members(self) -> set[str] | None:
+        """The profile_ids that are in the segment `trial` at the destination. None: it is not asked, as with one that
+        keeps a history only."""
+        return None
 
     def break_destination(self) -> None:
         """Make the destination fail for a while."""
@@ -115,6 +121,17 @@ class ConnectorContract:
     def test_no_identifiers_and_no_segment(self) -> None:
         delivery = sample_delivery(1, identifiers=[], segment=None, action="profile_deleted", body={})
         assert [o.status for o in self._deliver([delivery])] == ["delivered"]
+
+    def test_whoever_left_or_was_erased_is_no_member(self) -> None:
+        self._deliver([sample_delivery(1, "p1"), sample_delivery(2, "p2"), sample_delivery(3, "p3")])
+        if self.members() is None:
+            return
+        assert self.members() == {"p1", "p2", "p3"}
+        self._deliver([sample_delivery(4, "p3", action="segment_exited")])
+        assert self.members() == {"p1", "p2"}, "p3 has left"
+        [outcome] = self._deliver([sample_delivery(5, segment=None, action="profile_erased", body=ERASED)])
+        if outcome.status == "delivered":
+            assert self.members() == set(), "p1 and p2 were erased, and it was said to be done"
 
     def test_a_failing_destination_means_retry_and_then_works_again(self) -> None:
         delivery = sample_delivery(1)

@@ -25,6 +25,10 @@ class TestSqlite(ConnectorContract):
         with sqlite3.connect(self.path) as database:
             return [row[0] for row in database.execute("SELECT delivery_id FROM members")]
 
+    def members(self) -> set[str]:
+        with sqlite3.connect(self.path) as database:
+            return {row[0] for row in database.execute("SELECT profile_id FROM members WHERE is_member")}
+
     def break_destination(self) -> None:
         self.other = sqlite3.connect(self.path, isolation_level=None)
         self.other.execute("ALTER TABLE members RENAME TO gone")

@@ -123,9 +123,9 @@ class DeliverRole:
         try:
             definition = DestinationDefinition.model_validate(written.body)
             connector = opened(definition)
-        except ValueError as error:
-            # The set-up of one destination (a secret that is not there) is no reason to stop the others.
-            _log.error("%s cannot be opened: %s", name, error)
+        except Exception as error:  # noqa: BLE001 - a secret that is not there, or whatever a connector of others raises
+            # The set-up of one destination is no reason to stop the others.
+            _log.error("%s cannot be opened: %s: %s", name, type(error).__name__, error)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
             return
         log = KafkaDeliveryLog(self._config, name, self._source)

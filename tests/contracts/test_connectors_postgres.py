@@ -50,6 +50,9 @@ class TestPostgres(ConnectorContract):
     def received(self) -> list[str]:
         return [row[0] for row in rows(self.server, "SELECT delivery_id FROM headwater_members ORDER BY sequence")]
 
+    def members(self) -> set[str]:
+        return {row[0] for row in rows(self.server, "SELECT profile_id FROM headwater_members WHERE is_member")}
+
     def break_destination(self) -> None:
         with psycopg.connect(self.server, autocommit=True) as connection:
             connection.execute("ALTER USER tester NOLOGIN")

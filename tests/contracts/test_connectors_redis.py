@@ -49,6 +49,9 @@ class TestRedis(ConnectorContract):
         held = [json.loads(one) for one in self.client.hvals("headwater:segments:p1")]
         return [one["delivery_id"] for one in sorted(held, key=lambda one: int(one["sequence"]))]
 
+    def members(self) -> set[str]:
+        return {one for one in ("p1", "p2", "p3") if self.client.hexists(f"headwater:segments:{one}", "trial")}
+
     def break_destination(self) -> None:
         self.client.config_set("requirepass", "another")
         self.client.client_kill_filter(_type="normal", skipme=True)

@@ -269,14 +269,25 @@ def test_pause_resume_and_a_new_address(ready: Settings, receivers: Callable[...
 
 
 def test_a_destination_that_cannot_be_opened_stops_no_other(
-    ready: Settings, receivers: Callable[..., WebhookReceiver], caplog: pytest.LogCaptureFixture
+    ready: Settings,
+    receivers: Callable[..., WebhookReceiver],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     receiver = receivers()
-    apply(ready, [hook("locked", receiver.url, secret={"env": "NOT_THERE"}), hook("mails", receiver.url)])
+    nowhere = {"destination": "files", "kind": "file", "path": str(tmp_path / "no folder" / "x.jsonl")}
+    locked = hook("locked", receiver.url, secret={"env": "NOT_THERE"})
+    apply(ready, [locked, hook("mails", receiver.url), Written("destination", "files", {**nowhere, "segments": ["x"]})])
+
+    def refuse(*_: object) -> None:
+        raise OSError("the disk is gone")  # no ValueError, as with a client of others
+
+    monkeypatch.setattr("connectors.file.FileConnector.__init__", refuse)
     with delivering(ready):
         ids = decide(ready, "mails", 20)
         wait_for(lambda: arrived(receiver) == set(ids))
-    assert "NOT_THERE" in caplog.text
+    assert "NOT_THERE" in caplog.text and "the disk is gone" in caplog.text
     assert SECRET not in caplog.text
 
 
