@@ -40,7 +40,7 @@ _API_READS = (
     "keys",
     "suppressions",
 )
-_OPERATIONS_READ = ("dead-letters", "unify-changelog")
+_OPERATIONS_READ = ("dead-letters", "unify-changelog", "identity-decisions")
 _OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys", "suppressions")}
 _PRIVACY_WRITES = (
     "keys",

@@ -38,6 +38,7 @@ from pipeline.api.examples import (
     PREVIEW,
     PROFILE,
     PROFILE_SEGMENTS,
+    PROVENANCE,
     RANKING,
     RECEIPT,
     REPLAY,
@@ -56,6 +57,7 @@ from pipeline.api.operations import Call, Operation, openapi
 from pipeline.api.privacy import Privacy
 from pipeline.api.problems import Problem
 from pipeline.api.profiles import Profiles
+from pipeline.api.provenance import Provenance
 from pipeline.api.segments import Segments
 from pipeline.api.service import Service
 from pipeline.api.tracing import Tracing
@@ -80,7 +82,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
     """Everything that can be asked."""
     profiles, segments, live, writes = Profiles(service), Segments(service), Live(service), Writes(service)
     accounts, definitions, privacy = Accounts(service), Definitions(service), Privacy(service)
-    operating, tracing = Operating(service), Tracing(service)
+    operating, tracing, provenance = Operating(service), Tracing(service), Provenance(service)
     read, see, watch = "profiles:read", "segments:read", "streams:read"
     at = "/v1/profiles/{profile}"
     waits = (400, 404, 409)
@@ -155,6 +157,10 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "GET", "/v1/segments/{segment}/stream", "streamSegment", "Who enters and leaves it, live", watch,
             live.segment, (ask.SEGMENT, ask.LAST_ID), returns=_STREAM, fails=(410,),
+        ),
+        Operation(
+            "GET", f"{at}/provenance", "getProvenance", "Where its traits and links came from", "events:read",
+            provenance.one, (ask.PROFILE,), returns=_json("Provenance", PROVENANCE), fails=(404,),
         ),
         Operation(
             "GET", f"{at}/why", "getWhy", "Why it is in a segment, or is not, by its recent events", "events:read",

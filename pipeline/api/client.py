@@ -175,6 +175,10 @@ class ApiClient:
         """Why somebody is in a segment, or is not, by what the API knows of them. Raises ApiError."""
         return self._object(f"/v1/profiles/{quote(profile, safe=':')}/why", {"segment": segment})
 
+    def get_provenance(self, profile: str) -> dict[str, Any]:
+        """Where somebody's traits and links came from, what is not followed, what was taken back. Raises ApiError."""
+        return self._object(f"/v1/profiles/{quote(profile, safe=':')}/provenance", {})
+
     def get_vocabulary(self) -> dict[str, Any]:
         """What events, traits and consents there are, with some of their values. Raises ApiError."""
         return self._object("/v1/vocabulary", {})

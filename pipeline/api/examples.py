@@ -120,6 +120,16 @@ SCHEMAS: dict[str, Any] = {
         all=_BOOLEAN,
         trouble=_STRING,
     ),
+    "Provenance": _object(
+        profile_id=_STRING,
+        since_days=_INTEGER,
+        traits=_OBJECT,
+        links=_list(_OBJECT),
+        unfollowed=_list(_OBJECT),
+        taken_back=_list(_OBJECT),
+        days=_list(_OBJECT),
+        trouble=_STRING,
+    ),
     "Backfills": _object(latest=_INTEGER, not_in_force=_INTEGER, partitions=_list(_OBJECT)),
     "Growth": _object(days=_INTEGER, segments=_list(_object(segment=_STRING, size=_INTEGER, hours=_list(_OBJECT)))),
     "People": _object(account=_STRING, people=_list(_PERSON), next=_or_null(_STRING)),
@@ -416,5 +426,32 @@ TRACE = {
         }
     ],
     "all": True,
+    "trouble": "",
+}
+PROVENANCE = {
+    "profile_id": _ID,
+    "since_days": 30,
+    "traits": {
+        "plan": {
+            "at": 1790000000000,
+            "event": "Identify",
+            "source": "web",
+            "contract": None,
+            "position": {"partition": 0, "offset": 1042},
+        }
+    },
+    "links": [
+        {
+            "a": "user_id:42",
+            "b": "email:ada@example.org",
+            "first": 1789000000000,
+            "last": 1790000000000,
+            "count": 3,
+            "position": {"partition": 0, "offset": 1042},
+        }
+    ],
+    "unfollowed": [{"a": "device_id:kiosk", "b": "user_id:42", "reason": "crowded", "since": 1789000000000}],
+    "taken_back": [],
+    "days": [{"day": 1789948800000, "events": 2}],
     "trouble": "",
 }

@@ -19,7 +19,7 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import HeadwaterError, InputError
 from pipeline.identifiers import Keys
 from pipeline.lookup import normalised
-from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.runtime.kafka.doors import TopicReader, current_values
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -28,6 +28,7 @@ T = TypeVar("T")
 _MAX_WAITING = 1_000
 _MAX_MISSED = 200_000
 _CATCHING_UP = 4
+_DECISIONS_EVERY_S = 2.0
 
 
 class Service:
@@ -43,6 +44,7 @@ class Service:
         self.audit = audit
         self.hub = hub
         self.pulse: Pulse | None = None
+        self._decisions: tuple[float, list[bytes]] = (-_DECISIONS_EVERY_S, [])
         self._contracts: ContractsPlan | None = None
         self._keys = Keys(settings.secret_bytes())
         self._waiting: set[tuple[Callable[[], bool], asyncio.Future[None]]] = set()
@@ -78,6 +80,14 @@ class Service:
         """The names of the definitions of a kind that are in force. Any thread may ask."""
         catalog = self.plans.look()
         return [each.name for each in catalog.of_kind(catalog.latest, kind)]
+
+    def decisions(self) -> list[bytes]:
+        """What people decided about identity and is in force, as of two seconds ago at most. Reads from Kafka."""
+        at, found = self._decisions
+        if time.monotonic() - at > _DECISIONS_EVERY_S:
+            found = list(current_values(self.settings, "identity-decisions").values())
+            self._decisions = time.monotonic(), found
+        return found
 
     def end_streams(self) -> None:
         """End every stream, so that the process can: clients come back elsewhere, with the last id they saw."""

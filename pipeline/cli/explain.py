@@ -94,9 +94,7 @@ def command(
     console.print(tree(explained, now_ms))
 
 
-def _see_that_it_is_in_force(
-    segment: str, document: ProfileDocument, plan: SegmentsPlan, latest: SegmentsPlan
-) -> None:
+def _see_that_it_is_in_force(segment: str, document: ProfileDocument, plan: SegmentsPlan, latest: SegmentsPlan) -> None:
     """Raise LookupFailed for a segment that is not evaluated, or not for this kind of profile."""
     if segment not in plan.names:
         if segment in latest.names:

@@ -123,6 +123,27 @@ def test_a_newcomer_builds_a_segment_and_sees_its_members_come(deployment: Deplo
         page.goto(f"{address}/debugger?q=gil-1")
         page.wait_for_url("**/debugger/*/*")
 
+        # A login is seen as evidence on the person's page, and the trait leads to it.
+        login = {
+            "type": "identify",
+            "userId": "gil",
+            "anonymousId": "a-9",
+            "messageId": "gil-9",
+            "traits": {"plan": "pro"},
+        }
+        deployment.produce([login])
+        evidence = page.get_by_role("table", name="Evidence").locator("tbody tr")
+
+        def is_seen() -> bool:
+            page.goto(f"{address}/people/user_id:gil")
+            return int(evidence.count()) == 1
+
+        deployment.wait_until(is_seen, "gil's page has the evidence of the login")
+        assert "anonymous_id:a-9" in evidence.inner_text()
+        assert page.locator("svg.graph circle").count() == 2
+        traits = page.get_by_role("table", name="Traits, and where").get_by_role("row", name="plan")
+        assert "Identify from raw" in traits.inner_text()
+
         # Who runs it sees that everybody works, and what could not be used, which is mended and sent again.
         deployment.produce([b'{"type": "dance", "userId": "hal", "messageId": "hal-1"}'])
         page.goto(f"{address}/operations")

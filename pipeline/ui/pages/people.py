@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from pipeline.api.client import ApiError
 from pipeline.records import ProfileDocument
+from pipeline.ui.graph import MOST_SHOWN, Edge, picture
 from pipeline.ui.shown import who
 from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 
@@ -20,6 +21,9 @@ def entries() -> tuple[Entry, ...]:
         Entry("GET", "/people", "viewer", search),
         Entry("GET", "/people/{profile}", "viewer", one),
         Entry("POST", "/people/{profile}/unlink", "operator", unlink),
+        Entry("POST", "/people/{profile}/relink", "operator", relink),
+        Entry("POST", "/people/{profile}/privacy", "operator", ask_privacy),
+        Entry("GET", "/privacy/{id}", "operator", receipt),
     )
 
 
@@ -59,8 +63,25 @@ def one(page: Page) -> Response:
         others=[each["segment"] for each in others if each["entity"] == "person"],
         events=client.get_profile_events(profile, _EVENTS),
         why=_why(page, profile, asked) if asked else None,
+        **_came(page, profile, found),
         asked=asked,
     )
+
+
+def _came(page: Page, profile: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Where traits and links came from, and the links as a picture."""
+    came = page.client.get_provenance(profile)
+    names = [f"{each['namespace']}:{each['value']}" for each in found.get("identifiers") or []]
+    edges = [Edge(each["a"], each["b"], each["count"], True) for each in came["links"]]
+    edges += [Edge(each["a"], each["b"], 1, False) for each in came["unfollowed"]]
+    counts = f"{len(came['links'])} links, {len(came['unfollowed'])} not followed"
+    title = f"How the identifiers of {who(found)} hang together: {counts}"
+    return {
+        "came": came,
+        "names": names,
+        "graph": picture(names, edges, title) if len(names) > 1 or edges else "",
+        "graph_most": MOST_SHOWN,
+    }
 
 
 def _why(page: Page, profile: str, segment: str) -> dict[str, Any]:
@@ -78,3 +99,35 @@ def unlink(page: Page) -> Response:
     with refusals_told():
         page.client.unlink(a, b, bool(page.field("forever")))
     return go(f"/people/{page.path['profile']}", "The link is taken back; what follows from it shows in a moment.")
+
+
+def relink(page: Page) -> Response:
+    """Undo that."""
+    with refusals_told():
+        page.client.relink(page.field("a").strip(), page.field("b").strip())
+    return go(f"/people/{page.path['profile']}", "The link counts again; what follows from it shows in a moment.")
+
+
+def ask_privacy(page: Page) -> Response:
+    """Make a request about their data."""
+    request, name = page.field("request"), page.field("trait").strip()
+    if request not in REQUESTS:
+        raise Refused(422, "There is no such request.")
+    if request == "rectify" and not name:
+        raise Refused(422, "Name the trait that is to be corrected.")
+    # An empty value takes the trait back.
+    traits = {name: page.field("value").strip() or None} if request == "rectify" else None
+    with refusals_told():
+        made = page.client.ask_privacy(request, page.field("identifier").strip(), traits, bool(page.field("lift")))
+    return go(f"/privacy/{made}")
+
+
+def receipt(page: Page) -> Response:
+    """What became of a request."""
+    found = page.client.get_receipt(page.path["id"])
+    context = {"id": page.path["id"], "receipt": found}
+    return page.render("parts/receipt.html" if page.part else "receipt.html", **context)
+
+
+REQUESTS = ("export", "rectify", "suppress", "erase")
+"""What can be asked for."""

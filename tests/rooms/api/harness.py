@@ -131,6 +131,8 @@ class World:
         ]
         self.hub = Hub(streams, most_waiting)
         self.service = Service(settings, self.follower, plans, Access(tokens), self.audit, self.hub)  # type: ignore[arg-type]
+        self.decisions: list[bytes] = []
+        self.service.decisions = lambda: self.decisions  # type: ignore[method-assign]
         self.kafka = MemoryKafka()
         self.now_ms = 1_790_000_000_000
         self.service.pulse = Pulse(

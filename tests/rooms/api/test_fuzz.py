@@ -28,6 +28,8 @@ CHECKS = [
 
 
 async def _no_kafka(work: Any) -> Any:
+    if work.__qualname__.startswith("Provenance"):
+        return work()
     if getattr(work, "__name__", "") == "<lambda>" and work.__qualname__.startswith("World"):
         return work()
     if work.__qualname__.startswith("Privacy.receipt"):
@@ -59,4 +61,4 @@ def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
 
         ask()
         asked.add(name)
-    assert len(asked) == 34
+    assert len(asked) == 35

@@ -9,7 +9,7 @@ import pytest
 from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
-from tests.rooms.ui.town import applies, settle, traces, works
+from tests.rooms.ui.town import applies, hangs_together, settle, traces, works
 
 pytestmark = [needs_chromium, pytest.mark.debian]
 
@@ -22,6 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str
         settle(house, 120, 6)
         works(house)
         traces(house, patch)
+        hangs_together(house)
         applies(house, patch)
         with served(house.desk.app) as address, chromium() as browser:
             yield house, address, browser
@@ -141,6 +142,7 @@ MORE = (
     "/people",
     "/people?q=nobody",
     "/people/{member}?why=lookers",
+    "/people/user_id:1002",
     "/accounts",
     "/accounts/of/acme.example",
     "/accounts/ranking?trait=plan&among=free",

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import Definition, Generation, encode
+from pipeline.records import Definition, Generation, PrivacyReceipt, ReceiptEntry, encode
+from pipeline.ui.graph import Edge, picture
 from tests.rooms.api.harness import ADA, enter, event, profile, show
 from tests.rooms.ui.house import House, Visitor
+from tests.rooms.ui.town import hangs_together, settle
 
 
 @pytest.fixture
@@ -65,5 +67,59 @@ def test_an_operator_takes_a_link_back(house: House, monkeypatch: pytest.MonkeyP
     assert Visitor(house, "operator").post(f"/people/{ADA}/unlink", fields).status_code == 303
     [(topic, [(_, value)])] = told
     assert topic == "identity-edges" and b"email:ada@example.org" in value and b"ui.operator" in value
+    again = {"a": "email:ada@example.org", "b": "user_id:42"}
+    assert Visitor(house, "operator").post(f"/people/{ADA}/relink", again).status_code == 303
+    assert b'"relink"' in told[1][1][0][1]
     wrong = {"a": "user_id:42", "b": "user_id:42"}
     assert Visitor(house, "operator").post(f"/people/{ADA}/unlink", wrong).status_code == 422
+
+
+def test_the_page_says_why_it_is_one_person(house: House) -> None:
+    profile_id = hangs_together(_town(house))
+    page = Visitor(house, "viewer").get(f"/people/{profile_id}").text
+    for text in ("<svg", "5 links, 1 not followed", "device_id:kiosk-lobby", "it touches too many people", "shop/3"):
+        assert text in page, text
+    assert "Identify</a> from raw" in page and "<button data-sure" not in page
+    operator = Visitor(house, "operator").get(f"/people/{profile_id}").text
+    assert "Unlink user_id:1002" in operator and "to be forgotten" in operator
+
+
+def _town(house: House) -> House:
+    settle(house, 4)
+    return house
+
+
+def test_a_picture_escapes_what_it_shows() -> None:
+    found = picture(["user_id:<b>", "email:a"], [Edge("user_id:<b>", "x:y", 3, False)], "<t>")
+    assert "<b>" not in found and "<t>" not in found and found.count("<circle") == 3 and "refused" in found
+    assert picture([], [], "nobody").count("<circle") == 0
+
+
+def test_an_operator_makes_a_privacy_request_and_sees_its_receipt(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def ask(settings: Any, *what: Any) -> str:
+        asked.append(what)
+        return "20270115-4f1d0a9c3e"
+
+    receipt = PrivacyReceipt("20270115-4f1d0a9c3e", "erase", "5d7d", 1_800_000_000_000, "working", "ui.operator")
+    receipt.stores = [ReceiptEntry("state of unify", "done", 1_800_000_000_001, "gone")]
+    held = {b"20270115-4f1d0a9c3e": encode(receipt)}
+    monkeypatch.setattr("pipeline.api.privacy.ask", ask)
+    monkeypatch.setattr("pipeline.api.privacy.current_values", lambda *_: held)
+    operator = Visitor(house, "operator")
+    fields = {"request": "rectify", "identifier": "user_id:42", "trait": "plan", "value": "free"}
+    answer = operator.post(f"/people/{ADA}/privacy", fields)
+    assert answer.headers["location"] == "/privacy/20270115-4f1d0a9c3e"
+    assert asked == [("rectify", "user_id:42", "ui.operator", {"plan": "free"}, False)]
+    for part in ("", "receipt"):
+        page = operator.get("/privacy/20270115-4f1d0a9c3e", part).text
+        assert "working" in page and "state of unify" in page
+    held.clear()
+    assert "Nothing is known of it yet" in operator.get("/privacy/other").text
+    for wrong in ({"request": "forget"}, {"request": "rectify", "identifier": "user_id:42"}):
+        assert operator.post(f"/people/{ADA}/privacy", wrong).status_code == 422
+    assert Visitor(house, "editor").post(f"/people/{ADA}/privacy", fields).status_code == 403
+    assert len(asked) == 1

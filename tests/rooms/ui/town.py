@@ -26,6 +26,7 @@ from pipeline.records import (
     SegmentChange,
     SegmentMember,
     Total,
+    UnfollowedLink,
     encode,
 )
 from pipeline.segments import compile_plan
@@ -160,6 +161,30 @@ def _judge(house: House, name: str, now_ms: int) -> None:
         elif not is_member and name in document.segments:
             records_ += leave(world, name, document.profile_id)
     world.follower.read(records_)
+
+
+def hangs_together(house: House) -> str:
+    """Somebody with three devices and a login that is not followed; gives their profile_id."""
+    world = house.world
+    document = decoded(world.follower.model.document("user_id:1002") or b"")
+    now = time.time_ns() // 1_000_000
+    ids = ["user_id:1002", "email:cleo@example.org", "phone:+4790000002", "device_id:laptop-7", "anonymous_id:f3a1"]
+    document.identifiers = [IdentifierPair(*one.split(":", 1)) for one in ids]
+    document.identifiers_total = len(ids)
+    kiosk = IdentifierPair("device_id", "kiosk-lobby")
+    document.unfollowed = [UnfollowedLink(document.identifiers[0], kiosk, "crowded", now - 9 * DAY_MS)]
+    pairs = [(0, 1)] * 6 + [(0, 3)] * 9 + [(0, 4)] * 2 + [(1, 2)] + [(1, 3)] * 3
+    events = [
+        Event(
+            f"h{number}", "identify", "Identify", [ids[a], ids[b]], now - number * 40_000_000, now, f"raw/0/{number}",
+            traits={"city": document.traits["city"]} if number == 3 else {}, contract="shop/3",
+        )
+        for number, (a, b) in enumerate(pairs)
+    ]  # fmt: skip
+    world.follower.read(
+        [*show(world, document), *(world.record("events", one.identifiers[0], encode(one), 0) for one in events)]
+    )
+    return document.profile_id
 
 
 def works(house: House) -> None:
