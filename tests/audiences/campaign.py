@@ -55,7 +55,7 @@ _decode = msgspec.json.Decoder(Delivery).decode
 
 class Size(NamedTuple):
     """How many people there are, how many of them log in, how many come at the end; how long each step may take, and
-    whether the rule is edited too."""
+    whether groups merge again and the rule is edited, too."""
 
     members: int
     logins: int
@@ -92,7 +92,8 @@ class Campaign:
         self._settled("backfill")
         self.running.produce(self._logins())
         self._settled("logins")
-        for limit, what in ((1, "re-resolution, groups part"), (50, "re-resolution, groups merge")):
+        parting, merging = (1, "re-resolution, groups part"), (50, "re-resolution, groups merge")
+        for limit, what in (parting, merging) if size.edits else (parting,):
             self._apply(_IDENTITY % limit + "---" + _RULE % "" + self._destinations())
             self._settled(what)
         for where, what in ((_HALF, "edit"), ("", "edit back")) if size.edits else ():

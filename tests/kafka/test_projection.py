@@ -22,4 +22,4 @@ def test_each_destination_holds_the_projection_of_the_profiles_after_a_random_da
     with ExitStack() as stack:
         places = open_places(stack)
         running = stack.enter_context(Deployment(settings, tmp_path))
-        Day(running, places, people=60, seed=3).run(rounds=4, events=150)
+        Day(running, places, people=60, seed=3).run(rounds=2, events=200)
