@@ -81,11 +81,13 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
         "the_tree_is_folded_at_its_root_only",
         "pipeline.unify.together",
         (("        if changed and self._split:\n", "        if False:\n"),),
+        seeds=(15556,),
     ),
     Fault(
         "what_is_lost_is_not_joined_anew_below_the_root",
         "pipeline.unify.together",
         (("                    anew.setdefault(node, set()).update(lost)\n", "                    pass\n"),),
+        seeds=(2854,),
     ),
     Fault(
         "account_does_not_settle_before_it_changes",
@@ -176,23 +178,6 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
             ),
         ),
         "rules",
-        (300720,),
-    ),
-    Fault(
-        "accounts_follow_before_all_people_have",
-        "pipeline.unify.account",
-        (("    if len(senders) < task.partitions:\n", "    if len(senders) < 1:\n"),),
-        "rules",
-    ),
-    Fault(
-        "leaves_of_another_generation_are_folded_twice",
-        "pipeline.unify.account_hand",
-        (
-            (
-                "        plan = self.rules if generation >= own else task.account_folding_of_both(generation, own)\n",
-                "        plan = self.rules\n",
-            ),
-        ),
-        "rules",
+        seeds=(300720,),
     ),
 )

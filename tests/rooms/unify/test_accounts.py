@@ -164,3 +164,19 @@ def test_a_new_rule_about_accounts_is_filled_from_history(seed: int) -> None:
     assert world.members("warm") == set()
     assert world.segment_changes("warm")[-1].cause == "definition"
     world.check()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_new_rule_is_judged_when_all_people_have_come_along(seed: int) -> None:
+    """Until then one of six would be the only one who has looked."""
+    alone = {"segment": "alone", "entity": "account", "when": {"members": {"match": SEEN, "exactly": 1}}}
+    world = World((), seed, partitions=4)
+    for name in "abcdef":
+        joined(world, f"user_id:{name}")
+        priced(world, f"user_id:{name}", at=1)
+    world.rest(SECOND)
+    world.define((alone,))
+    world.mark(1, 2 * SECOND)
+    world.rest(3 * SECOND)
+    assert world.segment_changes("alone") == []
+    world.check()
