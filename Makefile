@@ -17,7 +17,7 @@ FIRST ?= 1
 BODIES ?= 1000000
 
 .PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures leaving simulate golden
-.PHONY: site dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
+.PHONY: image site dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -103,6 +103,9 @@ dist-check: dist ## the wheel with all that it needs, installed from the registr
 site: install ## the docs as a site, in build/site/html
 	$(BIN)/python docs/site/pages.py build/site
 	cd build/site && ../../$(BIN)/zensical build --strict
+
+image: ## the image without a container engine, as root on Debian: buildah and debootstrap
+	deploy/image.sh
 
 licences: install ## the licences of what an installation brings along; fails if one is not allowed
 	$(BIN)/python -m tests.deploy.licences
