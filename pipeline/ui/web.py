@@ -108,6 +108,17 @@ def go(path: str, said: str = "") -> Response:
     return RedirectResponse(path + (("&" if "?" in path else "?") + urlencode({"said": said}) if said else ""), 303)
 
 
+def templates() -> Environment:
+    """The pages' templates, with all that they use."""
+    found = Environment(
+        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    found.filters.update(shown.FILTERS)
+    found.filters["path"] = lambda text: quote(str(text), safe=":")
+    return found
+
+
 class Desk:
     """The pages of one process."""
 
@@ -119,12 +130,7 @@ class Desk:
         self._navigation = navigation
         self._behind_tls = behind_tls
         self.entries = entries
-        self._pages = Environment(
-            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-            lstrip_blocks=True,
-        )  # fmt: skip
-        self._pages.filters.update(shown.FILTERS)
-        self._pages.filters["path"] = lambda text: quote(str(text), safe=":")
+        self._pages = templates()
         routes: list[Any] = [Route(one.path, self._endpoint(one), methods=[one.method]) for one in entries]
         routes += [
             Route("/sign-in", self._ask_name, methods=["GET"]),

@@ -27,8 +27,8 @@ for package in (pipeline, connectors):
 print(pipeline.__file__)
 """
 _ALL_TEMPLATES = """
-from jinja2 import Environment, PackageLoader
-found = Environment(loader=PackageLoader("pipeline.ui"), autoescape=True)
+from pipeline.ui.web import templates
+found = templates()
 for name in found.list_templates():
     found.get_template(name)
 print(len(found.list_templates()))
