@@ -2,23 +2,11 @@
 
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-Kind = Literal[
-    "segment",
-    "identity",
-    "contract",
-    "cleaning",
-    "reference",
-    "source",
-    "destination",
-    "trait",
-    "accounts",
-    "alert",
-    "consent",
-]
+from pipeline.records.definitions import Kind
 
 KINDS_BY_KEY: dict[str, Kind] = {
     "segment": "segment",

@@ -7,8 +7,9 @@ from typing import Any
 
 from pipeline.definitions.documents import MAX_BYTES, Document, DocumentError, Mark, json_as_yaml, read_documents
 from pipeline.definitions.documents import Path as Steps
-from pipeline.definitions.kinds import KINDS_BY_KEY, Kind, Mistake, mistakes_in, name_in
+from pipeline.definitions.kinds import KINDS_BY_KEY, Mistake, mistakes_in, name_in
 from pipeline.errors import DefinitionError
+from pipeline.records.definitions import Kind
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _SETTINGS_FILE = "headwater.yaml"

@@ -4,23 +4,25 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+Kind = Literal[
+    "segment",
+    "identity",
+    "contract",
+    "cleaning",
+    "reference",
+    "source",
+    "destination",
+    "trait",
+    "accounts",
+    "alert",
+    "consent",
+]
+
 
 class Definition(Struct, omit_defaults=True):
     """One version of something people wrote. The key is "kind/name/version"; `body` is the validated definition."""
 
-    kind: Literal[
-        "segment",
-        "identity",
-        "contract",
-        "cleaning",
-        "reference",
-        "source",
-        "destination",
-        "trait",
-        "accounts",
-        "alert",
-        "consent",
-    ]
+    kind: Kind
     name: str
     version: int
     body: dict[str, Any]

@@ -3,16 +3,13 @@ audience does not have exactly the members."""
 
 import argparse
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 from pipeline.admin import create_topics
-from pipeline.broker import running_kafka
-from pipeline.settings import Settings, load
 from tests.audiences.campaign import FILE, POSTGRES, TRIGGER, Size, campaign
-from tests.contracts.servers import NotHereError, postgres
+from tests.campaigns import if_here, workspace
+from tests.contracts.servers import postgres
 from tests.kafka.deployment import Deployment
 
 
@@ -24,21 +21,8 @@ def main() -> int:
     given = parser.parse_args()
     began = time.monotonic()
     with ExitStack() as stack:
-        kafka = stack.enter_context(running_kafka(load(), temporary=True))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        try:
-            database: str | None = stack.enter_context(postgres())
-        except NotHereError as missing:
-            print(f"without PostgreSQL: {missing}")
-            database = None
-        values = {
-            "bootstrap_servers": kafka.bootstrap_servers,
-            "prefix": "audiences.",
-            "state_dir": folder / "state",
-            "secret": "the secret of a test",
-            "partitions": 4,
-        }
-        settings = Settings.model_validate(values)
+        settings, folder = stack.enter_context(workspace("audiences.", 4))
+        database = if_here(stack, postgres())
         create_topics(settings, [TRIGGER, FILE, POSTGRES])
         running = stack.enter_context(Deployment(settings, folder))
 

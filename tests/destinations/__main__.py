@@ -3,12 +3,9 @@ killed again and again; ends with 1 if a delivery is lost or out of order."""
 
 import argparse
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from pipeline.broker import running_kafka
-from pipeline.settings import Settings, load
+from tests.campaigns import workspace
 from tests.destinations.campaign import campaign
 
 
@@ -19,17 +16,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     began = time.monotonic()
-    with running_kafka(load(), temporary=True) as kafka, tempfile.TemporaryDirectory() as folder:
-        values = {
-            "bootstrap_servers": kafka.bootstrap_servers,
-            "prefix": "destinations.",
-            "state_dir": Path(folder) / "state",
-            "secret": "the secret of a test",
-            "partitions": 4,
-        }
-        settings = Settings.model_validate(values)
+    with workspace("destinations.", 4) as (settings, folder):
         try:
-            campaign(settings, Path(folder), options.kills, options.per_life, options.seed)
+            campaign(settings, folder, options.kills, options.per_life, options.seed)
         except AssertionError as error:
             print(f"WRONG: {error}", flush=True)
             return 1

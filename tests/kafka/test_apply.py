@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 from pipeline.admin import create_topics
 from pipeline.cli.apply import consequences
@@ -83,11 +83,27 @@ def test_an_apply_marks_every_partition_and_workers_get_the_plan(ready: Settings
     plans.close()
 
 
+class _BoundsAsBefore:
+    """A reader to whom the end of each partition stays where it was, a number of times."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.asked = times, 0
+
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+        self.asked += 1
+        return (0, 0) if self.asked <= self.times else (0, 1_000_000)
+
+
 def test_what_was_applied_is_read_at_once(ready: Settings) -> None:
     """A commit is answered before a reader of committed records sees anything of it."""
     transaction = ApplyTransaction(ready)
     try:
-        for number in range(30):
+        markers_come_late = _BoundsAsBefore(3)
+        transaction._reader, told = markers_come_late, transaction._reader  # type: ignore[assignment]
+        transaction.write([("definitions", 0, b"segment/late/1", b"{}")])
+        assert markers_come_late.asked == 4, "as long as nobody can read it, it has not returned"
+        transaction._reader = told
+        for number in range(10):
             key = f"segment/s{number}/1".encode()
             transaction.write([("definitions", 0, key, b"{}"), *(("events", n, None, b"{}") for n in range(2))])
             assert key in current_values(ready, "definitions"), f"the {number + 1}th"

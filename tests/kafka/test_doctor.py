@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from pipeline.admin import admin_client, create_topics, delete_topics, wanted_topics
+from pipeline.admin import alter_topics, create_topics, delete_topics, wanted_topics
 from pipeline.doctor import Finding, examine
 from pipeline.settings import Settings
 
@@ -17,14 +16,6 @@ def made(workspace: Settings) -> Iterator[Settings]:
     create_topics(workspace)
     yield workspace
     delete_topics(workspace, [topic.name for topic in wanted_topics(workspace)])
-
-
-def alter(settings: Settings, topic: str, name: str, value: str) -> None:
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, settings.topic(topic), incremental_configs=[entry])
-    client = admin_client(settings)
-    for future in client.incremental_alter_configs([resource]).values():
-        future.result()
 
 
 def joined(settings: Settings, group: str, topic: str, **more: object) -> Consumer:
@@ -50,9 +41,12 @@ def spoken(settings: Settings, until: str = "") -> dict[str, Finding]:
 
 def test_settings_members_and_a_stuck_role(made: Settings) -> None:
     assert spoken(made) == {}
-    alter(made, "unify-changelog", "cleanup.policy", "delete")
-    alter(made, "links", "retention.ms", "3600000")
-    alter(made, "events", "retention.ms", "604800000")
+    changed = {
+        "unify-changelog": {"cleanup.policy": "delete"},
+        "links": {"retention.ms": "3600000"},
+        "events": {"retention.ms": "604800000"},
+    }
+    alter_topics(made, {made.topic(name): config for name, config in changed.items()})
     producer = Producer(made.client_properties())
     for number in range(300):
         producer.produce(made.topic("raw"), b"{}", partition=number % 2)

@@ -6,15 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka.admin import (
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
     NewPartitions,
     NewTopic,
-    ResourceType,
 )
 
-from pipeline.admin import Difference, admin_client, check_topics, create_topics, delete_topics, wanted_topics
+from pipeline.admin import (
+    Difference,
+    admin_client,
+    alter_topics,
+    check_topics,
+    create_topics,
+    delete_topics,
+    wanted_topics,
+)
 from pipeline.errors import BrokerError, TopicsError
 from pipeline.settings import Settings
 from pipeline.topology import TOPICS
@@ -25,14 +29,6 @@ def created(workspace: Settings) -> Iterator[Settings]:
     create_topics(workspace)
     yield workspace
     delete_topics(workspace, [topic.name for topic in wanted_topics(workspace)])
-
-
-def _alter(settings: Settings, topic: str, name: str, value: str) -> None:
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, settings.topic(topic), incremental_configs=[entry])
-    client = admin_client(settings)  # kept until the answer is there: it ends with its last reference
-    for future in client.incremental_alter_configs([resource]).values():
-        future.result()
 
 
 def _one_difference(settings: Settings) -> Difference:
@@ -103,14 +99,14 @@ def test_a_partition_more_is_told_and_not_repaired(created: Settings) -> None:
 
 
 def test_a_changelog_that_would_be_deleted_with_age_is_fatal(created: Settings) -> None:
-    _alter(created, "unify-changelog", "cleanup.policy", "delete")
+    alter_topics(created, {created.topic("unify-changelog"): {"cleanup.policy": "delete"}})
     difference = _one_difference(created)
     assert difference.fatal
     assert "would be deleted" in difference.what
 
 
 def test_another_retention_is_told_but_is_the_owners_choice(created: Settings) -> None:
-    _alter(created, "segment-changes", "retention.ms", "86400000")
+    alter_topics(created, {created.topic("segment-changes"): {"retention.ms": "86400000"}})
     difference = _one_difference(created)
     assert not difference.fatal
     assert "retention.ms=86400000" in difference.what

@@ -3,15 +3,12 @@ projection of the profiles."""
 
 import argparse
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 from pipeline.admin import create_topics
-from pipeline.broker import running_kafka
-from pipeline.settings import Settings, load
-from tests.contracts.servers import NotHereError, postgres, redis_server
+from tests.campaigns import if_here, workspace
+from tests.contracts.servers import postgres, redis_server
 from tests.kafka.deployment import Deployment
 from tests.projection.day import NAMES, Day, Places
 
@@ -27,17 +24,8 @@ def main() -> int:
     given = parser.parse_args()
     began = time.monotonic()
     with ExitStack() as stack:
-        kafka = stack.enter_context(running_kafka(load(), temporary=True))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        settings, folder = stack.enter_context(workspace("day.", 3))
         places = open_places(stack)
-        values = {
-            "bootstrap_servers": kafka.bootstrap_servers,
-            "prefix": "day.",
-            "state_dir": folder / "state",
-            "secret": "the secret of a test",
-            "partitions": 3,
-        }
-        settings = Settings.model_validate(values)
         create_topics(settings, list(NAMES))
         running = stack.enter_context(Deployment(settings, folder))
         try:
@@ -51,16 +39,9 @@ def main() -> int:
 
 def open_places(stack: ExitStack) -> Places:
     """The servers of this machine, for as long as the stack is open."""
-    try:
-        database: str | None = stack.enter_context(postgres())
-    except NotHereError as missing:
-        print(missing)
-        database = None
-    try:
-        cache: str | None = f"redis://:{PASSWORD}@127.0.0.1:{stack.enter_context(redis_server(PASSWORD))}/0"
-    except NotHereError as missing:
-        print(missing)
-        cache = None
+    database = if_here(stack, postgres())
+    port = if_here(stack, redis_server(PASSWORD))
+    cache = None if port is None else f"redis://:{PASSWORD}@127.0.0.1:{port}/0"
     return Places(database, cache)
 
 

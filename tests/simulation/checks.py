@@ -1,7 +1,7 @@
 """What must be true when nothing is in flight (DESIGN section 9), checked from the topics as a reader sees them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -375,6 +375,20 @@ def check_calm(
                     raise Violation(
                         "4 instants", f"{profile.name} {definition} at {instant}: told {stood}, is {should}; {told}"
                     )
+
+
+def members_due(
+    truth: Truth, definitions: Sequence[Mapping[str, Any]], asked: Iterable[Mapping[str, Any]], now: int
+) -> dict[str, set[str]]:
+    """Segment → the profiles that should be in it at an instant, of those `asked` for."""
+    return {
+        str(one["segment"]): {
+            profile_id
+            for profile_id, profile in truth.expected.items()
+            if truth_at(one, definitions, profile, profile_id, now)
+        }
+        for one in asked
+    }
 
 
 def check_members(truth: Truth, broker: Topics, expected: Mapping[str, set[str]], now: int) -> None:

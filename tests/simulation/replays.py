@@ -27,7 +27,6 @@ from pipeline.unify import UnifyStage, generations
 from pipeline.workspaces import ErasureCopied, ReplayPosition, UnlinkCopied, decision_key, decode_workspace_record
 from tests.oracle.accounts import AccountRules
 from tests.oracle.identity import Rules
-from tests.oracle.segments import truth_at
 from tests.simulation import checks, seeds
 from tests.simulation.accounts import check_accounts, make_account_rules, put_accounts, room_rules, world_of
 from tests.simulation.cluster import Cluster, Killed, compacted
@@ -283,14 +282,7 @@ def _check(
         check_accounts(due, broker)
         expected = {str(one["segment"]): due.members(one) for one in segments}
     else:
-        expected = {
-            str(one["segment"]): {
-                profile_id
-                for profile_id, profile in truth.expected.items()
-                if truth_at(one, definitions, profile, profile_id, now)
-            }
-            for one in segments
-        }
+        expected = checks.members_due(truth, definitions, segments, now)
     checks.check_members(truth, broker, expected, now)
     checks.check_computed(truth, broker, definitions, now)
     checks.check_store(new.stores())

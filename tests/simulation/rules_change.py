@@ -30,7 +30,6 @@ from pipeline.segments import SegmentsPlan, compile_plan
 from pipeline.unify import UnifyStage, account, generations
 from tests.oracle.accounts import AccountRules
 from tests.oracle.identity import Rules
-from tests.oracle.segments import truth_at
 from tests.simulation import checks, seeds
 from tests.simulation.accounts import (
     AccountAuthor,
@@ -310,14 +309,7 @@ def _rest(
         check_alerts(broker, versions.accounts.alerts)
         expected = {one["segment"]: due.members(one) for one in asked}
     else:
-        expected = {
-            one["segment"]: {
-                profile_id
-                for profile_id, profile in truth.expected.items()
-                if truth_at(one, versions.definitions, profile, profile_id, now)
-            }
-            for one in asked
-        }
+        expected = checks.members_due(truth, versions.definitions, asked, now)
     for segment, before in paused.members.items():
         if entered := published.get(segment, set()) - before:
             raise checks.Violation("paused", f"{segment} was entered by {entered}")

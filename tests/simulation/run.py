@@ -12,7 +12,6 @@ from typing import Literal
 
 from pipeline.identifiers import Keys, partition_of
 from pipeline.records import encode
-from tests.oracle.segments import truth_at
 from tests.simulation import checks
 from tests.simulation.accounts import check_accounts, check_alerts, put_accounts, world_of
 from tests.simulation.cluster import Cluster
@@ -112,14 +111,7 @@ def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, ar
         check_alerts(broker, world.accounts.alerts)
         expected = {segment["segment"]: due.members(segment) for segment in segments}
     else:
-        expected = {
-            segment["segment"]: {
-                profile_id
-                for profile_id, profile in truth.expected.items()
-                if truth_at(segment, world.segments, profile, profile_id, arrival.now)
-            }
-            for segment in segments
-        }
+        expected = checks.members_due(truth, world.segments, segments, arrival.now)
     checks.check_members(truth, broker, expected, arrival.now)
     checks.check_computed(truth, broker, world.segments, arrival.now)
     checks.check_causes(broker)
