@@ -215,8 +215,8 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "GET", "/v1/events/{partition}/{offset}", "traceEvent", "One event, followed through every room",
-            "events:read", tracing.one, (ask.EVENT_PARTITION, ask.OFFSET), returns=_json("Trace", TRACE),
-            fails=(404, 422),
+            "events:read", tracing.one, (ask.EVENT_PARTITION, ask.OFFSET, ask.PATIENCE),
+            returns=_json("Trace", TRACE), fails=(404, 422),
         ),
         Operation(
             "GET", "/v1/backfills", "getBackfills", "How far the history of new definitions was read",

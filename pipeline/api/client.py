@@ -205,9 +205,10 @@ class ApiClient:
         """What came just now; with `message_id`, where that message stands (`found`). Raises ApiError."""
         return self._object("/v1/events", {"message_id": message_id or None, "limit": limit})
 
-    def trace_event(self, partition: int, offset: int) -> dict[str, Any] | None:
-        """One event followed through every room; None if there is none at this place. Raises ApiError."""
-        found = self._get(f"/v1/events/{partition}/{offset}", {}, may_be_missing=True)
+    def trace_event(self, partition: int, offset: int, patience_ms: int | None = None) -> dict[str, Any] | None:
+        """One event followed through every room; None if there is none at this place. `patience_ms`: so long the topics
+        are read for what changed by it. Raises ApiError."""
+        found = self._get(f"/v1/events/{partition}/{offset}", {"patience_ms": patience_ms}, may_be_missing=True)
         return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
 
     def get_backfills(self) -> dict[str, Any]:

@@ -113,6 +113,10 @@ MESSAGE_ID = Parameter(
     "Tell where this message stands.",
     "m-1",
 )
+PATIENCE = Parameter(
+    "patience_ms", "query", {"type": "integer", "minimum": 1, "maximum": 10_000},
+    "How long the topics are read for what changed, and what was told: 400.",
+)  # fmt: skip
 EVENT_PARTITION = Parameter(
     "partition", "path", {"type": "integer", "maximum": 100_000}, "The partition of `events`.", 0
 )

@@ -6,6 +6,7 @@ What the topics hold is read with bounds: from the moment the event was received
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,8 +23,8 @@ from pipeline.segments.plan import Atom
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 
-_LONGEST_S = 2.0
-_MOST_RECORDS = 50_000
+_RECORD_WITHIN_S = 2.0
+_MOST_RECORDS_A_SECOND = 100_000
 _BEFORE_MS = 1_000
 _MOST_DIFFERENCES = 50
 _COMPARED = ("type", "event", "userId", "anonymousId", "groupId", "properties", "traits", "context")
@@ -57,7 +58,7 @@ def record_at(settings: Settings, topic: str, partition: int, offset: int) -> Re
         low, end = reader.bounds().get((topic, partition), (0, 0))
         if not low <= offset < end:
             return None
-        found = reader.read(1, _LONGEST_S)
+        found = reader.read(1, _RECORD_WITHIN_S)
     return found[0] if found and found[0].offset == offset else None
 
 
@@ -130,10 +131,15 @@ def effects(
     destinations: Sequence[str],
     letters: Iterable[Letter],
     committed: Callable[[], PartitionPositions],
+    longest_s: float,
 ) -> Effects:
-    """What an event at `place` did to a profile. Raises BrokerError."""
+    """What an event at `place` did to a profile; the topics are read for `longest_s`, changes and deliveries at the
+    same time. Raises BrokerError."""
     since = event.received - _BEFORE_MS
-    told, is_all = _since(settings, ("profile-changes", "segment-changes"), profile_id, since)
+    topics = [DELIVERIES.name + name for name in destinations]
+    with ThreadPoolExecutor(1) as beside:
+        sending = beside.submit(lambda: _since(settings, topics, profile_id, since, longest_s)) if topics else None
+        told, is_all = _since(settings, ("profile-changes", "segment-changes"), profile_id, since, longest_s)
     changes: list[dict[str, Any]] = []
     flips: list[dict[str, Any]] = []
     for record in told:
@@ -142,9 +148,8 @@ def effects(
         if (change.evidence.partition, change.evidence.offset) == place and change.profile_id == profile_id:
             (changes if record.topic == "profile-changes" else flips).append(msgspec.to_builtins(change))
     deliveries: list[dict[str, Any]] = []
-    if destinations:
-        topics = [DELIVERIES.name + name for name in destinations]
-        sent, was_all = _since(settings, topics, profile_id, since)
+    if sending is not None:
+        sent, was_all = sending.result()
         is_all &= was_all
         deliveries = list(_deliveries(sent, profile_id, changes, flips, letters, committed()))
     return Effects(changes, flips, deliveries, is_all)
@@ -180,17 +185,19 @@ def _deliveries(
         }
 
 
-def _since(settings: Settings, topics: Sequence[str], key: str, since_ms: int) -> tuple[list[Record], bool]:
+def _since(
+    settings: Settings, topics: Sequence[str], key: str, since_ms: int, longest_s: float
+) -> tuple[list[Record], bool]:
     """What topics hold for a key since then, and whether that is all: what is in the key's partitions is read, so far
     and so long."""
     with TopicReader(settings, topics, key=key.encode()) as reader:
         starts = reader.positions_at(since_ms)
         ends = {(place[0], place[1]): end for place, (_, end) in reader.bounds().items()}
     found: list[Record] = []
-    read, until = 0, time.monotonic() + _LONGEST_S
+    read, until = 0, time.monotonic() + longest_s
     with TopicReader(settings, topics, only=starts) as reader:
         while any(reader.positions.get(place, 0) < ends[place] for place in starts):
-            if read >= _MOST_RECORDS or time.monotonic() > until:
+            if read >= _MOST_RECORDS_A_SECOND * longest_s or time.monotonic() > until:
                 return found, False
             records = reader.read(5_000, 0.1)
             read += len(records)

@@ -13,11 +13,12 @@ from pipeline.api.service import Service
 from pipeline.api.trace import differences, effects, event_at, raw_of, touched_by
 from pipeline.errors import HeadwaterError
 from pipeline.records import Event
-from pipeline.runtime.kafka.doors import committed_positions
+from pipeline.runtime.kafka.doors import PartitionPositions, committed_positions
 from pipeline.topology import DELIVERIES
 
 _DEFAULT_LIMIT = 30
 _SHOWN_BYTES = 20_000
+_PATIENCE_MS = 400
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,20 +69,23 @@ class Tracing:
             "trouble": "",
         }
         if profile_id is not None:
-            found |= await self._effects(event, place, profile_id, names, hide)
+            longest_s = (call.values["patience_ms"] or _PATIENCE_MS) / 1_000
+            found |= await self._effects(event, place, profile_id, names, hide, longest_s)
         return self._answer(found)
 
     async def _effects(
-        self, event: Event, place: tuple[int, int], profile_id: str, names: list[str], hide: Any
+        self, event: Event, place: tuple[int, int], profile_id: str, names: list[str], hide: Any, longest_s: float
     ) -> dict[str, Any]:
         settings, pulse = self._service.settings, self._service.pulse
         letters = pulse.letters() if pulse is not None else []
         groups = {f"deliver-{name}": DELIVERIES.name + name for name in names}
+
+        def committed() -> PartitionPositions:
+            return committed_positions(settings, groups)
+
         try:
             told = await self._service.in_thread(
-                lambda: effects(
-                    settings, event, place, profile_id, names, letters, lambda: committed_positions(settings, groups)
-                )
+                lambda: effects(settings, event, place, profile_id, names, letters, committed, longest_s)
             )
         except (Problem, HeadwaterError) as error:
             return {"trouble": str(error), "all": False}

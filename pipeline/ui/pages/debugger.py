@@ -10,6 +10,7 @@ from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 
 _NEWEST = 25
 _EVENTS = 50
+_LONGER_MS = 4_000
 _CONTRACT_FLAGS = ("contract_violation", "stripped", "unplanned_")
 
 
@@ -60,7 +61,8 @@ def one(page: Page) -> Response:
     if not (partition.isdigit() and offset.isdigit() and len(partition + offset) < 25):
         raise Refused(404, "There is no such place.")
     with refusals_told():
-        found = page.client.trace_event(int(partition), int(offset))
+        patience_ms = _LONGER_MS if page.query.get("longer") else None
+        found = page.client.trace_event(int(partition), int(offset), patience_ms)
     if found is None:
         raise Refused(404, "There is no event at this place any more.")
     flags = found["event"].get("flags", [])

@@ -26,7 +26,11 @@ function put(region, text) {
   region.innerHTML = text;
   for (const one of region.querySelectorAll("details")) if (one.id && open.has(one.id)) one.open = true;
   const wanted = region.querySelector("[data-focus]") || (id && document.getElementById(id));
-  if (wanted) wanted.focus({ preventScroll: false });
+  if (!wanted) return;
+  // A rule that was added, moved or wrapped: its first field, so that the keyboard goes on there.
+  const field = "input:not([type=hidden]), select, textarea";
+  const place = wanted.matches(`${field}, button, a, summary`) ? wanted : wanted.querySelector(field) || wanted.querySelector("button");
+  if (place) place.focus({ preventScroll: false });
 }
 
 // ------------------------------------------------------------------------------------------------- the builder

@@ -83,11 +83,11 @@ def test_what_changed_and_what_was_told_is_that_of_the_event(monkeypatch: pytest
         "deliveries.hook": [_record("deliveries.hook", delivery("hook", "keen", 9), 4)],
     }  # fmt: skip
     monkeypatch.setattr(
-        trace, "_since", lambda _, topics, key, since: ([one for topic in topics for one in held[topic]], True)
+        trace, "_since", lambda _, topics, *__: ([one for topic in topics for one in held[topic]], True)
     )
     letters = [Letter(0, 1, DeadLetter("refused", "422", "deliveries.hook", 0, 4, 9))]
     found = trace.effects(
-        None, SEEN, (1, 7), ADA, ["crm", "hook"], letters, lambda: {("deliveries.crm", 0): 5}  # type: ignore[arg-type]
+        None, SEEN, (1, 7), ADA, ["crm", "hook"], letters, lambda: {("deliveries.crm", 0): 5}, 1.0  # type: ignore[arg-type]
     )  # fmt: skip
     assert [one["change"] for one in found.changes] == ["updated"]
     assert [one["segment"] for one in found.flips] == ["keen"]

@@ -9,7 +9,7 @@ import pytest
 from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
-from tests.rooms.ui.town import applies, hangs_together, settle, traces, works
+from tests.rooms.ui.town import RECEIPT, applies, asks, hangs_together, settle, traces, works
 
 pytestmark = [needs_chromium, pytest.mark.debian]
 
@@ -24,6 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str
         traces(house, patch)
         hangs_together(house)
         applies(house, patch)
+        asks(house, patch)
         with served(house.desk.app) as address, chromium() as browser:
             yield house, address, browser
 
@@ -152,5 +153,8 @@ MORE = (
     "/debugger/0/0",
     "/operations",
     "/operations/dead-letters",
+    "/operations/dead-letters/1/1",
+    f"/privacy/{RECEIPT}",
+    "/privacy/not-known-yet",
 )
 """Further pages that axe looks at."""

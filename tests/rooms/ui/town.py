@@ -22,7 +22,9 @@ from pipeline.records import (
     DeadLetter,
     Event,
     IdentifierPair,
+    PrivacyReceipt,
     ProfileDocument,
+    ReceiptEntry,
     SegmentChange,
     SegmentMember,
     Total,
@@ -262,3 +264,40 @@ def traces(house: House, monkeypatch: Any) -> str:
     monkeypatch.setattr("pipeline.api.tracing.raw_of", lambda *_: json.dumps(raw).encode())
     monkeypatch.setattr("pipeline.api.tracing.effects", lambda *_: Effects([change], [flip], deliveries, True))
     return f"/debugger/{partition}/{offset}"
+
+
+RECEIPT = "20270115-4f1d0a9c3e"
+
+
+def asks(house: House, monkeypatch: Any) -> list[tuple[str, Any]]:
+    """Let links be taken back, dead letters be sent again and privacy requests be made: (what, with what) of each."""
+    asked: list[tuple[str, Any]] = []
+
+    def kept(_: Any, topic: str, records_: Any) -> int:
+        asked.append((topic, list(records_)))
+        return len(asked[-1][1])
+
+    def named(_: Any, ids: list[str]) -> list[Letter]:
+        known = {f"{one.partition}/{one.offset}": one for one in house.world.service.pulse.letters()}  # type: ignore[union-attr]
+        value = json.dumps({"type": "track", "userId": "1001", "properties": {"total": "much"}}).encode()
+        return [
+            Letter(one.partition, one.offset, msgspec.structs.replace(one.letter, value=value))
+            for one in map(known.__getitem__, ids)
+        ]
+
+    def ask(_: Any, *what: Any) -> str:
+        asked.append(("privacy", what))
+        return RECEIPT
+
+    receipt = PrivacyReceipt(RECEIPT, "erase", "5d7d", time.time_ns() // 1_000_000 - 90_000, "working", "ui.operator")
+    receipt.stores = [
+        ReceiptEntry("state of unify", "done", receipt.requested_at + 1_200, "the fragments are gone"),
+        ReceiptEntry("profiles", "working", receipt.requested_at + 1_300, "a tombstone; compacted within ten minutes"),
+        ReceiptEntry("files of crm", "impossible", receipt.requested_at + 1_400, "the destination cannot delete"),
+    ]
+    monkeypatch.setattr("pipeline.api.writes.produce_all", kept)
+    monkeypatch.setattr("pipeline.letters.produce_all", kept)
+    monkeypatch.setattr("pipeline.api.operating.named", named)
+    monkeypatch.setattr("pipeline.api.privacy.ask", ask)
+    monkeypatch.setattr("pipeline.api.privacy.current_values", lambda *_: {RECEIPT.encode(): encode(receipt)})
+    return asked
