@@ -1,8 +1,9 @@
 """How the pipeline does: looked at every few seconds from a thread of its own, and kept for an hour.
 
 Throughput and lag come from the positions of the groups, in records (those that end transactions are counted too);
-dead letters from their topic; how destinations answer from what their workers wrote into a shared state folder, if
-there is one. What this user may not see on the Kafka is left out, and said.
+dead letters from their topic; how destinations answer from what their workers keep beside their positions, and, in more
+words, from what they wrote into a shared state folder, if there is one. What this user may not see on the Kafka is left
+out, and said.
 """
 
 import logging
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from pipeline.deliver.health import Health, healths_in
+from pipeline.deliver.health import Health, health_in_notes, healths_in
 from pipeline.doctor.facts import KafkaFacts
 from pipeline.letters import Letter, NewestLetters
 from pipeline.replay.backfills import Backfill, BackfillView
@@ -43,6 +44,8 @@ class Kafka(Protocol):
 
     def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]: ...
 
+    def notes(self) -> Mapping[str, Sequence[str]]: ...
+
     def working(self, groups: Sequence[str]) -> dict[str, int]: ...
 
     def letters(self) -> list[Letter]: ...
@@ -62,6 +65,10 @@ class RealKafka:
     def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
         """How far the groups are."""
         return self._facts.positions(groups)
+
+    def notes(self) -> Mapping[str, Sequence[str]]:
+        """What they keep beside their positions."""
+        return self._facts.notes()
 
     def working(self, groups: Sequence[str]) -> dict[str, int]:
         """How many members each group has."""
@@ -110,6 +117,7 @@ class Pulse:
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self._samples: deque[Sample] = deque(maxlen=int(KEPT_S / EVERY_S))
         self._working: dict[str, int] = {}
+        self._notes: Mapping[str, Sequence[str]] = {}
         self._letters: deque[Letter] = deque(maxlen=MOST_LETTERS)
         self._backfills: tuple[float, list[Backfill]] = (0.0, [])
         self.troubles: dict[str, str] = {}
@@ -156,6 +164,7 @@ class Pulse:
         found = self._kafka.positions(groups)
         with self._lock:
             self._samples.append(Sample(self._now_ms(), found))
+            self._notes = self._kafka.notes()
 
     def _members(self, groups: Sequence[str]) -> None:
         found = self._kafka.working(groups)
@@ -181,8 +190,17 @@ class Pulse:
         return sorted(found, key=lambda one: (-one.letter.at, one.partition, -one.offset))
 
     def healths(self) -> dict[str, Health]:
-        """How destinations answer, by what their workers on this machine said last."""
-        return healths_in(self._settings.state_dir)
+        """How destinations answer: of each that fails, what its worker says of it, wherever that runs."""
+        found = healths_in(self._settings.state_dir)
+        with self._lock:
+            noted = dict(self._notes)
+        for group, notes in noted.items():
+            name = group.removeprefix("deliver-")
+            told, known = health_in_notes(name, notes), found.get(name)
+            # Who is on the same machine has it in more words.
+            if told is not None and (known is None or known.up):
+                found[name] = told
+        return found
 
     def backfills(self) -> list[Backfill]:
         """How far each partition is with history, as of a moment ago. Reads from Kafka."""

@@ -46,6 +46,25 @@ class _Waiting:
         self.bytes += len(record.value or b"") + len(record.key or b"") + 32
 
 
+class ArchiveMetrics:
+    """What the role says of itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.written = Counter("headwater_archive_records_total", "Records archived", ["topic"], registry=registry)
+        self.waiting = Gauge(
+            "headwater_archive_lag_records", "Records that were read and are in no file yet", registry=registry
+        )
+        self.rewritten = Counter("headwater_archive_rewritten_total", "Files written anew", registry=registry)
+        lag = Gauge(
+            "headwater_archive_lag_seconds",
+            "Age of the oldest record that was read and is in no file yet",
+            registry=registry,
+        )
+        # Worked out when it is asked for: a store that hangs holds up who would set it.
+        self.oldest_ms: int | None = None
+        lag.set_function(lambda: max(0.0, time.time() - since / 1_000) if (since := self.oldest_ms) else 0.0)
+
+
 class ArchiveRole:
     """Follows the topics into an archive."""
 
@@ -57,9 +76,7 @@ class ArchiveRole:
         self._next = _starts(settings, archive)
         self._reader = TopicReader(settings, TOPICS, start_at=self._next, as_they_stand=True)
         self._waiting: dict[Partition, _Waiting] = {}
-        self._written = Counter("headwater_archive_records_total", "Records archived", ["topic"], registry=registry)
-        self._behind = Gauge("headwater_archive_lag_records", "Records that are in no file yet", registry=registry)
-        self._has_erased = Counter("headwater_archive_rewritten_total", "Files written anew", registry=registry)
+        self._metrics = ArchiveMetrics(registry)
         # What a former process did not come to is done at once, and again.
         self._erased = True
         self._again_at = 0.0
@@ -75,7 +92,9 @@ class ArchiveRole:
                 waiting = self._waiting[partition] = _Waiting(self._next.get(partition, record.offset))
             waiting.take(record, now_s)
             if len(waiting.records) >= self._rows or waiting.bytes >= _PART_BYTES:
+                self._tell_waiting()
                 self._write(partition)
+        self._tell_waiting()
         for partition, waiting in list(self._waiting.items()):
             if now_s - waiting.since_s >= self._every_s:
                 self._write(partition)
@@ -85,24 +104,28 @@ class ArchiveRole:
             for topic in TOPICS:
                 for number in self._archive.partitions(topic):
                     self._archive.merge(topic, number, self._rows)
-        self._behind.set(sum(len(one.records) for one in self._waiting.values()))
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        self._metrics.waiting.set(sum(len(one.records) for one in self._waiting.values()))
+        self._metrics.oldest_ms = min((one.records[0].timestamp_ms for one in self._waiting.values()), default=None)
 
     def _scrub(self, now_s: float) -> None:
         """Take out who was erased, at once; and once more when all that was on its way then is in files."""
         if self._erased:
             self._erased = False
             self._again_at = now_s + 2 * self._every_s + _ON_ITS_WAY_S
-            self._has_erased.inc(scrub(self._archive, note=False))
+            self._metrics.rewritten.inc(scrub(self._archive, note=False))
         elif self._again_at and now_s >= self._again_at:
             self._again_at = 0.0
-            self._has_erased.inc(scrub(self._archive))
+            self._metrics.rewritten.inc(scrub(self._archive))
 
     def _write(self, partition: Partition) -> None:
         waiting = self._waiting.pop(partition)
         records = waiting.records
         self._next[partition] = records[-1].offset + 1
         self._archive.write(*partition, records, waiting.first, self._next[partition])
-        self._written.labels(partition[0]).inc(len(records))
+        self._metrics.written.labels(partition[0]).inc(len(records))
         if partition[0] == "profile-changes":
             self._erased = self._erased or any(b'"erased"' in (one.value or b"") for one in records)
 

@@ -1,12 +1,19 @@
-"""How a destination answers, as its worker last saw it: a small file in the state folder, for who asks from outside."""
+"""How a destination answers, as its worker last saw it, for who asks from outside.
+
+It stands in two places: whole, in a small file of the state folder, for who is on the same machine; and in the note
+that Kafka keeps beside the group's committed position, for everybody else. There it is only the beginning of what the
+destination said: the rest might repeat whom it was about, and notes are nobody's to erase.
+"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 
 _FOLDER = "deliver"
+_BEGINS = "|"
+_BRIEFLY = 120
 
 
 class Health(msgspec.Struct):
@@ -50,4 +57,28 @@ def healths_in(state_dir: Path) -> dict[str, Health]:
         known = found.get(health.destination)
         if known is None or (known.up and not health.up) or (known.up is health.up and known.at_ms < health.at_ms):
             found[health.destination] = health
+    return found
+
+
+def noted(note: str, health: Health) -> str:
+    """The note beside a position, and that the destination fails, where it does."""
+    if health.up:
+        return note
+    brief = "".join(c for c in health.failure.partition(": ")[0] if c.isprintable())[:_BRIEFLY]
+    return f"{note}{_BEGINS}{health.at_ms}{_BEGINS}{brief}"
+
+
+def split_note(text: str) -> tuple[str, str]:
+    """What was committed beside a position: the note, and what is said of the destination ("" while it is well)."""
+    note, _, said = text.partition(_BEGINS)
+    return note, said
+
+
+def health_in_notes(destination: str, notes: Iterable[str]) -> Health | None:
+    """What workers say of a destination beside their positions; None if none of them says anything."""
+    found: Health | None = None
+    for text in notes:
+        at, _, failure = split_note(text)[1].partition(_BEGINS)
+        if at.isdigit() and len(at) < 16 and (found is None or int(at) > found.at_ms):
+            found = Health(destination, False, int(at), failure)
     return found

@@ -9,6 +9,8 @@ stands before that one; the note beside it tells what lies open up to a bound, s
 from bisect import bisect_left
 from typing import NamedTuple
 
+from pipeline.deliver.health import split_note
+
 _NOTE_LIMIT = 3_000  # bytes; the broker's offset.metadata.max.bytes is 4,096 by default
 _FORM = "1"
 
@@ -84,8 +86,9 @@ def _written(start: int, still: list[int], end: int) -> str:
 
 
 def read_note(position: int, text: str | None) -> Note:
-    """The note beside a committed position; `NOTHING_KNOWN` if there is none, or one of another form."""
-    form, _, rest = (text or "").partition(";")
+    """The note beside a committed position; `NOTHING_KNOWN` if there is none, or one of another form. What is said
+    behind it about the destination is passed over."""
+    form, _, rest = split_note(text or "")[0].partition(";")
     if form != _FORM:
         return NOTHING_KNOWN
     length, _, distances = rest.partition(";")

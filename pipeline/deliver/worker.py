@@ -13,7 +13,7 @@ import msgspec
 
 from connectors import Connector, Outcome, retry
 from pipeline.deliver.erased import ERASED, answer, without_content
-from pipeline.deliver.health import Health, TellHealth
+from pipeline.deliver.health import Health, TellHealth, noted
 from pipeline.deliver.metrics import DestinationMetrics
 from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.ports import DeliveryLog
@@ -85,6 +85,7 @@ class DestinationWorker:
         self._holding = False
         self._circuit = "closed"
         self._failure = ""
+        self._health = Health(destination, True, 0)
 
     def run(self, until: Callable[[], bool]) -> None:
         """Serve the destination until `until()`; then wait for what is under way, keep the progress, and leave.
@@ -124,7 +125,7 @@ class DestinationWorker:
         give_up = time.monotonic() + _DRAIN_S
         while self.scheduler.in_flight and time.monotonic() < give_up:
             self._take_in(wait_s=0.05)
-        self._log.commit({p: at for p, at in self.scheduler.positions().items() if p in partitions}, wait=True)
+        self._log.commit({p: at for p, at in self._positions().items() if p in partitions}, wait=True)
         self.lost(partitions)
 
     def lost(self, partitions: Sequence[int]) -> None:
@@ -236,10 +237,14 @@ class DestinationWorker:
             return
         self._committed_at = now_ms
         self._metrics.open.set(self.scheduler.open)
-        changed = {p: at for p, at in self.scheduler.positions().items() if self._committed.get(p) != at}
+        changed = {p: at for p, at in self._positions().items() if self._committed.get(p) != at}
         if changed:
             self._log.commit(changed)
             self._committed.update(changed)
+
+    def _positions(self) -> dict[int, tuple[int, str]]:
+        """What to commit. While the destination fails it says so, and is kept anew when that changes."""
+        return {p: (at, noted(note, self._health)) for p, (at, note) in self.scheduler.positions().items()}
 
     def _tell_erased(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> None:
         """Those who wait for a receipt hear that a person was deleted here. Before the progress is kept: a crash in
@@ -283,7 +288,8 @@ class DestinationWorker:
     def _say_health(self) -> None:
         is_up = self._circuit == "closed"
         failure = "" if is_up else self._failure[:_DETAIL_LIMIT]
-        self._tell_health(Health(self.destination, is_up, self._clock(), failure))
+        self._health = Health(self.destination, is_up, self._clock(), failure)
+        self._tell_health(self._health)
 
 
 def _dead_letter(given: GivenUp, now_ms: int) -> tuple[int, bytes | None, bytes]:

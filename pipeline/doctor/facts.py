@@ -155,6 +155,10 @@ class KafkaFacts:
         asked = self._positions
         return _retried(lambda: asked(groups))
 
+    def notes(self) -> dict[str, list[str]]:
+        """What each group kept beside its positions, as of when these were last asked for."""
+        return self._positions.notes() if self._positions is not None else {}
+
     def latest_ms(self, topic: str) -> int:
         """The latest time that a record of the topic has; -1 if there is none."""
         spec: Any = OffsetSpec  # it ships no types

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from pipeline.archive.role import ArchiveMetrics
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.runtime.metrics import Metrics, StageCounters
 
@@ -51,6 +52,7 @@ def catalogue() -> set[str]:
     ProcessCollector(registry=registry)
     Metrics(registry).for_role("unify")
     DeliverMetrics(registry)
+    ArchiveMetrics(registry)
     StageCounters(registry, "unify", list)
     return BUILT_IN | {
         family.name + suffix for family in registry.collect() for suffix in SUFFIXES.get(family.type, ("",))

@@ -23,7 +23,9 @@ from pipeline.admin import create_topics
 from pipeline.definitions.loader import Written
 from pipeline.definitions.log import apply
 from pipeline.deliver import run_deliver
+from pipeline.deliver.health import health_in_notes
 from pipeline.deliver.resync import resync
+from pipeline.doctor.facts import KafkaFacts
 from pipeline.errors import InputError, LookupFailed
 from pipeline.records import DeadLetter, Delivery, IdentifierPair, ProfileDocument, SegmentMember, encode
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
@@ -158,6 +160,14 @@ def test_signed_webhooks_arrive_in_order(ready: Settings, receivers: Callable[..
     assert len(receiver.requests) == 310
 
 
+def said_of(settings: Settings, destination: str) -> str | None:
+    """What the API sees of a destination that its worker, on another machine, holds for ill."""
+    facts = KafkaFacts(settings)
+    facts.positions({f"deliver-{destination}": (f"deliveries.{destination}",)})
+    found = health_in_notes(destination, facts.notes()[f"deliver-{destination}"])
+    return found.failure if found is not None else None
+
+
 def test_case_57_a_dead_destination_beside_healthy_ones(
     ready: Settings, receivers: Callable[..., WebhookReceiver], tmp_path: Path
 ) -> None:
@@ -178,8 +188,11 @@ def test_case_57_a_dead_destination_beside_healthy_ones(
     with delivering(ready):
         wait_for(lambda: len(healthy.requests) >= 500 and file.exists() and file.read_bytes().count(b"\n") >= 500)
         assert not dead.requests and len(dead.refused) < 100
+        wait_for(lambda: said_of(ready, "dead") == "HTTP 503")  # by who knows no more than the Kafka
+        assert said_of(ready, "healthy") is None
         alive.set()
         wait_for(lambda: arrived(dead) == set(ids["dead"]))
+        wait_for(lambda: said_of(ready, "dead") is None)
         wait_for(lambda: arrived(slow) == set(ids["slow"]))
     for receiver, name in ((healthy, "healthy"), (dead, "dead"), (slow, "slow")):
         assert arrived(receiver) == set(ids[name])

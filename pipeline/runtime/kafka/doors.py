@@ -350,6 +350,10 @@ class GroupPositions:
         except (KafkaException, TimeoutError):
             return {}
 
+    def notes(self) -> dict[str, list[str]]:
+        """What each group (without the prefix) kept beside its positions, as of when it was last asked."""
+        return {name.removeprefix(self._settings.prefix): notes for name, notes in self._committed.notes.items()}
+
     def _position(self, group: str, partitions: list[TopicPartition]) -> tuple[int, int]:
         committed = self._committed(group, partitions, _REQUEST_TIMEOUT_S)
         starts = list_offsets(self._admin, partitions, latest=False)

@@ -16,6 +16,8 @@ class CommittedPositions:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = properties
         self._consumers: dict[str, Consumer] = {}
+        self.notes: dict[str, list[str]] = {}
+        """What each group kept beside its positions, as of when it was last asked."""
 
     def __call__(
         self, group: str, partitions: Sequence[TopicPartition], timeout_s: float
@@ -38,4 +40,5 @@ class CommittedPositions:
         for at in answer:
             if at.error is not None:
                 raise KafkaException(at.error)
+        self.notes[group] = [at.metadata for at in answer if at.metadata]
         return {(at.topic, at.partition): max(-1, at.offset) for at in answer}

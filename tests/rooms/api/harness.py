@@ -86,11 +86,15 @@ class MemoryKafka:
     def __init__(self) -> None:
         self.groups: dict[str, tuple[int, int]] = {}
         self.members: dict[str, int] = {}
+        self.kept: dict[str, list[str]] = {}
         self.new_letters: list[Letter] = []
         self.history: list[Backfill] = []
 
     def positions(self, groups: Any) -> dict[str, tuple[int, int]]:
         return {group: at for group, at in self.groups.items() if group in groups}
+
+    def notes(self) -> dict[str, list[str]]:
+        return self.kept
 
     def working(self, groups: Any) -> dict[str, int]:
         return {group: self.members.get(group, 0) for group in groups}

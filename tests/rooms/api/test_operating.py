@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pipeline.api.access import SCOPES, Token, hashed
-from pipeline.deliver.health import Health, health_file
+from pipeline.deliver.health import Health, health_file, noted
 from pipeline.letters import Letter
 from pipeline.records import CaughtUp, DeadLetter, Marker, Ready, encode
 from pipeline.replay.backfills import Backfill
@@ -113,6 +113,17 @@ def test_destinations_and_their_errors(world: World, tmp_path: Path) -> None:
     [crm] = [one for one in overview(world)["destinations"] if one["destination"] == "crm"]
     assert (crm["state"], crm["failure"], crm["since"]) == ("fails", "503: come back later", 7)
     assert (tmp_path / "deliver" / "health-crm-0.json").stat().st_mode & 0o077 == 0
+    # A worker on another machine says it beside its position, in fewer words.
+    world.kafka.members["deliver-hook"] = 1
+    said = noted("1;a;", Health("hook", False, 8, "HTTP 503: ada@example.org is not welcome"))
+    world.kafka.kept = {"deliver-hook": ["1;2;", said], "deliver-crm": [noted("", Health("crm", False, 6, "else"))]}
+    pass_time(world, 5, **{"deliver-crm": (1, 1), "deliver-hook": (0, 9), "deliver-idle": (0, 0)})
+    found = {one["destination"]: one for one in overview(world)["destinations"]}
+    assert [found["hook"][name] for name in ("state", "failure", "since")] == ["fails", "HTTP 503", 8]
+    assert found["crm"]["failure"] == "503: come back later"
+    world.kafka.kept = {"deliver-hook": [noted("1;2;", Health("hook", True, 9)), "1;2;|x|", "|"]}
+    pass_time(world, 5, **{"deliver-crm": (1, 1), "deliver-hook": (9, 9), "deliver-idle": (0, 0)})
+    assert {one["destination"]: one["state"] for one in overview(world)["destinations"]}["hook"] == "behind"
 
 
 def test_dead_letters_newest_first_by_reason_and_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 pytest.importorskip("pyarrow")
 
 from pipeline.archive.files import Archive, Part
 from pipeline.archive.joined import JoinedLogReader
+from pipeline.archive.role import ArchiveRole
 from pipeline.archive.scrub import PROGRESS, scrub
 from pipeline.records import encode
 from pipeline.runtime.memory.broker import MemoryBroker
 from pipeline.runtime.memory.clients import MemoryLogReader
 from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
 
 EVENTS = ("events", 0)
 
@@ -195,3 +198,35 @@ def test_changes_can_be_queried_by_their_columns(tmp_path: Path) -> None:
     files = f"{tmp_path}/segment-changes/*/*.parquet"
     asked = f"SELECT profile_id, segment, change, partition, \"offset\" FROM read_parquet('{files}')"
     assert duckdb.sql(asked).fetchall() == [("p", "trial", "entered", 3, 5)]
+
+
+def test_the_age_of_what_is_in_no_file_yet_is_told_also_while_the_store_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = CollectorRegistry()
+    come = [records(0, 5), records(5, 7), []]
+
+    class Reader:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            """Gives what has come."""
+
+        def read(self, *_: Any) -> list[Record]:
+            return come.pop(0)
+
+    monkeypatch.setattr("pipeline.archive.role.TopicReader", Reader)
+    monkeypatch.setattr("pipeline.archive.role._starts", lambda *_: {})
+    monkeypatch.setattr("pipeline.archive.role.time.time", lambda: 61.0)
+    archive = Archive(str(tmp_path / "archive"))
+    role = ArchiveRole(Settings.model_validate({"archive_every_s": 60}), archive, registry)
+
+    def lag() -> tuple[float | None, float | None]:
+        names = "headwater_archive_lag_records", "headwater_archive_lag_seconds"
+        return tuple(registry.get_sample_value(name) for name in names)  # type: ignore[return-value]
+
+    assert lag() == (0.0, 0.0)
+    role.turn(0.0)
+    assert lag() == (5.0, 60.0)
+    hung: list[Any] = []
+    monkeypatch.setattr(archive, "write", lambda *_: hung.append(lag()))
+    role.turn(60.0)
+    assert hung == [(7.0, 60.0)] and lag() == (0.0, 0.0)

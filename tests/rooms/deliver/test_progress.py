@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.deliver.health import Health, noted
 from pipeline.deliver.progress import NOTHING_KNOWN, Note, Progress, read_note
 
 
@@ -47,8 +48,16 @@ def test_a_note_never_says_done_of_what_is_open(steps: list[tuple[int, bool]]) -
 
 
 def test_a_note_of_another_form_is_no_note() -> None:
-    for text in (None, "", "hello", "2;a;b", "1;zz;", "1;a;-,"):
+    for text in (None, "", "hello", "2;a;b", "1;zz;", "1;a;-,", "|17|HTTP 503"):
         assert read_note(5, text) == NOTHING_KNOWN
+
+
+def test_what_is_said_of_the_destination_behind_a_note_leaves_the_note_as_it_is() -> None:
+    fails = Health("crm", False, 1_790_000_000_000, "x" * 5_000)
+    for note in ("1;a;1,2", ""):
+        assert read_note(5, noted(note, fails)) == read_note(5, note)
+        assert noted(note, Health("crm", True, 1)) == note
+    assert len(noted("n" * 3_003, fails).encode()) < 4_000, "a broker keeps no more beside a position"
 
 
 def test_what_was_known_before_stays_known_until_it_is_read_again() -> None:
