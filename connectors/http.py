@@ -13,20 +13,17 @@ exited), `{action}`, `{at}`, `{at_iso}`, `{delivery_id}`, `{identifiers.email}` 
 itself, a number or a list too. `{sha256:identifiers.email}` is the hash of the trimmed, lower-cased value, as
 advertising audiences want it. `{{` and `}}` are braces.
 
-`erase` is the request that deletes a person, with places of its own (`method`, `url`, `body`; DELETE if nothing else
-is said). Without it the receipt of an erasure says that this destination was not asked.
+`erase` is the request that deletes a person, with places of its own (`method`, `url`, `body`, and `headers` beside the
+others; DELETE if nothing else is said). Without it the receipt of an erasure says that this destination was not asked.
 
 A place that leads to nothing: an entry of a mapping whose whole value it is, is left out; anywhere else the delivery
 is rejected, because half a message is worse than none. Inside the url, values are escaped.
 """
 
-import hashlib
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpcore
 import msgspec
@@ -35,45 +32,9 @@ from pydantic import Field, field_validator, model_validator
 from connectors.answers import outcome_of
 from connectors.base import Connector, Options, Outcome, SecretReference, rejected, retry
 from connectors.outbound import AddressRefusedError, Client
+from connectors.template import EraseRequest, MissingValueError, check_request, fill, filled_url, shown, values_of
 from connectors.webhook import check_headers, check_url, read_headers
 from pipeline.records import Delivery
-
-_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_PATH = re.compile(r"(sha256:)?[a-z_]+(\.[^.{}]+)*")
-_ROOTS = frozenset(
-    {
-        "profile_id",
-        "segment",
-        "change",
-        "action",
-        "at",
-        "at_iso",
-        "decided_at",
-        "delivery_id",
-        "cause",
-        "destination",
-        "identifiers",
-        "traits",
-        "properties",
-        "body",
-    }
-)
-_CHANGES = {"segment_entered": "entered", "segment_exited": "exited"}
-_MISSING: Any = object()
-
-
-class MissingValueError(Exception):
-    """A place of the template leads to nothing in this delivery."""
-
-
-class EraseRequest(Options):
-    """The request that deletes a person; `{body.profile_ids}` are all the ids they ever had."""
-
-    url: str
-    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "DELETE"
-    body: dict[str, Any] | list[Any] | None = None
-
-    _checked_url = field_validator("url")(check_url)
 
 
 class HttpOptions(Options):
@@ -100,112 +61,12 @@ class HttpOptions(Options):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        requests: list[HttpOptions | EraseRequest] = [self, self.erase] if self.erase is not None else [self]
-        for parts in (urlsplit(one.url) for one in requests):
-            if "{" in parts.netloc:
-                raise ValueError("the host of the url is fixed: data must not choose where data goes")
-            if parts.scheme == "http" and not self.allow_private:
-                raise ValueError(
-                    "http:// sends personal data in the clear; use https://, or allow_private on your machine"
-                )
+        check_request(self.url, self.body, self.allow_private)
+        if self.erase is not None:
+            check_request(self.erase.url, self.erase.body, self.allow_private)
         if self.form and not isinstance(self.body, dict):
             raise ValueError("a form needs a body that is a mapping")
-        for text in _texts([[one.url, one.body] for one in requests]):
-            for found in _PLACE.finditer(text):
-                _check_place(found, text)
         return self
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return [text for part in parts for text in _texts(part)]
-
-
-def _check_place(found: re.Match[str], text: str) -> None:
-    path = found[1]
-    if found[0] in ("{{", "}}"):
-        return
-    if path is None:
-        raise ValueError(f"a brace in {text!r} stands alone; write it twice to mean the brace itself")
-    if not _PATH.fullmatch(path) or path.removeprefix("sha256:").split(".")[0] not in _ROOTS:
-        raise ValueError(f"there is nothing called {{{path}}}; places begin with {', '.join(sorted(_ROOTS))}")
-
-
-def values_of(delivery: Delivery) -> dict[str, Any]:
-    """What the places of a template lead into."""
-    namespaces: dict[str, str] = {}
-    for pair in delivery.identifiers:
-        namespaces.setdefault(pair.namespace, pair.value)
-    changed = delivery.body.get("set")
-    traits = changed.get("traits", {}) if isinstance(changed, Mapping) else {}
-    return {
-        "profile_id": delivery.profile_id,
-        "segment": delivery.segment,
-        "change": _CHANGES.get(delivery.action),
-        "action": delivery.action,
-        "at": delivery.at,
-        "at_iso": datetime.fromtimestamp(delivery.at / 1000, UTC).isoformat(timespec="milliseconds"),
-        "decided_at": delivery.decided_at,
-        "delivery_id": delivery.delivery_id,
-        "cause": delivery.cause,
-        "destination": delivery.destination,
-        "identifiers": namespaces,
-        "traits": {**traits, **(delivery.body.get("traits") or {})},
-        "properties": delivery.body.get("properties") or {},
-        "body": delivery.body,
-    }
-
-
-def _value(path: str, values: Mapping[str, Any]) -> Any:
-    hashed = path.startswith("sha256:")
-    found: Any = values
-    for step in path.removeprefix("sha256:").split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
-        if found is None:
-            return _MISSING
-    return hashlib.sha256(_shown(found).strip().lower().encode()).hexdigest() if hashed else found
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def fill_text(text: str, values: Mapping[str, Any], escape: Callable[[str], str] = str) -> str:
-    """The text with its places filled in. Raises MissingValueError."""
-
-    def put(found: re.Match[str]) -> str:
-        if found[1] is None:
-            return found[0][0]
-        value = _value(found[1], values)
-        if value is _MISSING:
-            raise MissingValueError(found[1])
-        return escape(_shown(value))
-
-    return _PLACE.sub(put, text)
-
-
-def fill(template: Any, values: Mapping[str, Any]) -> Any:
-    """The template with its places filled in. Raises MissingValueError where what is missing cannot be left out."""
-    if isinstance(template, str):
-        whole = _PLACE.fullmatch(template)
-        if whole is None or whole[1] is None:
-            return fill_text(template, values)
-        value = _value(whole[1], values)
-        if value is _MISSING:
-            raise MissingValueError(whole[1])
-        return value
-    if isinstance(template, Mapping):
-        filled = {}
-        for name, part in template.items():
-            try:
-                filled[name] = fill(part, values)
-            except MissingValueError:
-                if not (isinstance(part, str) and (whole := _PLACE.fullmatch(part)) and whole[1]):
-                    raise
-        return filled
-    return [fill(part, values) for part in template] if isinstance(template, list) else template
 
 
 class HttpConnector(Connector):
@@ -223,6 +84,7 @@ class HttpConnector(Connector):
             "user-agent": "headwater",
             **read_headers(destination, options.headers),
         }
+        self._erase_headers = read_headers(destination, options.erase.headers) if options.erase is not None else {}
         self._client = Client(allow_private=options.allow_private, timeout_s=options.timeout_seconds, connections=64)
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
@@ -237,11 +99,12 @@ class HttpConnector(Connector):
                 return rejected("the destination has no `erase` request: delete the person there yourself")
             request = options.erase
         try:
-            url = fill_text(request.url, values, lambda text: quote(text, safe=""))
+            url = filled_url(request.url, values)
             content = self._content(request.body, values)
         except MissingValueError as error:
             return rejected(f"the template needs {error}, which this delivery has not")
-        headers = {**self._headers, options.idempotency_header.lower(): delivery.delivery_id}
+        own = self._erase_headers if request is not options else {}
+        headers = {**self._headers, **own, options.idempotency_header.lower(): delivery.delivery_id}
         try:
             answer = self._client.request(request.method, url, headers, content)
         except AddressRefusedError as error:
@@ -258,7 +121,7 @@ class HttpConnector(Connector):
         filled = fill(body, values)
         if not (self._options.form and isinstance(filled, dict)):
             return msgspec.json.encode(filled)
-        pairs = (f"{quote(str(name))}={quote(_shown(value))}" for name, value in filled.items())
+        pairs = (f"{quote(str(name))}={quote(shown(value))}" for name, value in filled.items())
         return "&".join(pairs).encode()
 
     def close(self) -> None:

@@ -5,13 +5,19 @@
     events: "*"
     url: https://collector.example.com/v1/batch
     write_key: {env: ANALYTICS_WRITE_KEY}
+    erase:                                     # the spec has no call for it, but most platforms have one
+      method: POST
+      url: https://api.example.com/regulations
+      headers: {Authorization: {env: ANALYTICS_DELETES}}
+      body: {type: suppress_and_delete, userId: "{identifiers.user_id}"}
 
     delivery                          message
     an event                          as it was, under its own type and name
     a segment entered, exited         track "Segment Entered", "Segment Exited" with segment and profile_id
     a profile change                  identify with the traits that changed; null for one that was removed
     a profile that was deleted        track "Profile Deleted"
-    a person who is erased            refused: the spec has no call for it, so the receipt says to ask there yourself
+    a person who is erased            the request `erase` (as of kind `http`); without one it is refused, and the
+                                      receipt says to ask there yourself. It never carries the write key
 
 `messageId` is the delivery_id, so that a repetition is told from news. `userId` and `anonymousId` are the strongest
 identifiers of these kinds; a person who has neither goes by the profile_id.
@@ -31,7 +37,8 @@ from pydantic import Field, field_validator, model_validator
 from connectors.answers import outcome_of
 from connectors.base import Connector, Options, Outcome, SecretReference, rejected, retry
 from connectors.outbound import AddressRefusedError, Client
-from connectors.webhook import check_url
+from connectors.template import EraseRequest, MissingValueError, check_request, fill, filled_url, values_of
+from connectors.webhook import check_url, read_headers
 from pipeline.records import Delivery
 
 _MAX_BATCH_BYTES = 450_000
@@ -39,12 +46,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TrackingOptions(Options):
-    """`url` takes batches; `write_key` is sent as the user of Basic authentication, as the spec's clients do."""
+    """`url` takes batches; `write_key` is sent as the user of Basic authentication, as the spec's clients do. `erase`
+    is the request that deletes a person."""
 
     url: str
     write_key: SecretReference
     allow_private: bool = False
     timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+    erase: EraseRequest | None = None
 
     _checked_url = field_validator("url")(check_url)
 
@@ -52,6 +61,8 @@ class TrackingOptions(Options):
     def _not_in_the_clear(self) -> Self:
         if urlsplit(self.url).scheme == "http" and not self.allow_private:
             raise ValueError("http:// sends personal data in the clear; use https://, or allow_private on your machine")
+        if self.erase is not None:
+            check_request(self.erase.url, self.erase.body, self.allow_private)
         return self
 
 
@@ -106,6 +117,12 @@ class TrackingConnector(Connector):
     def __init__(self, destination: str, options: TrackingOptions) -> None:
         super().__init__(destination, options)
         self._url = options.url
+        self._erase = options.erase
+        self._erase_headers = {
+            "content-type": "application/json",
+            "user-agent": "headwater",
+            **(read_headers(destination, options.erase.headers) if options.erase is not None else {}),
+        }
         key = base64.b64encode(f"{options.write_key.read()}:".encode()).decode()
         self._headers = {
             "content-type": "application/json",
@@ -123,7 +140,7 @@ class TrackingConnector(Connector):
                 # A message about them would only make them known there again.
                 outcomes += self._send(batch) if batch else []
                 batch = []
-                outcomes.append(rejected("the tracking spec has no call that deletes a person: ask there yourself"))
+                outcomes.append(self._deleted(delivery))
                 continue
             text = _encode(message(delivery))
             if batch and sum(map(len, batch)) + len(text) > _MAX_BATCH_BYTES:
@@ -138,9 +155,24 @@ class TrackingConnector(Connector):
             return [self._send([each])[0] for each in batch]
         return [outcome] * len(batch)
 
-    def _post(self, content: bytes) -> Outcome:
+    def _deleted(self, delivery: Delivery) -> Outcome:
+        request = self._erase
+        if request is None:
+            return rejected("the destination has no `erase` request: delete the person there yourself")
+        values = values_of(delivery)
         try:
-            answer = self._client.request("POST", self._url, self._headers, content)
+            url = filled_url(request.url, values)
+            content = _encode(fill(request.body, values)) if request.body is not None else b""
+        except MissingValueError as error:
+            return rejected(f"the template needs {error}, which this person has not")
+        return self._call(request.method, url, self._erase_headers, content)
+
+    def _post(self, content: bytes) -> Outcome:
+        return self._call("POST", self._url, self._headers, content)
+
+    def _call(self, method: str, url: str, headers: dict[str, str], content: bytes) -> Outcome:
+        try:
+            answer = self._client.request(method, url, headers, content)
         except AddressRefusedError as error:
             return retry(str(error))
         except httpcore.TimeoutException as error:

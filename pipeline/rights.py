@@ -116,7 +116,9 @@ def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iter
 
 
 def _deliver(settings: Settings, destinations: Sequence[str]) -> Iterator[Right]:
-    yield from _reads(settings, "deliver", (_DEFINITIONS, *(DELIVERIES.name + each for each in destinations)))
+    yield from _reads(
+        settings, "deliver", (_DEFINITIONS, "privacy-progress", *(DELIVERIES.name + each for each in destinations))
+    )
     yield from _writes(settings, "deliver", ("dead-letters", "privacy-progress", settings.sources[0]))
     for each in destinations:
         yield Right("deliver", "group", f"{settings.prefix}deliver-{each}", ("Read", "Describe"))

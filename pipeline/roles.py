@@ -8,10 +8,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES
+from pipeline.archive.reading import with_archive
 from pipeline.cleaning import Failed, Tools
 from pipeline.definitions.cleaning import FUNCTIONS
 from pipeline.definitions.log import KafkaPlans
-from pipeline.errors import InputError
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
 from pipeline.ingest import Checks, IngestStage
@@ -84,20 +84,9 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
 
 def _with_archive(settings: Settings, adapters: Adapters) -> Adapters:
     """History begins in the archive, where there is one."""
-    of_topic = adapters.history
-    if of_topic is None or settings.archive is None:
+    if adapters.history is None:
         return adapters
-    try:
-        from pipeline.archive.joined import JoinedLogReader
-        from pipeline.archive.role import open_archive
-    except ModuleNotFoundError as missing:
-        raise InputError(
-            f"The setting `archive` needs a package that is not installed: {missing.name}.",
-            settings.archive,
-            "pip install 'headwater[archive]'",
-        ) from None
-    archive = open_archive(settings)
-    return replace(adapters, history=lambda: JoinedLogReader(of_topic(), archive))
+    return replace(adapters, history=with_archive(settings, adapters.history))
 
 
 def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics, settings: Settings) -> Callable[[], Checks]:

@@ -24,11 +24,13 @@ def decision_key(key: bytes) -> bytes:
 
 
 class ReplayOrigin(Struct, tag_field="kind", tag="origin", omit_defaults=True):
-    """This workspace is a replay of the one whose names begin with `prefix`, which has `partitions` partitions."""
+    """This workspace is a replay of the one whose names begin with `prefix`, which has `partitions` partitions, and an
+    archive at the address `archive`, if that is not empty."""
 
     prefix: str
     partitions: int
     begun_at: int
+    archive: str = ""
 
 
 class ReplayPosition(Struct, tag_field="kind", tag="position", omit_defaults=True):

@@ -20,13 +20,14 @@ Needs the extra `headwater[archive]`; stores beyond the local disk need their fs
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.runtime.ports import Record
@@ -178,8 +179,11 @@ class Archive:
         with self._fs.open(part.path, "rb") as file:
             return pq.read_table(file, columns=None if columns is None else list(columns))
 
-    def records(self, topic: str, partition: int, start: int = 0) -> Iterator[Record]:
-        """The records of a partition from an offset on, each once, in order."""
+    def records(
+        self, topic: str, partition: int, start: int = 0, keys: Collection[bytes] | None = None
+    ) -> Iterator[Record]:
+        """The records of a partition from an offset on, each once, in order; with `keys`, those with one of them."""
+        wanted = None if keys is None else pa.array(sorted(keys), pa.binary())
         reached, names, missing = start, [name for name, _ in _PLAIN], ""
         while True:
             try:
@@ -188,6 +192,8 @@ class Archive:
                         continue
                     with self._fs.open(part.path, "rb") as file:
                         for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=names):
+                            if wanted is not None:
+                                batch = batch.filter(pc.is_in(batch["key"], wanted))
                             columns = (one.to_pylist() for one in batch.columns)
                             for offset, timestamp, key, value in zip(*columns, strict=True):
                                 if offset >= reached:

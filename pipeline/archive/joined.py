@@ -1,58 +1,109 @@
-"""The archive and the topic as one log: what a backfill reads where the topic's retention has ended."""
+"""The archive and the topic as one log: what reads history reads where the topic's retention has ended.
 
-from collections.abc import Iterator
+backfill    `unify`, of events: what neither has any more is passed over, and said in the log
+replay      the copier, of events: it refuses to pass over anything (`whole`)
+export      of one person, by their keys, of events and changes
+"""
 
-from pipeline.archive.files import Archive
+import logging
+from collections.abc import Collection, Iterator
+
+from pipeline.archive.files import Archive, Part
+from pipeline.errors import PositionError
 from pipeline.runtime.adapters import Change, LogReader
 from pipeline.runtime.ports import Record
 
 Partition = tuple[str, int]
 _BOUNDS_TIMEOUT_S = 5.0
+_log = logging.getLogger(__name__)
 
 
 class JoinedLogReader:
     """A `LogReader` of the topic, before which the archive's records come. They have the topic's offsets, so nothing
-    comes twice, and nothing is left out that either of them has."""
+    comes twice, and nothing is left out that either of them has.
 
-    def __init__(self, topic: LogReader, archive: Archive) -> None:
+    `whole`: what neither has is an error. `keys`: of the archive only records with these keys; the topic gives all.
+    """
+
+    def __init__(
+        self, topic: LogReader, archive: Archive, *, whole: bool = False, keys: Collection[bytes] | None = None
+    ) -> None:
         self._topic = topic
         self._archive = archive
+        self._whole = whole
+        self._keys = keys
         self._before: dict[Partition, Iterator[Record]] = {}
         self._positions: dict[Partition, int] = {}
-        self._begins: dict[Partition, int] = {}
+        self._lows: dict[Partition, int] = {}
+        # Files are listed once for each partition: a list of an object store costs a request, and bounds are asked for
+        # again and again.
+        self._firsts: dict[Partition, int | None] = {}
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         low, high = self._topic.bounds(partition, timeout_s)
-        self._begins[partition] = low
-        parts = self._archive.parts(*partition)
-        return min(low, parts[0].first) if parts else low, high
+        first = self._first(partition)
+        return low if first is None else min(low, first), high
+
+    def _first(self, partition: Partition) -> int | None:
+        if partition not in self._firsts:
+            parts = self._archive.parts(*partition)
+            self._firsts[partition] = parts[0].first if parts else None
+        return self._firsts[partition]
 
     def open(self, partition: Partition, position: int) -> None:
-        low = self._begins.get(partition, 0)
+        """Read on from a position. Raises PositionError, with `whole`: something from there on is gone."""
+        if self._first(partition) is None:
+            self._topic.open(partition, position)
+            return
+        low, _ = self._topic.bounds(partition, _BOUNDS_TIMEOUT_S)
         if position >= low:
             self._topic.open(partition, position)
             return
-        self._before[partition] = self._archive.records(*partition, start=position)
-        self._positions[partition] = position
+        self._begin_in_archive(partition, position, low)
+
+    def _begin_in_archive(self, partition: Partition, position: int, low: int) -> None:
+        self._refuse(partition, _gaps(self._archive.parts(*partition), position, low))
+        self._before[partition] = self._archive.records(*partition, start=position, keys=self._keys)
+        self._positions[partition], self._lows[partition] = position, low
 
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         found: list[Record] = []
-        for partition in list(self._before):
-            while len(found) < limit:
+        # Each partition gets its share: a reader that puts them into one order waits for all of them.
+        for left, partition in zip(range(len(self._before), 0, -1), list(self._before), strict=True):
+            for _ in range(min(max(1, (limit - len(found)) // left), limit - len(found))):
                 record = next(self._before[partition], None)
-                if record is None:
+                if record is None or record.offset >= self._lows[partition]:
                     self._go_over(partition)
                     break
                 self._positions[partition] = record.offset + 1
                 found.append(record)
-        return found or self._topic.read(limit, timeout_s)
+        if len(found) < limit:
+            found += self._topic.read(limit - len(found), 0.0 if found else timeout_s)
+        return found
 
     def _go_over(self, partition: Partition) -> None:
-        """The archive ends here; the topic goes on. Its beginning is asked for anew, for it moves while the archive is
-        read. What lies between the two is gone."""
-        low, _ = self._topic.bounds(partition, _BOUNDS_TIMEOUT_S)
-        self._topic.open(partition, max(self._positions[partition], low))
+        """From here on the topic has it, or had when it was last asked: its beginning moves while the archive is
+        read."""
+        position, low = self._positions[partition], self._topic.bounds(partition, _BOUNDS_TIMEOUT_S)[0]
         del self._before[partition], self._positions[partition]
+        end = self._archive.end(*partition) or 0
+        if low > self._lows[partition] and position < end:
+            self._begin_in_archive(partition, position, low)
+            return
+        if end < low:
+            self._refuse(partition, [(max(end, position), low)])
+        self._topic.open(partition, max(position, low))
+
+    def _refuse(self, partition: Partition, gaps: list[tuple[int, int]]) -> None:
+        for first, end in gaps:
+            what = f"The positions {first} to {end} are neither in the archive nor in the topic any more."
+            if self._whole:
+                raise PositionError(
+                    what,
+                    f"{partition[0]}, partition {partition[1]}",
+                    "let the archive run always; a replay without an archive begins where the topic does",
+                )
+            _log.error("%s/%d: %s", *partition, what)
 
     def position(self, partition: Partition) -> int:
         found = self._positions.get(partition)
@@ -70,3 +121,13 @@ class JoinedLogReader:
 
     def close(self) -> None:
         self._topic.close()
+
+
+def _gaps(parts: list[Part], position: int, low: int) -> list[tuple[int, int]]:
+    """What lies between a position and the beginning of the topic, and is in no file."""
+    found = []
+    for part in parts:
+        if position < min(part.first, low):
+            found.append((position, min(part.first, low)))
+        position = max(position, part.next)
+    return [*found, (position, low)] if position < low else found

@@ -97,7 +97,7 @@ class ArchiveRole:
         self._tell_waiting()
         for partition, waiting in list(self._waiting.items()):
             if now_s - waiting.since_s >= self._every_s:
-                self._write(partition)
+                self._write_all(partition)
         self._scrub(now_s)
         if now_s - self._merged_s >= _MERGE_EVERY_S:
             self._merged_s = now_s
@@ -120,10 +120,15 @@ class ArchiveRole:
             self._again_at = 0.0
             self._metrics.rewritten.inc(scrub(self._archive))
 
-    def _write(self, partition: Partition) -> None:
+    def _write_all(self, partition: Partition) -> None:
+        """Write everything that was read of a partition. Its file ends behind the control records that were passed: a
+        topic that forgets all but these has not lost anything."""
+        self._write(partition, self._reader.positions[partition])
+
+    def _write(self, partition: Partition, end: int = 0) -> None:
         waiting = self._waiting.pop(partition)
         records = waiting.records
-        self._next[partition] = records[-1].offset + 1
+        self._next[partition] = max(end, records[-1].offset + 1)
         self._archive.write(*partition, records, waiting.first, self._next[partition])
         self._metrics.written.labels(partition[0]).inc(len(records))
         if partition[0] == "profile-changes":
@@ -132,7 +137,7 @@ class ArchiveRole:
     def finish(self) -> None:
         """Write what was read."""
         for partition in list(self._waiting):
-            self._write(partition)
+            self._write_all(partition)
 
     def close(self) -> None:
         """Let go of the connection. What is in no file yet is read again."""

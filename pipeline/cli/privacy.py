@@ -76,8 +76,8 @@ def export(
 
     Example: headwater privacy export email:ada@example.org --to ada
     """
-    from pipeline.privacy.requests import export as exported
-    from pipeline.privacy.requests import write_export
+    from pipeline.privacy.export import export as exported
+    from pipeline.privacy.export import write_export
 
     settings, text = _named(identifier)
     with Console(stderr=True).status("reading the history"):

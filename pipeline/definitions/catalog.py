@@ -134,8 +134,9 @@ def activation_plan(catalog: Catalog, generation: Generation, identity: Identity
     rules, if they are at hand.
 
     Raises:
-        DefinitionError: a destination has a purpose that is none, or asks for data it may not have.
+        DefinitionError: a destination or a segment has a purpose that is none, or asks for data it may not have.
     """
+    from pipeline.definitions.accounts import AlertDefinition
     from pipeline.definitions.consent import consent_policy
     from pipeline.definitions.data import described, refuse
     from pipeline.definitions.destinations import compile_destinations, purposes_known
@@ -145,15 +146,20 @@ def activation_plan(catalog: Catalog, generation: Generation, identity: Identity
     bodies: dict[str, dict[str, Any]] = {each.name: each.body for each in catalog.of_kind(generation, "destination")}
     policy = consent_policy(catalog, generation)
     destinations = compile_destinations(bodies, catalog.paused(generation, "destination"))
-    purposes_known(destinations, policy)
+    purposes_known("destination", {each.name: each.purposes for each in destinations}, policy)
     normalise = _normalise(identity or identity_rules(catalog, generation))
     contracts = contracts_plan(catalog, generation)
-    if not destinations or not contracts.contracts:
+    segments = catalog.of_kind(generation, "segment")
+    of_segments = {each.name: each.body["purposes"] for each in segments if each.body.get("purposes")}
+    if not of_segments and (not destinations or not contracts.contracts):
         return ActivationPlan(destinations, policy, normalise=normalise)
+    purposes_known("segment", of_segments, policy)
     known = described(
         contracts,
-        [segment(each.body) for each in catalog.of_kind(generation, "segment")],
+        [segment(each.body) for each in segments],
         [computed_trait(each.body) for each in catalog.of_kind(generation, "trait")],
+        of_segments,
+        [AlertDefinition.model_validate(each.body).compiled(1) for each in catalog.of_kind(generation, "alert")],
     )
     plan = ActivationPlan(destinations, policy, known.rules, normalise)
     refuse(plan, known)

@@ -8,9 +8,10 @@ that want what they may not have.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
+from pipeline.accounts import Alert
 from pipeline.activation import FREE, ActivationPlan, DataRules, Destination, Fields, Rule
 from pipeline.activation.data import together
 from pipeline.contracts import Contract, ContractsPlan, EventContract
@@ -28,12 +29,14 @@ def _said(purposes: Iterable[str]) -> frozenset[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What is known of data before anything is asked about it: the rules of events and traits, and the definitions that
-    look at them."""
+    """What is known of data before anything is asked about it: the rules of events and traits, the definitions that
+    look at them, what segments are for where they say it, and which alerts tell of them."""
 
     rules: DataRules
     segments: Mapping[str, Segment]
     computed: Mapping[str, ComputedTrait]
+    purposes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
 
     def rule(self, one: Input) -> Rule:
         """The rule of one input that is data itself."""
@@ -53,7 +56,7 @@ class Described:
             found = self.computed.get(name)
             return inputs_of_measure(found.measure) if found is not None else iter(())
         segment = self.segments.get(name)
-        return inputs_of(segment.when) if segment is not None else iter(())
+        return inputs_of(segment.when, segment.entity) if segment is not None else iter(())
 
     def ways(self, kind: str, name: str) -> Iterator[tuple[tuple[str, ...], Rule]]:
         """Everything that a segment or computed trait rests on: the way from the data to it, and the data's rule."""
@@ -65,6 +68,8 @@ class Described:
             return
         seen.add((kind, name))
         here = f"{_WORDS[kind]} {name}"
+        if kind == "segment" and name in self.purposes:
+            yield (here,), Rule(purposes=_said(self.purposes[name]))
         for one in self.looks_at(kind, name):
             if one.kind in _WORDS:
                 for way, rule in self._ways(one.kind, one.name, seen):
@@ -85,8 +90,15 @@ def _spoken(one: Input) -> str:
     return f"traits.{path}" + (" of an account" if one.kind == "account" else "")
 
 
-def described(contracts: ContractsPlan, segments: Iterable[Segment], computed: Iterable[ComputedTrait]) -> Described:
-    """The rules of all data, and what they follow from."""
+def described(
+    contracts: ContractsPlan,
+    segments: Iterable[Segment],
+    computed: Iterable[ComputedTrait],
+    purposes: Mapping[str, Iterable[str]] | None = None,
+    alerts: Iterable[Alert] = (),
+) -> Described:
+    """The rules of all data, and what they follow from. `purposes`: what segments are for, of those that say it."""
+    named = {name: tuple(said) for name, said in (purposes or {}).items() if said}
     found: dict[str, Rule] = {}
     parts: dict[tuple[str, str], Fields] = {}
     traits = Fields()
@@ -113,11 +125,18 @@ def described(contracts: ContractsPlan, segments: Iterable[Segment], computed: I
         parts=parts,
         traits=Fields(undescribed.joined(unplanned), traits.said, apart=True),
     )
-    known = Described(base, {one.name: one for one in segments}, {one.name: one for one in computed})
-    if base.is_empty or not _says_anything(contracts.contracts):
-        return Described(DataRules(), known.segments, known.computed)
-    return Described(
-        DataRules(
+    known = Described(
+        base,
+        {one.name: one for one in segments},
+        {one.name: one for one in computed},
+        named,
+        {one.name: one for one in alerts},
+    )
+    if not named and (base.is_empty or not _says_anything(contracts.contracts)):
+        return replace(known, rules=DataRules())
+    return replace(
+        known,
+        rules=DataRules(
             events=base.events,
             unplanned=base.unplanned,
             parts=base.parts,
@@ -125,8 +144,6 @@ def described(contracts: ContractsPlan, segments: Iterable[Segment], computed: I
             computed={name: together(rule for _, rule in known.ways("computed", name)) for name in known.computed},
             segments={name: together(rule for _, rule in known.ways("segment", name)) for name in known.segments},
         ),
-        known.segments,
-        known.computed,
     )
 
 
@@ -155,11 +172,23 @@ def _traits(event: EventContract, rule: Rule) -> dict[tuple[str, ...], Rule]:
 
 
 def refuse(plan: ActivationPlan, known: Described) -> None:
-    """Whether every destination may have what it names.
+    """Whether every segment may look at what it looks at, and every destination have what it names.
 
     Raises:
         DefinitionError: one may not; it says by which way the data would reach it.
     """
+    for name, purposes in sorted(known.purposes.items()):
+        for way, rule in known.ways("segment", name):
+            others = [one for one in purposes if rule.purposes is not None and one not in rule.purposes]
+            if others:
+                only = ", ".join(sorted(rule.purposes or ())) or "nothing"
+                raise DefinitionError(
+                    f"The segment {name} may not look at what it asks for: {way[0]} may be used for {only} only, and "
+                    f"the segment is for {others[0]}.",
+                    " → ".join(way),
+                    "take it out of the rule, or the purpose out of the segment, or say in the contract that it may be "
+                    "used so",
+                )
     for destination in plan.destinations:
         refused = next(_refused(destination, known), None)
         if refused is not None:
@@ -171,16 +200,32 @@ def refuse(plan: ActivationPlan, known: Described) -> None:
             )
 
 
+def _of_account(alert: Alert) -> Iterator[Input]:
+    return (Input("account", path=(trait,)) for trait in alert.traits)
+
+
+def _named_traits(destination: Destination, names: Iterable[str], known: Described) -> Iterator[tuple[Input, Rule]]:
+    """Traits that go along: of people, but where a destination takes accounts only."""
+    for name in names:
+        if destination.entity == "account":
+            yield Input("account", path=(name,)), known.rules.fields("Group", "properties").outer((name,))
+        else:
+            yield Input("trait", path=(name,)), known.rules.traits.outer((name,))
+
+
 def _refused(destination: Destination, known: Described) -> Iterator[tuple[tuple[str, ...], str]]:
     """What a destination names and may not have. What it takes by `*` it gets without that."""
+    told = [known.alerts[name] for name in destination.alerts if name in known.alerts]
     named_events = (Input("event", name) for name in destination.events if name != "*")
     traits = [name for name in destination.traits or () if name not in known.computed]
     computed = [name for name in destination.traits or () if name in known.computed]
     ways = chain(
         (way for segment in sorted(destination.segments or ()) for way in known.ways("segment", segment)),
         (way for name in computed for way in known.ways("computed", name)),
+        (((*way, f"alert {one.name}"), rule) for one in told for way, rule in known.ways("segment", one.segment)),
+        (((_spoken(each), f"alert {one.name}"), known.rule(each)) for one in told for each in _of_account(one)),
         (((_spoken(one),), known.rule(one)) for one in named_events),
-        (((f"traits.{name}",), known.rules.traits.outer((name,))) for name in traits),
+        (((_spoken(one),), rule) for one, rule in _named_traits(destination, traits, known)),
     )
     if known.rules.is_empty:
         return

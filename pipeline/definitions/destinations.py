@@ -15,6 +15,7 @@
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -172,17 +173,18 @@ def compile_destinations(bodies: dict[str, dict[str, Any]], paused: frozenset[st
     )
 
 
-def purposes_known(destinations: tuple[Destination, ...], policy: ConsentPolicy) -> None:
-    """Whether every purpose of the destinations is among those of the workspace, where it lists them.
+def purposes_known(kind: str, purposes: Mapping[str, Iterable[str]], policy: ConsentPolicy) -> None:
+    """Whether every purpose of the definitions of a kind (by name) is among those of the workspace, where it lists
+    them.
 
     Raises:
         DefinitionError: one is not.
     """
-    for destination in destinations if policy.bases else ():
-        unknown = sorted(set(destination.purposes) - policy.bases.keys())
+    for name, said in purposes.items() if policy.bases else ():
+        unknown = sorted(set(said) - policy.bases.keys())
         if unknown:
             raise DefinitionError(
-                f"The destination {destination.name} has the purpose {unknown[0]}, which is none.",
-                f"destination/{destination.name}",
+                f"The {kind} {name} has the purpose {unknown[0]}, which is none.",
+                f"{kind}/{name}",
                 f"write one of {', '.join(sorted(policy.bases))}, or add it to `purposes` of the definition `consent`",
             )

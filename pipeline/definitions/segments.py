@@ -39,6 +39,7 @@ from pipeline.definitions.comparisons import (
     instant_ms,
     without_traits,
 )
+from pipeline.definitions.contracts import Words
 from pipeline.definitions.traits import TraitDefinition, computed_trait
 from pipeline.errors import DefinitionError
 from pipeline.records import Generation
@@ -428,6 +429,7 @@ class SegmentDefinition(Model):
     segment: Name
     description: str = Field(default="", max_length=2_000)
     tags: list[str] = Field(default=[], max_length=100)
+    purposes: Words = []
     entity: Literal["person", "account"] = "person"
     valid_from: str | None = None
     valid_until: str | None = None

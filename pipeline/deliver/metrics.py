@@ -17,6 +17,11 @@ class DestinationMetrics:
     open: Gauge
     up: Gauge
     latency_seconds: Histogram
+    past: Gauge
+
+    def overtaken(self, count: int) -> None:
+        """Tell how many deliveries of this worker were not to go out any more."""
+        self.past.set(count)
 
     def outcome(self, status: str) -> None:
         """Count what became of one attempt."""
@@ -43,6 +48,7 @@ class DeliverMetrics:
             ["destination", "reason"],
             registry=registry,
         )
+        self._past = gauge("overtaken", "Deliveries that did not go out any more, for the person was erased")
         self._open = gauge("open", "Deliveries read and not yet done")
         self._up = gauge("up", "1 while the destination answers as it should, 0 while it is only probed")
         self._latency = Histogram(
@@ -64,4 +70,5 @@ class DeliverMetrics:
             self._open.labels(destination),
             up,
             self._latency.labels(destination),
+            self._past.labels(destination),
         )

@@ -18,6 +18,7 @@ from pipeline.definitions.destinations import DestinationDefinition
 from pipeline.definitions.log import KafkaPlans
 from pipeline.deliver.circuit import Limits
 from pipeline.deliver.dry_run import DryRun
+from pipeline.deliver.forgotten import TOPIC, ForgottenProfiles
 from pipeline.deliver.health import health_file
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.deliver.outcomes import Outcomes
@@ -26,6 +27,7 @@ from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
 from pipeline.records import Definition
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
+from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
 
 _LOOK_EVERY_S = 0.5
@@ -75,7 +77,10 @@ class _Running:
 class DeliverRole:
     """Keeps the workers in step with the definitions. `only` limits it to one destination."""
 
-    def __init__(self, settings: Settings, only: str | None, metrics: DeliverMetrics) -> None:
+    def __init__(
+        self, settings: Settings, only: str | None, metrics: DeliverMetrics, forgotten: ForgottenProfiles
+    ) -> None:
+        self._forgotten = forgotten
         self._tell_health = health_file(settings.state_dir, settings.slot)
         self._config = KafkaConfig(settings.client_properties(), settings.prefix, settings.slot)
         self._only = only
@@ -132,7 +137,14 @@ class DeliverRole:
         outcomes = outcomes_of(definition) if definition.outcomes and definition.dry_run is None else None
         metrics = self._metrics.of(name)
         worker = DestinationWorker(
-            name, connector, log, policy_of(definition), metrics, outcomes=outcomes, tell_health=self._tell_health
+            name,
+            connector,
+            log,
+            policy_of(definition),
+            metrics,
+            outcomes=outcomes,
+            tell_health=self._tell_health,
+            forgotten=self._forgotten,
         )
         stop = threading.Event()
 
@@ -166,10 +178,14 @@ def run(settings: Settings, destination: str | None, until: Callable[[], bool]) 
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
     plans = KafkaPlans(settings)
-    role = DeliverRole(settings, destination, DeliverMetrics(registry))
+    forgotten, said = ForgottenProfiles(), TopicReader(settings, [TOPIC])
+    # Before anything goes out.
+    forgotten.take(said.read_to_end())
+    role = DeliverRole(settings, destination, DeliverMetrics(registry), forgotten)
     try:
         looked_at = 0.0
         while not until():
+            forgotten.take(said.read(1_000, 0.0))
             if time.monotonic() - looked_at >= _LOOK_EVERY_S:
                 looked_at = time.monotonic()
                 role.follow(plans.look())
@@ -177,5 +193,6 @@ def run(settings: Settings, destination: str | None, until: Callable[[], bool]) 
     finally:
         role.close()
         plans.close()
+        said.close()
     if role.errors:
         raise role.errors[0]

@@ -5,12 +5,13 @@
 - After its last attempt, or when it is rejected, it is given up: it goes to the dead letters, and the profile goes on.
 - While the circuit is open nothing goes out but probes; a probe before a delivery's time does not count as an
   attempt. When the circuit closes, everything that waited is due at once.
-- Exactly one of these holds for each delivery that was accepted: open, delivered, given up.
+- Of somebody who was erased nothing waits any more but what takes back (forgotten.py): it is overtaken.
+- Exactly one of these holds for each delivery that was accepted: open, delivered, given up, overtaken.
 """
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
@@ -82,13 +83,16 @@ class GivenUp(NamedTuple):
 class Scheduler:
     """The deliveries of one destination on this worker."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, overtakes: Callable[[Delivery], bool] = lambda delivery: False) -> None:
+        """`overtakes` tells whether a delivery is not to go out any more."""
         self.policy = policy
+        self._overtakes = overtakes
         self.circuit = Circuit(policy.limits)
         self.delivered = 0
         self.given_up = 0
         self.repeated = 0
         self.skipped = 0
+        self.overtaken = 0
         self._progress: dict[int, Progress] = {}
         self._notes: dict[int, Note] = {}
         # A partition that was given away and came back is another one: late answers are told by the epoch.
@@ -145,6 +149,10 @@ class Scheduler:
             progress.finish(record.offset)
             self.skipped += 1
             return
+        if self._overtakes(delivery):
+            progress.finish(record.offset)
+            self.overtaken += 1
+            return
         item = Item(record, delivery)
         queue = self._queues.get(item.profile)
         if queue is None:
@@ -152,6 +160,18 @@ class Scheduler:
             self._ready.append(item.profile)
         else:
             queue.append(item)
+
+    def overtake(self, now_ms: int) -> None:
+        """Let go of everything that waits and is not to go out any more; what is with the connector ends first."""
+        delayed = {profile for _, _, profile in self._delayed}
+        for profile in [*self._ready, *delayed]:
+            if any(self._overtakes(item.delivery) for item in self._queues[profile]):
+                if profile in delayed:
+                    self._delayed = [entry for entry in self._delayed if entry[2] != profile]
+                    heapq.heapify(self._delayed)
+                else:
+                    self._ready.remove(profile)
+                self._release(profile, now_ms)
 
     def refuse(self, record: Record, reason: str, detail: str) -> GivenUp | None:
         """Take on a record that is no delivery: it goes to the dead letters, unless it did so before a restart."""
@@ -279,6 +299,10 @@ class Scheduler:
         if profile in self._unsettled:
             return
         queue = self._queues[profile]
+        for item in [one for one in queue if self._overtakes(one.delivery)]:
+            queue.remove(item)
+            self._progress[profile[0]].finish(item.record.offset)
+            self.overtaken += 1
         if not queue:
             del self._queues[profile]
         elif queue[0].due_ms > now_ms:

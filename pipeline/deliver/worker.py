@@ -13,6 +13,7 @@ import msgspec
 
 from connectors import Connector, Outcome, retry
 from pipeline.deliver.erased import ERASED, answer, without_content
+from pipeline.deliver.forgotten import ForgottenProfiles
 from pipeline.deliver.health import Health, TellHealth, noted
 from pipeline.deliver.metrics import DestinationMetrics
 from pipeline.deliver.outcomes import Outcomes
@@ -67,9 +68,12 @@ class DestinationWorker:
         clock: Clock = wall_clock_ms,
         outcomes: Outcomes | None = None,
         tell_health: TellHealth = lambda health: None,
+        forgotten: ForgottenProfiles | None = None,
     ) -> None:
         self.destination = destination
-        self.scheduler = Scheduler(policy)
+        self._forgotten = forgotten
+        self._forgot = 0
+        self.scheduler = Scheduler(policy, *([forgotten.overtakes] if forgotten is not None else []))
         self.paused = False
         self.has_passed: Callable[[Delivery], bool] = lambda delivery: False
         self._connector = connector
@@ -106,6 +110,7 @@ class DestinationWorker:
 
     def turn(self) -> None:
         """Once around: read, send, take in what came back, keep the progress."""
+        self._forget()
         self._hold_back()
         for record in self._log.read(min(_READ_AT_ONCE, max(1, self.scheduler.room)), self._patience_s()):
             self._accept(record)
@@ -135,6 +140,12 @@ class DestinationWorker:
             self._committed.pop(partition, None)
 
     # ---- the parts of a turn
+
+    def _forget(self) -> None:
+        """Let go of what waits of people who were erased since the last turn."""
+        if self._forgotten is not None and len(self._forgotten) != self._forgot:
+            self._forgot = len(self._forgotten)
+            self.scheduler.overtake(self._clock())
 
     def _hold_back(self) -> None:
         """Read no more than there is room for, and nothing while paused: the rest waits in the topic."""
@@ -237,6 +248,7 @@ class DestinationWorker:
             return
         self._committed_at = now_ms
         self._metrics.open.set(self.scheduler.open)
+        self._metrics.overtaken(self.scheduler.overtaken)
         changed = {p: at for p, at in self._positions().items() if self._committed.get(p) != at}
         if changed:
             self._log.commit(changed)

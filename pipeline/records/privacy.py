@@ -69,12 +69,14 @@ class AuditEntry(Struct, omit_defaults=True):
 
 class Forgotten(Struct, tag_field="kind", tag="forgotten", omit_defaults=True):
     """An actor of somebody who is being erased has forgotten: in the state, and in what is told of it. `destinations`:
-    those that may hold something of theirs, and are asked to delete it."""
+    those that may hold something of theirs, and are asked to delete it. `profile_id`: the one it had, which is nobody's
+    any more; what waits of it for a destination does not go out."""
 
     request_id: str
     actor: str
     at: int
     destinations: list[str] = []
+    profile_id: str = ""
 
 
 class DestinationErased(Struct, tag_field="kind", tag="destination_erased", omit_defaults=True):

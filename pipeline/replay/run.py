@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.admin import MAX_MESSAGE_BYTES
+from pipeline.archive.reading import with_archive
 from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
 from pipeline.privacy.vault import FollowedVault, ensure_keys
@@ -13,13 +14,15 @@ from pipeline.replay.copier import Copier, CopySettings, Ports
 from pipeline.replay.cuts import read_cuts
 from pipeline.replay.errors import ReplayError
 from pipeline.replay.workspace import WorkspaceView, old_settings, origin_of, view_of
+from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.errors import Abortable, Fatal, Retriable
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
-from pipeline.runtime.kafka.consumer import KafkaLogReader, OpeningReader
+from pipeline.runtime.kafka.consumer import KafkaLogReader
 from pipeline.runtime.kafka.doors import GroupPositions, current_values
 from pipeline.runtime.kafka.producer import KafkaProducer
 from pipeline.runtime.kafka.rest import STAGES, AtRest
+from pipeline.runtime.opening import OpeningReader
 from pipeline.settings import Settings
 
 ROLE = "replay"
@@ -62,8 +65,10 @@ def make_ports(
     ensure_keys(settings)
     opened = FollowedVault(old).open
 
-    def reader() -> KafkaLogReader:
-        return OpeningReader(old_config, ROLE, opened)
+    of_history = with_archive(old, lambda: KafkaLogReader(old_config, ROLE), whole=True)
+
+    def reader() -> LogReader:
+        return OpeningReader(of_history(), opened)
 
     def in_flight() -> int:
         told = positions.now(STAGES)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.admin import create_topics
+from pipeline.archive.reading import with_archive
 from pipeline.definitions.apply import plan_apply
 from pipeline.definitions.catalog import records as catalog_records
 from pipeline.definitions.loader import Written
@@ -15,6 +16,8 @@ from pipeline.records import Definition, Generation, Marker, RulesChanged, encod
 from pipeline.replay.copier import Committed
 from pipeline.replay.errors import ReplayError
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.consumer import KafkaLogReader
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
 from pipeline.settings import Settings
 from pipeline.workspaces import (
@@ -36,6 +39,7 @@ _DEFINITIONS = "definitions"
 # What stands before all time: nothing of a replay is received before it.
 _BEFORE_ALL_MS = 0
 _LOOK_AGAIN_S = 10.0
+_TIMEOUT_S = 15.0
 
 
 class WorkspaceView:
@@ -134,8 +138,36 @@ def origin_of(settings: Settings) -> ReplayOrigin:
 
 
 def old_settings(settings: Settings, origin: ReplayOrigin) -> Settings:
-    """The settings of the workspace that is replayed."""
-    return settings.model_copy(update={"prefix": origin.prefix, "partitions": origin.partitions})
+    """The settings of the workspace that is replayed. ReplayError: the new one would write into its archive."""
+    if origin.archive and _place(settings.archive) == origin.archive:
+        raise ReplayError(
+            f"{settings.prefix} has the archive of {origin.prefix}: there, two workspaces would be one.",
+            origin.archive,
+            "set HEADWATER_ARCHIVE to an archive of its own, or unset it",
+        )
+    replayed = {"prefix": origin.prefix, "partitions": origin.partitions, "archive": origin.archive or None}
+    return settings.model_copy(update=replayed)
+
+
+def _place(archive: str | None) -> str:
+    """The address of an archive, from wherever a process is started."""
+    if not archive or "://" in archive:
+        return archive or ""
+    return str(Path(archive).resolve())
+
+
+def _refuse_gaps(old: Settings, partitions: int) -> None:
+    """PositionError: archive and topic of the old workspace, together, lack some of its history."""
+    if old.archive is None:
+        return
+    config = KafkaConfig(old.client_properties(), old.prefix)
+    reader = with_archive(old, lambda: KafkaLogReader(config, "replay"), whole=True)()
+    try:
+        for number in range(partitions):
+            low, _ = reader.bounds(("events", number), _TIMEOUT_S)
+            reader.open(("events", number), low)
+    finally:
+        reader.close()
 
 
 def write_successor(settings: Settings, successor: Successor) -> None:
@@ -178,7 +210,9 @@ def begin(old: Settings, new: Settings, written: Sequence[Written] = (), applied
                 raise ReplayError(f"{new.prefix} is a replay of {there.prefix} already.", new.prefix, "take another")
             return there
         _refuse_what_is_there(new)
-        origin = ReplayOrigin(old.prefix, partition_count(old, "events"), now_ms)
+        partitions = partition_count(old, "events")
+        _refuse_gaps(old, partitions)
+        origin = ReplayOrigin(old.prefix, partitions, now_ms, _place(old.archive))
         to_write: list[tuple[str, int, bytes | None, bytes]] = [(TOPIC, 0, ORIGIN_KEY, encode(origin))]
         to_write += _definitions(old, planned.definitions, in_force, now_ms)
         if in_force.number:

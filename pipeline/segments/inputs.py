@@ -16,8 +16,18 @@ class Input(NamedTuple):
     path: tuple[str, ...] = ()
 
 
-def inputs_of(rule: Any) -> Iterator[Input]:
-    """Everything a rule of a segment looks at, in the order in which it stands there, some of it perhaps twice."""
+def inputs_of(rule: Any, entity: str = "person") -> Iterator[Input]:
+    """Everything a rule of a segment looks at, in the order in which it stands there, some of it perhaps twice. In a
+    segment of accounts traits are the account's, but for what stands in a `match`."""
+    for one in _inputs_of(rule):
+        yield one._replace(kind="account") if one.kind == "trait" and entity == "account" else _of_person(one)
+
+
+def _of_person(one: Input) -> Input:
+    return one._replace(kind="trait") if one.kind == "trait of people" else one
+
+
+def _inputs_of(rule: Any) -> Iterator[Input]:
     for part in parts_of(rule):
         if isinstance(part, rules.Performed):
             yield from inputs_of_measure(part.measure)
@@ -37,7 +47,8 @@ def inputs_of(rule: Any) -> Iterator[Input]:
             for weight in part.weights:
                 yield from _selected(weight.selection)
         elif isinstance(part, rules.Members):
-            yield from inputs_of(part.match)
+            for one in inputs_of(part.match):
+                yield one._replace(kind="trait of people") if one.kind == "trait" else one
         elif isinstance(part, rules.AccountIs):
             for trait in part.traits:
                 yield Input("account", path=trait.path)

@@ -81,7 +81,7 @@ class Viewer:
     def view(self) -> View:
         """The whole segment."""
         tree = self._tree
-        rest = [one for one in tree.values if one not in ("name", "description", "entity", "tags")]
+        rest = [one for one in tree.values if one not in ("name", "description", "entity", "tags", "purposes")]
         found = View("segment", ROOT, "Segment", mistakes=self._mistakes.get(ROOT, []))
         entity = (("account", "accounts"), (tree.get("entity") if self._entity == "person" else "", "people"))
         head = [
@@ -91,6 +91,7 @@ class Viewer:
         more = [
             self._area(tree, ROOT, "description", "What it is for"),
             self._area(tree, ROOT, "tags", "Tags, one a line"),
+            self._area(tree, ROOT, "purposes", "Only for these purposes, one a line"),
             self._text(tree, ROOT, "valid_from", "Nobody is in it before", hint="2026-03-01", size=20),
             self._text(tree, ROOT, "valid_until", "Nobody is in it from", hint="2026-12-31", size=20),
         ]

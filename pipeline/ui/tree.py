@@ -5,7 +5,7 @@ one that is half written is a tree too. What a definition may leave out stays le
 (`plan: free`, `plan: {equals: free}`) comes back in the way it was written; only a `null` is the same as nothing.
 
     kind                        texts                                                         parts
-    segment                     name, description, entity, tags, valid_from, valid_until      a rule
+    segment                     name, description, entity, tags, purposes, valid_from, valid_until      a rule
     all, any                                                                                  rules
     not                                                                                       a rule
     performed                   events, a window, grace, result, of                           events, where, tests
@@ -96,11 +96,12 @@ def read_segment(body: Mapping[str, Any]) -> Node:
     """The tree of a valid definition of a segment."""
     values = {"name": str(body["segment"]), **_texts(body, "entity", "valid_from", "valid_until")}
     # An empty text says nothing, but a definition that has one is another text than one that has none.
-    for name in ("description", "tags"):
+    for name in ("description", "tags", "purposes"):
         if body.get(name) is not None:
             values[f"has_{name}"] = "1"
     values["description"] = str(body.get("description") or "")
-    values["tags"] = _lines(body.get("tags") or [])
+    for name in ("tags", "purposes"):
+        values[name] = _lines(body.get(name) or [])
     return Node("segment", values, [read_rule(body["when"])])
 
 

@@ -38,8 +38,9 @@ def write_segment(tree: Node) -> Written:
     writer.places[("segment",)] = ROOT
     if tree.get("description") or tree.get("has_description"):
         body["description"] = tree.get("description")
-    if tree.get("tags") or tree.get("has_tags"):
-        body["tags"] = read_lines(tree.get("tags"))
+    for name in ("tags", "purposes"):
+        if tree.get(name) or tree.get(f"has_{name}"):
+            body[name] = read_lines(tree.get(name))
     body |= {name: tree.get(name) for name in ("entity", "valid_from", "valid_until") if tree.get(name)}
     for name in body:
         writer.places[(name,)] = ROOT

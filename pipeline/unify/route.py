@@ -194,7 +194,7 @@ def on_erase(task: Task, message: Erase) -> None:
         task.state.scrub(kind + key[1:])
     if message.request_id:
         asked = sorted({one.destination for one in asks})
-        done = Forgotten(message.request_id, key[1:].decode(), task.clock, asked)
+        done = Forgotten(message.request_id, key[1:].decode(), task.clock, asked, profile.profile_id)
         task.out.log("privacy-progress", message.request_id.encode(), encode(done))
 
 

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from connectors.answers import outcome_of
-from connectors.http import HttpConnector, HttpOptions, MissingValueError, fill, fill_text, values_of
+from connectors.http import HttpConnector, HttpOptions
 from connectors.outbound import Answer
+from connectors.template import MissingValueError, fill, fill_text, values_of
 from connectors.testing import ERASED, NOW_MS, sample_delivery
 from pipeline.records import IdentifierPair
 from tests.contracts.webhook_receiver import WebhookReceiver

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from connectors.testing import ConnectorContract, sample_delivery
@@ -36,6 +37,30 @@ class TestTracking(ConnectorContract):
 
     def mend_destination(self) -> None:
         self.receiver.answer = lambda request: (200, {}, b"")
+
+    def test_who_is_erased_is_deleted_by_a_request_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TESTED_DELETES", "Bearer d")
+        gone = sample_delivery(3, segment=None, action="profile_erased", body={"profile_ids": ["p1", "p0"]})
+        [outcome] = self._deliver([gone])
+        assert outcome.status == "rejected" and "delete the person there yourself" in outcome.detail
+        assert not self.receiver.requests, "nothing makes them known there again"
+        erase = {
+            "url": f"{self.receiver.url}/regulations/{{identifiers.user_id}}",
+            "method": "POST",
+            "headers": {"Authorization": {"env": "TESTED_DELETES"}},
+            "body": {"type": "suppress_and_delete", "userId": "{identifiers.user_id}", "ids": "{body.profile_ids}"},
+        }
+        connector = TrackingConnector("d", TrackingOptions.model_validate({**self.options(), "erase": erase}))
+        try:
+            outcomes = connector.deliver([sample_delivery(1), gone, sample_delivery(2)])
+            nameless = connector.deliver([msgspec.structs.replace(gone, identifiers=[])])
+        finally:
+            connector.close()
+        assert [one.status for one in (*outcomes, *nameless)] == ["delivered", "delivered", "delivered", "rejected"]
+        first, deletes, last = self.receiver.requests
+        assert json.loads(deletes.body) == {"type": "suppress_and_delete", "userId": "ada", "ids": ["p1", "p0"]}
+        assert deletes.path.endswith("/regulations/ada") and deletes.headers["authorization"] == "Bearer d"
+        assert "batch" in json.loads(first.body) and "batch" in json.loads(last.body), "in their order"
 
     def test_one_at_fault_stops_no_other(self) -> None:
         self.receiver.answer = lambda request: (400, {}, b"bad") if b"p-bad" in request.body else (200, {}, b"")
@@ -85,6 +110,12 @@ def test_a_key_in_the_definition_and_an_address_in_the_clear_are_refused() -> No
     for options in (
         {"url": "https://c.example/v1/batch", "write_key": "literal"},
         {"url": "http://c.example/v1/batch", "write_key": {"env": "K"}},
+        {"url": "https://c.example/", "write_key": {"env": "K"}, "erase": {"url": "http://c.example/{profile_id}"}},
+        {
+            "url": "https://c.example/",
+            "write_key": {"env": "K"},
+            "erase": {"url": "https://c.example/x", "headers": {"Authorization": "Bearer literal"}},
+        },
     ):
-        with pytest.raises(ValueError, match=r"secret never|in the clear"):
+        with pytest.raises(ValueError, match=r"secret never|in the clear|holds a secret"):
             TrackingOptions.model_validate(options)

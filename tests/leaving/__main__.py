@@ -23,11 +23,12 @@ def main() -> int:
             print(f"seed {seed}: {error}", flush=True)
             return 1
         counts.update(deliveries=case.deliveries, left=case.left, kept=case.kept, refused=case.refused)
+        counts["segments"] += case.refused_segments
     took = time.monotonic() - began
     print(
         f"{arguments.cases:,} policies and profiles in {took:.0f} s: {counts['deliveries']:,} deliveries with "
         f"{counts['left']:,} values, each allowed; {counts['kept']:,} parts of events held back; {counts['refused']:,} "
-        "destinations refused, each with reason"
+        f"destinations and {counts['segments']:,} segments refused, each with reason"
     )
     return 0
 

@@ -37,6 +37,7 @@ class Policy:
         self.contracts = list(named("contract").values())
         self.segments, self.computed = named("segment"), named("computed")
         self.destinations = named("destination")
+        self.alerts = named("alert")
         self.consent: Document = next(iter(named("consent").values()), {})
 
     # ------------------------------------------------------------------------------------------------ data, by contract
@@ -111,19 +112,56 @@ class Policy:
     # ------------------------------------------------------------------------------------------------------------ rules
 
     def segment(self, name: str) -> Said:
-        return both(*self._looked_at(self.segments[name]["when"]))
+        """What it looks at, and what it is for."""
+        return both(self._own(name), self.looked_at_by(name))
+
+    def _own(self, name: str) -> Said:
+        return Said(frozenset(), frozenset(self.segments[name].get("purposes", [])) or None)
+
+    def looked_at_by(self, name: str) -> Said:
+        one = self.segments[name]
+        return both(*self._looked_at(one["when"], of_account=one.get("entity") == "account"))
+
+    def refused_segments(self) -> list[str]:
+        """The segments that are for something that what they look at is not for."""
+        found = []
+        for name, one in self.segments.items():
+            allowed = self.looked_at_by(name).purposes
+            if allowed is not None and not set(one.get("purposes", [])) <= allowed:
+                found.append(name)
+        return found
+
+    def account_trait(self, path: Path) -> Said:
+        """A trait of an account is a property of the event that says it."""
+        return self.part("Group", "properties", path)
 
     def computed_trait(self, name: str) -> Said:
         compute = self.computed[name]["compute"]
         return both(*self._selected(compute, [compute["of"]] if "of" in compute else []))
 
-    def _looked_at(self, rule: Document) -> Iterator[Said]:
+    def _looked_at(self, rule: Document, of_account: bool = False) -> Iterator[Said]:
         [(key, value)] = rule.items()
         if key in ("all", "any"):
             for each in value:
-                yield from self._looked_at(each)
+                yield from self._looked_at(each, of_account)
         elif key == "not":
-            yield from self._looked_at(value)
+            yield from self._looked_at(value, of_account)
+        elif key == "members":
+            yield from self._looked_at(value["match"])
+        elif key == "account":
+            for name in value.get("trait", {}):
+                yield self.with_inside(self.account_trait, "properties", tuple(name.split(".")))
+            if "in_segment" in value:
+                yield self.segment(value["in_segment"])
+        elif key == "score":
+            for each in value["events"]:
+                yield from self._selected(each, [])
+        elif key == "sequence":
+            for each in value["steps"]:
+                yield from self._selected(each.get("not", each), [value["by"]] if "by" in value else [])
+        elif key == "trait" and of_account:
+            for name in value:
+                yield self.with_inside(self.account_trait, "properties", tuple(name.split(".")))
         elif key == "in_segment":
             yield self.segment(value)
         elif key == "computed":
@@ -158,6 +196,7 @@ class Policy:
         """What a destination names, and may not have."""
         found = []
         for kind, names, said in (
+            ("alert", destination.get("alerts", []), self.alert),
             ("segment", destination.get("segments", []), self.segment),
             ("event", destination.get("events", []), self.event),
             ("trait", destination.get("traits") or [], self.named_trait),
@@ -166,6 +205,12 @@ class Policy:
                 if not self.may_have(destination, said(name)):
                     found.append(f"{kind} {name}")
         return found
+
+    def alert(self, name: str) -> Said:
+        """It tells who is in a segment, and of each the traits it takes along."""
+        one = self.alerts[name]
+        along = [self.with_inside(self.account_trait, "properties", (trait,)) for trait in one.get("traits", [])]
+        return both(self.segment(one["enters"]), *along)
 
     def named_trait(self, name: str) -> Said:
         return self.computed_trait(name) if name in self.computed else self.trait((name,))

@@ -1,7 +1,7 @@
 """The consumers: a static member of the group, and the reader that brings changelogs back."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -279,20 +279,3 @@ def _bounds(consumer: Any, partition: TopicPartition, timeout_s: float) -> tuple
         raise passing_or_fatal(error, f"asking for the ends of {partition.topic}") from error
     low, high = bounds
     return low, high
-
-
-class OpeningReader(KafkaLogReader):
-    """A reader of the history that gives events as they were before they were sealed; without a value, where their key
-    was destroyed."""
-
-    def __init__(self, config: KafkaConfig, role: str, opened: Callable[[bytes], bytes | None]) -> None:
-        super().__init__(config, role)
-        self._opened = opened
-
-    def read(self, limit: int, timeout_s: float) -> list[Record]:
-        return [
-            record._replace(value=self._opened(record.value))
-            if record.value is not None and record.topic == "events"
-            else record
-            for record in super().read(limit, timeout_s)
-        ]

@@ -14,6 +14,7 @@ from pipeline.archive.files import Archive, Part
 from pipeline.archive.joined import JoinedLogReader
 from pipeline.archive.role import ArchiveRole
 from pipeline.archive.scrub import PROGRESS, scrub
+from pipeline.errors import PositionError
 from pipeline.records import encode
 from pipeline.runtime.memory.broker import MemoryBroker
 from pipeline.runtime.memory.clients import MemoryLogReader
@@ -141,6 +142,92 @@ def test_archive_and_topic_are_one_log(tmp_path: Path, low: int, archived: int, 
         assert not read or reader.position(EVENTS) >= read[-1].offset + 1
     # What is in neither is gone; all else comes once, in order.
     assert found == [n for n in range(start, 30) if n < archived or n >= low]
+
+
+def test_only_whose_keys_are_asked_for_comes_of_the_archive(tmp_path: Path) -> None:
+    archive = Archive(str(tmp_path))
+    written = [one._replace(key=b"ada" if one.offset % 7 == 3 else b"bob") for one in records(0, 20)]
+    archive.write(*EVENTS, written[:9], 0, 9)
+    archive.write(*EVENTS, written[9:], 9, 20)
+    reader = JoinedLogReader(MemoryLogReader(topic(30, 12)), archive, keys={b"ada", b"eve"})
+    reader.open(EVENTS, 0)
+    found: list[int] = []
+    while reader.position(EVENTS) < 30:
+        found += [one.offset for one in reader.read(4, 0)]
+    assert found == [3, 10, *range(12, 30)], "the topic gives all, and nothing twice"
+
+
+def test_partitions_are_read_side_by_side(tmp_path: Path) -> None:
+    archive = Archive(str(tmp_path))
+    broker = MemoryBroker()
+    broker.create_topic("events", 3)
+    for number in range(3):
+        for one in records(0, 40):
+            broker.produce("events", one.key, one.value, partition=number)
+        broker.log(("events", number)).delete_below(40 if number < 2 else 0)
+        archive.write("events", number, [one._replace(partition=number) for one in records(0, 40)], 0, 40)
+    reader = JoinedLogReader(MemoryLogReader(broker), archive)
+    for number in range(3):
+        reader.open(("events", number), 0)
+    read = reader.read(30, 0)
+    assert [sum(one.partition == number for one in read) for number in range(2)] == [15, 15], "no one waits for another"
+    while len(read) < 120:
+        read += reader.read(30, 0)
+    for number in range(3):
+        assert [one.offset for one in read if one.partition == number] == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("files", "low", "gap"),
+    [
+        ([(0, 10)], 10, ""),
+        ([(0, 10)], 5, ""),
+        ([(0, 10)], 12, "10 to 12"),
+        ([(0, 4), (6, 10)], 10, "4 to 6"),
+        ([(0, 4), (6, 10)], 4, ""),
+        ([(3, 10)], 10, ""),
+    ],
+)
+def test_what_neither_has_is_refused_by_who_needs_all_of_it(
+    tmp_path: Path, files: list[tuple[int, int]], low: int, gap: str
+) -> None:
+    archive = Archive(str(tmp_path))
+    for first, end in files:
+        archive.write(*EVENTS, records(first, end), first, end)
+    reader = JoinedLogReader(MemoryLogReader(topic(30, low)), archive, whole=True)
+    begin, _ = reader.bounds(EVENTS, 1)
+    if gap:
+        with pytest.raises(PositionError, match=gap):
+            reader.open(EVENTS, begin)
+        return
+    reader.open(EVENTS, begin)
+    found: list[int] = []
+    while reader.position(EVENTS) < 30:
+        found += [one.offset for one in reader.read(7, 0)]
+    assert found == list(range(begin, 30))
+
+
+def test_a_topic_that_forgets_while_the_archive_is_read_is_read_in_the_archive(tmp_path: Path) -> None:
+    archive, broker = Archive(str(tmp_path)), topic(30, 10)
+    archive.write(*EVENTS, records(0, 25), 0, 25)
+    reader = JoinedLogReader(MemoryLogReader(broker), archive, whole=True)
+    reader.open(EVENTS, 0)
+    found = [one.offset for one in reader.read(6, 0)]
+    broker.log(EVENTS).delete_below(20)
+    while reader.position(EVENTS) < 30:
+        found += [one.offset for one in reader.read(6, 0)]
+    assert found == list(range(30))
+
+
+def test_a_topic_that_forgets_faster_than_the_archive_is_read_is_refused(tmp_path: Path) -> None:
+    archive, broker = Archive(str(tmp_path)), topic(30, 10)
+    archive.write(*EVENTS, records(0, 10), 0, 10)
+    reader = JoinedLogReader(MemoryLogReader(broker), archive, whole=True)
+    reader.open(EVENTS, 0)
+    assert len(reader.read(10, 0)) == 10
+    broker.log(EVENTS).delete_below(20)
+    with pytest.raises(PositionError, match="10 to 20"):
+        reader.read(10, 0)
 
 
 def change(offset: int, profile: str, kind: str, **more: Any) -> Record:

@@ -46,8 +46,8 @@ PLAN: dict[str, Any] = {"segment": "pros", "when": {"trait": {"plan": "pro"}}}
 
 
 def written_of(*bodies: dict[str, Any]) -> list[Written]:
-    keys = {"segment": "segment", "computed": "trait", "contract": "contract", "destination": "destination"}
-    return [Written(keys[key], body[key], body) for body in bodies for key in keys if key in body]  # type: ignore[arg-type]
+    keys = {"computed": "trait", **{key: key for key in ("segment", "contract", "destination", "consent", "alert")}}
+    return [Written(keys[key], body[key], body) for body in bodies for key in keys if key == next(iter(body))]  # type: ignore[arg-type]
 
 
 def catalog_of(*bodies: dict[str, Any]) -> tuple[Catalog, Generation]:
@@ -163,5 +163,91 @@ def test_a_purpose_that_is_none_is_refused() -> None:
 
     policy = ConsentDefinition.model_validate({"consent": "default", "purposes": {"ads": "consent"}}).compiled()
     destination = DestinationDefinition.model_validate(ads(purposes=["adds"])).compiled()
-    with pytest.raises(DefinitionError, match="adds"):
-        purposes_known((destination,), policy)
+    with pytest.raises(DefinitionError, match="The destination ads has the purpose adds"):
+        purposes_known("destination", {destination.name: destination.purposes}, policy)
+    policy_body = {"consent": "default", "purposes": {"ads": "consent"}}
+    catalog, generation = catalog_of({**PLAN, "purposes": ["adds"]}, policy_body)
+    with pytest.raises(DefinitionError, match="The segment pros has the purpose adds"):
+        activation_plan(catalog, generation)
+
+
+MARKETING = {"purposes": ["marketing"]}
+ACCOUNTS: dict[str, Any] = {
+    "contract": "crm",
+    "sources": ["crm"],
+    "unplanned_events": "reject",
+    "events": {"Group": {"properties": {"plan": {"purposes": ["billing"]}, "size": {"labels": ["sensitive"]}}}},
+}
+BIG: dict[str, Any] = {"segment": "big", "entity": "account", "when": {"trait": {"size": {"greater_than": 100}}}}
+PAYING: dict[str, Any] = {"segment": "paying", "entity": "account", "when": {"trait": {"plan": {"exists": True}}}}
+INVOLVED: dict[str, Any] = {
+    "segment": "involved",
+    "entity": "account",
+    "when": {"members": {"match": {"performed": {"event": "Warranty Registered"}}, "at_least": 2}},
+}
+STAFF: dict[str, Any] = {"segment": "staff", "when": {"account": {"in_segment": "paying"}}}
+SCORED: dict[str, Any] = {
+    "segment": "scored",
+    "when": {"score": {"events": [{"event": "Warranty Registered", "weight": 1}], "half_life": "7d", "at_least": 1}},
+}
+ASKED: dict[str, Any] = {"segment": "asked", "when": {"computed": {"claims": {"at_least": 1}}}}
+OWN = [
+    ([BROKEN], "broken", "Warranty Registered → segment broken"),
+    ([BROKEN, LOYAL], "loyal", "Warranty Registered → segment broken → segment loyal"),
+    ([SCORED], "scored", "Warranty Registered → segment scored"),
+    ([CLAIMS, ASKED], "asked", "Warranty Registered → computed trait claims → segment asked"),
+    ([INVOLVED], "involved", "Warranty Registered → segment involved"),
+    ([PAYING], "paying", "traits.plan of an account → segment paying"),
+    ([PAYING, STAFF], "staff", "traits.plan of an account → segment paying → segment staff"),
+]
+
+
+@pytest.mark.parametrize(("bodies", "name", "way"), OWN, ids=[way for _, _, way in OWN])
+def test_a_segment_may_look_at_nothing_that_is_not_for_what_it_is_for(
+    bodies: list[dict[str, Any]], name: str, way: str
+) -> None:
+    def with_purposes(*purposes: str) -> list[dict[str, Any]]:
+        own = [{**one, "purposes": list(purposes)} if one.get("segment") == name else one for one in bodies]
+        return [WARRANTY, SHOP, ACCOUNTS, *own]
+
+    with pytest.raises(DefinitionError, match=f"The segment {name} may not look at .* is for marketing") as refused:
+        plan_apply(Catalog(), written_of(*with_purposes("marketing")), leaves_of=checked_leaves, applied_at=1)
+    assert refused.value.where == way
+    allowed = "billing" if "plan" in way else "warranty"
+    generation_plan(*catalog_of(*with_purposes(allowed)))
+    with pytest.raises(DefinitionError, match="is for marketing"):
+        generation_plan(*catalog_of(*with_purposes(allowed, "marketing")))
+
+
+def test_what_a_segment_is_for_is_said_of_everything_that_rests_on_it() -> None:
+    care = {**PLAN, "purposes": ["care"]}
+    over: dict[str, Any] = {"segment": "over", "when": {"in_segment": "pros"}}
+    for segments, way in (
+        (["pros"], "segment pros → destination ads"),
+        (["over"], "segment pros → segment over → destination ads"),
+    ):
+        catalog, generation = catalog_of(care, over, ads(segments=segments, **MARKETING))
+        with pytest.raises(DefinitionError, match="may be used for care only") as refused:
+            generation_plan(catalog, generation)
+        assert refused.value.where == way
+    with pytest.raises(DefinitionError, match="The segment over may not look at what it asks for: segment pros may be"):
+        generation_plan(*catalog_of(care, {**over, **MARKETING}))
+    generation_plan(*catalog_of(care, {**over, "purposes": ["care"]}, ads(segments=["over"], purposes=["care"])))
+    plan = generation_plan(*catalog_of(care, over, ANY, ads(segments="*", **MARKETING))).activation
+    assert [one for one in ("pros", "over", "active") if plan._projectors["ads"].may_have_segment(one)] == ["active"]
+
+
+def test_of_accounts_a_destination_gets_what_their_own_fields_allow() -> None:
+    for fields, way in (
+        ({"segments": ["big"]}, "traits.size of an account → segment big → destination ads"),
+        ({"segments": [], "entity": "account", "traits": ["size"]}, "traits.size of an account → destination ads"),
+        ({"alerts": ["grown"]}, "traits.size of an account → segment big → alert grown → destination ads"),
+        ({"alerts": ["told"]}, "traits.size of an account → alert told → destination ads"),
+    ):
+        alerts = [{"alert": "grown", "enters": "big"}, {"alert": "told", "enters": "paying", "traits": ["size"]}]
+        bodies = (ACCOUNTS, BIG, PAYING, *alerts, ads(purposes=["billing"], **fields))
+        with pytest.raises(DefinitionError, match="sensitive") as refused:
+            generation_plan(*catalog_of(*bodies))
+        assert refused.value.where == way
+        bodies = (ACCOUNTS, BIG, PAYING, *alerts, ads(purposes=["billing"], labels=["sensitive"], **fields))
+        generation_plan(*catalog_of(*bodies))

@@ -4,12 +4,16 @@ import random
 from collections import defaultdict
 from typing import Any
 
+import msgspec
 import pytest
 
 from connectors import Outcome, delivered, rejected, retry
 from pipeline.deliver.circuit import Limits
+from pipeline.deliver.forgotten import ForgottenProfiles
 from pipeline.deliver.progress import read_note
-from pipeline.deliver.scheduler import Policy, backoff_ms
+from pipeline.deliver.scheduler import Policy, Scheduler, backoff_ms
+from pipeline.records import Delivery, Forgotten, encode
+from pipeline.runtime.ports import Record
 from tests.rooms.deliver.destination import Destination, record
 
 HOUR = 3_600_000
@@ -324,3 +328,69 @@ def test_a_record_that_is_no_delivery_is_refused_once() -> None:
     assert destination.scheduler.positions()[0][0] == 0
     destination.put_aside([given])
     assert destination.scheduler.positions() == {0: (1, "")}
+
+
+def erased(offset: int, profile: str) -> tuple[Record, Delivery]:
+    one, delivery = record(offset, profile)
+    return one, msgspec.structs.replace(delivery, action="profile_erased", segment=None)
+
+
+def forgets(profile_id: str) -> Record:
+    told = Forgotten("r1", "actor", 5, ["d"], profile_id)
+    return Record("privacy-progress", 0, 0, b"r1", encode(told), 5)
+
+
+def test_of_whoever_was_erased_nothing_waits_but_what_takes_back() -> None:
+    forgotten = ForgottenProfiles()
+    destination = Destination(Policy(concurrency=1, first_retry_ms=HOUR), lambda one, now: answers[0])
+    destination.scheduler = Scheduler(destination.scheduler.policy, forgotten.overtakes)
+    destination.assign()
+    answers = [retry("HTTP 503")]
+    for offset, profile in enumerate(("ada", "bob", "ada", "ada")):
+        destination.accept(offset, profile)
+    one, exit_ = record(4, "ada")
+    destination.scheduler.accept(one, msgspec.structs.replace(exit_, action="segment_exited"))
+    destination.scheduler.accept(*erased(5, "ada"))
+    destination.run(1_000)
+    assert destination.scheduler.open == 6, "the first has failed, and all wait behind it for an hour"
+    forgotten.take([forgets("ada"), Record("privacy-progress", 0, 1, b"r1", None, 5)])
+    destination.scheduler.overtake(destination.now)
+    destination.accept(6, "ada")
+    assert (destination.scheduler.overtaken, destination.scheduler.open) == (4, 3)
+    answers[0] = delivered()
+    destination.run(2 * HOUR)
+    assert [one[2] for one in destination.arrived if one[1] == "ada"] == ["0/4", "0/5"]
+    assert [one[2] for one in destination.arrived if one[1] == "bob"] == ["0/1"]
+    assert destination.scheduler.positions() == {0: (7, "")} and destination.scheduler.open == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whenever_somebody_is_erased_everything_is_accounted_for_and_nothing_goes_out_after_it(seed: int) -> None:
+    rng = random.Random(seed)
+    forgotten, before = ForgottenProfiles(), 0
+
+    def behaviour(delivery: Any, now: int) -> Outcome | None:
+        sent.append((delivery.profile_id, delivery.action))
+        return rng.choice((delivered(), delivered(), retry("HTTP 500"), rejected("no"), None))
+
+    sent: list[tuple[str, str]] = []
+    policy = Policy(concurrency=rng.randrange(1, 4), max_batch=rng.choice((1, 3)), keeps_order=True, attempts=6)
+    destination = Destination(policy, behaviour, seed=seed)
+    destination.scheduler = Scheduler(policy, forgotten.overtakes)
+    destination.assign()
+    offset, at = 0, rng.randrange(20, 60)
+    for turn in range(80):
+        if turn == at:
+            destination.scheduler.accept(*erased(offset, "p1"))
+            offset += 1
+            forgotten.take([forgets("p1")])
+            destination.scheduler.overtake(destination.now)
+            before = len(sent)
+        destination.accept(offset, f"p{rng.randrange(3)}")
+        offset += 1
+        destination.run(rng.randrange(30))
+    destination.run(24 * HOUR)
+    scheduler = destination.scheduler
+    assert scheduler.open == 0 and scheduler.delivered + scheduler.given_up + scheduler.overtaken == offset
+    after = {action for profile, action in sent[before:] if profile == "p1"}
+    assert after == {"profile_erased"}

@@ -1,0 +1,163 @@
+"""Templates of requests: texts with places that lead into a delivery. How they are written: `connectors/http.py`."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from pydantic import field_validator
+
+from connectors.base import Options, SecretReference
+from connectors.webhook import check_headers, check_url
+from pipeline.records import Delivery
+
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_PATH = re.compile(r"(sha256:)?[a-z_]+(\.[^.{}]+)*")
+_ROOTS = frozenset(
+    {
+        "profile_id",
+        "segment",
+        "change",
+        "action",
+        "at",
+        "at_iso",
+        "decided_at",
+        "delivery_id",
+        "cause",
+        "destination",
+        "identifiers",
+        "traits",
+        "properties",
+        "body",
+    }
+)
+_CHANGES = {"segment_entered": "entered", "segment_exited": "exited"}
+_MISSING: Any = object()
+
+
+class MissingValueError(Exception):
+    """A place of the template leads to nothing in this delivery."""
+
+
+class EraseRequest(Options):
+    """The request that deletes a person; `{body.profile_ids}` are all the ids they ever had. `headers` are its own."""
+
+    url: str
+    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "DELETE"
+    headers: dict[str, str | SecretReference] = {}
+    body: dict[str, Any] | list[Any] | None = None
+
+    _checked_url = field_validator("url")(check_url)
+    _checked_headers = field_validator("headers")(check_headers)
+
+
+def check_request(url: str, body: Any, allow_private: bool) -> None:
+    """Whether a request is one that may be sent. Raises ValueError."""
+    parts = urlsplit(url)
+    if "{" in parts.netloc:
+        raise ValueError("the host of the url is fixed: data must not choose where data goes")
+    if parts.scheme == "http" and not allow_private:
+        raise ValueError("http:// sends personal data in the clear; use https://, or allow_private on your machine")
+    for text in _texts([url, body]):
+        for found in _PLACE.finditer(text):
+            _check_place(found, text)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in _texts(part)]
+
+
+def _check_place(found: re.Match[str], text: str) -> None:
+    path = found[1]
+    if found[0] in ("{{", "}}"):
+        return
+    if path is None:
+        raise ValueError(f"a brace in {text!r} stands alone; write it twice to mean the brace itself")
+    if not _PATH.fullmatch(path) or path.removeprefix("sha256:").split(".")[0] not in _ROOTS:
+        raise ValueError(f"there is nothing called {{{path}}}; places begin with {', '.join(sorted(_ROOTS))}")
+
+
+def values_of(delivery: Delivery) -> dict[str, Any]:
+    """What the places of a template lead into."""
+    namespaces: dict[str, str] = {}
+    for pair in delivery.identifiers:
+        namespaces.setdefault(pair.namespace, pair.value)
+    changed = delivery.body.get("set")
+    traits = changed.get("traits", {}) if isinstance(changed, Mapping) else {}
+    return {
+        "profile_id": delivery.profile_id,
+        "segment": delivery.segment,
+        "change": _CHANGES.get(delivery.action),
+        "action": delivery.action,
+        "at": delivery.at,
+        "at_iso": datetime.fromtimestamp(delivery.at / 1000, UTC).isoformat(timespec="milliseconds"),
+        "decided_at": delivery.decided_at,
+        "delivery_id": delivery.delivery_id,
+        "cause": delivery.cause,
+        "destination": delivery.destination,
+        "identifiers": namespaces,
+        "traits": {**traits, **(delivery.body.get("traits") or {})},
+        "properties": delivery.body.get("properties") or {},
+        "body": delivery.body,
+    }
+
+
+def _value(path: str, values: Mapping[str, Any]) -> Any:
+    hashed = path.startswith("sha256:")
+    found: Any = values
+    for step in path.removeprefix("sha256:").split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+        if found is None:
+            return _MISSING
+    return hashlib.sha256(shown(found).strip().lower().encode()).hexdigest() if hashed else found
+
+
+def shown(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def fill_text(text: str, values: Mapping[str, Any], escape: Callable[[str], str] = str) -> str:
+    """The text with its places filled in. Raises MissingValueError."""
+
+    def put(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0][0]
+        value = _value(found[1], values)
+        if value is _MISSING:
+            raise MissingValueError(found[1])
+        return escape(shown(value))
+
+    return _PLACE.sub(put, text)
+
+
+def fill(template: Any, values: Mapping[str, Any]) -> Any:
+    """The template with its places filled in. Raises MissingValueError where what is missing cannot be left out."""
+    if isinstance(template, str):
+        whole = _PLACE.fullmatch(template)
+        if whole is None or whole[1] is None:
+            return fill_text(template, values)
+        value = _value(whole[1], values)
+        if value is _MISSING:
+            raise MissingValueError(whole[1])
+        return value
+    if isinstance(template, Mapping):
+        filled = {}
+        for name, part in template.items():
+            try:
+                filled[name] = fill(part, values)
+            except MissingValueError:
+                if not (isinstance(part, str) and (whole := _PLACE.fullmatch(part)) and whole[1]):
+                    raise
+        return filled
+    return [fill(part, values) for part in template] if isinstance(template, list) else template
+
+
+def filled_url(url: str, values: Mapping[str, Any]) -> str:
+    """The address with its places filled in, escaped. Raises MissingValueError."""
+    return fill_text(url, values, lambda text: quote(text, safe=""))

@@ -1,0 +1,98 @@
+"""The export of a person: which bytes are about them, and that what is written can be read by both."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.identity.rules import builtin_rules
+from pipeline.privacy.export import Naming, write_export
+
+ADA = ("user_id:7", "email:ada@example.org", "phone:+4915123456789", "loyalty:lq-0001")
+
+
+@pytest.mark.parametrize(
+    ("record", "is_theirs"),
+    [
+        ({"userId": "7"}, True),
+        ({"userId": 7}, True),
+        ({"user_id": "7"}, True),
+        ({"userId": "77"}, False),
+        ({"userId": "8", "properties": {"quantity": 7, "size": "7"}}, False),
+        ({"userId": "8", "properties": {"page": "07"}}, False),
+        ({"traits": {"email": " Ada@Example.org"}}, True),
+        ({"contact": {"mails": ["x@y.org", "ada@example.org"]}}, True),
+        ({"email": "ada@example.org.evil"}, False),
+        ({"email": "not-ada@example.org"}, False),
+        ({"identifiers": {"loyalty": "lq-0001"}}, True),
+        ({"card": "lq-0001"}, True),
+        ({"note": "lq-0001 and more"}, False),
+        ({"phone": "+49 151 23456789"}, True),
+        ([[[{"userId": "7"}]]], True),
+        ({"userId": None, "email": True}, False),
+    ],
+)
+def test_a_record_is_theirs_by_a_whole_value_and_a_short_one_only_under_its_name(record: Any, is_theirs: bool) -> None:
+    assert Naming(ADA, builtin_rules())(json.dumps(record).encode()) is is_theirs
+
+
+@pytest.mark.parametrize(
+    ("text", "is_theirs"),
+    [
+        (b'{"email": "Ada@example.org", "no', True),
+        (b"id;7;lq-0001;x", True),
+        (b"id;7;lq-00012;x", False),
+        (b"not-ada@example.org", False),
+        (b"7", False),
+        (b"\xff\xfe ada@example.org \x00", True),
+    ],
+)
+def test_what_is_no_json_is_theirs_if_it_names_them_in_a_word(text: bytes, is_theirs: bool) -> None:
+    assert Naming(ADA, builtin_rules())(text) is is_theirs
+
+
+def test_an_export_is_for_machines_and_for_people_and_for_nobody_else(tmp_path: Path) -> None:
+    found: dict[str, Any] = {
+        "exported_at": "2026-03-01T09:00:00+00:00",
+        "profile": {
+            "profile_id": "p",
+            "entity": "person",
+            "identifiers": [],
+            "identifiers_total": 2,
+            "traits": {"name": "Ada", "address": {"street": "Höhe 1"}},
+            "consents": {"marketing": False},
+            "accounts": ["account:acme.org"],
+        },
+        "identifiers": ["user_id:7", "email:ada@example.org"],
+        "events": [
+            {"event": "Page Viewed", "time": 0, "properties": {"path": "/p"}},
+            {"event": "Identify", "time": 60_000, "traits": {"name": "Ada"}},
+        ],
+        "profile_changes": [{}],
+        "segment_changes": [{"at": 60_000, "change": "entered", "segment": "readers"}],
+        "deliveries": {"ads": [{}, {}]},
+        "sources": {"raw": [{"value": "x"}]},
+        "dead_letters": [],
+        "identity_conflicts": [{"reason": "limit"}],
+        "requests": [],
+        "audit": [{"at": 0, "by": "eve", "action": "looked_up"}],
+    }
+    write_export(found, tmp_path / "ada")
+    assert json.loads((tmp_path / "ada" / "export.json").read_text()) == found
+    text = (tmp_path / "ada" / "export.md").read_text()
+    for line in (
+        "- email: ada@example.org",
+        '- address: {"street": "Höhe 1"}',
+        "- marketing: no",
+        "- account:acme.org",
+        "- 1970-01-01 00:00 Page Viewed (path: /p)",
+        "- 1970-01-01 00:01 Identify (name: Ada)",
+        "- 1970-01-01 00:01 entered readers",
+        "- ads: 2 times in the last days",
+        "- 1970-01-01 00:00 eve: looked up",
+        "- 1 records as they were received, before they were checked",
+    ):
+        assert line in text.splitlines(), line
+    assert "requests about" not in text
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "ada").iterdir()} == {0o600}
