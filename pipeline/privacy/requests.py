@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from pipeline.identifiers import split_identifier
+from pipeline.lookup import find_profile
 from pipeline.privacy.export import export, write_export
 from pipeline.records import EVERYTHING, PrivacyRequest, ReceiptEntry
-from pipeline.runtime.kafka.doors import produce_all
+from pipeline.runtime.kafka.doors import current_values, produce_all
 from pipeline.settings import Settings
 
 
@@ -23,6 +24,9 @@ def carry_out(settings: Settings, request: PrivacyRequest) -> tuple[list[Receipt
         folder = export_folder(settings, request.request_id)
         write_export(export(settings, request.identifier), folder)
         return [ReceiptEntry("exports", "done", now_ms, folder.name)], "export.json and export.md"
+    if request.request == "rectify" or request.lift:
+        # Else somebody would be made up, and a lifted suppression pass for a consent of whoever was erased.
+        find_profile(request.identifier, lambda topic, key: current_values(settings, topic, key).get(key))
     namespace, value = split_identifier(request.identifier)
     raw: dict[str, Any] = {
         "messageId": f"privacy-{request.request_id}",

@@ -3,6 +3,7 @@
 from pipeline.accounts import identifier_of
 from pipeline.profile import events_in, stated_consents
 from pipeline.records import (
+    CHANNEL,
     Assign,
     Bury,
     Cause,
@@ -209,7 +210,8 @@ def on_readmit(task: Task, message: Readmit) -> None:
 
 def _consents_anew(event: Event, erased_ms: int) -> bool:
     """Whether an event of somebody who was erased brings a consent that was given after that."""
-    return event.time > erased_ms and any(granted for _, granted in stated_consents(event))
+    stated = stated_consents(event)
+    return event.time > erased_ms and any(yes and not name.startswith(CHANNEL) for name, yes in stated)
 
 
 def _name_account(task: Task, record: Record, event: Event) -> None:

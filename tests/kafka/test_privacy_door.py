@@ -63,6 +63,12 @@ def test_who_is_suppressed_leaves_every_destination_and_comes_back(
                 return found is not None and "Lovelace" in str(found)
 
             running.wait_until(named, "the correction")
+            # Nobody is made up, and nobody is let in, by a request about somebody nobody knows.
+            made_up = client.ask_privacy("rectify", "user_id:eve", {"a": 1})
+            lifted_up = client.ask_privacy("suppress", "user_id:eve", lift=True)
+            for request in (made_up, lifted_up):
+                running.wait_until(lambda request=request: state(request) == "failed", "it fails")  # type: ignore[misc]
+            assert client.get_profile("user_id:eve") is None
         subject = Keys(settings.secret_bytes()).actor("user_id:ada").decode()
         done = [(one["by"], one["action"], one["subject"]) for one in running.values("audit") if one.get("request_id")]
         assert done[0] == ("test", "suppressed", subject) and done[2] == ("test", "rectified", subject)

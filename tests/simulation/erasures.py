@@ -9,12 +9,18 @@ again, while workers crash. Two kinds of world:
                read by then, so checked is what holds whomever they find: nothing is lost or counted twice, the logs
                fold to the tables, and every store is what its changelog gives
 
-In both nothing that is kept names anybody who was erased and not heard of since.
+In settled worlds nothing that is kept names anybody who was erased and not heard of since; in both, nobody who asked to
+stay away and has not consented since.
+
+In most worlds some of the erased are kept out: events come through a door (door.py) that knows them by a keyed hash,
+and some got past it before it knew. People come back by a consent, are rectified, and suppressed, in between.
 """
 
 import random
 import sys
 import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -26,6 +32,7 @@ from tests.oracle.identity import Evidence
 from tests.simulation import checks, seeds
 from tests.simulation.cluster import Cluster
 from tests.simulation.definitions import make_segments
+from tests.simulation.door import Door, KeptOut
 from tests.simulation.driver import Simulation, replayed
 from tests.simulation.run import KEYS, rest
 from tests.simulation.wiring import identity_stage, said_by_records, unify_stage
@@ -34,11 +41,23 @@ from tests.simulation.world import Operate, Rest, Send, Story, World, make_world
 _CHANGELOG_HEADER = 8
 
 
+@dataclass(frozen=True)
+class PastTheDoor(Send):
+    """An event that was accepted when the door had not yet heard of an erasure."""
+
+
 class ErasingStory(Story):
     """A story in which every second intervention is an erasure."""
 
     hasty = False
     erased_at = -1
+
+    def __init__(self, rng: random.Random, world: World, start: int) -> None:
+        super().__init__(rng, world, start)
+        # Drawn apart: a world where nobody is kept out is what it was before there was a door.
+        self.apart = random.Random(f"door {world.seed}")
+        self.keeps = self.apart.random() < 0.7
+        self.doomed: dict[str, int] = {}
 
     def operate(self) -> None:
         if self.rng.random() < 0.5:
@@ -51,7 +70,11 @@ class ErasingStory(Story):
         self.erased_at = self.now
         doomed = self.rng.choice(self.all)
         request_id = f"r{self.now}" if self.rng.random() < 0.7 else ""
-        self.world.arrivals.append(Operate(EraseRequest(doomed, self.now, request_id)))
+        keep_out = self.keeps and self.apart.random() < 0.7
+        if keep_out:
+            request_id = f"r{self.now}"
+            self.doomed[doomed] = self.now
+        self.world.arrivals.append(Operate(EraseRequest(doomed, self.now, request_id, keep_out)))
         self.now += 1
         if not self.hasty:
             self.world.arrivals.append(Rest(self.now))
@@ -60,7 +83,41 @@ class ErasingStory(Story):
         event = super().fresh()
         if event.received <= self.erased_at:
             event.received = self.now
+        if self.doomed and self.apart.random() < 0.4:
+            self._of_the_erased(event)
         return event
+
+    def _of_the_erased(self, event: Event) -> None:
+        """What is heard of somebody who was to be kept out: a sign of life, a consent, a request by another."""
+        one = self.apart.choice(sorted(self.doomed))
+        draw = self.apart.random()
+        if draw < 0.4:
+            event.identifiers = sorted({one, *event.identifiers}, key=self.world.rules.rank)
+        elif draw < 0.7:
+            event.identifiers = sorted({one, *event.identifiers[:1]}, key=self.world.rules.rank)
+            event.context = {"consent": {"marketing": self.apart.random() < 0.8}}
+        elif draw < 0.85:
+            # As `headwater privacy rectify` and `suppress` say it: in the person's own name.
+            event.identifiers, event.type, event.event, event.properties = [one], "identify", "Identify", {}
+            event.traits = {"city": "rectified"}
+        else:
+            event.identifiers, event.type, event.event, event.properties = [one], "identify", "Identify", {}
+            event.traits, event.context = {}, {"consent": {"*": self.apart.random() < 0.3}}
+
+    def send(self, event: Event) -> None:
+        if self.keeps and self.apart.random() < 0.2:
+            if self.hasty:
+                # Whoever is asked to erase has waited until every door knows: what got past one was received before.
+                event.received = min(event.received, *(self.doomed.get(one, self.now) for one in event.identifiers))
+                event.time = min(event.time, event.received)
+            self.sent.append(event)
+            self.world.arrivals.append(PastTheDoor(event))
+        else:
+            super().send(event)
+        if event.context.get("consent") and self.doomed and not self.hasty:
+            # A consent anew is told from route to route: what comes in that second under another name may be late.
+            self.world.arrivals.append(Rest(self.now))
+            self.now += 1
 
 
 class HastyStory(ErasingStory):
@@ -77,14 +134,15 @@ class ErasingTruth(checks.Truth):
         self._kept_apart: set[str] = set()
         self._witnessed: list[tuple[list[str], int, int]] = []
         self.erased: set[str] = set()
+        self.away: set[str] = set()
         self.erasures = 0
+        self.kept = KeptOut()
 
     def operate(self, record: EdgesRecord) -> None:
         if isinstance(record, Release):
             self._kept_apart.discard(record.identifier)
         # Whoever decides about somebody knows them, and says who it is.
-        for one in (getattr(record, name, "") for name in ("a", "b", "identifier")):
-            self.erased.discard(one)
+        self.know_again(one for one in (getattr(record, name, "") for name in ("a", "b", "identifier")))
         super().operate(record)
 
     def _evidence(self) -> Evidence:
@@ -117,12 +175,25 @@ class ErasingTruth(checks.Truth):
         for pairs in self._known_at.values():
             pairs -= {pair for pair in pairs if gone.intersection(pair)}
         self.epochs |= dict.fromkeys(gone, epoch)
+        self.kept.erased(gone, record.received, record.keep_out)
         self.erased |= gone
         self.erasures += 1
 
-    def heard_of(self, event: Event) -> None:
-        """Whoever an event names is known again."""
-        self.erased.difference_update(event.identifiers)
+    def arrives(self, partition: int, event: Event) -> None:
+        """An event stands in `events`. Who is kept out behind the door is not heard of by it."""
+        if self.kept.takes(event):
+            self.send(partition, event)
+            self.know_again(event.identifiers)
+        else:
+            # It is counted, and nothing else comes of it.
+            self.sent += 1
+            self.forgotten += 1
+
+    def know_again(self, identifiers: Iterable[str]) -> None:
+        """Whoever is named is known again."""
+        named = set(identifiers)
+        self.erased -= named
+        self.away -= named
 
 
 def _without(event: Event, gone: frozenset[str]) -> Event:
@@ -145,32 +216,70 @@ def play(world: World, engine: str, rng: random.Random, partitions: int, hasty: 
     crash_rate = rng.choice((0.0, 0.03, 0.15))
     kind = Simulation if engine == "light" else Cluster
     deployment: Deployment = kind(partitions, rng, identity, unify, crash_rate)
-    truth = ErasingTruth(world, KEYS)
+    truth, door, asked = ErasingTruth(world, KEYS), Door(KEYS), dict[str, int]()
     for arrival in world.arrivals:
         if isinstance(arrival, Send):
-            event = arrival.event
+            event: Event | None = arrival.event
+            if not isinstance(arrival, PastTheDoor):
+                event = door.let_in(arrival.event)
+                if not hasty:
+                    through = None if event is None else event.identifiers
+                    checks.same("door", arrival.event.message_id, through, truth.kept.let_in(arrival.event))
+            deployment.now = max(deployment.now, arrival.event.received)
+            if event is None:
+                continue
             key = KEYS.actor(event.identifiers[0])
             deployment.write("events", key, encode(event))
-            truth.send(partition_of(key, partitions), event)
-            truth.heard_of(event)
-            deployment.now = max(deployment.now, event.received)
+            if hasty:
+                arrives_hastily(truth, partition_of(key, partitions), event)
+            else:
+                truth.arrives(partition_of(key, partitions), event)
         elif isinstance(arrival, Operate):
             deployment.write("identity-edges", None, encode(arrival.record), 0)
             if not isinstance(arrival.record, EraseRequest):
                 truth.operate(arrival.record)
-            elif not hasty:
-                truth.erase(arrival.record, _end_of_edges(deployment))
             else:
-                truth.erased.add(arrival.record.identifier)
-        elif hasty:
-            rest_hastily(deployment, truth, arrival)
-            continue
+                erase(deployment, truth, door, arrival.record, hasty)
+                if arrival.record.keep_out:
+                    asked[arrival.record.request_id] = arrival.record.received
         else:
-            rest(deployment, truth, world, arrival)
-            check_nothing_names_the_erased(deployment, truth)
+            if hasty:
+                rest_hastily(deployment, truth, arrival)
+                check_nothing_names(deployment, truth.away)
+            else:
+                rest(deployment, truth, world, arrival)
+                check_nothing_names(deployment, truth.erased)
+            door.learn(deployment.broker.compacted("identity-decisions"), asked)
+            if not hasty:
+                there = {KEYS.actor(one): at for one, at in truth.kept.at_door.items()}
+                checks.same("door", "who is kept out", {one: each.at for one, each in door.kept_out.items()}, there)
             continue
         deployment.some_steps()
     return deployment, truth.erasures
+
+
+def erase(deployment: Deployment, truth: ErasingTruth, door: Door, record: EraseRequest, hasty: bool) -> None:
+    """Somebody asks to be erased; the privacy role lists who is known beforehand."""
+    if not hasty:
+        truth.erase(record, _end_of_edges(deployment))
+    else:
+        truth.erased.add(record.identifier)
+        if record.keep_out:
+            truth.away.add(record.identifier)
+        else:
+            truth.away.discard(record.identifier)
+    if record.keep_out:
+        door.list([record.identifier], record.received, record.request_id)
+
+
+def arrives_hastily(truth: ErasingTruth, partition: int, event: Event) -> None:
+    """An event of which nobody knows whether it comes before an erasure or after it. Who is kept out either way is
+    heard of by a consent only; another identifier, by being named."""
+    route, *others = event.identifiers
+    consents = any(said is True for said in event.context.get("consent", {}).values())
+    truth.send(partition, event)
+    truth.erased -= {*event.identifiers}
+    truth.away -= {route, *others} if consents else {*others}
 
 
 def _end_of_edges(deployment: Deployment) -> int:
@@ -196,7 +305,9 @@ def rest_hastily(deployment: Deployment, truth: ErasingTruth, arrival: Rest) -> 
         for value in broker.compacted("profiles").values()
         for total in msgspec.json.decode(value).get("totals", {}).values()
     )
-    counted = sum(_counted(local, "duplicates") + _counted(local, "erased") for local, _ in stores.values())
+    counted = sum(
+        _counted(local, what) for local, _ in stores.values() for what in ("duplicates", "erased", "kept_out")
+    )
     checks.same("8 accounting", "events", shown + counted, truth.sent)
 
 
@@ -209,9 +320,9 @@ def _counted(local: dict[bytes, Any], what: str) -> int:
     return meta.counts.get(what, 0)
 
 
-def check_nothing_names_the_erased(deployment: Deployment, truth: ErasingTruth) -> None:
+def check_nothing_names(deployment: Deployment, gone: set[str]) -> None:
     """Neither the stores nor the tables name whoever was erased and not heard of since."""
-    if not truth.erased:
+    if not gone:
         return
     kept = [
         (task, key, stored[1] if isinstance(stored, tuple) else stored)
@@ -220,7 +331,7 @@ def check_nothing_names_the_erased(deployment: Deployment, truth: ErasingTruth) 
     ]
     for name in ("profiles", "identities", "segment-members"):
         kept += [(name, key, value) for key, value in deployment.broker.compacted(name).items()]
-    for one in sorted(truth.erased):
+    for one in sorted(gone):
         text = one.encode()
         for where, key, value in kept:
             if text in key or text in value:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from tests.simulation.fault_kinds import Fault
 from tests.simulation.fault_list import FAULTS
 from tests.simulation.fault_list_accounts import ACCOUNT_FAULTS
+from tests.simulation.fault_list_erasures import ERASURE_FAULTS
 
 
 class Found(NamedTuple):
@@ -84,10 +85,12 @@ def run_with(fault: Fault, first: int, seeds: int) -> int:
 
 
 def _try(fault: Fault, seed: int) -> str | None:
-    from tests.simulation import pairs, rules_change, run
+    from tests.simulation import erasures, pairs, rules_change, run
 
     if fault.engine == "pairs":
         return pairs.try_pair(seed)
+    if fault.engine == "erasures":
+        return erasures.try_seed(seed)
     if fault.engine == "rules":
         return rules_change.try_seed(seed)
     failure = run.try_seed(seed, fault.engine)
@@ -115,12 +118,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="faults to try; all by default")
     parser.add_argument("--accounts", action="store_true", help="only those of accounts")
+    parser.add_argument("--erasures", action="store_true", help="only those of what keeps the erased out")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    faults = ACCOUNT_FAULTS if arguments.accounts else (*FAULTS, *ACCOUNT_FAULTS)
-    by_name = {fault.name: fault for fault in (*FAULTS, *ACCOUNT_FAULTS)}
+    every = (*FAULTS, *ACCOUNT_FAULTS, *ERASURE_FAULTS)
+    faults = ACCOUNT_FAULTS if arguments.accounts else ERASURE_FAULTS if arguments.erasures else every
+    by_name = {fault.name: fault for fault in every}
     if arguments.inside:
         return run_with(by_name[arguments.inside], arguments.first, arguments.seeds)
     missed = 0

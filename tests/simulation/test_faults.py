@@ -9,8 +9,9 @@ import pytest
 from tests.simulation.fault_kinds import Fault
 from tests.simulation.fault_list import FAULTS
 from tests.simulation.fault_list_accounts import ACCOUNT_FAULTS
+from tests.simulation.fault_list_erasures import ERASURE_FAULTS
 
-EVERY = (*FAULTS, *ACCOUNT_FAULTS)
+EVERY = (*FAULTS, *ACCOUNT_FAULTS, *ERASURE_FAULTS)
 
 
 @pytest.mark.parametrize("fault", EVERY, ids=[fault.name for fault in EVERY])

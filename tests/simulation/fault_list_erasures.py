@@ -1,0 +1,68 @@
+"""Faults of what keeps the erased out, each of which the worlds of erasures must find: see faults.py."""
+
+from tests.simulation.fault_kinds import Fault
+
+_GUARD, _ROUTE = "pipeline.ingest.guard", "pipeline.unify.route"
+
+ERASURE_FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "what got past the door is taken in",
+        _ROUTE,
+        (("        if not _consents_anew(event, actor.kept_out):", "        if False:"),),
+        "erasures",
+    ),
+    Fault(
+        "an old consent brings somebody back behind the door",
+        _ROUTE,
+        (("return event.time > erased_ms and any(yes", "return any(yes"),),
+        "erasures",
+    ),
+    Fault(
+        "a consent counts for the route only",
+        _ROUTE,
+        (("    if actor is not None and 0 < actor.kept_out < message.time:", "    if False and actor is not None:"),),
+        "erasures",
+    ),
+    Fault(
+        "what an erasure keeps out is not in the state",
+        _ROUTE,
+        (("kept_out=max(task.clock, 1) if message.keep_out else 0,", "kept_out=0,"),),
+        "erasures",
+    ),
+    Fault(
+        "every erasure keeps out",
+        _ROUTE,
+        (("kept_out=max(task.clock, 1) if message.keep_out else 0,", "kept_out=max(task.clock, 1),"),),
+        "erasures",
+    ),
+    Fault(
+        "the identity stage does not pass on who is kept out",
+        "pipeline.identity.decisions",
+        (("message.request_id, message.keep_out)", "message.request_id, False)"),),
+        "erasures",
+    ),
+    Fault(
+        "the door lets in whoever was erased",
+        _GUARD,
+        (("    if there is not None and not consents_after(event, there.at):\n        return False\n", ""),),
+        "erasures",
+    ),
+    Fault(
+        "the door takes an old consent for a new one",
+        _GUARD,
+        (("or event.time <= at:", "or event.time < at - 3_600_000:"),),
+        "erasures",
+    ),
+    Fault(
+        "the door leaves an erased identifier in somebody's event",
+        _GUARD,
+        (("            _strip(event, text)\n", "            pass\n"),),
+        "erasures",
+    ),
+    Fault(
+        "the door takes a no for a consent",
+        _GUARD,
+        (("    return stated is True or stated ==", "    return isinstance(stated, bool) or stated =="),),
+        "erasures",
+    ),
+)
