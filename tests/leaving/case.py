@@ -49,6 +49,9 @@ class Case:
         at = 0
         for _ in range(self.rng.randrange(4, 12)):
             at += self.rng.choice((1, SECOND))
+            # What time alone changes up to the event is judged by what they allowed until then.
+            self.world.rest(at)
+            self._judge()
             before = len(self.sent)
             message_id = f"m{before}"
             event = self._event(message_id)
@@ -139,8 +142,8 @@ class Case:
 
     # ---------------------------------------------------------------------------------------------------- the judgement
 
-    def _judge(self, message_id: str) -> None:
-        """What this event has led to, by what the person allows since."""
+    def _judge(self, message_id: str = "") -> None:
+        """What this event has led to, by what the person allows since; without one, what time has."""
         for name, destination in self.policy.destinations.items():
             said = self.world.said.get(f"deliveries.{name}", [])
             new = [msgspec.json.decode(each) for each in said[self.seen.get(name, 0) :]]
@@ -150,7 +153,8 @@ class Case:
                 self.deliveries += 1
                 self._person(name, delivery, allowed)
                 self._data(destination, delivery)
-            self._forwarded(destination, message_id, allowed, [each for each in new if each["action"] == "event"])
+            if message_id:
+                self._forwarded(destination, message_id, allowed, [each for each in new if each["action"] == "event"])
             if not allowed:
                 assert not self.there.get(name), f"{name} was not told to let go of {self.there[name]}"
 

@@ -75,9 +75,10 @@ class ErasingStory(Story):
             request_id = f"r{self.now}"
             self.doomed[doomed] = self.now
         self.world.arrivals.append(Operate(EraseRequest(doomed, self.now, request_id, keep_out)))
-        self.now += 1
         if not self.hasty:
+            # At this very instant: since when somebody is kept out is by the clock at which the actor hears of it.
             self.world.arrivals.append(Rest(self.now))
+        self.now += 1
 
     def fresh(self) -> Event:
         event = super().fresh()
