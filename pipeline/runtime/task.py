@@ -61,9 +61,10 @@ class Task:
         self._scrubbed: frozenset[bytes] = frozenset()
 
     def open_state(self, cache_objects: int, cache_bytes: int) -> None:
-        """Put an overlay over the restored store."""
+        """Put an overlay over the restored store. WorkerStopped if another release wrote what is in it."""
         if self.store is not None:
             stage = self.stage
+            _read_one_of_each_kind(self.store, _of_this_release(stage.decode))
             let_go, resting = getattr(stage, "let_go", None), getattr(stage, "resting", None)
             self.state = self.task_state = TaskState(
                 self.store, stage.encode, _of_this_release(stage.decode), cache_objects, cache_bytes, let_go, resting
@@ -145,6 +146,14 @@ class Task:
         """Free the store for the next owner."""
         if self.store is not None:
             self.store.close()
+
+
+def _read_one_of_each_kind(store: Store, decode: Callable[[bytes, bytes], Any]) -> None:
+    """State of another release is to be met before anything is written: the former one shall go on where it was."""
+    for first in range(1, 256):
+        for key, value in store.scan(bytes((first,))):
+            decode(key, value[HEADER:])
+            break
 
 
 def _of_this_release(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes, bytes], Any]:

@@ -10,6 +10,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.golden import layout
 from tests.golden.world import Workspace
 
 FOLDER = Path(__file__).parent
@@ -24,6 +25,7 @@ def make(folder: Path) -> None:
         workspace = Workspace(Path(temporary))
         workspace.before()
         workspace.dump(folder / LOGS)
+        layout.write(folder)
         for log in Path(temporary).rglob("LOG*"):
             log.unlink()  # RocksDB's own diary: long, and nobody reads it back
         with tarfile.open(folder / STATE, "w:gz") as packed:

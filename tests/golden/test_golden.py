@@ -10,6 +10,7 @@ from pipeline.replay.copier import Committed, Copier, Ports
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.memory import MemoryLogReader, MemoryProducer
 from pipeline.runtime.rocksdb import RocksStores
+from tests.golden.layout import LAYOUT
 from tests.golden.make import FOLDER, LOGS, STATE, make
 from tests.golden.world import KEYS, PARTITIONS, TABLES, Workspace
 
@@ -98,7 +99,7 @@ def test_nothing_is_read_back_where_the_store_is_there(version: str, tmp_path: P
 
 def test_making_one_is_one_command(tmp_path: Path) -> None:
     make(tmp_path / "made")
-    assert {file.name for file in (tmp_path / "made").iterdir()} == {STATE, LOGS}
+    assert {file.name for file in (tmp_path / "made").iterdir()} == {STATE, LOGS, LAYOUT}
     assert sum(file.stat().st_size for file in (tmp_path / "made").iterdir()) < 400_000
 
 
