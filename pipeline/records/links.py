@@ -258,7 +258,7 @@ class Named(Struct, tag_field="kind", tag="named", omit_defaults=True):
 
 class Regard(Struct, tag_field="kind", tag="regard", omit_defaults=True):
     """What an account says of itself to the people whose rules ask for it: traits {name: (event time, value)} and
-    segments. The highest `revision` counts."""
+    segments, as the rules up to `generation` ask (-1: not known). The highest `revision` counts."""
 
     to: str
     account: str
@@ -269,6 +269,7 @@ class Regard(Struct, tag_field="kind", tag="regard", omit_defaults=True):
     evidence: Cause
     traits: dict[str, tuple[int, Any]] = {}
     segments: list[str] = []
+    generation: int = -1
 
 
 class RegardOn(Struct, tag_field="kind", tag="regard_on", omit_defaults=True):

@@ -130,6 +130,40 @@ def circle(segments: Iterable[rules.Segment]) -> tuple[str, ...]:
     return ()
 
 
+def questions(segments: Iterable[rules.Segment]) -> dict[str, frozenset[str]]:
+    """What each segment of people asks of accounts, itself or through segments it asks for: names of segments to
+    questions, each a text that is the same as long as its answer is. Segments that ask nothing are left out."""
+    by_name = {one.name: one for one in segments}
+    found: dict[str, frozenset[str]] = {}
+    for one in by_name.values():
+        if one.entity != "person":
+            continue
+        asked: set[str] = set()
+        for part in (part for name in _reached(one.name, by_name) for part in parts_of(by_name[name].when)):
+            if isinstance(part, rules.AccountIs):
+                asked.update(f"trait {test.path[0]}" for test in part.traits)
+                if part.segment:
+                    reached = [by_name[name] for name in sorted(_reached(part.segment, by_name, into_accounts=True))]
+                    meaning = tuple((each.name, each.when, each.valid) for each in reached)
+                    asked.add(f"segment {blake2b(rules.canonical(meaning), digest_size=9).hexdigest()}")
+        if asked:
+            found[one.name] = frozenset(asked)
+    return found
+
+
+def _reached(name: str, by_name: Mapping[str, rules.Segment], into_accounts: bool = False) -> set[str]:
+    """A segment, and those it asks for in turn: among people, and from there into accounts if wanted."""
+    reached: set[str] = set()
+    left = [name]
+    while left:
+        one = left.pop()
+        if one in reached or one not in by_name or not (into_accounts or by_name[one].entity == "person"):
+            continue
+        reached.add(one)
+        left += _referred(by_name[one].when)
+    return reached
+
+
 def _referred(rule: Any) -> set[str]:
     found: set[str] = set()
     for part in parts_of(rule):

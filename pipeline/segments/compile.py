@@ -16,6 +16,7 @@ from pipeline.segments.accounts import (
     hidden_name,
     hidden_segments,
     members_pass,
+    questions,
 )
 from pipeline.segments.leaves import (
     Counter,
@@ -104,20 +105,24 @@ def compile_plan(
     if found:
         raise RuleError(found[0], "segments lead back to themselves: " + " → ".join(found))
     for one in people:
-        for asked in asked_of_accounts((one,)):
-            if asked.segment and entities.get(asked.segment) != "account":
-                what = f"account: in_segment: there is no segment {asked.segment!r} of accounts"
-                raise RuleError(one.name, f"{what}; define it, or correct the name", asked.segment)
+        for asks in asked_of_accounts((one,)):
+            if asks.segment and entities.get(asks.segment) != "account":
+                what = f"account: in_segment: there is no segment {asks.segment!r} of accounts"
+                raise RuleError(one.name, f"{what}; define it, or correct the name", asks.segment)
     hidden = hidden_segments(accounts)
     plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities).plan()
     of_accounts = _Compiler(accounts, (), generation, known, entities).plan()
     asked_all = asked_of_accounts(people)
+    asked = questions([*everything, *hidden.values()])
+    asked_since = {one: known.get(one, generation) for one in frozenset[str]().union(*asked.values())}
     return replace(
         plan.with_leaves_of(of_accounts),
         accounts=of_accounts,
         watched=frozenset(hidden),
-        told_traits=frozenset(test.path[0] for asked in asked_all for test in asked.traits),
-        told_segments=frozenset(asked.segment for asked in asked_all if asked.segment),
+        told_traits=frozenset(test.path[0] for asks in asked_all for test in asks.traits),
+        told_segments=frozenset(asks.segment for asks in asked_all if asks.segment),
+        questions=asked_since,
+        answered_since={name: max(asked_since[one] for one in its) for name, its in asked.items()},
     )
 
 

@@ -126,7 +126,9 @@ class SegmentsPlan:
 
     A plan of people has that of the accounts beside it: `accounts`, or None if no rule knows them. Its leaves are
     folded here too, into the fragments of people. `watched` are the hidden segments whose members accounts count;
-    `told_traits` and `told_segments` are what people's rules ask of their accounts.
+    `told_traits` and `told_segments` are what people's rules ask of their accounts. `questions` says since which
+    generation each question has been asked without a break, `answered_since` of each segment that asks something the
+    first generation whose accounts answer all of it.
     """
 
     generation: int
@@ -143,6 +145,8 @@ class SegmentsPlan:
     watched: frozenset[str] = frozenset()
     told_traits: frozenset[str] = frozenset()
     told_segments: frozenset[str] = frozenset()
+    questions: Mapping[str, int] = field(default_factory=dict)
+    answered_since: Mapping[str, int] = field(default_factory=dict)
     _judges: tuple[Any, ...] = ()
     _leaf_of: tuple[str, ...] = ()
     _defaults: tuple[bool, ...] = ()
@@ -157,9 +161,9 @@ class SegmentsPlan:
 
     @property
     def births(self) -> dict[str, int]:
-        """Since which generation each leaf has been there, by the hash in its id: what the next `compile_plan` is
-        given."""
-        return {leaf_id.rpartition(".")[0]: spec.birth for leaf_id, spec in self.leaves.items()}
+        """Since which generation each leaf has been there, by the hash in its id, and each question to accounts has
+        been asked: what the next `compile_plan` is given."""
+        return {leaf_id.rpartition(".")[0]: spec.birth for leaf_id, spec in self.leaves.items()} | dict(self.questions)
 
     @property
     def names(self) -> list[str]:

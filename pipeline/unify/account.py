@@ -266,6 +266,7 @@ def settle(task: Task, hand: AtHand) -> None:
     if hand.account.generation != task.meta.accounts:
         _pass_time(task, hand, min(task.clock, task.meta.accounts_switched))
         _change_generation(task, hand)
+        _tell_people(task, hand, Moment("backfill", task.clock))
         # The new rules were judged at the clock: nothing of them happens before that.
         not_before = task.clock
     _pass_time(task, hand, task.clock, not_before)
@@ -403,16 +404,19 @@ def on_takeover(task: Task, message: Takeover) -> None:
 
 def _tell_people(task: Task, hand: AtHand, moment: Moment) -> None:
     """Tell all people, if what their rules ask for has changed."""
-    account, plan = hand.account, task.plan.segments
+    account = hand.account
+    plan = task.plans(account.generation).segments
     if not plan.told_traits and not plan.told_segments and not account.revision:
         return
     traits = {name: held for name, held in account.traits.items() if name in plan.told_traits}
     # What is true now: rules that ask for a paused segment are judged on, whoever its members stay.
     members = hand.standing.members if hand.standing is not None else set[str]()
     segments = sorted(members & plan.told_segments)
-    if traits == account.told_traits and segments == account.told_segments and account.revision:
+    asks_more = max(plan.questions.values(), default=-1) > account.told_generation
+    same = traits == account.told_traits and segments == account.told_segments
+    if same and account.revision and not asks_more:
         return
-    account.told_traits, account.told_segments = traits, segments
+    account.told_traits, account.told_segments, account.told_generation = traits, segments, account.generation
     account.revision += 1
     if hand.people.get(PEOPLE, 0) <= TOLD_AT_ONCE:
         for _, person in task.state.scan(b"p" + hand.key[1:]):
@@ -467,5 +471,6 @@ def _tell_one(task: Task, hand: AtHand, person: str, moment: Moment) -> None:
         evidence=moment.evidence,
         traits=account.told_traits,
         segments=account.told_segments,
+        generation=account.generation,
     )
     task.out.log("links", task.keys.actor(person), encode(told))

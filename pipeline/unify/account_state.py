@@ -20,7 +20,8 @@ class Account(Struct, array_like=True):
     """The actor of an account.
 
     `named`: a group event named it. `pairs`: its memberships, as those of a person. `revision` counts what it told its
-    people, `told_traits` and `told_segments` are the newest of that. `alerted`: alert → when it was last said.
+    people, `told_traits` and `told_segments` are the newest of that, and `told_generation` is the one whose rules asked
+    for it. `alerted`: alert → when it was last said.
     """
 
     version: int
@@ -36,6 +37,7 @@ class Account(Struct, array_like=True):
     told_traits: dict[str, tuple[int, Any]] = {}
     told_segments: list[str] = []
     alerted: dict[str, int] = {}
+    told_generation: int = -1
 
 
 class Person(Struct, array_like=True):

@@ -70,13 +70,16 @@ class Belonging(Struct, array_like=True):
 
     `tied`: the accounts that know of this person; `regarded`: account → (revision, traits, segments) it told of itself.
     `owing`: account → profiles that ended as a part of this one, of which it has still to be told; `owes`: the accounts
-    have not been told what has changed, for something is on its way.
+    have not been told what has changed, for something is on its way. `answered`: account → the generation whose rules
+    asked for what is `regarded`, where that is known; `heard`: up to which generation all have answered.
     """
 
     tied: list[str] = []
     regarded: dict[str, tuple[int, dict[str, tuple[int, Any]], list[str]]] = {}
     owing: dict[str, list[str]] = {}
     owes: bool = False
+    answered: dict[str, int] = {}
+    heard: int = FOREVER
 
 
 class Actor(Struct, array_like=True):

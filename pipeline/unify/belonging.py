@@ -11,7 +11,7 @@ from pipeline.accounts import identifier_of
 from pipeline.profile import Fragment, encode_fragment, pieces
 from pipeline.records import Belongs, Regard, encode
 from pipeline.segments import ACCOUNTS
-from pipeline.unify import holder
+from pipeline.unify import holder, news
 from pipeline.unify.actor import Actor, Belonging, pairs_of
 from pipeline.unify.news import News, accounts_of, facts_of
 from pipeline.unify.publish import Moment
@@ -46,6 +46,7 @@ def tell(task: Task, profile: Profile) -> None:
             return
         known = actor.belonging = Belonging()
     _left(task, profile, known, [name for name in known.tied if name not in names])
+    _hear(task, profile, known, profile.moment)
     level = holder.holdback(profile, task.clock)
     # Parts that are still to come of somebody who lives on take nobody's place.
     waits = level > holder.ARRIVING or (level == holder.ARRIVING and bool(profile.awaiting or known.owing))
@@ -93,6 +94,7 @@ def _left(task: Task, profile: Profile, known: Belonging, names: list[str]) -> N
     for name in names:
         _send(task, profile, name, profile.moment, gone=True)
         regarded = known.regarded.pop(name, None) is not None or regarded
+        known.answered.pop(name, None)
     if regarded:
         _judge_again(task, profile, profile.moment)
 
@@ -191,10 +193,21 @@ def on_regard(task: Task, message: Regard) -> None:
         task.put(key, actor)
         return
     regarded[message.account] = (message.revision, message.traits, message.segments)
-    _judge_again(task, profile, moment_of(task, message))
+    if message.generation >= 0:
+        actor.belonging.answered[message.account] = message.generation
+    moment = moment_of(task, message)
+    _judge_again(task, profile, moment)
+    _hear(task, profile, actor.belonging, moment)
     actor.settled = task.clock
     task.set_deadline(profile)
     task.put(key, actor)
+
+
+def _hear(task: Task, profile: Profile, known: Belonging, moment: Moment) -> None:
+    """Enter and leave what had to wait for accounts that have answered, or are left, by now."""
+    before, known.heard = known.heard, news.answered_up_to(profile)
+    if known.heard > before and profile.plan.segments.answered_since:
+        holder.say_memberships(task, profile, holder.compare(task, profile, moment), moment)
 
 
 def moment_of(task: Task, message: Belongs | Regard) -> Moment:

@@ -6,6 +6,7 @@ membership may have to wait:
     the profile's own fragment is on its way back       FROZEN     nothing changes until it is here
     its identifier belongs to another profile by now    ELSEWHERE  nothing is entered: the rest will be called away too
     a part is known to be on its way                    ARRIVING   nothing is entered: the part may be what forbids it
+    an account has not told yet what a rule asks        news.unanswered   nothing of this segment changes until it has
 
 Only entries that rest on an absence would have to wait for a part. All of them do, for the milliseconds that it takes:
 then nobody has to know which rules, counts and averages could be wrong about a part of a person.
@@ -294,12 +295,12 @@ def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, no
     """Make these changes of membership, but those that have to wait. Gives the segments that changed."""
     actor = profile.actor
     level = holdback(profile, now)
-    paused = profile.plan.segments.paused
+    left_alone = not_compared(profile)
     if len(flips) > 1:
         flips = sorted(flips, key=_segment_of)
     done = []
     for one in flips:
-        if one.segment in paused:
+        if one.segment in left_alone:
             continue
         if level and (one.entered or level == FROZEN):
             actor.held = True
@@ -321,7 +322,7 @@ def compare(
     standing = profile.standing.members
     members = {segment for segment, pair in pairs_of(actor).items() if pair.member}
     done = []
-    different = (standing ^ members) - profile.plan.segments.paused
+    different = (standing ^ members) - not_compared(profile)
     for segment in sorted(different if among is None else different & among):
         entered = segment in standing
         if level and (entered or level == FROZEN):
@@ -329,6 +330,13 @@ def compare(
         elif publish.segment_change(task, profile, segment, entered, moment):
             done.append(segment)
     return done
+
+
+def not_compared(profile: Profile) -> Set[str]:
+    """The segments whose memberships stay as they are whatever the standing says: paused ones, and those for which an
+    account has to be heard first."""
+    plan = profile.plan.segments
+    return plan.paused | news.unanswered(profile) if plan.answered_since else plan.paused
 
 
 def _segment_of(one: Flip) -> str:

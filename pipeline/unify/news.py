@@ -8,12 +8,13 @@ fragments went; another generation; new tie    everything, anew
 the tie is no more; the profile ended          gone, and who has the rest
 """
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 from pipeline.accounts import belongs_to
 from pipeline.records import Event
 from pipeline.segments import AccountFacts
-from pipeline.unify.actor import Actor, Belonging, Pair
+from pipeline.unify.actor import FOREVER, Actor, Belonging, Pair
 
 if TYPE_CHECKING:
     from pipeline.unify.publish import Moment
@@ -56,6 +57,23 @@ def facts_of(actor: Actor) -> dict[str, AccountFacts]:
     if known is None:
         return {}
     return {name: AccountFacts(traits, frozenset(told)) for name, (_, traits, told) in known.regarded.items()}
+
+
+def unanswered(profile: "Profile") -> Set[str]:
+    """The segments that ask the person's accounts for something which one of them has not told yet."""
+    since = profile.plan.segments.answered_since
+    generation = answered_up_to(profile) if since else FOREVER
+    return {segment for segment, first in since.items() if first > generation}
+
+
+def answered_up_to(profile: "Profile") -> int:
+    """The generation of which the person's accounts have all told what its rules ask for; FOREVER without accounts."""
+    known = profile.actor.belonging or Belonging()
+    # What was told before generations were told with it is taken for an answer.
+    return min(
+        (known.answered.get(name, FOREVER) if name in known.regarded else -1 for name in accounts_of(profile)),
+        default=FOREVER,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ what is to be told

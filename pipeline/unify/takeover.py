@@ -52,7 +52,7 @@ def on_takeover(task: Task, message: Takeover) -> None:
 def _go_on(profile: Profile, told: dict[str, Pair]) -> list[str]:
     """Take what was told elsewhere for what was told here. Gives the segments of which it is a member as before, whose
     rows are to be written anew."""
-    pairs, paused = pairs_of(profile.actor), profile.plan.segments.paused
+    pairs, left_alone = pairs_of(profile.actor), holder.not_compared(profile)
     kept = []
     for segment in sorted(told.keys() | {one for one in pairs if one[0] != HIDDEN}):
         before = told.get(segment) or Pair(False, 0, 0, 0)
@@ -60,7 +60,7 @@ def _go_on(profile: Profile, told: dict[str, Pair]) -> list[str]:
         if pair.member is before.member and pair.sequence >= before.sequence:
             continue
         # What is paused keeps the members it had: nothing is compared there.
-        if before.member and (pair.member or segment in paused) and profile.actor.published:
+        if before.member and (pair.member or segment in left_alone) and profile.actor.published:
             kept.append(segment)
         pair.member = before.member
         pair.sequence, pair.at = max(pair.sequence, before.sequence), max(pair.at, before.at)

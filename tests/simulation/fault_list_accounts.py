@@ -124,6 +124,17 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.account",
         (("    if message.whole and is_new and hand.account.revision:\n", "    if False:\n"),),
     ),
+    Fault(
+        "accounts_do_not_answer_what_is_asked_anew",
+        "pipeline.unify.account",
+        (("    if same and account.revision and not asks_more:\n", "    if same and account.revision:\n"),),
+        engine="rules",
+    ),
+    Fault(
+        "what_waited_for_an_answer_waits_on",
+        "pipeline.unify.belonging",
+        (("    if known.heard > before and profile", "    if False and profile"),),
+    ),
     # what the world is told
     Fault(
         "account_traits_by_arrival",

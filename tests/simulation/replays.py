@@ -177,9 +177,7 @@ def run_world(world: World) -> None:
     rules = _other_rules(rng, world.rules)
     accounts = _other_accounts(rng, world)
     of_accounts = GROUPS_ONLY if accounts is None else room_rules(accounts)
-    plan = GenerationPlan(
-        0, identity_rules(rules), versions.plans[0].segments, ActivationPlan(), accounts=of_accounts
-    )
+    plan = GenerationPlan(0, identity_rules(rules), versions.plans[0].segments, ActivationPlan(), accounts=of_accounts)
     definitions = list(versions.definitions)
     truth = checks.Truth(rules, KEYS)
     replay: Replay | None = None

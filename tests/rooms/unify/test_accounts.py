@@ -1,12 +1,16 @@
 """Accounts by name: who belongs to one, what its segments say, and what people hear of it."""
 
+import random
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.accounts import AccountRules
-from pipeline.records import EraseRequest, Unlink
-from tests.rooms.unify.harness import DAY, HOUR, NOON, SECOND, World, id_of
+from pipeline.records import Belongs, Cause, EraseRequest, Event, Unlink, encode
+from pipeline.unify.account_state import Person
+from tests.rooms.unify.harness import DAY, HOUR, KEYS, NOON, SECOND, World, id_of
 
 PRICING = {"properties.path": {"starts_with": "/pricing"}}
 SEEN = {"performed": {"event": "Page Viewed", "where": PRICING, "within": "7d"}}
@@ -180,3 +184,164 @@ def test_a_new_rule_is_judged_when_all_people_have_come_along(seed: int) -> None
     world.rest(3 * SECOND)
     assert world.segment_changes("alone") == []
     world.check()
+
+
+FREE_PLAN = {"not": {"account": {"trait": {"plan": "enterprise"}}}}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nobody_enters_before_their_account_has_answered(seed: int) -> None:
+    """Neither does somebody new, in the moment between their first event and their account's word."""
+    world = World(({"segment": "self_serve", "when": FREE_PLAN},), seed)
+    joined(world, "user_id:a", plan="enterprise")
+    joined(world, "user_id:b", "small", plan="free")
+    world.send("user_id:c")
+    world.rest(SECOND)
+    assert world.members("self_serve") == {id_of("user_id:b"), id_of("user_id:c")}
+    assert {change.profile_id for change in world.segment_changes("self_serve")} == world.members("self_serve")
+    assert {change.cause for change in world.segment_changes("self_serve")} == {"event"}
+    joined(world, "user_id:c", at=2 * SECOND)
+    world.rest(3 * SECOND)
+    assert world.members("self_serve") == {id_of("user_id:b")}
+    assert [change.change for change in world.segment_changes("self_serve")] == ["entered", "entered", "exited"]
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_new_rule_waits_for_the_answers_of_accounts(seed: int) -> None:
+    """They come when all people have come along: until then it would be true of everybody."""
+    world = World((), seed, partitions=4)
+    for name in "abcdef":
+        joined(world, f"user_id:{name}", plan="enterprise")
+    world.send("user_id:a", event="Trial Requested", at=1)
+    joined(world, "user_id:z", "small")
+    world.rest(SECOND)
+    untried = {"segment": "untried", "when": {"not": {"account": {"in_segment": "trial"}}}}
+    through = {"segment": "through", "when": {"all": [{"in_segment": "self_serve"}, {"in_segment": "untried"}]}}
+    world.define((TRIAL, {"segment": "self_serve", "when": FREE_PLAN}, untried, through))
+    world.mark(1, 2 * SECOND)
+    world.rest(3 * SECOND)
+    small = {id_of("user_id:z")}
+    for segment in ("self_serve", "untried", "through"):
+        assert world.members(segment) == small
+        assert [change.profile_id for change in world.segment_changes(segment)] == sorted(small)
+        assert {change.cause for change in world.segment_changes(segment)} == {"backfill"}
+    # The same name for something else is another question.
+    bought = {**TRIAL, "when": {"performed": {"event": "Bought", "within": "30d"}}}
+    world.send("user_id:z", event="Bought", at=4 * SECOND)
+    world.rest(5 * SECOND)
+    world.define((bought, untried))
+    world.mark(2, 6 * SECOND)
+    world.rest(7 * SECOND)
+    assert world.members("untried") == {id_of(f"user_id:{name}") for name in "abcdef"}
+    assert len(world.segment_changes("untried")) == 1 + 6 + 1
+    world.check()
+
+
+def account_leaves(world: World, generation: int) -> set[str]:
+    """The leaves of a generation's account segments."""
+    plan = world.generations[generation].segments.accounts
+    assert plan is not None
+    return set(plan.leaves)
+
+
+def leaves_kept_of(person: str, world: World, leaf_ids: set[str]) -> dict[str, bytes]:
+    """What an account keeps of one of its people, as it is stored."""
+    [kept] = [
+        one
+        for _, state, _ in world.tasks
+        for one in state.values.values()
+        if isinstance(one, Person) and one.person == person
+    ]
+    return {leaf_id: msgspec.msgpack.encode(kept.leaves[leaf_id]) for leaf_id in leaf_ids}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_event_from_before_a_change_is_not_folded_twice(seed: int) -> None:
+    """One that was passed on comes when its account has moved on: history has brought it to what is new already."""
+    looked = {"segment": "looked", "entity": "account", "when": {"performed": {"event": "Page Viewed"}}}
+    thrice = {**looked, "segment": "thrice", "when": {"performed": {"event": "Page Viewed", "count": {"at_least": 3}}}}
+    paid = {
+        **looked,
+        "segment": "paid",
+        "when": {"performed": {"event": "Page Viewed", "sum": {"of": "properties.n", "more_than": 10}}},
+    }
+    world = World((thrice,), seed)
+    for name in ("a", "b"):
+        joined(world, f"user_id:{name}")
+        world.send(f"user_id:{name}", at=1, properties={"n": 4})
+    world.rest(SECOND)
+    world.define((thrice, paid))
+    world.mark(1, 2 * SECOND)
+    world.rest(3 * SECOND)
+    new = account_leaves(world, 1) - account_leaves(world, 0)
+    before = leaves_kept_of("user_id:a", world, new)
+    late = Belongs(
+        account="account:acme",
+        person="user_id:a",
+        profile_id=id_of("user_id:a"),
+        clock=NOON + 4 * SECOND,
+        at=NOON + 2,
+        cause="event",
+        evidence=Cause("late", 0, 0),
+        event=Event("late", "track", "Page Viewed", ["user_id:a"], NOON + 2, NOON + 2, "raw/0/9", properties={"n": 4}),
+        generation=0,
+    )
+    world.write("links", KEYS.actor("account:acme"), encode(late))
+    world.rest(5 * SECOND)
+    assert world.members("thrice") == {ACME}
+    assert world.members("paid") == set()
+    # Nor in what is kept of the person, of which the account is made anew.
+    assert new and leaves_kept_of("user_id:a", world, new) == before
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_person_in_pieces_is_the_same_to_an_account(seed: int) -> None:
+    """Events split over identifiers that are linked later, in any order, change nothing (invariant 5, for accounts)."""
+    rules = (
+        WARM,
+        TRIAL,
+        {
+            "segment": "busy",
+            "entity": "account",
+            "when": {"performed": {"event": "Page Viewed", "count": {"at_least": 6}}},
+        },
+        {
+            "segment": "order",
+            "entity": "account",
+            "when": {"sequence": {"steps": [{"event": "Page Viewed"}, {"event": "Trial Requested", "within": "1h"}]}},
+        },
+        {"segment": "two", "entity": "account", "when": {"members": {"match": SEEN, "exactly": 2}}},
+    )
+    rng = random.Random(seed)
+    people = ("a", "b", "c")
+    events = [
+        (
+            rng.choice(people),
+            rng.choice(("Page Viewed", "Page Viewed", "Trial Requested")),
+            at * 100,
+            rng.choice(("/pricing", "/")),
+        )
+        for at in range(rng.randrange(3, 14))
+    ]
+
+    def played(identifiers_of: Callable[[str], str], linked: bool) -> World:
+        world = World(rules, seed, partitions=4)
+        for name in people:
+            joined(world, f"user_id:{name}")
+        for name, event, at, path in rng.sample(events, len(events)):
+            world.send(identifiers_of(name), event=event, at=at, received=2 * SECOND, properties={"path": path})
+        if rng.random() < 0.5:
+            world.rest(2 * SECOND)
+        for name, cookie in [(name, f"{name}{n}") for name in people for n in range(3)] if linked else ():
+            world.send(f"user_id:{name}", f"anonymous_id:{cookie}", event="Identify", kind="identify", at=3 * SECOND)
+        world.rest(4 * SECOND)
+        world.check()
+        return world
+
+    whole = played(lambda name: f"user_id:{name}", linked=False)
+    pieces = played(lambda name: f"anonymous_id:{name}{rng.randrange(3)}", linked=True)
+    for rule in rules:
+        assert pieces.members(rule["segment"]) == whole.members(rule["segment"]), rule
+    assert pieces.profile("account:acme").computed == whole.profile("account:acme").computed == {"people": 3}
