@@ -299,6 +299,19 @@ def unreachable(place: Place) -> None:
     place.world.wait_recovered()
 
 
+def no_brokers(place: Place) -> None:
+    """Whoever asks is told, for a moment, that there are no brokers: librdkafka then forgets those it began with."""
+    proxy = _proxy(place)
+    _hurt_all(place, "told that there are no brokers")
+    proxy.hide_brokers(True)
+    before = proxy.rules.brokers_hidden
+    proxy.cut()
+    time.sleep(place.random.uniform(1.0, 3.0))
+    place.world.wait("an answer without brokers", lambda: proxy.rules.brokers_hidden > before)
+    proxy.hide_brokers(False)
+    place.world.wait_recovered()
+
+
 def swallowed_answer(place: Place) -> None:
     """The commit happens and its answer never comes."""
     proxy = _proxy(place)
@@ -390,6 +403,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("network stalls", "network", stall),
     Fault("connections cut", "network", cut),
     Fault("broker unreachable", "network", unreachable),
+    Fault("told that there are no brokers", "network", no_brokers),
     Fault("answer of a commit swallowed", "network", swallowed_answer),
     Fault("commits delayed", "network", slow_commits),
     Fault("commit delayed, its sender killed", "network", delayed_commit),

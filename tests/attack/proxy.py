@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+METADATA = 3
 ADD_OFFSETS_TO_TXN = 25
 END_TXN = 26
 GROUP_AUTHORIZATION_FAILED = 30
@@ -25,9 +26,11 @@ class Rules:
     hold_end: float = 0.0
     swallow_end: int = 0
     refuse_offsets: int = 0
+    no_brokers: bool = False
     held: int = 0
     swallowed: int = 0
     offsets_refused: int = 0
+    brokers_hidden: int = 0
 
 
 class Proxy:
@@ -109,6 +112,10 @@ class Proxy:
         self.rules.whose = whose.encode()
         self.rules.refuse_offsets = count
 
+    def hide_brokers(self, hidden: bool) -> None:
+        """Take every broker out of the answers to Metadata, as one that has only just come back does for a moment."""
+        self.rules.no_brokers = hidden
+
     def close(self) -> None:
         """Stop listening and close every connection."""
         self.cut()
@@ -153,7 +160,7 @@ class _Link:
                 key, version, correlation = struct.unpack_from(">hhi", frame)
                 # The transactional id stands within the first bytes after the client's name.
                 meant = key in (END_TXN, ADD_OFFSETS_TO_TXN) and self._rules.whose in frame[:300]
-                if meant:
+                if meant or key == METADATA:
                     self._asked[correlation] = (key, version)
                 if meant and key == END_TXN and self._rules.hold_end > 0:
                     self._rules.held += 1
@@ -182,6 +189,9 @@ class _Link:
                     # Header (from version 3 on with a byte of tags), throttle time, error code.
                     at = 4 + (1 if version >= 3 else 0) + 4
                     frame = frame[:at] + struct.pack(">h", GROUP_AUTHORIZATION_FAILED) + frame[at + 2 :]
+                if key == METADATA and self._rules.no_brokers:
+                    frame = _without_brokers(frame, version)
+                    self._rules.brokers_hidden += 1
                 await self._while_stalled()
                 self._client_writer.write(struct.pack(">i", len(frame)) + frame)
                 await self._client_writer.drain()
@@ -191,6 +201,31 @@ class _Link:
     async def _while_stalled(self) -> None:
         while self._rules.stalled:
             await asyncio.sleep(0.02)
+
+
+def _without_brokers(frame: bytes, version: int) -> bytes:
+    """An answer to Metadata with an empty list of brokers: header with tags, throttle time, then that list."""
+    assert version >= 9, f"Metadata in version {version} has another form"
+    begin = 4 + 1 + 4
+    count, at = _varint(frame, begin)
+    for _ in range(count - 1):
+        length, at = _varint(frame, at + 4)  # node id; host
+        length, at = _varint(frame, at + length - 1 + 4)  # port; rack
+        tags, at = _varint(frame, at + max(0, length - 1))
+        assert tags == 0, "a broker with tags"
+    return frame[:begin] + b"\x01" + frame[at:]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned number of seven bits a byte, and where it ends."""
+    value, shift = 0, 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:

@@ -3,16 +3,25 @@
 import os
 import random
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
-from pipeline.broker import Kafka, LocalKafka
-from pipeline.settings import load
+from pipeline.admin import create_topics
+from pipeline.broker import Kafka, LocalKafka, free_port
+from pipeline.runtime.adapters import Partition
+from pipeline.runtime.errors import Fatal
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.consumer import KafkaConsumer
+from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.settings import Settings, load
 from tests.attack import faults
 from tests.attack.faults import Place
 from tests.attack.launcher import Launcher
+from tests.attack.proxy import Proxy
 from tests.attack.storm import plan, storm
 from tests.attack.truncation import VARIANTS, be_loud
 from tests.attack.world import HUNG, World
@@ -34,9 +43,17 @@ def world(kafka: Kafka, launcher: Launcher, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def own_kafka() -> Iterator[LocalKafka]:
-    """A broker that may be hurt."""
-    running = LocalKafka(load().cache_dir)
+def proxy() -> Iterator[Proxy]:
+    running = Proxy(free_port())
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def own_kafka(proxy: Proxy) -> Iterator[LocalKafka]:
+    """A broker that may be hurt; the proxy stands before a second address of it."""
+    running = LocalKafka(load().cache_dir, proxied_ports=(proxy.port,))
+    proxy.target = running.behind[proxy.port]
     yield running
     running.stop()
 
@@ -95,6 +112,52 @@ def test_case_54_the_broker_is_killed_and_comes_back(own_kafka: LocalKafka, laun
         hurt.finish()
         # After an outage librdkafka looks for lost coordinators only if it is told to keep looking.
         assert not [end for end in hurt.ended if HUNG in end.words]
+
+
+def test_clients_that_were_told_of_no_brokers_find_them_again(own_kafka: LocalKafka, proxy: Proxy) -> None:
+    """Left alone they never would (librdkafka issue 5301): a reader takes a new client, a worker's consumer says so."""
+    asks_often = {"topic.metadata.refresh.interval.ms": 300}
+    settings = Settings.model_validate(
+        {
+            "bootstrap_servers": f"127.0.0.1:{proxy.port}",
+            "prefix": "told-of-none.",
+            "partitions": 2,
+            "kafka": asks_often,
+        }
+    )
+    create_topics(settings)
+    config = KafkaConfig(settings.client_properties(), settings.prefix)
+    consumer = KafkaConsumer(config, "ingest")
+    producer = Producer({"bootstrap.servers": own_kafka.bootstrap_servers})
+    with TopicReader(settings, ["raw"]) as reader:
+        consumer.subscribe(["raw"], _Nobody())
+        while consumer.membership().generation < 0:
+            consumer.consume(1, 0.2)
+        proxy.hide_brokers(True)
+        until = time.monotonic() + 60
+        lost = ""
+        while not lost:
+            assert time.monotonic() < until, "the consumer waits for ever"
+            reader.read(1, 0.1)
+            try:
+                consumer.consume(1, 0.1)
+            except Fatal as fatal:
+                lost = str(fatal)
+        assert "lost every broker" in lost
+        proxy.hide_brokers(False)
+        producer.produce(settings.topic("raw"), b"{}")
+        producer.flush(10)
+        while not reader.read(1, 0.5):
+            assert time.monotonic() < until, "the reader waits for ever"
+    consumer.close()
+
+
+class _Nobody:
+    """Listens to what a consumer is assigned."""
+
+    def assigned(self, partitions: Sequence[Partition]) -> None: ...
+
+    revoked = lost = assigned
 
 
 def test_case_60_more_workers_than_partitions(world: World) -> None:

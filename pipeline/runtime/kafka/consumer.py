@@ -11,6 +11,7 @@ from pipeline.runtime.errors import Fatal, Retriable
 from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
+from pipeline.runtime.kafka.lifeline import LOST, Lifeline
 from pipeline.runtime.ports import Record
 
 _METADATA_FORMAT = b"CGMDv2:"
@@ -52,7 +53,8 @@ class KafkaConsumer:
 
     def __init__(self, config: KafkaConfig, role: str) -> None:
         self._config = config
-        self._consumer = Consumer(config.consumer(role))
+        self._lifeline = Lifeline()
+        self._consumer = Consumer({**config.consumer(role), **self._lifeline.properties})
         self._names: dict[str, str] = {}
         self._listener: Listener | None = None
         self._held: set[Partition] = set()
@@ -72,6 +74,8 @@ class KafkaConsumer:
             messages = take(self._consumer, limit, timeout_s)
         except KafkaException as error:
             raise passing_or_fatal(error, "consuming") from error
+        if self._lifeline.is_cut:
+            raise Fatal(f"consuming: {LOST}")
         records = _records(messages, self._names)
         if len(records) != len(messages):
             for message in messages:
@@ -195,7 +199,8 @@ class KafkaLogReader:
 
     def __init__(self, config: KafkaConfig, role: str) -> None:
         self._config = config
-        self._replay = Consumer(config.reader(role, committed=True))
+        self._lifeline = Lifeline()
+        self._replay = Consumer({**config.reader(role, committed=True), **self._lifeline.properties})
         # Only an uncommitted view shows the true end: under read_committed it is the last stable offset.
         self._watermarks = Consumer(config.reader(role, committed=False))
         self._names: dict[str, str] = {}
@@ -231,6 +236,8 @@ class KafkaLogReader:
         return found
 
     def _consume(self, limit: int, timeout_s: float) -> list[Message]:
+        if self._lifeline.is_cut:
+            raise Fatal(f"reading a changelog: {LOST}")
         try:
             return take(self._replay, limit, timeout_s)
         except KafkaException as error:

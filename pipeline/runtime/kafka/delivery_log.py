@@ -12,6 +12,7 @@ from pipeline.errors import BrokerError
 from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING
+from pipeline.runtime.kafka.lifeline import LOST, Lifeline
 from pipeline.runtime.ports import Record
 from pipeline.topology import DELIVERIES
 
@@ -34,9 +35,11 @@ class KafkaDeliveryLog:
         self._real = config.topic_name(self._topic)
         self._dead_letters = config.topic_name(_DEAD_LETTERS)
         self._progress = config.topic_name(_PROGRESS)
+        self._lifeline = Lifeline()
         self._consumer = Consumer(
             {
                 **config.consumer(f"deliver-{destination}"),
+                **self._lifeline.properties,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
                 # What is not yet delivered waits in the topic, not in every destination's memory.
@@ -113,6 +116,8 @@ class KafkaDeliveryLog:
 
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         messages: Any = take(self._consumer, limit, timeout_s)
+        if self._lifeline.is_cut:
+            raise BrokerError(f"Reading deliveries failed: {LOST}.", self._real, "start the role again")
         records = []
         for message in messages:
             error = message.error()

@@ -22,6 +22,7 @@ from pipeline.errors import BrokerError
 from pipeline.identifiers import partition_of
 from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.errors import PASSING
+from pipeline.runtime.kafka.lifeline import Lifeline
 from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.runtime.kafka.unsealing import Unsealing
@@ -63,19 +64,19 @@ class TopicReader:
         self._names = {settings.topic(name): name for name in topics}
         opens = "events" in self._names.values() and not as_they_stand
         self._unsealed = Unsealing(settings) if opens else None
-        self._consumer = Consumer(
-            {
-                **quiet_properties(settings),
-                "group.id": f"{settings.prefix}reader",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": fetch_wait_ms,
-                "fetch.error.backoff.ms": 20,
-            }
-        )
+        self._lifeline = Lifeline()
+        self._properties: dict[str, Any] = {
+            **quiet_properties(settings),
+            "group.id": f"{settings.prefix}reader",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": fetch_wait_ms,
+            "fetch.error.backoff.ms": 20,
+        }
+        self._consumer = Consumer({**self._properties, **self._lifeline.properties})
         self._reached: dict[tuple[str, int], int] = {}
         self._partitions = self._find_partitions(key)
         if only is not None:
@@ -87,8 +88,18 @@ class TopicReader:
         for (topic, number), position in (start_at or {}).items():
             self._reached[settings.topic(topic), number] = position
         self._at_end: set[tuple[str, int]] = set()
+        self._begin()
+
+    def _begin(self) -> None:
         starts = {partition: self._reached.get(partition, OFFSET_BEGINNING) for partition in self._partitions}
         self._consumer.assign([TopicPartition(*partition, start) for partition, start in starts.items()])
+
+    def _begin_anew(self) -> None:
+        """Go on with a new client: the one at hand has lost every broker for good."""
+        self._consumer.close()
+        self._lifeline = Lifeline()
+        self._consumer = Consumer({**self._properties, **self._lifeline.properties})
+        self._begin()
 
     def _find_partitions(self, key: bytes | None) -> list[tuple[str, int]]:
         found = []
@@ -114,6 +125,8 @@ class TopicReader:
 
     def read(self, limit: int = 1000, timeout_s: float = 0.2) -> list[Record]:
         """Up to `limit` records that have come, as soon as one has; an empty list when none came within `timeout_s`."""
+        if self._lifeline.is_cut:
+            self._begin_anew()
         records: list[Record] = []
         give_up = time.monotonic() + timeout_s
         self._keep(take(self._consumer, limit, timeout_s), records)

@@ -14,6 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.runtime.errors import NotAcknowledged
+from pipeline.runtime.kafka.lifeline import LOST, Lifeline
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 
@@ -57,9 +58,11 @@ class KafkaOutbox:
     """
 
     def __init__(self, settings: Settings, topic: str, ack_timeout_s: float, max_bytes: int) -> None:
+        self._lifeline = Lifeline()
         self._producer = Producer(
             {
                 **quiet_properties(settings),
+                **self._lifeline.properties,
                 "client.id": "headwater-collector",
                 "acks": "all",
                 "enable.idempotence": True,
@@ -113,6 +116,8 @@ class KafkaOutbox:
     def _listen(self) -> None:
         while not self._over:
             self._producer.poll(_POLL_S)
+            if self._lifeline.is_cut and self.fatal is None:
+                self.fatal = LOST
 
     def _is_complete(self, pending: _Pending) -> None:
         self._complete.append(pending)

@@ -36,7 +36,12 @@ class CommittedPositions:
                     "isolation.level": "read_uncommitted",
                 }
             )
-        answer = consumer.committed([TopicPartition(p.topic, p.partition) for p in partitions], timeout_s)
+        try:
+            answer = consumer.committed([TopicPartition(p.topic, p.partition) for p in partitions], timeout_s)
+        except KafkaException:
+            # It may have lost its brokers for good (lifeline.py): the next question begins with a new one.
+            self._consumers.pop(group).close()
+            raise
         for at in answer:
             if at.error is not None:
                 raise KafkaException(at.error)

@@ -127,8 +127,10 @@ class SourcesAtEnd:
         self._reader.assign([TopicPartition(topic, partition, position)])
         message: Any = self._reader.poll(_LOOK_AGAIN_S)
         self._reader.unassign()
-        # Without an answer nothing is known: say no, and ask again in a moment.
+        # Without an answer nothing is known: say no, and ask again in a moment, by a new client (lifeline.py).
         if message is None:
+            self._reader.close()
+            self._reader = None
             return True
         if message.error() is None:
             return bool(message.offset() < end)
