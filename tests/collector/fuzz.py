@@ -1,9 +1,9 @@
 """Malformed bodies without end: `make fuzz-collector BODIES=1000000`, or python -m tests.collector.fuzz --bodies 20000.
 
-They are made from a corpus of good requests and known nasties, hurt at random places; `test_fuzz.py` adds bodies that
-Hypothesis makes. Each goes through the whole application, without sockets. What must hold for each: an answer, of a
-status that says whose fault it is, and never a 5xx; a 200 only if what went out is JSON in bounds. And for all
-together: no bytes left in the budget, and memory that does not grow with their number.
+Nine of ten are made from a corpus of good requests and known nasties, hurt at random places; the tenth by Hypothesis,
+from the shapes that events have. Each goes through the whole application, without sockets. What must hold for each: an
+answer, of a status that says whose fault it is, and never a 5xx; a 200 only if what went out is JSON in bounds. And for
+all together: no bytes left in the budget, and memory that does not grow with their number.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from collections import Counter
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
 from pipeline.collector.messages import MAX_EVENT_BYTES, MAX_EXPANDED_BYTES
 from pipeline.ingest import decode
@@ -78,6 +80,24 @@ _PIECES = (
     b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\x00", b"\xff", b"\\u", b"\\ud800", b"null", b"1e999", b"-",
     b"9" * 30, b'{"batch":', b'"context":', b'"writeKey":', b"//", b"\xed\xa0\x80", b"[" * 50, b'{"a":' * 50,
 )  # fmt: skip
+
+TEXTS = st.text(max_size=20) | st.sampled_from(["userId", "context", "batch", "writeKey", "sentAt", "ip", "type", KEY])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXTS, inner, max_size=6), max_leaves=40
+)
+FIELDS = st.sampled_from(
+    ["type", "event", "userId", "anonymousId", "messageId", "sentAt", "receivedAt", "traits", "context", "writeKey"]
+)
+EVENTS = st.dictionaries(FIELDS, VALUES, max_size=10) | VALUES
+BODIES = EVENTS | st.fixed_dictionaries(
+    {"batch": st.lists(EVENTS, max_size=6)},
+    optional={"context": VALUES, "sentAt": SCALARS, "writeKey": SCALARS},
+)
+"""Bodies of the shapes that events have, with anything in any place."""
+
+# Hypothesis remembers what it has tried: what it holds is let go of after so many.
+_SHAPES_AT_A_TIME = 5_000
 
 
 def mutated(chance: random.Random) -> tuple[str, bytes, dict[str, str], str | None]:
@@ -166,13 +186,55 @@ async def campaign(bodies: int, seed: int) -> Counter[int]:
     return statuses
 
 
+def shapes(bodies: int, first_seed: int) -> Counter[int]:
+    """So many bodies of Hypothesis's; counts the statuses."""
+    site = Site(max_in_flight_bytes=4_000_000)
+    statuses: Counter[int] = Counter()
+    with asyncio.Runner() as runner:
+        for number, done in enumerate(range(0, bodies, _SHAPES_AT_A_TIME)):
+
+            @seed(first_seed * 1_000_003 + number)
+            @settings(
+                max_examples=min(_SHAPES_AT_A_TIME, bodies - done),
+                database=None,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(body=BODIES, path=st.sampled_from(PATHS), known=st.booleans())
+            def tried(body: object, path: str, known: bool) -> None:
+                plain = json.dumps(body).encode()
+                statuses[runner.run(judged(site, path, plain, {}, KEY if known else None)).status] += 1
+
+            tried()
+            held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{statuses.total():,} bodies of Hypothesis's, at most {held:.0f} MB", flush=True)
+    assert site.registry.get_sample_value("headwater_collector_in_flight_bytes") == 0
+    return statuses
+
+
+async def bomb_ms() -> float:
+    """How long the refusal of 300 MB of nothing, packed, takes: the slowest of twenty."""
+    site, bomb = Site(), gzip.compress(bytes(300_000_000), 9, mtime=0)
+    slowest = 0.0
+    for _ in range(20):
+        before = time.perf_counter()
+        answer = await site.call("POST", "/v1/batch", bomb, headers={"content-encoding": "gzip"})
+        slowest = max(slowest, (time.perf_counter() - before) * 1_000)
+        assert answer.status == 413
+    return slowest
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.collector.fuzz", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--bodies", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    statuses = asyncio.run(campaign(given.bodies, given.seed))
-    print(f"seed {given.seed}:", dict(sorted(statuses.items())))
+    chosen = parser.parse_args()
+    of_hypothesis = chosen.bodies // 10
+    statuses = asyncio.run(campaign(chosen.bodies - of_hypothesis, chosen.seed))
+    print(f"seed {chosen.seed}, from the corpus:", dict(sorted(statuses.items())), flush=True)
+    statuses = shapes(of_hypothesis, chosen.seed)
+    print(f"seed {chosen.seed}, of Hypothesis's:", dict(sorted(statuses.items())))
+    print(f"a bomb of 300 MB is refused within {asyncio.run(bomb_ms()):.1f} ms")
     return 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collector.asgi import KEY, Site
-from tests.collector.fuzz import PATHS, campaign, judged
+from tests.collector.fuzz import BODIES, PATHS, campaign, judged
 
 
 def test_bodies_hurt_at_random_are_answered_and_nothing_is_left_behind() -> None:
@@ -16,19 +16,6 @@ def test_bodies_hurt_at_random_are_answered_and_nothing_is_left_behind() -> None
 
 
 SITE = Site(max_in_flight_bytes=4_000_000)
-TEXTS = st.text(max_size=20) | st.sampled_from(["userId", "context", "batch", "writeKey", "sentAt", "ip", "type", KEY])
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
-VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXTS, inner, max_size=6), max_leaves=40
-)
-FIELDS = st.sampled_from(
-    ["type", "event", "userId", "anonymousId", "messageId", "sentAt", "receivedAt", "traits", "context", "writeKey"]
-)
-EVENTS = st.dictionaries(FIELDS, VALUES, max_size=10) | VALUES
-BODIES = EVENTS | st.fixed_dictionaries(
-    {"batch": st.lists(EVENTS, max_size=6)},
-    optional={"context": VALUES, "sentAt": SCALARS, "writeKey": SCALARS},
-)
 
 
 @settings(max_examples=400)
