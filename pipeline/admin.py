@@ -18,6 +18,7 @@ from pipeline.privacy.stores import is_hastened
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 from pipeline.topology import DAY_MS, DELIVERIES, TOPICS, Topic
+from pipeline.wire import values_of
 
 # The largest record of ours: a fragment on its way, a dead letter with the original of one megabyte in it. The
 # producers' message.max.bytes must be the same.
@@ -98,10 +99,15 @@ def _output_partitions(settings: Settings) -> int:
 
 
 def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[str]:
-    """Create what is missing of the workspace's topics; the names created. What exists is left as it is.
+    """Create what is missing of the workspace's topics; the names created. What exists is left as it is. Where the
+    format is Avro, the schemas of all are registered.
 
-    Several processes may do this at once. BrokerError if Kafka does not answer, TopicsError if it refuses.
+    Several processes may do this at once. BrokerError if Kafka, or the schema registry, does not answer or refuses a
+    schema; TopicsError if Kafka refuses a topic.
     """
+    destinations = list(destinations)
+    # First: there is no topic of ours that nobody can write to.
+    values_of(settings).register([topic.name for topic in TOPICS] + [DELIVERIES.name + name for name in destinations])
     client = admin_client(settings)
     wanted = wanted_topics(settings, destinations)
     foreign = {topic.name for topic in wanted if not topic.ours}

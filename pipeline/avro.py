@@ -20,7 +20,7 @@ from pipeline import records, workspaces
 NAMESPACE = "headwater"
 
 RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
-    "events": (records.Event, records.Marker, records.CaughtUp, records.Ready),
+    "events": (records.Event, records.Marker, records.CaughtUp, records.Ready, records.Sealed),
     "dead-letters": (records.DeadLetter,),
     "identity-edges": (
         records.Evidence,
@@ -88,6 +88,10 @@ OPAQUE: dict[str, str] = {
     "identity-changelog": "The stored form of a state value: eight bytes of wake time, then its encoding.",
 }
 
+# As the rooms do it: what was read can be written again to the byte.
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
+
 JSON_TEXT = {"type": "string", "logicalType": "json"}
 
 _PRIMITIVES: dict[type[inspect.Type], str] = {
@@ -107,6 +111,18 @@ def schema_of(topic: str) -> Any:
     named: set[str] = set()
     schemas = [_record(inspect.type_info(kind), named) for kind in RECORDS[topic]]
     return schemas[0] if len(schemas) == 1 else schemas
+
+
+def record_schema(kind: type[msgspec.Struct]) -> Any:
+    """The schema of one kind of record by itself."""
+    return _record(inspect.type_info(kind), set())
+
+
+def tag_of(kind: type[msgspec.Struct]) -> str:
+    """What tells a kind of record from the others of its topic; empty if it has no such tag."""
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    return str(info.tag or "")
 
 
 def _record(info: inspect.Type, named: set[str]) -> Any:
@@ -155,11 +171,12 @@ def _type(info: inspect.Type, named: set[str]) -> Any:
 
 
 def _write_json(value: Any, *_: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    # A text is a default of the schema: JSON already.
+    return value if isinstance(value, str) else _encode_json(value).decode()
 
 
 def _read_json(text: str, *_: Any) -> Any:
-    return json.loads(text)
+    return _decode_json(text)
 
 
 fastavro.write.LOGICAL_WRITERS["string-json"] = _write_json

@@ -24,7 +24,6 @@ from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.references import References
-from pipeline.runtime.kafka.registry import Schemas
 from pipeline.runtime.kafka.sources import Beside, SourcesAtEnd
 from pipeline.runtime.metrics import Metrics, StageCounters
 from pipeline.runtime.observing import Observer, written_ms
@@ -33,9 +32,11 @@ from pipeline.runtime.progress import reporter
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
 from pipeline.settings import Settings
-from pipeline.topology import IDENTITY, INGEST, UNIFY, Role
+from pipeline.topology import IDENTITY, INGEST, TOPICS, UNIFY, Role
 from pipeline.unify import UnifyStage
 from pipeline.vault import SEALED
+from pipeline.wire import values_of
+from pipeline.wire.registry import Schemas
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +57,15 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         settings.slot,
         max_message_bytes=MAX_MESSAGE_BYTES,
         turns=settings.transactional_ids,
+        values=values_of(settings),
     )
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics = Metrics(registry)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    # Not only when something is written for the first time: a transaction would wait for the registry then.
+    values_of(settings).prepare(topic.name for topic in TOPICS)
     worker = Worker(
         role,
         _stage_maker(name, settings, metrics, registry),

@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     collector: CollectorSettings = Field(
         default_factory=CollectorSettings, description="The HTTP collector: write keys, address, limits."
     )
+    format: Literal["json", "avro"] = Field(
+        "json", description="How records stand in our topics: json, or avro with the schemas of `schema_registry`."
+    )
+    register_schemas: bool = Field(
+        True, description="Whether roles register their schemas; else only `headwater topics --create` does."
+    )
     schema_registry: dict[str, KafkaProperty] = Field(
         default_factory=dict, description="Properties of the schema registry's client: url, basic.auth.user.info, …"
     )
@@ -250,7 +256,7 @@ _ENGINE_PROPERTIES = frozenset(
 )
 
 # Groups of settings: each member counts by itself, wherever the others come from.
-_GROUPS = ("kafka", "api", "collector", "ui")
+_GROUPS = ("kafka", "schema_registry", "api", "collector", "ui")
 
 # librdkafka's few properties that have no dots; an environment variable writes _ for the dot of all others.
 _PROPERTIES_WITH_UNDERSCORES = frozenset({"ssl_key", "ssl_certificate", "ssl_ca"})
@@ -286,9 +292,16 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
         if said and isinstance(values[group], dict):
             values[group] = {name: value for layer in said for name, value in layer.items()}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise _explained(error, given, environment, path) from None
+    if settings.format == "avro" and not settings.schema_registry.get("url"):
+        raise SettingsError(
+            "The format avro needs a schema registry, and none is set.",
+            "`schema_registry`",
+            f"set {ENV_PREFIX}SCHEMA_REGISTRY__URL, or `schema_registry: {{url: …}}` in {path or DEFAULT_FILE}",
+        )
+    return settings
 
 
 def _property_name(name: str) -> str:
@@ -348,7 +361,7 @@ def _explained(
         advice = _nearest(name, set(Settings.model_fields))
         return SettingsError(f"There is no setting `{name}`.", where, advice)
     description = Settings.model_fields[name].description if name in Settings.model_fields else ""
-    shown = "" if name in ("secret", "schema_registry", *_GROUPS) else f" (it is {first['input']!r})"
+    shown = "" if name in ("secret", *_GROUPS) else f" (it is {first['input']!r})"
     return SettingsError(
         f"The setting `{field}` cannot be used: {first['msg'].removeprefix('Value error, ')}{shown}.",
         where,

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from pipeline.broker import Kafka, running_kafka
 from pipeline.compiled import refuse_what_is_stale
 from pipeline.settings import Settings, load
+from tests.registry import running_registry
 
 # One machine may be a hundred times slower than another: examples are judged by what they show, not by their time.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,6 +57,16 @@ def new_workspace(kafka: Kafka, tmp_path: Path) -> Callable[..., Settings]:
         return Settings.model_validate(values | given)
 
     return make
+
+
+@pytest.fixture(params=["json", "avro"])
+def formatted(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
+    """Settings of either format: `new_workspace(**formatted)`. Every record must then stand in it."""
+    if request.param == "json":
+        yield {}
+        return
+    with running_registry() as registry:
+        yield {"format": "avro", "schema_registry": {"url": registry.url}}
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def _options(
     if config is not None:
         os.environ["HEADWATER_CONFIG"] = str(config)
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[_handler(verbose)])
-    for noisy in ("httpx", "httpcore", "urllib3", "docker", "testcontainers"):
+    for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "docker", "testcontainers"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

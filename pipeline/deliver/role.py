@@ -29,6 +29,7 @@ from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
+from pipeline.wire import values_of
 
 _LOOK_EVERY_S = 0.5
 _OPEN_AGAIN_S = 10.0
@@ -82,7 +83,9 @@ class DeliverRole:
     ) -> None:
         self._forgotten = forgotten
         self._tell_health = health_file(settings.state_dir, settings.slot)
-        self._config = KafkaConfig(settings.client_properties(), settings.prefix, settings.slot)
+        self._config = KafkaConfig(
+            settings.client_properties(), settings.prefix, settings.slot, values=values_of(settings)
+        )
         self._only = only
         self._source = settings.sources[0]
         self._metrics = metrics

@@ -33,6 +33,7 @@ from pipeline.records.events import (
     EventsRecord,
     Marker,
     Ready,
+    Sealed,
 )
 from pipeline.records.links import (
     Absorb,
@@ -146,6 +147,7 @@ __all__ = [
     "RequestKind",
     "ResolveOn",
     "RulesChanged",
+    "Sealed",
     "SegmentCause",
     "SegmentChange",
     "SegmentMember",

@@ -56,6 +56,13 @@ class Ready(Struct, tag_field="kind", tag="ready", omit_defaults=True):
     received: int
 
 
+class Sealed(Struct, tag_field="kind", tag="sealed", omit_defaults=True):
+    """An event under lock (docs/privacy.md), where the format is Avro: a reader can tell it, and needs the keys to read
+    it. In JSON its bytes stand by themselves."""
+
+    value: bytes
+
+
 EventsRecord = Event | Marker | CaughtUp | Ready
 
 

@@ -8,6 +8,7 @@ from pipeline.runtime.kafka.consumer import KafkaLogReader
 from pipeline.runtime.overlay import HEADER
 from pipeline.settings import Settings
 from pipeline.unify.actor import META_KEY, Meta, decode
+from pipeline.wire import values_of
 
 CHANGELOG = "unify-changelog"
 _TIMEOUT_S = 10.0
@@ -32,7 +33,7 @@ class BackfillView:
 
     def __init__(self, settings: Settings) -> None:
         self._partitions = settings.partitions
-        config = KafkaConfig(settings.client_properties(), settings.prefix)
+        config = KafkaConfig(settings.client_properties(), settings.prefix, values=values_of(settings))
         self._reader = KafkaLogReader(config, "backfill")
 
     def look(self) -> list[Backfill]:

@@ -24,6 +24,7 @@ from pipeline.runtime.kafka.producer import KafkaProducer
 from pipeline.runtime.kafka.rest import STAGES, AtRest
 from pipeline.runtime.opening import OpeningReader
 from pipeline.settings import Settings
+from pipeline.wire import values_of
 
 ROLE = "replay"
 _PAUSE_S = 0.02
@@ -51,7 +52,9 @@ def make_ports(
     """The copier's ports between two workspaces of one Kafka."""
     keys = Keys(settings.secret_bytes())
     plans = KafkaPlans(settings)
-    old_config = KafkaConfig(old.client_properties(), old.prefix, max_message_bytes=MAX_MESSAGE_BYTES)
+    old_config = KafkaConfig(
+        old.client_properties(), old.prefix, max_message_bytes=MAX_MESSAGE_BYTES, values=values_of(old)
+    )
     # One id whatever the slot: two copiers of a workspace would copy everything twice.
     new_config = KafkaConfig(
         settings.client_properties(),
@@ -59,6 +62,7 @@ def make_ports(
         "0",
         transaction_timeout_ms=transaction_timeout_ms,
         max_message_bytes=MAX_MESSAGE_BYTES,
+        values=values_of(settings),
     )
     positions, at_rest = GroupPositions(settings), AtRest(settings)
 

@@ -77,6 +77,11 @@ class Deployment:
             "HEADWATER_STATE_DIR": str(settings.state_dir),
             "HEADWATER_SECRET": settings.secret_bytes().decode(),
             "HEADWATER_SLOT": slot,
+            "HEADWATER_FORMAT": settings.format,
+            **{
+                f"HEADWATER_SCHEMA_REGISTRY__{name.upper().replace('.', '_')}": str(value)
+                for name, value in settings.schema_registry.items()
+            },
             **more,
         }
 

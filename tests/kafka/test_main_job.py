@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from pipeline import avro
 from pipeline.admin import create_topics
 from pipeline.identifiers import Keys
 from pipeline.settings import Settings
@@ -24,11 +26,42 @@ when:
 
 
 @pytest.fixture
-def deployment(new_workspace: Callable[..., Settings], tmp_path: Path) -> Iterator[Deployment]:
-    settings = new_workspace(partitions=2)
+def deployment(
+    new_workspace: Callable[..., Settings], tmp_path: Path, formatted: dict[str, object]
+) -> Iterator[Deployment]:
+    settings = new_workspace(partitions=2, **formatted)
     create_topics(settings)
     with Deployment(settings, tmp_path) as running:
         yield running
+        stand_in_their_format(settings)
+
+
+def stand_in_their_format(settings: Settings) -> None:
+    """Look at the bytes: every record of ours stands in the workspace's format, as anybody who reads them sees it."""
+    own = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "looks", "enable.partition.eof": True})
+    names = {settings.topic(topic): topic for topic in avro.RECORDS}
+    known = own.list_topics(timeout=30).topics
+    own.assign(
+        [
+            TopicPartition(name, number, OFFSET_BEGINNING)
+            for name in names
+            if name in known
+            for number in known[name].partitions
+        ]
+    )
+    left, seen = len(own.assignment()), set()
+    while left:
+        message = own.poll(10)
+        assert message is not None
+        value = message.value()
+        if message.error() is not None:
+            left -= 1
+        elif value is not None:
+            seen.add(names[message.topic()])
+            first = value[0]
+            assert first == 0 if settings.format == "avro" else first in b"{\x01", (message.topic(), value[:60])
+    own.close()
+    assert {"events", "links", "definitions"} <= seen, "something was looked at"
 
 
 @pytest.fixture
@@ -128,6 +161,7 @@ def test_bad_input_becomes_dead_letters_that_a_person_understands_and_nothing_st
     assert eve["last_seen"] <= int(time.time() * 1000), "a future time counts as the time of its arrival"
 
 
+@pytest.mark.parametrize("formatted", ["json"], indirect=True)
 def test_two_workers_share_the_partitions_and_one_takes_over(deployment: Deployment) -> None:
     deployment.start("ingest")
     deployment.start("identity")

@@ -16,6 +16,7 @@ from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
 from pipeline.runtime.kafka.errors import fault_of
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
+from pipeline.wire import values_of
 
 _CALL_S = 5.0
 _GIVE_UP_S = 60.0
@@ -81,10 +82,11 @@ class ApplyTransaction:
                 last[message.topic() or "", message.partition() or 0] = message.offset() or 0
 
         try:
+            written = values_of(self._settings).written
             for topic, partition, key, value in records:
                 self._producer.produce(
                     self._settings.topic(topic),
-                    value,
+                    written(topic, value),
                     key,
                     partition,
                     on_delivery=delivered,

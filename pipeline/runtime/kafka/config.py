@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.wire import JSON, Values
+
 # By default librdkafka forgets every broker, the coordinators among them, when all connections are lost, and begins
 # again at the bootstrap addresses; sending offsets then hangs for many seconds (docs/decisions/brokers-are-kept.md).
 _KEEP_BROKERS = {"metadata.recovery.strategy": "none"}
@@ -19,7 +21,7 @@ class KafkaConfig:
     `properties` are librdkafka's, for all clients: addresses, security. `prefix` is the workspace's: it begins the
     group, the instance and the transactional ids. `slot` is stable over restarts: it is what fences a worker's former
     self. `session_timeout_ms` bounds how long another slot waits for the partitions of one that died.
-    `turns` is the number of the slot's transactional ids.
+    `turns` is the number of the slot's transactional ids. `values` is the format of the workspace's values.
     """
 
     properties: Mapping[str, Any]
@@ -30,6 +32,7 @@ class KafkaConfig:
     max_message_bytes: int = 10_000_000
     turns: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
+    values: Values = JSON
 
     def topic_name(self, name: str) -> str:
         """The real name of a topic; one that begins with a slash stands outside of the workspace."""

@@ -80,7 +80,7 @@ class KafkaConsumer:
         if len(records) != len(messages):
             for message in messages:
                 self._check(message)
-        return records
+        return self._config.values.opened(records)
 
     def _check(self, message: Message) -> None:
         error = message.error()
@@ -251,7 +251,7 @@ class KafkaLogReader:
         if len(records) != len(messages):
             for message in messages:
                 self._check(message)
-        return records
+        return self._config.values.opened(records)
 
     def _check(self, message: Message) -> None:
         error = message.error()

@@ -30,11 +30,11 @@ class KafkaDeliveryLog:
 
     def __init__(self, config: KafkaConfig, destination: str, source: str = "raw") -> None:
         """`source`: the logical name of the topic that takes what is said of deliveries."""
-        self._source = config.topic_name(source)
+        self._values = config.values
+        self._source = source
         self._topic = DELIVERIES.name + destination
         self._real = config.topic_name(self._topic)
-        self._dead_letters = config.topic_name(_DEAD_LETTERS)
-        self._progress = config.topic_name(_PROGRESS)
+        self._topic_name = config.topic_name
         self._lifeline = Lifeline()
         self._consumer = Consumer(
             {
@@ -140,7 +140,7 @@ class KafkaDeliveryLog:
                     if error.fatal()
                     else "see that the broker is well; then start the role again",
                 )
-        return records
+        return self._values.opened(records)
 
     def pause(self) -> None:
         self._paused = True
@@ -169,10 +169,10 @@ class KafkaDeliveryLog:
             _log.warning("%s: the progress was not kept (%s); a restart would repeat more", self._real, error.str())
 
     def put_aside(self, letters: Sequence[DeadLetterRecord]) -> None:
-        self._write(self._dead_letters, letters, "Dead letters")
+        self._write(_DEAD_LETTERS, letters, "Dead letters")
 
     def tell_progress(self, records: Sequence[tuple[bytes, bytes]]) -> None:
-        self._write(self._progress, [(0, key, value) for key, value in records], "What was erased")
+        self._write(_PROGRESS, [(0, key, value) for key, value in records], "What was erased")
 
     def tell_outcomes(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         self._write(self._source, [(_BY_KEY, key, value) for key, value in records], "What became of deliveries")
@@ -184,17 +184,19 @@ class KafkaDeliveryLog:
             if error is not None:
                 refused.append(error)
 
+        name = self._topic_name(topic)
         for partition, key, value in records:
+            written = self._values.written(topic, value)
             while True:
                 try:
-                    self._producer.produce(topic, value, key, partition, on_delivery=told)
+                    self._producer.produce(name, written, key, partition, on_delivery=told)
                     break
                 except BufferError:
                     self._producer.poll(0.05)
         left = self._producer.flush(_GIVE_UP_S)
         if left or refused:
             why = refused[0].str() if refused else f"{left} were not acknowledged in {_GIVE_UP_S:.0f} s"
-            raise BrokerError(f"{what} could not be written: {why}.", topic, "see that the broker is well")
+            raise BrokerError(f"{what} could not be written: {why}.", name, "see that the broker is well")
 
     def close(self) -> None:
         self._consumer.close()

@@ -28,6 +28,7 @@ from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.runtime.kafka.unsealing import Unsealing
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
+from pipeline.wire import values_of
 
 OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _REQUEST_TIMEOUT_S = 15.0
@@ -61,6 +62,7 @@ class TopicReader:
             BrokerError: a topic does not exist, or the broker does not answer.
         """
         self._settings = settings
+        self._values = values_of(settings)
         self._names = {settings.topic(name): name for name in topics}
         opens = "events" in self._names.values() and not as_they_stand
         self._unsealed = Unsealing(settings) if opens else None
@@ -133,6 +135,7 @@ class TopicReader:
         # What has come may have been ends of partitions only.
         while not records and (left := give_up - time.monotonic()) > 0:
             self._keep(take(self._consumer, limit, left), records)
+        records = self._values.opened(records)
         return records if self._unsealed is None else self._unsealed(records)
 
     def _keep(self, messages: Iterable[Any], records: list[Record]) -> None:
@@ -303,14 +306,16 @@ def produce_all(
         else:
             failure = failure or error
 
-    physical = settings.topic(topic)
+    physical, written = settings.topic(topic), values_of(settings).written
     reported = 0
     for key, value, *stamped in records:
         while len(producer) > _MAX_IN_QUEUE:
             producer.poll(0.05)
         try:
             timestamp_ms = stamped[0] if stamped else 0
-            producer.produce(physical, value, key, partition, timestamp=timestamp_ms, on_delivery=delivered)
+            producer.produce(
+                physical, written(topic, value), key, partition, timestamp=timestamp_ms, on_delivery=delivered
+            )
         except KafkaException as error:
             failure = error.args[0]
         if acknowledged - reported >= 1000:

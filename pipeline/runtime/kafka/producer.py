@@ -54,6 +54,7 @@ class KafkaProducer:
 
     def __init__(self, config: KafkaConfig, role: str) -> None:
         self._names = _Names(config)
+        self._values = config.values
         self._clients = [Producer(config.producer(name)) for name in config.transactional_ids(role)]
         self._waiting = list(self._clients)
         self._turn = 0
@@ -82,7 +83,10 @@ class KafkaProducer:
 
     def send(self, records: Iterable[Outgoing]) -> None:
         produce, names = self._producer.produce, self._names
+        written = self._values.written if self._values.writes_avro else None
         for topic, value, key, chosen in records:
+            if written is not None:
+                value = written(topic, value)
             partition = chosen if isinstance(chosen, int) else self._partition_by(topic, chosen)
             try:
                 produce(names[topic], value, key, partition)

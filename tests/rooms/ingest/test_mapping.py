@@ -244,7 +244,7 @@ def test_a_topic_has_one_source() -> None:
 def test_the_registrys_client_is_asked_once_for_each_schema() -> None:
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-    from pipeline.runtime.kafka.registry import Schemas
+    from pipeline.wire.registry import Schemas
 
     client = SchemaRegistryClient.new_client({"url": "mock://registry"})
     plain = {key: value for key, value in json.loads(json.dumps(CUSTOMER)).items() if not key.startswith("__")}
