@@ -17,10 +17,12 @@ may see a change again after a crash, with the same `sequence`. It is Faust as i
 committed records only. Faust does so only under its own exactly-once mode; in any other it would show you changes that
 were rolled back.
 
+Where the workspace's format is Avro, say its registry: `App(…, schema_registry={"url": "https://…"})`.
+
 `app.changes(topic)` gives the typed topic itself, for agents, tables and windows of your own.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import faust
@@ -29,6 +31,7 @@ from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 
 from pipeline.records import Delivery, ProfileChange, ProfileDocument, SegmentChange, SegmentMember
+from pipeline.wire import Values
 
 RECORDS: dict[str, type[msgspec.Struct]] = {
     "segment-changes": SegmentChange,
@@ -43,14 +46,16 @@ Reaction = Callable[[R], Awaitable[None]]
 
 
 class _Codec(codecs.Codec):
-    """JSON to one of our structs, and back."""
+    """What stands in one of our topics to one of our structs; back to JSON."""
 
-    def __init__(self, kind: type[msgspec.Struct]) -> None:
+    def __init__(self, topic: str, kind: type[msgspec.Struct], values: Values) -> None:
         super().__init__()
         self._decode = msgspec.json.Decoder(kind).decode
+        self._topic = topic
+        self._values = values
 
     def _loads(self, s: bytes) -> Any:
-        return self._decode(s)
+        return self._decode(self._values.opened_value(self._topic, s))
 
     def _dumps(self, s: Any) -> bytes:
         return msgspec.json.encode(s)
@@ -75,11 +80,20 @@ class _Transport(driver.Transport):
 class App(faust.App):
     """A Faust application that reads a workspace's topics, committed records only.
 
-    `prefix` is the workspace's. Everything else is for Faust: `broker`, `store`, `datadir`, …
+    `prefix` is the workspace's, and `schema_registry` the properties of its registry's client, if it has one.
+    Everything else is for Faust: `broker`, `store`, `datadir`, …
     """
 
-    def __init__(self, name: str, *, prefix: str = "headwater.", **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        prefix: str = "headwater.",
+        schema_registry: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         self._prefix = prefix
+        self._values = Values(registry=schema_registry)
         options.setdefault("web_enabled", False)
         options.setdefault("topic_disable_leader", True)
         super().__init__(name, **options)
@@ -97,8 +111,8 @@ class App(faust.App):
         if kind is None:
             known = ", ".join(RECORDS)
             raise ValueError(f"{topic!r} is no topic for readers; there are {known} and deliveries.<destination>")
-        codec = f"headwater-{kind.__name__}"
-        codecs.register(codec, _Codec(kind))
+        codec = f"headwater-{self._prefix}{topic}"
+        codecs.register(codec, _Codec(topic, kind, self._values))
         return self.topic(self._prefix + topic, key_serializer="raw", value_serializer=codec, value_type=None)
 
     def on_segment_change(

@@ -1,4 +1,4 @@
-"""The schema registry, where one is set: without it records in Avro wait, and ingest ends after half a minute."""
+"""The schema registry, where one is set: without it whoever reads or writes records in Avro ends after half a minute."""
 
 import ssl
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def registry(settings: Settings, _: int) -> Iterator[Finding]:
             yield Finding("schema registry", "wrong", what, advice)
             return
         refusals.append(f"{address}: {answer.status_code}")
-    advice = "see that it runs, and that `url` under `schema_registry:` is right; sources in Avro wait for it"
+    advice = "see that it runs, and that `url` under `schema_registry:` is right; what is in Avro waits for it"
     yield Finding("schema registry", "wrong", f"does not answer: {'; '.join(refusals)}", advice)
 
 

@@ -21,6 +21,7 @@ SEALED_FIRST = b"\x01"
 
 _decode_json = msgspec.json.Decoder().decode
 _TAG = "kind"
+_SEALED = avro.tag_of(records.Sealed)
 
 
 def records_of(topic: str) -> tuple[type[msgspec.Struct], ...]:
@@ -61,7 +62,7 @@ class Datums:
 
     def _record(self, value: bytes) -> tuple[int, Any]:
         if value[:1] == SEALED_FIRST and records.Sealed in self._untagged:
-            return self._kinds[avro.tag_of(records.Sealed)][0], records.Sealed(value)
+            return self._kinds[_SEALED][0], records.Sealed(value)
         if len(self._decoders) == 1:
             return 0, self._decoders[0].decode(value)
         if self._is_tagged:
@@ -80,7 +81,7 @@ class Datums:
     def value(self, plain: Mapping[str, Any]) -> bytes:
         """The value of a datum that was read: to the byte what was written, where the writer was of this release."""
         if self._is_tagged:
-            if plain.get(_TAG) == avro.tag_of(records.Sealed):
+            if plain.get(_TAG) == _SEALED:
                 return bytes(plain["value"])
             known = self._kinds.get(plain.get(_TAG, ""))
             kinds = [known[1]] if known else []
