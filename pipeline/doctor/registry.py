@@ -1,4 +1,4 @@
-"""The schema registry, where one is set: without it whoever reads or writes records in Avro ends after half a minute."""
+"""The schema registry, where one is set: without it whoever reads or writes Avro ends after half a minute."""
 
 import ssl
 from collections.abc import Iterator
