@@ -7,10 +7,13 @@ from msgspec import Struct
 from pipeline.records.events import Cause, Event
 
 
-class Tick(Struct, tag_field="kind", tag="tick"):
-    """Time has come to `clock`."""
+class Tick(Struct, tag_field="kind", tag="tick", omit_defaults=True):
+    """Time has come to `clock`. One that goes on where another has left off says how many profiles it may settle, and
+    when (Kafka's time, ms) that other was written."""
 
     clock: int
+    most: int = 0
+    before: int = 0
 
 
 class Forward(Struct, tag_field="kind", tag="forward", omit_defaults=True):

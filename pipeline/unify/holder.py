@@ -376,12 +376,16 @@ def settle(task: Task, profile: Profile) -> None:
 def _timers(task: Task, profile: Profile, until: int) -> None:
     standing = profile.standing
     assert standing is not None
+    contracts = profile.plan.contracts
+    keeps = contracts.keeps_traits or contracts.keeps_events
     while True:
         computed_at = profile.computed_deadline or FOREVER
-        # Never before the clock was last there: what was taken in since may be to go at once.
-        contracts = profile.plan.contracts
-        until_ms = kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events)
-        goes_at = max(until_ms, profile.actor.settled) if until_ms is not None else FOREVER
+        goes_at = FOREVER
+        if keeps:
+            until_ms = kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events)
+            # Never before the clock was last there: what was taken in since may be to go at once.
+            if until_ms is not None:
+                goes_at = max(until_ms, profile.actor.settled)
         at = min(standing.deadline or FOREVER, computed_at, goes_at)
         if at > until:
             return

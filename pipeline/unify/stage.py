@@ -69,13 +69,25 @@ from pipeline.unify import (
     unfollowed,
 )
 from pipeline.unify import actor as kept
-from pipeline.unify.task import SEALED_FIRST, OpenSealed, Task
+from pipeline.unify.task import SEALED_FIRST, OpenSealed, Profile, Task
 
 DAY_MS = 86_400_000
-# A batch holds a tick of each of a worker's partitions, and live events wait for the batch. With ten times as many, the
-# same 20,000 took three times as long, and live events seven times as long as without.
+# What is due is settled by one tick after another, of which a batch holds one for each of a worker's partitions, and
+# live events wait for the batch. So a tick settles as many as let the next one be written so long after it: an event
+# waits for two batches at worst. From tick to tick it is never more than doubled or halved.
+TICK_MS = 60
 PROFILES_PER_TICK = 100
+MOST_PER_TICK = 1_000
+LEAST_PER_TICK = 10
 CAUGHT_UP_FOR_MS = 5_000
+
+
+def most_of_next(most: int, took_ms: int) -> int:
+    """How many profiles the next tick may settle, if this one may settle `most` and was written `took_ms` after the one
+    before. That stands in the log, so it is the same whenever the log is read."""
+    fitting = most * TICK_MS // took_ms if took_ms > 0 else most
+    fitting = min(2 * most, max(most // 2, fitting))
+    return max(min(most, LEAST_PER_TICK), min(MOST_PER_TICK, fitting))
 
 
 class UnifyStage:
@@ -124,7 +136,7 @@ class UnifyStage:
             else:
                 self._mark(message, record.offset)
         else:
-            self._link(decode_links_record(record.value))
+            self._link(decode_links_record(record.value), record.timestamp_ms)
         belonging.tell_all(task)
 
     def _mark(self, message: Any, offset: int) -> None:
@@ -139,7 +151,7 @@ class UnifyStage:
         elif type(message) is Ready:
             generations.on_ready(task, message)
 
-    def _link(self, message: Any) -> None:
+    def _link(self, message: Any, written_ms: int) -> None:
         task = self._task
         task.see(message.clock)
         kind = type(message)
@@ -152,7 +164,7 @@ class UnifyStage:
         elif kind is Absorb:
             transfer.on_absorb(task, message)
         elif kind is Tick:
-            self._tick(message)
+            self._tick(message, written_ms)
         elif kind is Forget:
             evidence.forget(task, message, task.actor_key(message.route))
         elif kind is Erase:
@@ -178,25 +190,41 @@ class UnifyStage:
         else:
             account.on_message(task, message)
 
-    def _tick(self, message: Tick) -> None:
+    def _tick(self, message: Tick, written_ms: int) -> None:
         """Settle what is due, a bounded number of profiles at a time, so that live records come between."""
         task = self._task
         state = task.state
-        for _, key in state.due(task.clock, PROFILES_PER_TICK):
+        limit = message.most or PROFILES_PER_TICK
+        # One more than are settled: whether there is one says whether another tick is needed.
+        due = state.due(task.clock, limit + 1)
+        for _, key in due[:limit]:
             if key[:1] == b"c":
                 account.on_due(task, key)
                 continue
             actor = state.get(key)
             assert isinstance(actor, kept.Actor)
+            was_at_hand = key in task.profiles
             profile = task.profile(key, actor)
             holder.settle(task, profile)
             task.set_deadline(profile)
             task.put(key, actor)
-        first = state.first_wake()
-        if first is not None and first <= task.clock:
-            task.out.log("links", None, encode(Tick(clock=task.clock)), task.partition)
+            if not was_at_hand and key not in task.touched:
+                # Nobody has heard of it for long, and millions may be due: none of them stays in memory.
+                self._write_changed(key, profile)
+                task.drop(key)
+        if len(due) > limit or self._is_due(state.first_wake()):
+            if message.before:
+                limit = most_of_next(limit, written_ms - message.before)
+            task.out.log("links", None, encode(Tick(task.clock, limit, written_ms)), task.partition)
         elif task.meta.tick:
             task.change_meta().tick = 0
+
+    def _is_due(self, first: int | None) -> bool:
+        return first is not None and first <= self._task.clock
+
+    def _write_changed(self, key: bytes, profile: Profile) -> None:
+        if self._task.dirty.pop(key, None) is not None:
+            publish.write_document(self._task, profile)
 
     def finish(self, state: State, out: Outputs) -> None:
         """End a micro-batch: write the documents of what changed, and keep the clock."""
@@ -247,8 +275,7 @@ class UnifyStage:
         task = self._task
         profile = task.profiles.get(key)
         if profile is not None:
-            if task.dirty.pop(key, None) is not None:
-                publish.write_document(task, profile)
+            self._write_changed(key, profile)
             profile.rest()
 
     def let_go(self, keys: Iterable[bytes]) -> None:

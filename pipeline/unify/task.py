@@ -44,6 +44,7 @@ PSEUDONYMOUS = ("device_id", "anonymous_id")
 # What stands for an actor, and for its own fragment, in a profile whose actor is at rest.
 _RESTING = Actor(VERSION, "")
 _NOTHING = Fragment()
+_UNORDERED = (0, 0)
 
 
 class Profile:
@@ -419,11 +420,12 @@ class Task:
     def list_identifiers(self, profile: Profile) -> None:
         """List the identifiers of the profile, strongest first, and how much of them is on its way."""
         actor, group = profile.actor, profile.group
-        order = profile.plan.identity.order
         if group is None:
-            profile.names = [(order(actor.identifier), actor.identifier)]
+            # There is nothing to be ordered with, and most profiles have one identifier: asked for when a second comes.
+            profile.names = [(_UNORDERED, actor.identifier)]
             profile.awaiting = 0
         else:
+            order = profile.plan.identity.order
             profile.names = sorted((order(name), name) for name in live(group, actor))
             profile.awaiting = sum(1 for _, name in profile.names if not group.present[name][0])
         profile.belongs = None
@@ -443,7 +445,11 @@ class Task:
             self.rejoin(profile)
             return
         if there is None:
-            insort(profile.names, (profile.plan.identity.order(name), name))
+            order = profile.plan.identity.order
+            if len(profile.names) == 1:
+                only = profile.names[0][1]
+                profile.names = [(order(only), only)]
+            insort(profile.names, (order(name), name))
             profile.belongs = None
             profile.pseudonymous = profile.pseudonymous and name.startswith(PSEUDONYMOUS_PREFIXES)
             self._show_identifiers(profile)

@@ -72,7 +72,9 @@ class KafkaConfig:
         return {
             **_KEEP_BROKERS,
             **self.properties,
-            "linger.ms": 0,
+            # Not waited for: a transaction ends with a flush, which sends what is there. Until then the records of a
+            # partition gather into one request, where each would have been sent as soon as the client got to it.
+            "linger.ms": 50,
             "retry.backoff.ms": 5,
             "compression.type": "lz4",
             "queue.buffering.max.messages": 1_000_000,

@@ -118,6 +118,8 @@ class KafkaProducer:
                 raise fault_of(error, f"producing to {topic}") from error
 
     def _partition_by(self, topic: str, key: bytes) -> int:
+        if self._counts.get(topic) == 1:
+            return 0
         known = self._partitions.setdefault(topic, {})
         partition = known.get(key)
         if partition is None:

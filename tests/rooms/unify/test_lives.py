@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from pipeline.activation import ActivationPlan, Destination
-from pipeline.records import BackfillDone, Delivery, EraseRequest, Unlink
-from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
+from pipeline.records import BackfillDone, Delivery, EraseRequest, Tick, Unlink, encode
+from pipeline.runtime.ports import Record
+from pipeline.unify.stage import most_of_next
+from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, _Out, id_of
 from tests.rooms.unify.test_cases import ALL, ANN, BOB, MAIL, NOT_BOUGHT, PHONE, QUIET, RECENT, SEEDS, TAB, THREE_VISITS
 
 # ------------------------------------------------------------------------------------------------------------- erasure
@@ -337,6 +339,34 @@ def test_very_many_deadlines_at_one_instant_are_settled_in_steps(seed: int, monk
     assert exits == [NOON + 5 + HOUR] * 100
     assert sum(b'"tick"' in one for one in world.said["links"]) >= 11
     world.check()
+
+
+def test_a_tick_settles_as_many_as_let_the_next_one_be_in_time() -> None:
+    world = World((RECENT,), partitions=1)
+    for number in range(500):
+        world.send(f"user_id:u{number}", at=5)
+    world.work()
+    stage, state, _ = world.tasks[1]
+
+    def after(tick: Tick) -> tuple[int, Tick]:
+        out = _Out()
+        stage.step(Record("links", 0, 0, None, encode(tick), NOON), state, out)
+        exits = sum(b'"exited"' in value for topic, _, value, _ in out.logged if topic == "segment-changes")
+        (following,) = [value for topic, _, value, _ in out.logged if topic == "links"]
+        return exits, msgspec.json.decode(following, type=Tick)
+
+    clock = NOON + 2 * HOUR
+    assert after(Tick(clock)) == (100, Tick(clock, 100, NOON)), "nothing is known yet of how long it takes"
+    assert after(Tick(clock, 100, NOON - 30)) == (100, Tick(clock, 200, NOON))
+    assert after(Tick(clock, 200, NOON - 80)) == (200, Tick(clock, 150, NOON))
+
+
+@pytest.mark.parametrize(
+    ("most", "took_ms", "following"),
+    [(100, 60, 100), (100, 1, 200), (100, 9_000, 50), (900, 1, 1_000), (15, 9_000, 10), (1, 9_000, 1), (100, -5, 100)],
+)
+def test_how_many_the_next_tick_settles(most: int, took_ms: int, following: int) -> None:
+    assert most_of_next(most, took_ms) == following
 
 
 def test_case_35_nothing_fires_by_the_wall_clock_before_the_past_has_been_read() -> None:
