@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from pipeline.admin import admin_client, configs_of, unreachable
@@ -80,6 +80,7 @@ class Facts(Protocol):
     def groups(self, names: Sequence[str]) -> dict[str, Group]: ...
     def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]: ...
     def latest_ms(self, topic: str) -> int: ...
+    def held_back(self, topics: Sequence[str]) -> dict[tuple[str, int], int]: ...
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed: ...
 
 
@@ -166,6 +167,26 @@ class KafkaFacts:
         wanted = {TopicPartition(topic, number): spec.max_timestamp() for number in numbers}
         futures = self._client.list_offsets(wanted, request_timeout=_TIMEOUT_S) if wanted else {}
         return max((future.result().timestamp for future in futures.values()), default=-1)
+
+    def held_back(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        """Where readers of committed records cannot go on: (topic, partition) → the first position of an open
+        transaction."""
+        known = self.cluster().topics
+        partitions = [TopicPartition(topic, number) for topic in topics for number in range(len(known.get(topic, ())))]
+        spec: Any = OffsetSpec
+        wanted: dict[TopicPartition, Any] = dict.fromkeys(partitions, spec.latest())
+        if not wanted:
+            return {}
+        stable, ends = (
+            self._client.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        )
+        found = {}
+        for partition, future in stable.items():
+            at = future.result().offset
+            if at < ends[partition].result().offset:
+                found[partition.topic, partition.partition] = at
+        return found
 
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed:
         described: Any = self._client.describe_topics(

@@ -4,7 +4,8 @@
     2  `committed(partitions)` has answered: no foreign transaction can change the positions any more
     3  only now the target: the changelog's high watermark as an uncommitted reader sees it
     4  read committed records from the store's position until the position has reached the target
-    5  no progress for `touch_after_ms`: touch the partition, which ends a transaction of ours that hangs there
+    5  no progress for `touch_after_ms`: touch the partition, or the group's positions if these are not told, which ends
+       a transaction of ours that hangs there
      no progress for `give_up_ms`: stop loudly (someone's transaction is open on the changelog)
 
 It goes in slices between batches, so that partitions which are ready do not wait for those which are not.
@@ -96,7 +97,7 @@ class Restorer:
             silent_ms = now - restoration.progress_ms
             if silent_ms > self._settings.touch_after_ms and not restoration.touched:
                 restoration.touched = True
-                self._touch(restoration.task.number)
+                self._touch(restoration)
             if silent_ms > self._settings.give_up_ms:
                 raise WorkerStopped(
                     f"restoring partition {restoration.task.number} of {self._changelog or 'the inputs'} made no "
@@ -108,25 +109,36 @@ class Restorer:
             self._finish(restoration)
         return [restoration.task for restoration in ready]
 
-    def _touch(self, number: int) -> None:
-        """Abort a transaction of ours with a record in this partition of the changelog.
+    def _touch(self, restoration: Restoration) -> None:
+        """Abort a transaction of ours that has something where one hangs: a record in this partition of the changelog,
+        or, if the group's positions are not told, positions of the group.
 
         After a SIGKILL, or a full disk, a broker was seen to come back with a transaction open whose coordinator takes
         it for ended: nobody ends it, and no reader passes it. It ends with the next marker of the same producer there.
         """
-        _log.warning("%s/%d: a transaction is open and does not end; trying to end it", self._changelog_name, number)
+        partitions = restoration.task.partitions
+        where = f"{self._changelog}/{restoration.task.number}"
+        if restoration.committed is None:
+            where = "the positions of " + ", ".join(f"{topic}/{number}" for topic, number in partitions)
+        elif self._changelog is None:
+            return
+        _log.warning("%s: a transaction is open and does not end; trying to end it", where)
         producer, timeout_s = self._adapters.producer, self._settings.call_timeout_s
         for _ in range(_MOST_IDS):  # the ids of a slot take turns: it may be of any of them
             producer.begin()
             with contextlib.suppress(Retriable, Abortable):
-                producer.send_changelog(self._changelog_name, number, [(_TOUCH_KEY, None)])
-                producer.flush(timeout_s)
+                if restoration.committed is None:
+                    membership = self._adapters.consumer.membership()
+                    producer.send_offsets(dict.fromkeys(partitions, 0), membership, timeout_s)
+                else:
+                    producer.send_changelog(self._changelog_name, restoration.task.number, [(_TOUCH_KEY, None)])
+                    producer.flush(timeout_s)
             for _ in range(_MOST_ASKED):
                 with contextlib.suppress(Retriable):
                     producer.abort(timeout_s)
                     break
             else:
-                raise WorkerStopped(f"{self._changelog_name}/{number}: an abort was not answered")
+                raise WorkerStopped(f"{where}: an abort was not answered")
 
     def _prepare(self, restoration: Restoration, now: int) -> None:
         task = restoration.task

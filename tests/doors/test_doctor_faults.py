@@ -49,6 +49,8 @@ class Said:
     allowed_: Allowed
     broker: dict[str, str] = field(default_factory=lambda: {"offsets.retention.minutes": "10080"})
     asked: int = 0
+    held: tuple[dict[tuple[str, int], int], ...] = ()
+    looked: int = 0
 
     def cluster(self) -> Cluster:
         return self.cluster_
@@ -68,6 +70,11 @@ class Said:
 
     def latest_ms(self, topic: str) -> int:
         return self.latest[topic]
+
+    def held_back(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        self.looked += 1
+        held = self.held[min(self.looked, len(self.held)) - 1] if self.held else {}
+        return {where: at for where, at in held.items() if where[0] in topics}
 
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed:
         return self.allowed_
@@ -188,6 +195,9 @@ FAULTS = (
           "warning", "1 working, 8,300 records behind, and stuck: nothing was done in 3 s", "may be killed"),
     Fault("a lagging role", "lag", lambda s: lagging(s, "ingest", (1_000, 9_000), (1_300, 9_900)),
           "warning", "falling back: 100 a second are done, 300 come", "add workers"),
+    Fault("a transaction that does not end", "transactions",
+          lambda s: setattr(s, "held", ({("w.profiles", 2): 17, ("w.links", 0): 9}, {("w.profiles", 2): 17})),
+          "wrong", "readers see nothing behind it: w.profiles/2 from 17 on", "find-hanging"),
     Fault("clock skew of ingest", "clocks", lambda s: s.latest.update({"w.events": NOW_MS + 600_000}),
           "warning", "w.events holds records from 600 s after now", "set the clock of the machine that runs ingest"),
     Fault("clock skew of a producer", "clocks", lambda s: s.latest.update({"w.raw": NOW_MS + 90_000}),
@@ -237,6 +247,13 @@ def test_a_topic_that_an_erasure_hastens_is_as_it_should_be(tmp_path: Path) -> N
     assert [each.subject for each in spoken(examine_kafka(setup(said, None, tmp_path)))] == ["topics"]
     config(said, "w.identities", "file.delete.delay.ms", "1001")
     assert spoken(examine_kafka(setup(said, None, tmp_path))) == []
+
+
+def test_transactions_that_follow_each_other_are_as_they_should_be(tmp_path: Path) -> None:
+    said = healthy()
+    said.held = tuple({("w.profiles", 2): at} for at in range(20))
+    assert spoken(examine_kafka(setup(said, None, tmp_path))) == []
+    assert said.looked == 2
 
 
 def test_a_role_that_restores_is_not_stuck(tmp_path: Path) -> None:

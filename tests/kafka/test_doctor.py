@@ -39,6 +39,23 @@ def spoken(settings: Settings, until: str = "") -> dict[str, Finding]:
         time.sleep(0.1)
 
 
+def test_a_transaction_that_does_not_end(made: Settings) -> None:
+    assert spoken(made) == {}
+    stranger = Producer(
+        {**made.client_properties(), "transactional.id": "a stranger", "transaction.timeout.ms": 60_000}
+    )
+    stranger.init_transactions(30)
+    stranger.begin_transaction()
+    stranger.produce(made.topic("profiles"), b"{}", partition=0)
+    stranger.flush(10)
+    try:
+        (found,) = spoken(made)
+    finally:
+        stranger.abort_transaction(30)
+    assert f"readers see nothing behind it: {made.topic('profiles')}/0 from 0 on" in found
+    assert spoken(made) == {}
+
+
 def test_settings_members_and_a_stuck_role(made: Settings) -> None:
     assert spoken(made) == {}
     changed = {

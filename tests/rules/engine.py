@@ -203,9 +203,16 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "a transaction of ours that hangs on the changelog is ended",
         "restore",
-        "                self._touch(restoration.task.number)\n",
+        "                self._touch(restoration)\n",
         "                pass\n",
         RESTORE + "test_case_51_a_transaction_of_its_own_that_its_coordinator_has_lost_is_ended",
+    ),
+    _rule(
+        "positions in a transaction of ours that hangs are set free",
+        "restore",
+        "                    producer.send_offsets(dict.fromkeys(partitions, 0), membership, timeout_s)\n",
+        "                    pass\n",
+        RESTORE + "test_case_51_positions_in_a_transaction_that_its_coordinator_has_lost_are_set_free",
     ),
     _rule(
         "a store older than half of the tombstones' retention is wiped",

@@ -158,7 +158,7 @@ class MemoryBroker:
 
     def lose_transaction(self, transactional_id: str) -> None:
         """A transaction stays open that its coordinator knows nothing of any more: the next marker of the same id in
-        the same partitions ends it."""
+        the same partitions, and at the same groups, ends it."""
         self._hanging[transactional_id] = self._open.pop(transactional_id)
 
     def open_transactions(self) -> list[str]:
@@ -189,7 +189,11 @@ class MemoryBroker:
     def _end(self, transaction: Transaction, state: Literal["committed", "aborted"]) -> None:
         transaction.state = state
         hanging = self._hanging.get(transaction.transactional_id)
-        if hanging is not None and hanging.partitions <= transaction.partitions:
+        if (
+            hanging is not None
+            and hanging.partitions <= transaction.partitions
+            and hanging.offsets.keys() <= transaction.offsets.keys()
+        ):
             del self._hanging[transaction.transactional_id]
             self._end(hanging, state)
         for partition in sorted(transaction.partitions):
@@ -223,7 +227,7 @@ class MemoryBroker:
     def committed(self, group_id: str, partitions: Iterable[Partition]) -> dict[Partition, Committed | None]:
         """The group's positions. Retriable while an open transaction holds others."""
         wanted = list(partitions)
-        for transaction in self._open.values():
+        for transaction in (*self._open.values(), *self._hanging.values()):
             pending = transaction.offsets.get(group_id, {})
             if any(partition in pending for partition in wanted):
                 raise Retriable(f"offsets of {group_id} wait for the transaction of {transaction.transactional_id}")

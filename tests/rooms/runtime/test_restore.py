@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.runtime.adapters import Committed
+from pipeline.runtime.adapters import Committed, Membership
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.memory.log import Log
@@ -103,6 +103,24 @@ def test_case_51_a_transaction_of_its_own_that_its_coordinator_has_lost_is_ended
     id = next(iter(world.broker._epochs))
     transaction = world.broker.begin(id, world.broker._epochs[id])
     world.broker.produce("counting-changelog", b"ck0", bytes(8) + b"99", 0, transaction)
+    world.broker.lose_transaction(id)
+    worker = world.worker()
+    for _ in range(10):
+        worker.run_once()
+    assert worker.restoring()
+    world.now_ms += 16_000
+    world.say(("k0", "w"))
+    run_idle(worker)
+    assert "k0 9" in world.counts()
+
+
+def test_case_51_positions_in_a_transaction_that_its_coordinator_has_lost_are_set_free() -> None:
+    world = counted()
+    id = next(iter(world.broker._epochs))
+    transaction = world.broker.begin(id, world.broker._epochs[id])
+    (group,) = world.broker.groups
+    topic = world.broker.groups[group].topics[0]
+    world.broker.send_offsets(transaction, group, {(topic, 0): 10**6}, Membership(None, -1))
     world.broker.lose_transaction(id)
     worker = world.worker()
     for _ in range(10):
