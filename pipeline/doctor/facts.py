@@ -14,7 +14,13 @@ from pipeline.settings import Settings
 
 _TIMEOUT_S = 10.0
 _COMING_UP = frozenset(
-    {KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR}
+    {
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
 )
 _REFUSED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
@@ -177,16 +183,14 @@ class KafkaFacts:
         wanted: dict[TopicPartition, Any] = dict.fromkeys(partitions, spec.latest())
         if not wanted:
             return {}
-        stable, ends = (
-            self._client.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
-            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
-        )
-        found = {}
-        for partition, future in stable.items():
-            at = future.result().offset
-            if at < ends[partition].result().offset:
-                found[partition.topic, partition.partition] = at
-        return found
+
+        def ask(level: IsolationLevel) -> dict[tuple[str, int], int]:
+            futures = self._client.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
+            return {(at.topic, at.partition): future.result().offset for at, future in futures.items()}
+
+        stable = _retried(lambda: ask(IsolationLevel.READ_COMMITTED))
+        ends = _retried(lambda: ask(IsolationLevel.READ_UNCOMMITTED))
+        return {where: at for where, at in stable.items() if at < ends[where]}
 
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed:
         described: Any = self._client.describe_topics(
@@ -218,7 +222,7 @@ def _operations(futures: Mapping[str, Any]) -> dict[str, frozenset[str] | None]:
 
 
 def _retried(ask: Callable[[], _Answer]) -> _Answer:
-    """Ask again while the group coordinator is only just coming up, as it does when a Kafka is first used."""
+    """Ask again while a coordinator, or the leader of a new partition, is only just coming up."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:

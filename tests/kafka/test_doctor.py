@@ -46,7 +46,7 @@ def test_a_transaction_that_does_not_end(made: Settings) -> None:
     )
     stranger.init_transactions(30)
     stranger.begin_transaction()
-    stranger.produce(made.topic("profiles"), b"{}", partition=0)
+    stranger.produce(made.topic("profiles"), b"{}", b"key", 0)
     stranger.flush(10)
     try:
         (found,) = spoken(made)
