@@ -77,6 +77,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         workspaces.ErasureCopied,
         workspaces.UnlinkCopied,
         workspaces.Successor,
+        workspaces.SourcePosition,
     ),
 }
 """The records of each topic whose values are messages. `raw` is its producers' own, and the changelogs hold bytes."""

@@ -80,6 +80,12 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         Right("privacy", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
         Right("ingest", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
     ]
+    found += [
+        *_reads(settings, "source", ("workspace", _DEFINITIONS)),
+        *_writes(settings, "source", ("workspace", *settings.sources)),
+        Right("source", "transactional-id", f"{settings.prefix}source-", ("Write", "Describe"), prefixed=True),
+        Right("source", "group", f"{settings.prefix}source-", ("Read", "Describe"), prefixed=True),
+    ]
     found += _reads(settings, "archive", ("events", "segment-changes", "profile-changes"))
     found += _reads(settings, "api", (*_API_READS, _DEFINITIONS, "privacy-receipts", *_OPERATIONS_READ))
     # How far the roles are: their groups' positions, and the ends of what they read.

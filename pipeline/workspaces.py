@@ -6,11 +6,17 @@ from msgspec import Struct
 TOPIC = "workspace"
 ORIGIN_KEY, POSITION_KEY, SUCCESSOR_KEY = b"origin", b"position", b"successor"
 _UNLINK = b"unlink/"
+_SOURCE = b"source/"
 
 
 def erasure_key(actor: bytes) -> bytes:
     """The record key of an erasure that was copied."""
     return b"erasure/" + actor
+
+
+def source_key(name: str) -> bytes:
+    """The record key of how far a source was pulled."""
+    return _SOURCE + name.encode()
 
 
 def unlink_key(decision: bytes) -> bytes:
@@ -95,6 +101,13 @@ class Successor(Struct, tag_field="kind", tag="successor", omit_defaults=True):
     starts: dict[str, list[int]] = {}
 
 
-WorkspaceRecord = ReplayOrigin | ReplayPosition | ErasureCopied | UnlinkCopied | Successor
+class SourcePosition(Struct, tag_field="kind", tag="source_position"):
+    """How far a source was pulled, written with what was pulled, in one transaction. The key is "source/" and its
+    name."""
+
+    position: str
+
+
+WorkspaceRecord = ReplayOrigin | ReplayPosition | ErasureCopied | UnlinkCopied | Successor | SourcePosition
 
 decode_workspace_record = msgspec.json.Decoder(WorkspaceRecord).decode

@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server", "ui": "pipeline.ui.server"}
 # It asks the API, and no Kafka.
 _WITHOUT_KAFKA = "ui"
-ROLES = ("ingest", "identity", "unify", "deliver", "privacy", "archive", *DOORS)
+ROLES = ("ingest", "identity", "unify", "deliver", "privacy", "archive", "source", *DOORS)
 
 
 class RoleStopped(HeadwaterError):
@@ -32,7 +32,9 @@ class RoleStopped(HeadwaterError):
 
 def command(
     role: Annotated[str, typer.Argument(help=f"One of {', '.join(ROLES)}.")],
-    destination: Annotated[str | None, typer.Argument(help="deliver: only this destination.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="deliver: only this destination; source: only this source.")
+    ] = None,
     slot: Annotated[str | None, typer.Option(help="The worker's place; unique per role, the same at restarts.")] = None,
     end_with: Annotated[int | None, typer.Option(hidden=True, help="End when this parent process does.")] = None,
 ) -> None:
@@ -53,7 +55,7 @@ def command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
     try:
-        _run(role, settings, destination, lambda: bool(asked))
+        _run(role, settings, name, lambda: bool(asked))
     except WorkerStopped as stopped:
         raise RoleStopped(f"{role} stopped: {stopped}", f"slot {settings.slot}", "start it again") from stopped
 
@@ -77,7 +79,7 @@ def _imported(role: str, module: str) -> Any:
         ) from None
 
 
-def _run(role: str, settings: Settings, destination: str | None, until: Callable[[], bool]) -> None:
+def _run(role: str, settings: Settings, name: str | None, until: Callable[[], bool]) -> None:
     turns = Turns(settings, role) if role in WAITING else None
     if turns is not None:
         turns.wait(until)
@@ -86,11 +88,18 @@ def _run(role: str, settings: Settings, destination: str | None, until: Callable
     if role == "deliver":
         from pipeline.deliver import run_deliver
 
-        run_deliver(settings, destination, until=until)
+        run_deliver(settings, name, until=until)
     elif role == "privacy":
         from pipeline.privacy.role import run as run_privacy
 
         run_privacy(settings, until=until)
+    elif role == "source":
+        from pipeline.sources.role import run as run_sources
+
+        assert turns is not None
+        if not turns.is_over():
+            run_sources(settings, name, until=lambda: until() or turns.is_over())
+        turns.rest(until)
     elif role == "archive":
         _archive()(settings, until=until)
     elif role in DOORS:

@@ -12,11 +12,15 @@ event:
 
 import re
 from collections.abc import Mapping as Named
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from connectors.base import Options
+from connectors.registry import UnknownKindError
+from connectors.sources import Source, source_kind
 from pipeline.definitions.comparisons import Model, Name
+from pipeline.definitions.durations import DurationMs
 from pipeline.errors import DefinitionError
 from pipeline.ingest import CHANGES, Constant, From, Mapping, MappingPlan, Object, Text
 
@@ -41,8 +45,37 @@ def _shape(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+class PullDefinition(BaseModel):
+    """Where the records of a topic are pulled from: a kind of source, its options, and how often it is asked."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    kind: str
+    every: DurationMs = Field(default=5_000, ge=100, le=86_400_000)
+    batch: int = Field(default=500, ge=1, le=10_000)
+    _options: Options = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            kind = source_kind(self.kind)
+        except UnknownKindError as error:
+            raise ValueError(str(error)) from None
+        object.__setattr__(self, "_options", kind.options_model.model_validate(self.__pydantic_extra__ or {}))
+        return self
+
+    def opened(self, name: str) -> Source:
+        """The source, opened. Raises ValueError, or whatever it raises, if it cannot be."""
+        return source_kind(self.kind)(name, self._options)
+
+    @property
+    def limit(self) -> int:
+        """How many records it is asked for at a time."""
+        return min(self.batch, source_kind(self.kind).max_batch)
+
+
 class SourceDefinition(Model):
-    """How the records of a topic become events."""
+    """How the records of a topic become events, and where they are pulled from, if they are."""
 
     source: Name
     description: str = Field(default="", max_length=2_000)
@@ -52,14 +85,19 @@ class SourceDefinition(Model):
     changes: list[Literal["insert", "update", "snapshot", "delete"]] = Field(
         default=["insert", "update", "snapshot"], min_length=1
     )
-    event: Annotated[dict[str, Any], AfterValidator(_shape)]
+    event: Annotated[dict[str, Any], AfterValidator(_shape)] | None = None
+    pull: PullDefinition | None = None
 
     def model_post_init(self, _: Any) -> None:
         """The mapping is read once here, so that what is wrong with it is told."""
+        if self.event is None and self.pull is None:
+            raise ValueError("say how a record becomes an `event`, or where records are pulled from: `pull`")
         self.compiled()
 
-    def compiled(self) -> Mapping:
-        """The frozen mapping."""
+    def compiled(self) -> Mapping | None:
+        """The frozen mapping; None where records are events already."""
+        if self.event is None:
+            return None
         return Mapping(
             source=self.source,
             topic=self.topic,
@@ -115,7 +153,8 @@ def compile_sources(bodies: Named[str, dict[str, Any]]) -> MappingPlan:
     Raises:
         DefinitionError: two sources read one topic.
     """
-    mappings = tuple(SourceDefinition.model_validate(body).compiled() for _, body in sorted(bodies.items()))
+    compiled = (SourceDefinition.model_validate(body).compiled() for _, body in sorted(bodies.items()))
+    mappings = tuple(mapping for mapping in compiled if mapping is not None)
     readers: dict[str, str] = {}
     for mapping in mappings:
         other = readers.setdefault(mapping.topic, mapping.source)

@@ -28,6 +28,7 @@ from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.kafka.groups import final_positions, members, set_positions
 from pipeline.runtime.kafka.rest import AtRest
 from pipeline.settings import Settings
+from pipeline.sources.role import hand_over_positions
 from pipeline.topology import DELIVERIES, INGEST
 from pipeline.workspaces import Successor
 
@@ -98,6 +99,7 @@ def _copied(copier: Copier) -> bool:
 
 def _hand_over(copier: Copier, settings: Settings, old: Settings) -> int:
     copy_suppressions(old, settings)
+    hand_over_positions(old, settings)
     keys = Keys(settings.secret_bytes())
     readers = make_ports(settings, old).old(), make_ports(old, settings).old()
     try:

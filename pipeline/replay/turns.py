@@ -1,7 +1,7 @@
 """Whose turn it is: while one workspace is a replay of another, only one of the two ingests and delivers.
 
-a copy        ingest and deliver wait until the switch: history is not delivered, and what comes is ingested once
-went on       ingest rests for good: the new workspace reads the sources from where this one stopped
+a copy        ingest, source and deliver wait until the switch: history is not delivered, what comes is ingested once
+went on       ingest and source rest for good: the new workspace goes on with the sources where this one stopped
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pipeline.replay.workspace import WorkspaceView
 from pipeline.settings import Settings
 
-WAITING = frozenset({"ingest", "deliver"})
+WAITING = frozenset({"ingest", "source", "deliver"})
 _LOOK_EVERY_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Turns:
 
     def is_over(self) -> bool:
         """Whether nothing is ingested here any more. Nothing else ends: what was ingested is still to be done."""
-        return self._role == "ingest" and self._look().successor is not None
+        return self._role in ("ingest", "source") and self._look().successor is not None
 
     def rest(self, until: Callable[[], bool]) -> None:
         """Do nothing for good: who started this role would only start it again."""

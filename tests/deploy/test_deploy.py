@@ -28,7 +28,7 @@ CHART = DEPLOY / "helm" / "headwater"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-COMPOSE_ORDER = ("ingest", "identity", "unify", "deliver", "privacy", "archive", "collector", "api", "ui")
+COMPOSE_ORDER = ("ingest", "identity", "unify", "deliver", "privacy", "archive", "source", "collector", "api", "ui")
 GROUPS: dict[str, type[BaseModel]] = {"API": ApiSettings, "COLLECTOR": CollectorSettings, "UI": UiSettings}
 
 
