@@ -40,7 +40,7 @@ test-rooms: install ## the tests that need no broker
 	$(BIN)/python -m pytest tests --ignore tests/kafka -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-kafka: install ## the tests on a real broker
-	$(BIN)/python -m pytest tests/kafka $(ARGS)
+	$(BIN)/python -m pytest tests/kafka -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: install ## lint, types, import rules, records that fit those of the last release
 	$(BIN)/ruff check .

@@ -81,7 +81,7 @@ def test_starts_within_seconds_and_leaves_nothing(cache_dir: Path) -> None:
     took_s = time.monotonic() - begun
     pid = kafka.pid()
     assert _alive(pid)
-    assert took_s < 20, "about 2 s on an idle machine; this is for a busy one"
+    assert took_s < 90, "about 2 s on an idle machine; this is for one that is busy"
     kafka.stop()
     assert _gone_within(1, pid)
     assert not kafka.folder.exists()
