@@ -40,6 +40,10 @@ from pipeline.wire.registry import Schemas
 
 _log = logging.getLogger(__name__)
 
+# A commit is answered before the broker has written its markers, and until it has, the next transaction is refused and
+# asked for again only after 20 ms: longer than it takes to write them (docs/decisions/transactions-that-take-turns.md).
+PAUSE_S = 0.004
+
 STAGES = ("ingest", "identity", "unify")
 """The roles that are stages; `deliver` and the doors run otherwise."""
 
@@ -71,7 +75,9 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         _stage_maker(name, settings, metrics, registry),
         _with_archive(settings, kafka_adapters(config, role, settings.state_dir, settings.compress_stores)),
         WorkerSettings(
-            tombstone_retention_ms=DELETE_RETENTION_MS, scrub_interval_ms=int(settings.scrub_every_s * 1000)
+            tombstone_retention_ms=DELETE_RETENTION_MS,
+            scrub_interval_ms=int(settings.scrub_every_s * 1000),
+            pause_s=PAUSE_S,
         ),
         failpoints,
         Observer(

@@ -18,6 +18,7 @@ class WorkerSettings:
     `topics_interval_ms` is how often it is asked whether a topic has been made again under the worker.
     `scrub_interval_ms` is how often files with values of the erased are rewritten, where there are any.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
+    `pause_s` is the least time between the end of a transaction and the next batch; records come together meanwhile.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
     what takes longer is lost already. `offsets_stuck_s` bounds the one call that is known to hang, of which the
     broker's answer or its time-out (`call_timeout_s`) must have come by then.
@@ -31,6 +32,7 @@ class WorkerSettings:
     history_records_alone: int = 16_000
     history_wait_s: float = 0.02
     idle_timeout_s: float = 0.05
+    pause_s: float = 0.0
     cache_objects: int = 200_000
     cache_bytes: int = 512 * 1024 * 1024
     call_timeout_s: float = 5.0

@@ -97,6 +97,7 @@ class Worker:
         self._outbox = Outbox()
         self._woken: set[int] = set()
         self._rest = Rest()
+        self._resume_s = 0.0
         self._size = BatchSize(self.settings)
         self._trimmed_ms = 0
         self._scrubbed_ms = 0
@@ -149,6 +150,7 @@ class Worker:
         busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken) or bool(self.history_left())
         records = self._rest.take()
         if not records:
+            self._pause()
             try:
                 records = self._consumer.consume(self._size.limit, 0.0 if busy else self.settings.idle_timeout_s)
             except Retriable:
@@ -163,6 +165,12 @@ class Worker:
         self._scrub()
         self._observer.state(self.tasks.values(), self.input_lag, self.history_left())
         return done
+
+    def _pause(self) -> None:
+        """Let the broker end the last transaction, and records gather for the next."""
+        left_s = self._resume_s - time.perf_counter()
+        if left_s > 0:
+            time.sleep(left_s)
 
     # ------------------------------------------------------------------------------------------- the ten steps
 
@@ -331,6 +339,7 @@ class Worker:
         for task in involved:
             task.write(highest.get((changelog or "", task.number)), now)
         reach("after_write")
+        self._resume_s = time.perf_counter() + self.settings.pause_s
         self._observer.committed(len(self._outbox), time.perf_counter() - began)
         self._outbox.clear()
         self._woken.clear()

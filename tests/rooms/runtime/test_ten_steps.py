@@ -1,11 +1,14 @@
 """The order of the ten steps, call by call, and what each of them is given."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline.runtime import worker as worker_module
 from pipeline.runtime.adapters import Membership
 from pipeline.runtime.ports import Outputs, Record, State
+from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY
 from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import CountingStage, World, run_idle
@@ -147,3 +150,28 @@ def test_a_start_fences_first(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(owner, name, noted)
     worker.start()
     assert order == ["init", "subscribe"]
+
+
+def test_a_pause_between_a_transaction_and_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(partitions=1)
+    worker = world.worker(settings=WorkerSettings(pause_s=0.25))
+    now, slept = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(perf_counter=lambda: now, sleep=sleep))
+    run_idle(worker)
+    slept.clear()
+    world.say(*WORDS)
+    assert worker.run_once() == len(WORDS), "nobody waits who comes after long"
+    assert slept == []
+    now += 0.125
+    world.say(*WORDS)
+    assert worker.run_once() == len(WORDS)
+    assert slept == [0.125], "the rest of it"
+    worker.run_once()
+    worker.run_once()
+    assert slept == [0.125, 0.25], "one after each transaction"
