@@ -6,12 +6,14 @@ write the same twice, which readers pass over, and could undo each other's erasu
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from pipeline.archive.expired import take_out_expired
 from pipeline.archive.files import TOPICS, Archive
 from pipeline.archive.scrub import scrub
+from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError, InputError, SettingsError
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
@@ -21,6 +23,7 @@ _READ_AT_ONCE = 10_000
 _WAIT_S = 0.2
 _ON_ITS_WAY_S = 5.0
 _MERGE_EVERY_S = 3_600.0
+_EXPIRE_EVERY_S = 3_600.0
 _PART_BYTES = 64 << 20
 """So much of a partition, before it is compressed, is written at the latest."""
 
@@ -68,9 +71,19 @@ class ArchiveMetrics:
 class ArchiveRole:
     """Follows the topics into an archive."""
 
-    def __init__(self, settings: Settings, archive: Archive, registry: CollectorRegistry) -> None:
-        """Raises BrokerError: a topic cannot be read, or is not the one that was archived."""
+    def __init__(
+        self,
+        settings: Settings,
+        archive: Archive,
+        registry: CollectorRegistry,
+        keeps: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """`keeps` gives how long (ms) contracts let which events be kept. Raises BrokerError: a topic cannot be read,
+        or is not the one that was archived."""
         self._archive = archive
+        self._keeps = keeps
+        self._expired_s = 0.0
+        self._expire_every_s = min(_EXPIRE_EVERY_S, 20 * settings.archive_every_s)
         self._every_s = settings.archive_every_s
         self._rows = settings.archive_rows
         self._next = _starts(settings, archive)
@@ -99,6 +112,9 @@ class ArchiveRole:
             if now_s - waiting.since_s >= self._every_s:
                 self._write_all(partition)
         self._scrub(now_s)
+        if now_s - self._expired_s >= self._expire_every_s:
+            self._expired_s = now_s
+            self._metrics.rewritten.inc(take_out_expired(self._archive, self._keeps(), int(time.time() * 1_000)))
         if now_s - self._merged_s >= _MERGE_EVERY_S:
             self._merged_s = now_s
             for topic in TOPICS:
@@ -189,7 +205,8 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
     """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
     archive = open_archive(settings)
     registry = CollectorRegistry()
-    role = ArchiveRole(settings, archive, registry)
+    plans = KafkaPlans(settings)
+    role = ArchiveRole(settings, archive, registry, lambda: plans.latest().contracts.keeps_events)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
     try:
@@ -204,3 +221,4 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
         ) from error
     finally:
         role.close()
+        plans.close()

@@ -80,12 +80,14 @@ class ContractsPlan:
     """All contracts in force. A source has one contract at most.
 
     `keeps_traits`: trait → how long its value may be kept (ms); `keeps_events`: event → how long it is remembered that
-    it was done. Of several contracts that speak of one, the shortest holds.
+    it was done; `keeps_parts`: event and path in it, its section first → how long what stands there is. Of several
+    contracts that speak of one, the shortest holds.
     """
 
     contracts: tuple[Contract, ...] = ()
     keeps_traits: dict[str, int] = field(init=False, compare=False, default_factory=dict)
     keeps_events: dict[str, int] = field(init=False, compare=False, default_factory=dict)
+    keeps_parts: dict[tuple[str, tuple[str, ...]], int] = field(init=False, compare=False, default_factory=dict)
     _by_source: dict[str, Contract] = field(init=False, compare=False, default_factory=dict)
     _of_others: list[Contract] = field(init=False, compare=False, default_factory=list)
 
@@ -108,6 +110,9 @@ class ContractsPlan:
             if found.section == "traits" and found.path and found.retention_ms is not None:
                 # A trait is kept whole: what is in it may be kept no longer than the shortest of it.
                 _shorten(self.keeps_traits, found.path[0], found.retention_ms)
+            if found.retention_ms is not None:
+                place = (event.event, (found.section, *found.path))
+                self.keeps_parts[place] = min(found.retention_ms, self.keeps_parts.get(place, found.retention_ms))
 
     def of_source(self, source: str) -> Contract | None:
         """The contract that the events of a source must meet: one that names it, else the one that names none."""

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pipeline.definitions.account_rules import HowMany, asked_of_account, fits_entity, refuse_inside
-from pipeline.definitions.catalog import Catalog
+from pipeline.definitions.catalog import Catalog, contracts_plan
 from pipeline.definitions.comparisons import (
     Comparison,
     CountComparison,
@@ -43,7 +43,7 @@ from pipeline.definitions.contracts import Words
 from pipeline.definitions.traits import TraitDefinition, computed_trait
 from pipeline.errors import DefinitionError
 from pipeline.records import Generation
-from pipeline.segments import RuleError, SegmentsPlan, compile_plan, rules
+from pipeline.segments import NOTHING_SAID, Keeps, RuleError, SegmentsPlan, compile_plan, rules
 
 _MAX_DEPTH = 20
 _MAX_RULES = 500
@@ -498,11 +498,13 @@ def compile_definitions(
     computed: Iterable[tuple[dict[str, Any], int]] = (),
     generation: int = 0,
     births: dict[str, int] | None = None,
+    keeps: Keeps = NOTHING_SAID,
 ) -> SegmentsPlan:
-    """The plan of (body, version) pairs. Raises DefinitionError for references to what isn't there, and for cycles."""
+    """The plan of (body, version) pairs, for what contracts allow to be kept. Raises DefinitionError for references to
+    what isn't there, and for cycles."""
     try:
         return compile_plan(
-            [segment(*one) for one in segments], [computed_trait(*one) for one in computed], generation, births
+            [segment(*one) for one in segments], [computed_trait(*one) for one in computed], generation, births, keeps
         )
     except RuleError as error:
         raise DefinitionError(
@@ -514,11 +516,13 @@ def compile_definitions(
 
 def segments_plan(catalog: Catalog, generation: Generation) -> SegmentsPlan:
     """The segments and computed traits of a generation, compiled. Raises DefinitionError."""
+    contracts = contracts_plan(catalog, generation)
     plan = compile_definitions(
         [(each.body, each.version) for each in catalog.of_kind(generation, "segment")],
         [(each.body, each.version) for each in catalog.of_kind(generation, "trait")],
         generation.number,
         generation.leaves,
+        Keeps(contracts.keeps_events, contracts.keeps_parts),
     )
     return plan.with_paused(catalog.paused(generation, "segment"))
 

@@ -14,7 +14,7 @@ Every line is associative and commutative, and a fragment with nothing in it cha
 and of merges cannot be told from the result, and taking a fragment out is joining the others again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -131,6 +131,16 @@ def join(one: Fragment, other: Fragment, join_leaves: JoinLeaves) -> Fragment:
         ties=ties,
         proofs=join_proofs(one.proofs, other.proofs) if one.proofs or other.proofs else {},
     )
+
+
+def forget_recent(fragment: Fragment, spans: Iterable[Sequence[int]]) -> bool:
+    """Take those of the last events out that happened in one of these spans (first, last); whether any was there. Which
+    event each was is not known here: those of others between the two go as well."""
+    bounds = [tuple((time + _TIME_OFFSET).to_bytes(8, "big") for time in span) for span in spans]
+    recent = fragment.recent
+    entries = [recent[at : at + _RECENT] for at in range(0, len(recent), _RECENT)]
+    fragment.recent = b"".join(one for one in entries if not any(first <= one[:8] <= last for first, last in bounds))
+    return len(fragment.recent) != len(recent)
 
 
 def _newest(recent: bytes) -> bytes:

@@ -8,6 +8,7 @@ from pipeline.segments.accounts import ACCOUNTS, HIDDEN, PEOPLE, AccountFacts, a
 from pipeline.segments.compile import RuleError, compile_plan
 from pipeline.segments.explain import Explained, explain
 from pipeline.segments.fixture import FixtureChange, FixtureResult, people_of, run_fixture
+from pipeline.segments.kept import NOTHING_SAID, Keeps, goes_at, let_go
 from pipeline.segments.plan import Flip, Rule, SegmentsPlan, Standing
 
 NO_SEGMENTS = compile_plan(())
@@ -16,6 +17,7 @@ NO_SEGMENTS = compile_plan(())
 __all__ = [
     "ACCOUNTS",
     "HIDDEN",
+    "NOTHING_SAID",
     "NO_SEGMENTS",
     "PEOPLE",
     "AccountFacts",
@@ -23,6 +25,7 @@ __all__ = [
     "FixtureChange",
     "FixtureResult",
     "Flip",
+    "Keeps",
     "Rule",
     "RuleError",
     "SegmentsPlan",
@@ -30,6 +33,8 @@ __all__ = [
     "asked_of_people",
     "compile_plan",
     "explain",
+    "goes_at",
+    "let_go",
     "people_of",
     "run_fixture",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from pipeline.segments import atoms, measures, rules
 from pipeline.segments.accounts import (
     ACCOUNTS,
@@ -18,6 +20,7 @@ from pipeline.segments.accounts import (
     members_pass,
     questions,
 )
+from pipeline.segments.kept import NOTHING_SAID, Keeps, kept, kept_leaves, kept_measure
 from pipeline.segments.leaves import (
     Counter,
     DistinctValues,
@@ -87,19 +90,21 @@ def compile_plan(
     computed: Iterable[rules.ComputedTrait] = (),
     generation: int = 0,
     births: Mapping[str, int] | None = None,
+    keeps: Keeps = NOTHING_SAID,
 ) -> SegmentsPlan:
-    """Compile a whole set of definitions.
+    """Compile a whole set of definitions. `keeps`: how long contracts allow what they count to be kept.
 
     `births` says since which generation each leaf has been there without a break, by the hash in its id
     (`SegmentsPlan.births` of the generation before); a leaf it doesn't know is born in `generation`.
     Raises RuleError for references to what isn't there, and for cycles.
     """
-    everything = tuple(segments)
+    everything = tuple(msgspec.structs.replace(one, when=kept(one.when, keeps)) for one in segments)
+    computed = [msgspec.structs.replace(one, measure=kept_measure(one.measure, keeps)) for one in computed]
     people = [one for one in everything if one.entity == "person"]
     accounts = [one for one in everything if one.entity != "person"]
     known = births or {}
     if not accounts and not asked_of_accounts(people):
-        return _Compiler(people, computed, generation, known).plan()
+        return _Compiler(people, computed, generation, known, keeps=keeps).plan()
     entities = {one.name: one.entity for one in everything}
     found = circle(everything)
     if found:
@@ -110,8 +115,8 @@ def compile_plan(
                 what = f"account: in_segment: there is no segment {asks.segment!r} of accounts"
                 raise RuleError(one.name, f"{what}; define it, or correct the name", asks.segment)
     hidden = hidden_segments(accounts)
-    plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities).plan()
-    of_accounts = _Compiler(accounts, (), generation, known, entities).plan()
+    plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities, keeps).plan()
+    of_accounts = _Compiler(accounts, (), generation, known, entities, keeps).plan()
     asked_all = asked_of_accounts(people)
     asked = questions([*everything, *hidden.values()])
     asked_since = {one: known.get(one, generation) for one in frozenset[str]().union(*asked.values())}
@@ -134,7 +139,9 @@ class _Compiler:
         generation: int,
         births: Mapping[str, int],
         entities: Mapping[str, str] | None = None,
+        keeps: Keeps = NOTHING_SAID,
     ) -> None:
+        self.keeps = keeps
         self.entities = entities or {}
         self.segments = {one.name: one for one in segments}
         self.computed = {one.name: one for one in computed}
@@ -193,6 +200,7 @@ class _Compiler:
             },
             default_members=frozenset(name for name, node in self.roots.items() if defaults[node]),
             leaves=self.leaves,
+            kept=kept_leaves(self.leaves),
             computed_traits=traits,
             nodes=tuple(self.nodes),
             node_of=self.node_of,
@@ -457,13 +465,17 @@ class _Compiler:
         leaf_id, birth = self._identify(canonical)
         if leaf_id not in self.leaves:
             table, rest = split_equality(selection.where)
-            between = window if isinstance(window, rules.Between) else None
+            dates = window.window if isinstance(window, rules.Kept) else window
+            between = dates if isinstance(dates, rules.Between) else None
             key = rules.canonical((rest, between))
             predicate = self.conditions.get(key)
             if predicate is None and (rest is not None or between is not None):
                 predicate = self.conditions[key] = event_predicate(rest, between)
+            compiled = compile_window(window)
+            limited = self.keeps.of(selection, *([measure.of] if measure.of else [])) is not None
+            kept_ms = compiled.span_ms if limited else 0
             self.leaves[leaf_id] = LeafSpec(
-                leaf, selection.events, predicate, key, table, compile_window(window), birth, canonical.decode()
+                leaf, selection.events, predicate, key, table, compiled, birth, canonical.decode(), kept_ms
             )
         return leaf_id
 
@@ -485,7 +497,8 @@ class _Compiler:
                 for event in step.selection.events:
                     lines.setdefault(event, []).append((passes, get, 1 << number))
             leaf = StepEntries(rule.within_ms, lines)
-            self.leaves[leaf_id] = _whole(leaf, lines, rule.within_ms, birth, canonical)
+            limited = any(self.keeps.of(one.selection, *([one.by] if one.by else [])) for one in steps)
+            self.leaves[leaf_id] = _whole(leaf, lines, rule.within_ms, birth, canonical, limited)
         return leaf_id
 
     def _score(self, rule: rules.Score) -> str:
@@ -499,14 +512,18 @@ class _Compiler:
                 for event in one.selection.events:
                     lines.setdefault(event, []).append((passes, one.weight))
             leaf = WeightEntries(rule.within_ms, lines)
-            self.leaves[leaf_id] = _whole(leaf, lines, rule.within_ms, birth, canonical)
+            limited = any(self.keeps.of(one.selection) for one in rule.weights)
+            self.leaves[leaf_id] = _whole(leaf, lines, rule.within_ms, birth, canonical, limited)
         return leaf_id
 
 
-def _whole(leaf: Leaf, lines: Mapping[str, Any], within_ms: int, birth: int, canonical: bytes) -> LeafSpec:
+def _whole(
+    leaf: Leaf, lines: Mapping[str, Any], within_ms: int, birth: int, canonical: bytes, limited: bool
+) -> LeafSpec:
     """A leaf that does its own selecting."""
     window = compile_window(rules.Within(within_ms) if within_ms else rules.Ever())
-    return LeafSpec(leaf, tuple(sorted(lines)), None, b"", None, window, birth, canonical.decode())
+    kept_ms = window.span_ms if limited else 0
+    return LeafSpec(leaf, tuple(sorted(lines)), None, b"", None, window, birth, canonical.decode(), kept_ms)
 
 
 def referred(rule: Any) -> set[str]:

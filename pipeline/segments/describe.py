@@ -91,6 +91,8 @@ def describe_window(window: rules.Window) -> str:
     if isinstance(window, rules.Calendar):
         which = "this and the last" if window.current else "the last whole"
         return f" in {which} {window.last} {window.unit} ({window.time_zone})"
+    if isinstance(window, rules.Kept):
+        return f"{describe_window(window.window)}, kept for {duration(window.kept_ms)}"
     return ""
 
 

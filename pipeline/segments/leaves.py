@@ -318,12 +318,13 @@ class Entries:
             gone = 1
             while entries[gone][0] <= floor_ms:
                 gone += 1
-            self._take_out(state, gone)
+            self.take_out(state, gone)
             for tile in [one for one in state[2] if (one + 1) * self.tile_ms <= floor_ms]:
                 del state[2][tile]
         return self._capped(state)
 
-    def _take_out(self, state: Any, gone: int) -> None:
+    def take_out(self, state: Any, gone: int) -> None:
+        """Take the `gone` oldest entries out, in place."""
         entries = state[0]
         if self.signed:
             state[4] = pack_nano(int(state[4]) - sum(to_nano(entry[1]) for entry in entries[:gone]))
@@ -338,7 +339,7 @@ class Entries:
         if self.tile_ms:
             for time_ms, value in entries[:gone]:
                 add_tile(tiles, time_ms // self.tile_ms, [1, to_nano(value), value, value])
-        self._take_out(state, gone)
+        self.take_out(state, gone)
         return state
 
     def join(self, a: Any, b: Any) -> Any:

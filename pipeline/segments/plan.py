@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.at_rest import awake, awakened
 from pipeline.segments.atoms import JudgeFacts
+from pipeline.segments.kept import kept_leaves
 from pipeline.segments.leaves import Leaf
 from pipeline.segments.measures import Value, sooner
 from pipeline.segments.values import Getter, Predicate, scalar_key
@@ -62,6 +63,7 @@ class LeafSpec(NamedTuple):
     """A leaf in the plan: its state's kind, which events it takes, since which generation it has been there.
 
     `selected` are (event names, key test, remaining predicate): `key` is a path and the keys of values that pass.
+    `kept_ms`: what is older goes from the state by deadline (kept.py); 0: with the next event that needs its place.
     """
 
     leaf: Leaf
@@ -72,6 +74,7 @@ class LeafSpec(NamedTuple):
     window: Window
     birth: int
     canonical: str
+    kept_ms: int = 0
 
 
 class Computed(NamedTuple):
@@ -128,7 +131,8 @@ class SegmentsPlan:
     folded here too, into the fragments of people. `watched` are the hidden segments whose members accounts count;
     `told_traits` and `told_segments` are what people's rules ask of their accounts. `questions` says since which
     generation each question has been asked without a break, `answered_since` of each segment that asks something the
-    first generation whose accounts answer all of it.
+    first generation whose accounts answer all of it. `kept`: the leaves that are cut by deadline, and how long each
+    keeps what is in it.
     """
 
     generation: int
@@ -147,6 +151,7 @@ class SegmentsPlan:
     told_segments: frozenset[str] = frozenset()
     questions: Mapping[str, int] = field(default_factory=dict)
     answered_since: Mapping[str, int] = field(default_factory=dict)
+    kept: Mapping[str, int] = field(default_factory=dict)
     _judges: tuple[Any, ...] = ()
     _leaf_of: tuple[str, ...] = ()
     _defaults: tuple[bool, ...] = ()
@@ -238,7 +243,7 @@ class SegmentsPlan:
         return self._folding({one: self.leaves[one] for one in leaf_ids})
 
     def _folding(self, leaves: Mapping[str, LeafSpec]) -> "SegmentsPlan":
-        return replace(self, leaves=leaves, _index=index_leaves(leaves))
+        return replace(self, leaves=leaves, kept=kept_leaves(leaves), _index=index_leaves(leaves))
 
     # ------------------------------------------------------------------------------------------------------ judging
 

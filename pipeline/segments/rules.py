@@ -95,7 +95,14 @@ class Calendar(Struct, frozen=True, tag="calendar"):
     time_zone: str
 
 
-Window = Ever | Within | Between | Calendar
+class Kept(Struct, frozen=True, tag="kept"):
+    """In the window, and not longer ago than `kept_ms`."""
+
+    window: Between | Calendar
+    kept_ms: int
+
+
+Window = Ever | Within | Between | Calendar | Kept
 
 
 class Measure(Struct, frozen=True, tag="measure"):

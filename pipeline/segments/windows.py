@@ -136,6 +136,26 @@ class CalendarWindow:
             return -NEVER if unit < 0 else NEVER
 
 
+class KeptWindow:
+    """A window of calendar units, of which nothing is kept longer than `kept_ms`."""
+
+    def __init__(self, window: CalendarWindow, kept_ms: int) -> None:
+        self.suffix = window.suffix
+        self.span_ms = min(window.span_ms, kept_ms)
+        self._window, self._kept_ms = window, kept_ms
+
+    def bounds(self, now_ms: int) -> tuple[int, int]:
+        start, end = self._window.bounds(now_ms)
+        # Whole units that are over may lie further back than anything is kept: then nothing is in the window.
+        return min(max(start, now_ms - self._kept_ms + 1), end), end
+
+    def enters(self, time_ms: int) -> int:
+        return self._window.enters(time_ms)
+
+    def leaves(self, time_ms: int) -> int:
+        return min(self._window.leaves(time_ms), time_ms + self._kept_ms)
+
+
 def midnight(day: date, zone: ZoneInfo) -> int:
     """The instant at which a local day begins: its first midnight, or the end of the gap that swallowed it."""
     return local_instant(datetime.combine(day, time()), zone)
@@ -166,4 +186,9 @@ def compile_window(window: rules.Window) -> Window:
         return RollingWindow(window.window_ms)
     if isinstance(window, rules.Calendar):
         return CalendarWindow(window.unit, window.last, window.current, window.time_zone)
+    if isinstance(window, rules.Kept):
+        inside = compile_window(window.window)
+        return (
+            KeptWindow(inside, window.kept_ms) if isinstance(inside, CalendarWindow) else RollingWindow(window.kept_ms)
+        )
     return EverWindow()

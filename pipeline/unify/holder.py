@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.accounts import stated
 from pipeline.identifiers import BURIED
-from pipeline.profile import Fragment, difference, events_in, fold, is_empty, kept_until, tie
+from pipeline.profile import Fragment, difference, events_in, fold, is_empty, tie
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
 from pipeline.unify import keeping, memberships, news, publish
@@ -377,12 +377,12 @@ def _timers(task: Task, profile: Profile, until: int) -> None:
     standing = profile.standing
     assert standing is not None
     contracts = profile.plan.contracts
-    keeps = contracts.keeps_traits or contracts.keeps_events
+    keeps = contracts.keeps_traits or contracts.keeps_events or profile.plan.segments.kept
     while True:
         computed_at = profile.computed_deadline or FOREVER
         goes_at = FOREVER
         if keeps:
-            until_ms = kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events)
+            until_ms = keeping.first_to_go(profile)
             # Never before the clock was last there: what was taken in since may be to go at once.
             if until_ms is not None:
                 goes_at = max(until_ms, profile.actor.settled)
@@ -405,17 +405,22 @@ def _timers(task: Task, profile: Profile, until: int) -> None:
 
 def _let_go(task: Task, profile: Profile, moment: Moment, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
     """Contracts allow some of it to be kept no longer."""
-    traits, events = keeping.let_go(task, profile, moment.at)
+    traits, events, leaves = keeping.let_go(task, profile, moment.at)
     if events:
         removed["totals"] = events
     if traits:
         removed["traits"] = traits
         if not profile.plan.activation.reads.isdisjoint(traits):
             consent_turned(task, profile, moment)
+    if traits or leaves:
         assert profile.standing is not None
-        flips = profile.plan.segments.update(profile.standing, profile, moment.at, (), traits)
+        there = tuple(one for one in leaves if one in profile.joined.leaves)
+        flips = profile.plan.segments.update(profile.standing, profile, moment.at, there, traits)
         if flips:
             publish.memberships_changed(profile, flip(task, profile, flips, moment, moment.at), added, removed)
+    actor = profile.actor
+    if actor.belonging is not None and not task.account_leaves(actor.generation).isdisjoint(leaves):
+        news.touched(task, profile, moment, whole=True)
 
 
 def compute(task: Task, profile: Profile, now: int, added: dict[str, Any], removed: dict[str, list[str]]) -> None:

@@ -1,15 +1,19 @@
-"""What contracts allow to be kept no longer goes by deadline, at the millisecond, from every fragment of a profile.
+"""What contracts allow to be kept no longer goes by deadline, at the millisecond, from every fragment of a profile:
+traits, totals with the events that stand among the last ones, and what rules count."""
 
-What rules count is kept for their windows, and an event in the history for as long as its key.
-"""
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pipeline.contracts import ContractsPlan
-from pipeline.profile import take_out, to_go
+from pipeline.profile import Fragment, forget_recent, kept_until, take_out, to_go
 from pipeline.records import Event
+from pipeline.segments import goes_at
+from pipeline.segments import let_go as leaves_let_go
 from pipeline.unify.actor import live
-from pipeline.unify.task import Profile, Task
+
+if TYPE_CHECKING:
+    from pipeline.unify.task import Profile, Task
 
 
 def in_time(event: Event, contracts: ContractsPlan, now_ms: int) -> Event:
@@ -21,17 +25,46 @@ def in_time(event: Event, contracts: ContractsPlan, now_ms: int) -> Event:
     return msgspec.structs.replace(event, traits={name: v for name, v in event.traits.items() if name not in late})
 
 
-def let_go(task: Task, profile: Profile, at: int) -> tuple[list[str], list[str]]:
-    """Take out of a profile, and of each of its fragments, what is to be gone at `at`. Gives the traits and the events.
-    The actor must be put afterwards."""
+class Gone(NamedTuple):
+    """What has been taken out: traits and events by name, leaves by id."""
+
+    traits: list[str]
+    events: list[str]
+    leaves: tuple[str, ...]
+
+
+def first_to_go(profile: "Profile") -> int | None:
+    """When the first of what is kept of a person is to go; None if nothing is."""
+    contracts, segments = profile.plan.contracts, profile.plan.segments
+    found = []
+    if contracts.keeps_traits or contracts.keeps_events:
+        found.append(kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events))
+    if segments.kept:
+        found.append(goes_at(segments, profile.joined.leaves))
+    return min((one for one in found if one is not None), default=None)
+
+
+def let_go(task: "Task", profile: "Profile", at: int) -> Gone:
+    """Take out of a profile, and of each of its fragments, what is to be gone at `at`. The actor must be put
+    afterwards."""
     contracts, joined, actor = profile.plan.contracts, profile.joined, profile.actor
     traits, events = to_go(joined, contracts.keeps_traits, contracts.keeps_events, at)
     for name in events:
         task.count("expired", joined.totals[name][0])
+    spans = [joined.totals[name][1:] for name in events]
     # The newest of each is to go, so all are.
     for name in live(profile.group, actor) if profile.group is not None else (actor.identifier,):
         part = task.part(profile.key, actor, name)
-        if part is not None and part is not joined and take_out(part, traits, events):
+        if part is not None and part is not joined and _take_out(profile, part, traits, events, spans, at):
             task.put_part(profile.key, actor, name, part)
-    take_out(joined, traits, events)
-    return traits, events
+    leaves = leaves_let_go(profile.plan.segments, joined.leaves, at)
+    _take_out(profile, joined, traits, events, spans, at)
+    return Gone(traits, events, leaves)
+
+
+def _take_out(
+    profile: "Profile", part: Fragment, traits: list[str], events: list[str], spans: list[list[int]], at: int
+) -> bool:
+    gone = take_out(part, traits, events)
+    forgot = forget_recent(part, spans) if spans else False
+    return bool(leaves_let_go(profile.plan.segments, part.leaves, at)) or gone or forgot

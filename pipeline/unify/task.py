@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.identifiers import BURIED, Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
-from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all, kept_until
+from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
 from pipeline.records import Event, IdentifierPair, UnfollowedLink
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
@@ -30,6 +30,7 @@ from pipeline.unify.actor import (
     shown_links,
     waits,
 )
+from pipeline.unify.keeping import first_to_go
 from pipeline.unify.news import News, facts_of
 
 OpenSealed = Callable[[bytes], bytes | None]
@@ -488,10 +489,9 @@ class Task:
             deadline = profile.computed_deadline
         if profile.pseudonymous:
             deadline = min(deadline, self.expires(profile))
-        contracts = profile.plan.contracts
-        if contracts.keeps_traits or contracts.keeps_events:
-            until = kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events)
-            deadline = deadline if until is None else min(deadline, until)
+        until = first_to_go(profile)
+        if until is not None:
+            deadline = min(deadline, until)
         if actor.hold_until > now_ms and waits(actor):
             deadline = min(deadline, actor.hold_until)
         return deadline

@@ -26,8 +26,17 @@ MISSING = None
 class Facts:
     """What one profile's rules are judged on at one instant."""
 
-    def __init__(self, events: Iterable[Event], profile_id: str, definitions: Sequence[Definition], now: int) -> None:
+    def __init__(
+        self,
+        events: Iterable[Event],
+        profile_id: str,
+        definitions: Sequence[Definition],
+        now: int,
+        keeps: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
+        """`keeps`: how long (ms) contracts let rules count an event ((name, "")), or look at a path in it."""
         self.now = now
+        self.keeps = keeps or {}
         self.profile_id = profile_id
         self.events = [event for event in events if min(event.time, event.received) <= now]
         self.traits = newest(self.events)
@@ -59,10 +68,15 @@ def consents(events: Iterable[Event]) -> dict[str, str]:
 
 
 def truth_at(
-    definition: Definition, definitions: Sequence[Definition], profile: ExpectedProfile, profile_id: str, now: int
+    definition: Definition,
+    definitions: Sequence[Definition],
+    profile: ExpectedProfile,
+    profile_id: str,
+    now: int,
+    keeps: Mapping[tuple[str, str], int] | None = None,
 ) -> bool:
     """Whether the profile is a member at `now`."""
-    return member(definition, Facts(profile.events, profile_id, definitions, now))
+    return member(definition, Facts(profile.events, profile_id, definitions, now, keeps))
 
 
 def member(definition: Definition, facts: Facts) -> bool:
@@ -303,12 +317,43 @@ def passes(event: Event, where: Mapping[str, Any] | None, facts: Facts) -> bool:
 def matching(body: Mapping[str, Any], facts: Facts) -> list[Event]:
     """The events with the name that pass `where` and lie in the window, by time."""
     low, high = _window(body, facts.now)
+    low = max(low, _kept_since(facts, [body]))
     found = [
         event
         for event in facts.events
         if low <= time_of(event) < high and named(event, body["event"]) and passes(event, body.get("where"), facts)
     ]
     return sorted(found, key=time_of)
+
+
+def _kept_since(facts: Facts, bodies: Sequence[Mapping[str, Any]]) -> float:
+    """From when on events count that contracts let be kept for a while only: the shortest of all that is selected."""
+    found = []
+    for body in bodies:
+        names = body["event"] if isinstance(body["event"], list) else [body["event"]]
+        read = [one["of"] for one in (body, *body.values()) if isinstance(one, Mapping) and "of" in one]
+        read += [body["by"]] if "by" in body else []
+        read += _looked_into(body.get("where"))
+        for (event, path), ms in facts.keeps.items():
+            if not path:
+                if event in names or ("*" in names and read):
+                    found.append(ms)
+            elif (event in names or "*" in names) and any(_leads(one, path) for one in read):
+                found.append(ms)
+    return facts.now - min(found) + 1 if found else -math.inf
+
+
+def _looked_into(where: Any) -> list[str]:
+    if isinstance(where, list):
+        return [path for one in where for path in _looked_into(one)]
+    found = []
+    for key, body in (where or {}).items():
+        found += _looked_into(body) if key in ("all", "any", "not") else [key]
+    return found
+
+
+def _leads(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _window(body: Mapping[str, Any], now: int) -> tuple[float, float]:
@@ -386,6 +431,8 @@ def sequence(body: Mapping[str, Any], facts: Facts) -> bool:
         candidates.append(found)
     grace = duration_ms(body["grace"]) if "grace" in body else 0
     since = facts.now - duration_ms(body["within"]) if "within" in body else -math.inf
+    selected = [one if "by" in one or "by" not in body else {**one, "by": body["by"]} for one in inner]
+    since = max(since, _kept_since(facts, selected) - 1)
 
     def walk(place: int, anchor: int, value: tuple[str, Any] | None) -> bool:
         if place == len(steps):
@@ -415,6 +462,7 @@ def sequence(body: Mapping[str, Any], facts: Facts) -> bool:
 def score(body: Mapping[str, Any], facts: Facts) -> bool:
     half_life = duration_ms(body["half_life"])
     horizon = duration_ms(body["within"]) if "within" in body else 40 * half_life
+    horizon = min(horizon, facts.now - _kept_since(facts, body["events"]) + 1)
     terms = []
     for line in body["events"]:
         for event in facts.events:

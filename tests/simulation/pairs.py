@@ -2,7 +2,8 @@
 
 `python -m tests.simulation.pairs --seeds N --first M`. One profile, its events spread over up to three fragments,
 arriving late and out of order; judged at every arrival, at every instant at which time alone could change a rule,
-and after fragments come and go.
+and after fragments come and go. In some, contracts let what is counted be kept for a while only: then it is gone from
+the states at that instant, too.
 """
 
 import copy
@@ -12,12 +13,14 @@ import traceback
 from typing import Any
 
 from pipeline.records import Event
+from pipeline.segments import Keeps, goes_at, let_go
 from tests.oracle.profiles import ExpectedProfile, newest, tie_order
 from tests.oracle.segments import truth_at
 from tests.simulation import seeds
 from tests.simulation.checks import Violation
 from tests.simulation.definitions import make_segments
 from tests.simulation.instants import candidates
+from tests.simulation.vocabulary import EVENT_NAMES
 from tests.simulation.wiring import compile_segments
 from tests.simulation.world import DAY, HOUR, STARTS, Send, make_world
 
@@ -59,7 +62,10 @@ class Pair:
         start = self.rng.choice(STARTS)
         self.definitions = make_segments(self.rng, start, wide=True)
         self.segments = [one for one in self.definitions if "segment" in one]
-        self.plan = compile_segments(self.definitions)
+        self.keeps = _keeps(random.Random(f"kept {seed}"))
+        parts = {(event, tuple(path.split("."))): ms for (event, path), ms in self.keeps.items() if path}
+        kept = Keeps({event: ms for (event, path), ms in self.keeps.items() if not path}, parts)
+        self.plan = compile_segments(self.definitions, kept)
         self.arrivals = self._history(seed)
         self.clock = min([event.received for event in self.arrivals], default=start)
         self.known: list[Event] = []
@@ -117,6 +123,7 @@ class Pair:
             return
         members = set(standing.members)
         flipped = self.plan.settle(standing, facts, until)
+        self.let_go(standing, facts, until)
         history: list[tuple[int, set[str]]] = []
         last = self.clock
         for at, flips in flipped:
@@ -130,7 +137,8 @@ class Pair:
             history.append((at, set(members)))
         if members != set(standing.members):
             raise Violation("settle", f"flips give {members}, members are {set(standing.members)}")
-        instants = candidates(self.definitions, self.known, self.clock, until)
+        lengths = [{"within": f"{ms // 1000}s"} for ms in self.keeps.values()]
+        instants = candidates([*self.definitions, *lengths], self.known, self.clock, until)
         if len(instants) > 400:
             instants = sorted(self.rng.sample(instants, 400))
         near = {at + d for at, _ in history for d in (-1, 0) if self.clock < at + d <= until}
@@ -142,9 +150,26 @@ class Pair:
                 raise Violation("settle", self.said(stood, should, instant, f"passing from {self.clock} to {until}"))
         self.clock = until
 
+    def let_go(self, standing: Any, facts: Facts, now: int) -> None:
+        """What may be kept no longer goes from the states, and no rule notices."""
+        changed = [one for one in let_go(self.plan, facts.leaves, now) if one in facts.leaves]
+        for part in self.parts:
+            let_go(self.plan, part, now)
+        flips = self.plan.update(standing, facts, now, changed)
+        if flips:
+            raise Violation("kept", f"{flips} when what no rule counts any more went at {now}")
+        for states in (facts.leaves, *self.parts):
+            goes = goes_at(self.plan, states)
+            if goes is not None and goes <= now:
+                raise Violation("kept", f"something that was to go at {goes} is there at {now}: {states}")
+
     def truth(self, now: int) -> set[str]:
         profile = ExpectedProfile("x", set(), events=self.known)
-        return {one["segment"] for one in self.segments if truth_at(one, self.definitions, profile, PROFILE_ID, now)}
+        return {
+            one["segment"]
+            for one in self.segments
+            if truth_at(one, self.definitions, profile, PROFILE_ID, now, self.keeps)
+        }
 
     def compare(self, members: set[str], when: str) -> None:
         should = self.truth(self.clock)
@@ -162,6 +187,18 @@ class Pair:
         rules = [one for one in self.definitions if one.get("segment") in wrong]
         events = [(event.event, event.time, event.received, event.properties, event.traits) for event in self.known]
         return f"{when}, at {now}: {wrong} should be {[one in should for one in wrong]}\n  {rules}\n  {events}"
+
+
+def _keeps(rng: random.Random) -> dict[tuple[str, str], int]:
+    """How long contracts let some events, and parts of them, be kept: by (event, path)."""
+    if rng.random() >= 0.4:
+        return {}
+    lengths = (HOUR, 6 * HOUR, DAY, 3 * DAY, 30 * DAY)
+    found = {(event, ""): rng.choice(lengths) for event in EVENT_NAMES if rng.random() < 0.6}
+    for path in ("properties.amount", "properties.path", "properties"):
+        if rng.random() < 0.2:
+            found[rng.choice(EVENT_NAMES), path] = rng.choice(lengths)
+    return found
 
 
 def try_pair(seed: int) -> str | None:

@@ -15,7 +15,7 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules, IdentityStage, Namespace, Sizes
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.ports import Stage
-from pipeline.segments import NO_SEGMENTS, SegmentsPlan, compile_plan
+from pipeline.segments import NO_SEGMENTS, NOTHING_SAID, Keeps, SegmentsPlan, compile_plan
 from pipeline.unify import UnifyStage, actor
 from pipeline.unify.actor import META_KEY
 from tests.oracle.accounts import AccountRules
@@ -33,13 +33,14 @@ def plan_of(identity: IdentityRules, segments: SegmentsPlan, accounts: AccountRu
     return GenerationPlan(0, identity, segments, ActivationPlan(), accounts=of_accounts)
 
 
-def compile_segments(definitions: Sequence[Mapping[str, Any]]) -> SegmentsPlan:
-    """The plan of these definitions, read and validated as those of a user are."""
+def compile_segments(definitions: Sequence[Mapping[str, Any]], keeps: Keeps = NOTHING_SAID) -> SegmentsPlan:
+    """The plan of these definitions, read and validated as those of a user are, and of what may be kept."""
     if not definitions:
         return NO_SEGMENTS
     return compile_plan(
         [SegmentDefinition.model_validate(one).compiled() for one in definitions if "segment" in one],
         [TraitDefinition.model_validate(one).compiled() for one in definitions if "computed" in one],
+        keeps=keeps,
     )
 
 

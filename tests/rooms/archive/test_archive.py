@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 pytest.importorskip("pyarrow")
 
+from pipeline.archive.expired import take_out_expired
 from pipeline.archive.files import Archive, Part
 from pipeline.archive.joined import JoinedLogReader
 from pipeline.archive.role import ArchiveRole
@@ -20,6 +21,7 @@ from pipeline.runtime.memory.broker import MemoryBroker
 from pipeline.runtime.memory.clients import MemoryLogReader
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
+from pipeline.vault import SEED_BYTES, KeyRing, Sealer
 
 EVENTS = ("events", 0)
 
@@ -319,3 +321,38 @@ def test_the_age_of_what_is_in_no_file_yet_is_told_also_while_the_store_hangs(
     monkeypatch.setattr(archive, "write", lambda *written: hung.append((*lag(), *written[3:])))
     role.turn(60.0)
     assert hung == [(7.0, 60.0, 0, 9)] and lag() == (0.0, 0.0), "a file ends behind what was passed"
+
+
+DAY = 86_400_000
+
+
+def test_events_leave_the_archive_when_their_contract_says_so(archive: Archive) -> None:
+    """By the mark of their name where they are sealed, by the name where they are not; nobody else's."""
+    sealer = Sealer(KeyRing())
+    for key, value in KeyRing().begin(b"s" * SEED_BYTES):
+        sealer.take(key, value)
+
+    def one(offset: int, name: str, sealed: bool) -> Record:
+        plain = encode({"kind": "event", "event": name})
+        value = sealer.seal(b"%032x" % offset, name, plain) if sealed else plain
+        return Record("events", 0, offset, b"k", value, offset * DAY)
+
+    names = ["Warranty Registered", "Order Completed"]
+    everything = [one(n, names[n % 2], sealed=n % 3 > 0) for n in range(12)]
+    odd = [Record("events", 0, 12, None, b"not json", 0), Record("events", 0, 13, None, None, 0)]
+    archive.write(*EVENTS, everything[:6], 0, 6)
+    archive.write(*EVENTS, [*everything[6:], *odd], 6, 14)
+    assert take_out_expired(archive, {}, 100 * DAY) == 0
+    keeps = {"Warranty Registered": 3 * DAY}
+    assert take_out_expired(archive, keeps, 3 * DAY - 1) == 0
+    assert take_out_expired(archive, keeps, 3 * DAY) == 1
+    assert [each.offset for each in archive.records(*EVENTS)] == [*range(1, 14)], "at its millisecond"
+    assert take_out_expired(archive, keeps, 9 * DAY) == 2
+    assert [each.offset for each in archive.records(*EVENTS)] == [1, 3, 5, 7, 8, 9, 10, 11, 12, 13]
+    assert archive.end(*EVENTS) == 14, "they end as before"
+    read: list[Any] = []
+    table = archive.table
+    archive.table = lambda part, columns=None: read.append(columns) or table(part, columns)  # type: ignore[method-assign,func-returns-value]
+    assert take_out_expired(archive, keeps, 9 * DAY + 1) == 0 and read.count(None) == 1, "the first is done"
+    assert take_out_expired(archive, {**keeps, "Order Completed": DAY}, 9 * DAY + 1) == 2, "other retentions: all again"
+    assert [each.offset for each in archive.records(*EVENTS)] == [8, 9, 10, 11, 12, 13]

@@ -30,7 +30,7 @@ from pipeline.records import (
     encode,
 )
 from pipeline.runtime.ports import Record, Stage
-from pipeline.segments import SegmentsPlan, compile_plan
+from pipeline.segments import NOTHING_SAID, Keeps, SegmentsPlan, compile_plan
 from pipeline.unify import UnifyStage
 
 NOON = 1_700_000_000_000
@@ -379,7 +379,12 @@ class _Out:
         self.upserts[topic, key] = value
 
 
-def compiled(definitions: tuple[Definition, ...], generation: int, births: dict[str, int] | None) -> SegmentsPlan:
+def compiled(
+    definitions: tuple[Definition, ...],
+    generation: int,
+    births: dict[str, int] | None,
+    keeps: Keeps = NOTHING_SAID,
+) -> SegmentsPlan:
     """The plan of what people wrote; `version` beside a definition is its version."""
     return compile_plan(
         [
@@ -392,6 +397,7 @@ def compiled(definitions: tuple[Definition, ...], generation: int, births: dict[
         [TraitDefinition.model_validate(one).compiled() for one in definitions if "computed" in one],
         generation,
         births,
+        keeps,
     )
 
 

@@ -1,13 +1,17 @@
 """What contracts allow to be kept no longer goes by itself: from the document, the segments, and the state."""
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
 
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.contracts import compile_contracts
-from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
+from pipeline.profile import decode_fragment
+from pipeline.segments import Keeps
+from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, compiled, id_of
 from tests.rooms.unify.test_cases import ANN, MAIL, SEEDS, TAB
 
 CONTRACT = """
@@ -115,4 +119,133 @@ def test_a_contract_that_comes_later_lets_go_of_what_is_there() -> None:
     one.rest(5 * DAY + MINUTE)
     one.rest(6 * DAY)
     assert one.members("in_gent") == set() and one.profile(ANN).traits == {}
+    one.check()
+
+
+COUNTED = """
+contract: shop
+events:
+  Page Viewed:
+    retention: 3d
+    properties: {path: {}, code: {retention: 1d}}
+  Cart Viewed: {retention: 3d}
+"""
+RULES: tuple[dict[str, Any], ...] = (
+    {"segment": "readers", "when": {"performed": {"event": "Page Viewed"}}},
+    {
+        "segment": "two_codes",
+        "when": {"performed": {"event": "Page Viewed", "distinct": {"of": "properties.code", "at_least": 2}}},
+    },
+    {"segment": "in_order", "when": {"sequence": {"steps": [{"event": "Page Viewed"}, {"event": "Cart Viewed"}]}}},
+    {
+        "segment": "warm",
+        "when": {"score": {"events": [{"event": "Page Viewed", "weight": 9}], "half_life": "30d", "at_least": 1}},
+    },
+    {"segment": "this_year", "when": {"performed": {"event": "Page Viewed", "calendar": {"unit": "year"}}}},
+    {"segment": "since_then", "when": {"performed": {"event": "Page Viewed", "between": {"from": "2020-01-01"}}}},
+    {"computed": "last_path", "compute": {"function": "last", "event": "Page Viewed", "of": "properties.path"}},
+    {
+        "computed": "paths",
+        "compute": {"function": "unique", "event": "Page Viewed", "of": "properties.path", "limit": 5},
+    },
+)
+
+
+def counting(seed: int, rules: tuple[dict[str, Any], ...] = RULES, **more: Any) -> World:
+    one = World(rules, seed, 3, **more)
+    plan = contracts(COUNTED)
+    segments = compiled(rules, 0, None, Keeps(plan.keeps_events, plan.keeps_parts))
+    one.generations[0] = dataclasses.replace(one.generations[0], contracts=plan, segments=segments)
+    return one
+
+
+def members(one: World) -> set[str]:
+    return {rule["segment"] for rule in RULES if "segment" in rule and one.members(rule["segment"])}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_rules_count_goes_at_its_instant_from_members_traits_and_states(seed: int) -> None:
+    one = counting(seed)
+    one.send(TAB, at=0, properties={"path": "/first-zq", "code": "c1"})
+    one.send(ANN, TAB, at=HOUR, properties={"path": "/second-zq", "code": "c2"})
+    one.send(ANN, at=2 * HOUR, event="Cart Viewed")
+    one.rest(DAY - 1)
+    every = {"readers", "two_codes", "in_order", "warm", "this_year", "since_then"}
+    assert members(one) == every and one.profile(ANN).computed["last_path"] == "/second-zq"
+    one.rest(DAY)
+    assert members(one) == every - {"two_codes"}, "a part of it is kept shorter"
+    one.rest(3 * DAY - 1)
+    assert one.profile(ANN).computed["paths"] == ["/first-zq", "/second-zq"] and b"/first-zq" in kept(one)
+    one.rest(3 * DAY)
+    assert one.profile(ANN).computed["paths"] == ["/second-zq"]
+    assert b"/first-zq" not in kept(one), "not with the next event: now"
+    one.rest(3 * DAY + HOUR - 1)
+    assert members(one) == every - {"two_codes"}
+    one.rest(3 * DAY + HOUR)
+    assert members(one) == set() and "paths" not in one.profile(ANN).computed
+    for name in ("readers", "in_order", "warm", "this_year", "since_then"):
+        left = one.segment_changes(name)[-1]
+        assert (left.change, left.cause, left.at) == ("exited", "timer", NOON + 3 * DAY + HOUR), name
+    assert b"/second-zq" not in kept(one)
+    one.rest(3 * DAY + 2 * HOUR)
+    assert not any(leaves_of(one)), "the cart was the last of it"
+    one.check()
+
+
+def leaves_of(one: World) -> list[dict[str, Any]]:
+    """The leaf states of every fragment there is."""
+    return [part.leaves for _, state, _ in one.tasks for part in _fragments(state.values)]
+
+
+def _fragments(values: dict[bytes, Any]) -> Iterator[Any]:
+    for value in values.values():
+        found = value if hasattr(value, "totals") else getattr(value, "own", None)
+        if isinstance(found, bytes):
+            found = decode_fragment(found)
+        if found is not None and hasattr(found, "leaves"):
+            yield found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_of_the_last_events_those_go_that_are_not_known_any_more(seed: int) -> None:
+    one = counting(seed)
+    one.send(ANN, at=0, properties={"path": "/a"})
+    one.send(ANN, at=HOUR, event="Login")
+    one.rest(MINUTE + HOUR)
+    assert sum(len(part.recent) for _, state, _ in one.tasks for part in _fragments(state.values)) == 2 * 28
+    one.rest(3 * DAY)
+    assert sum(len(part.recent) for _, state, _ in one.tasks for part in _fragments(state.values)) == 28
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_late_event_that_may_be_kept_no_longer_is_counted_by_no_rule(seed: int) -> None:
+    one = counting(seed)
+    one.send(ANN, at=0, event="Login")
+    one.rest(5 * DAY)
+    one.send(ANN, at=DAY, received=5 * DAY + SECOND, properties={"path": "/late-zq"})
+    one.rest(5 * DAY + MINUTE)
+    assert members(one) == set() and one.segment_changes("readers") == []
+    assert b"/late-zq" not in kept(one)
+    one.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_account_counts_what_its_people_did_no_longer_either(seed: int) -> None:
+    busy = {
+        "segment": "busy",
+        "entity": "account",
+        "when": {"performed": {"event": "Page Viewed", "count": {"at_least": 2}}},
+    }
+    one = counting(seed, (busy,))
+    one.send(ANN, at=0, event="Group", kind="group", group_id="acme")
+    one.send(ANN, at=HOUR, properties={"path": "/a"})
+    one.send(ANN, at=2 * HOUR, properties={"path": "/b"})
+    one.rest(3 * HOUR)
+    assert len(one.members("busy")) == 1
+    one.rest(3 * DAY + HOUR - 1)
+    assert len(one.members("busy")) == 1
+    one.rest(3 * DAY + HOUR)
+    assert one.members("busy") == set()
+    one.rest(3 * DAY + 3 * HOUR)
+    assert not any(leaves_of(one))
     one.check()
