@@ -1,7 +1,7 @@
 """What ingest does for those who were erased, and for the history: who is kept out, and the seal on every event.
 
 the event's route was erased      nothing of it is kept, unless it brings a consent given after that: then its
-                                  identifiers are welcome again
+                                  identifiers are welcome again, but for those that were erased after that
 a weaker identifier was erased    the event is somebody else's, on a device or an address they shared: it is taken
                                   in without that identifier, and without the field that held it
 """
@@ -55,7 +55,7 @@ def admit(event: Event, keys: Keys, vault: Vault, out: Outputs) -> bool:
         erased = kept_out.get(actor)
         if erased is None:
             continue
-        if there is not None:
+        if there is not None and event.time > erased.at:
             vault.readmit(actor)
             back = Suppression(erased.at, erased.request_id, erased.epoch, event.time)
             out.upsert(TOPIC, actor, encode(back))

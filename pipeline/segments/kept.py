@@ -99,7 +99,7 @@ def kept_measure(measure: rules.Measure, keeps: Keeps) -> rules.Measure:
         window = rules.Within(longest)
     elif isinstance(window, rules.Within):
         window = rules.Within(min(window.window_ms, longest))
-    else:
+    elif isinstance(window, rules.Between | rules.Calendar):
         window = rules.Kept(window, longest)
     return msgspec.structs.replace(measure, window=window)
 

@@ -94,9 +94,10 @@ class KeptOut:
             return [route, *(one for one in others if one not in self.at_door)]
         if not _consents(event, since):
             return None
-        for one in event.identifiers:
+        welcome = [one for one in event.identifiers if self.at_door.get(one, event.time - 1) < event.time]
+        for one in welcome:
             self.at_door.pop(one, None)
-        return list(event.identifiers)
+        return welcome
 
     def takes(self, event: Event) -> bool:
         """Whether what stands in `events` is taken in by the actor of its route; asked in the order of the log."""
