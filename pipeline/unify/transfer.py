@@ -62,12 +62,10 @@ def on_recall(task: Task, message: Recall) -> None:
     part = task.part(key, actor, name)
     group = task.group_to_change(key, actor)
     profile.group = group
-    complete, since = group.present.pop(name, (False, 0))
+    complete, _ = group.present.pop(name, (False, 0))
     if message.to:
         group.given[name] = (message.to, message.epoch, message.to_erased)
-        if since < actor.erased:
-            _let_bury(task, key, actor, message.holder, name)
-        elif message.to != name != actor.identifier:
+        if message.to != name != actor.identifier:
             # Who gave it to us goes on knowing our name, though it is part of another profile from now on.
             _note_giver(task, actor, name)
     if part is not None:
@@ -108,8 +106,6 @@ def on_absorb(task: Task, message: Absorb) -> None:
     group = task.group(key, actor)
     if message.origin and message.origin not in (name, actor.identifier) and _note_giver(task, actor, message.origin):
         task.put(key, actor)
-    if message.epoch < actor.erased:
-        _let_bury(task, key, actor, message.to, message.origin or name)
     if group is not None:
         given = group.given.get(name) or group.given.get(task.keys.buried(name))
     gone = given is not None and went_elsewhere(given, message.epoch)
@@ -283,13 +279,6 @@ def _bury(task: Task, group: Group, name: str, epoch: int) -> None:
     for fragment, (to, given_epoch, erased) in list(group.given.items()):
         if to == name:
             group.given[fragment] = (buried, given_epoch, erased)
-
-
-def _let_bury(task: Task, key: bytes, actor: Actor, identifier: str, giver: str) -> None:
-    """Whoever gave something to this actor before it was erased knows its name, and was not known when it was."""
-    if task.actor_key(giver) != key:
-        bury = Bury(to=giver, identifier=identifier, epoch=actor.erased, clock=task.clock)
-        task.out.log("links", task.keys.actor(giver), encode(bury))
 
 
 def _note_giver(task: Task, actor: Actor, giver: str) -> bool:

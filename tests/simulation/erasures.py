@@ -9,8 +9,8 @@ again, while workers crash. Two kinds of world:
                read by then, so checked is what holds whomever they find: nothing is lost or counted twice, the logs
                fold to the tables, and every store is what its changelog gives
 
-In settled worlds nothing that is kept names anybody who was erased and not heard of since; in both, nobody who asked to
-stay away and has not consented since.
+In settled worlds nothing that is kept names anybody who was erased and not heard of since. In hasty ones a holder whose
+fragment was on its way to somebody at that moment may go on knowing the name: 997001708 and 997002605 show it.
 
 In most worlds some of the erased are kept out: events come through a door (door.py) that knows them by a keyed hash,
 and some got past it before it knew. People come back by a consent, are rectified, and suppressed, in between.
@@ -106,6 +106,11 @@ class ErasingStory(Story):
             event.traits, event.context = {}, {"consent": {"*": self.apart.random() < 0.3}}
 
     def send(self, event: Event) -> None:
+        consents = bool(event.context.get("consent")) and bool(self.doomed) and not self.hasty
+        if consents:
+            # A consent anew is told from route to route: what comes just before or after it, under another name, may
+            # overtake it.
+            self.world.arrivals.append(Rest(self.now))
         if self.keeps and self.apart.random() < 0.2:
             if self.hasty:
                 # Whoever is asked to erase has waited until every door knows: what got past one was received before.
@@ -115,8 +120,7 @@ class ErasingStory(Story):
             self.world.arrivals.append(PastTheDoor(event))
         else:
             super().send(event)
-        if event.context.get("consent") and self.doomed and not self.hasty:
-            # A consent anew is told from route to route: what comes in that second under another name may be late.
+        if consents:
             self.world.arrivals.append(Rest(self.now))
             self.now += 1
 
@@ -135,7 +139,6 @@ class ErasingTruth(checks.Truth):
         self._kept_apart: set[str] = set()
         self._witnessed: list[tuple[list[str], int, int]] = []
         self.erased: set[str] = set()
-        self.away: set[str] = set()
         self.erasures = 0
         self.kept = KeptOut()
 
@@ -192,9 +195,7 @@ class ErasingTruth(checks.Truth):
 
     def know_again(self, identifiers: Iterable[str]) -> None:
         """Whoever is named is known again."""
-        named = set(identifiers)
-        self.erased -= named
-        self.away -= named
+        self.erased.difference_update(identifiers)
 
 
 def _without(event: Event, gone: frozenset[str]) -> Event:
@@ -232,7 +233,8 @@ def play(world: World, engine: str, rng: random.Random, partitions: int, hasty: 
             key = KEYS.actor(event.identifiers[0])
             deployment.write("events", key, encode(event))
             if hasty:
-                arrives_hastily(truth, partition_of(key, partitions), event)
+                # Whether it comes before an erasure or after it, nobody knows.
+                truth.send(partition_of(key, partitions), event)
             else:
                 truth.arrives(partition_of(key, partitions), event)
         elif isinstance(arrival, Operate):
@@ -246,7 +248,6 @@ def play(world: World, engine: str, rng: random.Random, partitions: int, hasty: 
         else:
             if hasty:
                 rest_hastily(deployment, truth, arrival)
-                check_nothing_names(deployment, truth.away)
             else:
                 rest(deployment, truth, world, arrival)
                 check_nothing_names(deployment, truth.erased)
@@ -265,22 +266,8 @@ def erase(deployment: Deployment, truth: ErasingTruth, door: Door, record: Erase
         truth.erase(record, _end_of_edges(deployment))
     else:
         truth.erased.add(record.identifier)
-        if record.keep_out:
-            truth.away.add(record.identifier)
-        else:
-            truth.away.discard(record.identifier)
     if record.keep_out:
         door.list([record.identifier], record.received, record.request_id)
-
-
-def arrives_hastily(truth: ErasingTruth, partition: int, event: Event) -> None:
-    """An event of which nobody knows whether it comes before an erasure or after it. Who is kept out either way is
-    heard of by a consent only; another identifier, by being named."""
-    route, *others = event.identifiers
-    consents = any(said is True for said in event.context.get("consent", {}).values())
-    truth.send(partition, event)
-    truth.erased -= {*event.identifiers}
-    truth.away -= {route, *others} if consents else {*others}
 
 
 def _end_of_edges(deployment: Deployment) -> int:
