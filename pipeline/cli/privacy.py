@@ -164,7 +164,7 @@ def _list(receipts: list[PrivacyReceipt], console: Console) -> None:
 
 def _show(receipt: PrivacyReceipt, console: Console) -> None:
     console.print(f"[bold]{receipt.request}[/] {receipt.request_id}: {receipt.state} {receipt.detail}".rstrip())
-    console.print(f"asked {_time(receipt.requested_at)} by {receipt.by}; {receipt.identifiers} identifiers")
+    console.print(f"asked {_time(receipt.requested_at)} by {receipt.by}; identifiers: {receipt.identifiers}")
     table = Table(box=None, pad_edge=False)
     for heading in ("store", "state", "when (UTC)", "how"):
         table.add_column(heading)

@@ -62,7 +62,7 @@ def command(
             count += produce_all(settings, target, records, _shown(progress, bar, done + count))
             begun.keep(done + count)
         begun.end()
-    typer.echo(f"{count:,} records are in {settings.topic(target)}.")
+    typer.echo(f"{count:,} record{' is' if count == 1 else 's are'} in {settings.topic(target)}.")
     typer.echo("Next: headwater watch, or headwater profile NAMESPACE:VALUE")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -20,12 +21,15 @@ from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_values
 
 _LOOK_AGAIN_S = 0.2
+_STEADY_S = 1.0
 
 
 def command(
     identifier: Annotated[str, typer.Argument(help="NAMESPACE:VALUE, or a profile_id (a retired one leads on).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    wait: Annotated[float, typer.Option(help="Wait so many seconds for it to appear.", min=0)] = 0,
+    wait: Annotated[
+        float, typer.Option(help="Wait so many seconds for it to appear, and to be the same for one.", min=0)
+    ] = 0,
 ) -> None:
     """Show one profile, whole.
 
@@ -38,21 +42,34 @@ def command(
     def value(topic: str, key: bytes) -> bytes | None:
         return current_values(settings, topic, key).get(key)
 
-    give_up = time.monotonic() + wait
-    while True:
-        try:
-            document = find_profile(wanted, value)
-            break
-        except LookupFailed:
-            if time.monotonic() >= give_up:
-                raise
-            time.sleep(_LOOK_AGAIN_S)
+    document = waited_for(lambda: find_profile(wanted, value), wait)
     audit.note(settings, "looked_up", wanted)
     console = Console()
     if as_json:
         console.print_json(json.dumps(msgspec.to_builtins(document)))
     else:
         _show(document, console)
+
+
+def waited_for(find: Callable[[], ProfileDocument], wait_s: float) -> ProfileDocument:
+    """The profile, as soon as it is there and has been the same for a second: a login is seen a moment before the merge
+    that it leads to. After `wait_s` it is taken as it is. Raises LookupFailed."""
+    give_up = time.monotonic() + wait_s
+    found: ProfileDocument | None = None
+    since = 0.0
+    while True:
+        try:
+            seen = find()
+        except LookupFailed:
+            if time.monotonic() >= give_up:
+                raise
+        else:
+            now = time.monotonic()
+            if seen != found:
+                found, since = seen, now
+            if now - since >= _STEADY_S or now >= give_up:
+                return seen
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _show(document: ProfileDocument, console: Console) -> None:

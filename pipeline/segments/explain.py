@@ -129,7 +129,8 @@ def _value(plan: SegmentsPlan, facts: Any, now_ms: int, rule: Any, node: int) ->
         low, high, _ = in_window(state[0], spec.window, now_ms)
         return round(score_at(state[0][low:high], rule.half_life_ms, now_ms), 9)
     if isinstance(rule, rules.Sequence):
-        return f"{sum(map(len, state[0].values())) if state else 0} events of its steps"
+        count = sum(map(len, state[0].values())) if state else 0
+        return f"{count} event{'' if count == 1 else 's'} of its steps"
     return None
 
 

@@ -16,13 +16,15 @@ _decode_change = msgspec.json.Decoder(SegmentChange).decode
 
 @dataclass(slots=True)
 class Picture:
-    """Profiles, members per segment, the last changes; how much was consumed, and how much waits."""
+    """Profiles, members per segment, the last changes; how much was consumed, and how much waits. `resting`: so far a
+    role may be behind when nothing waits for it."""
 
     profiles: set[bytes] = field(default_factory=set)
     members: Counter[str] = field(default_factory=Counter)
     changes: deque[SegmentChange] = field(default_factory=lambda: deque(maxlen=SHOWN_CHANGES))
     dead_letters: int = 0
     lags: dict[str, int] = field(default_factory=dict)
+    resting: dict[str, int] = field(default_factory=dict)
     consumed: deque[tuple[float, int]] = field(default_factory=deque)
     last_moved_s: float = 0.0
     _member_keys: set[bytes] = field(default_factory=set)
@@ -52,17 +54,22 @@ class Picture:
     def measure(self, positions: dict[str, tuple[int, int]], now_s: float) -> None:
         """Take the (committed, end) positions of each role's group, summed over its partitions."""
         self.lags = {role: max(0, end - committed) for role, (committed, end) in positions.items()}
-        committed = positions.get("unify", (0, 0))[0]
+        # Not those of unify: in `events` stand marks of time and ends of transactions too, also when nothing comes.
+        committed = positions.get("ingest", (0, 0))[0]
         self.consumed.append((now_s, committed))
         while len(self.consumed) > 2 and self.consumed[0][0] < now_s - RATE_OVER_S:
             self.consumed.popleft()
 
     def rate(self) -> float:
-        """Positions that unify consumed per second over the last seconds."""
+        """Records of the sources that ingest took in per second over the last seconds."""
         if len(self.consumed) < 2:
             return 0.0
         (then_s, then), (now_s, now) = self.consumed[0], self.consumed[-1]
         return max(0.0, (now - then) / (now_s - then_s)) if now_s > then_s else 0.0
+
+    def waiting(self) -> dict[str, int]:
+        """What waits for each role; of one that is only behind the ends of transactions, as at rest, 0."""
+        return {role: lag if lag > self.resting.get(role, 0) else 0 for role, lag in self.lags.items()}
 
     def sizes(self, segments: list[str]) -> list[tuple[str, int]]:
         """Each segment with its size, in the order given, then those nobody named."""

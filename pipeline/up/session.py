@@ -102,7 +102,8 @@ class Session:
         self._definitions = definitions
         self._sample_folder = sample_folder
         self._exit_when_idle_s = exit_when_idle_s
-        self._picture = Picture()
+        resting = _RESTING_LAG_PER_PARTITION * settings.partitions
+        self._picture = Picture(resting={role: resting * len(topics) for role, topics in GROUPS.items()})
         self._segments: list[str] = []
         self._status = "starting"
         self._failure: HeadwaterError | None = None
@@ -248,10 +249,8 @@ class Session:
     def _is_idle(self, now_s: float) -> bool:
         if self._exit_when_idle_s is None or "ready" not in self._status:
             return False
-        resting = _RESTING_LAG_PER_PARTITION * self._settings.partitions
-        caught_up = len(self._picture.lags) == len(GROUPS) and all(
-            lag <= resting * len(GROUPS[role]) for role, lag in self._picture.lags.items()
-        )
+        waiting = self._picture.waiting()
+        caught_up = len(waiting) == len(GROUPS) and not any(waiting.values())
         if not caught_up:
             self._picture.last_moved_s = max(self._picture.last_moved_s, now_s - self._exit_when_idle_s + 1)
         return caught_up and now_s - self._picture.last_moved_s >= self._exit_when_idle_s

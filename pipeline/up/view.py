@@ -18,7 +18,7 @@ def screen(picture: Picture, segments: list[str], status: str, calls: int | None
         " events/s   ",
         (f"{len(picture.profiles):,}", "bold"),
         " profiles   waiting: ",
-        ", ".join(f"{role} {lag:,}" for role, lag in picture.lags.items()) or "…",
+        ", ".join(f"{role} {lag:,}" for role, lag in picture.waiting().items()) or "…",
         f"   dead letters {picture.dead_letters:,}",
         f"   webhook calls {calls:,}" if calls is not None else "",
     )
@@ -49,9 +49,9 @@ def sizes_table(picture: Picture, segments: list[str]) -> Table:
 
 def plain_line(picture: Picture, status: str, calls: int | None) -> str:
     """The same in one line, where there is no terminal."""
-    lags = ", ".join(f"{role} {lag:,}" for role, lag in picture.lags.items())
+    lags = ", ".join(f"{role} {lag:,}" for role, lag in picture.waiting().items())
     called = f", {calls:,} webhook calls" if calls is not None else ""
-    profiles = f"{len(picture.profiles):,} profiles"
+    profiles = _counted(len(picture.profiles), "profile")
     return f"{status}: {picture.rate():,.0f} events/s, {profiles}{called}, waiting: {lags or '…'}"
 
 
@@ -59,7 +59,12 @@ def print_end(console: Console, picture: Picture, segments: list[str], calls: in
     """The table that a finished run leaves behind."""
     console.print(sizes_table(picture, segments))
     called = f", {calls:,} signed webhook calls" if calls is not None else ""
-    console.print(f"{len(picture.profiles):,} profiles, {picture.dead_letters:,} dead letters{called}")
+    letters = _counted(picture.dead_letters, "dead letter")
+    console.print(f"{_counted(len(picture.profiles), 'profile')}, {letters}{called}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _time(time_ms: int) -> str:

@@ -1,0 +1,53 @@
+"""`headwater profile --wait`: what is shown is the profile at rest, not that of the moment before a merge."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.cli.profile import waited_for
+from pipeline.errors import LookupFailed
+from pipeline.records import IdentifierPair, ProfileDocument
+
+
+def profile(*values: str) -> ProfileDocument:
+    return ProfileDocument("p", "person", [IdentifierPair("user_id", one) for one in values], len(values))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pipeline.cli.profile.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.cli.profile.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("wait_s", "shown"), [(30.0, ("ada", "a-1")), (0.5, ("ada",))])
+def test_it_waits_until_it_is_there_and_stays_the_same(wait_s: float, shown: tuple[str, ...]) -> None:
+    def looks() -> Iterator[ProfileDocument | None]:
+        yield None
+        for _ in range(3):
+            yield profile("ada")
+        while True:
+            yield profile("ada", "a-1")
+
+    seen = looks()
+
+    def find() -> ProfileDocument:
+        found = next(seen)
+        if found is None:
+            raise LookupFailed("nobody", "", "")
+        return found
+
+    assert waited_for(find, wait_s) == profile(*shown)
+
+
+@pytest.mark.usefixtures("clock")
+def test_without_waiting_it_is_as_it_is() -> None:
+    assert waited_for(lambda: profile("ada"), 0) == profile("ada")
+
+    def nobody() -> ProfileDocument:
+        raise LookupFailed("nobody", "", "")
+
+    for wait_s in (0, 3):
+        with pytest.raises(LookupFailed):
+            waited_for(nobody, wait_s)
