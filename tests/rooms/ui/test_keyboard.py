@@ -156,11 +156,10 @@ TASKS: dict[str, tuple[str, ...]] = {
         "tab form[action$='/pause'] button", "press Enter", "see .said:text('paused')",
     ),
     "a destination is made, and removed": (
-        "/destinations", "tab a[href='/destinations/new/file']", "press Enter", "tab #name", "type by_keys",
-        "tab #path",
-        "type out.jsonl", "tab [name=segments]", "press Space", "tab main form .main", "press Enter",
-        "at /destinations?*",
-        "tab [aria-label='Remove by_keys']", "press Enter", "see .said:text('removed')",
+        "/destinations", "tab a[href='/destinations/new/file']", "press Enter", "at /destinations/new/file",
+        "tab #name", "type by_keys", "tab #path", "type out.jsonl", "tab [name=segments]", "press Space",
+        "tab main form .main", "press Enter", "at /destinations?*", "tab [aria-label='Remove by_keys']", "press Enter",
+        "see .said:text('removed')",
     ),
 }  # fmt: skip
 
