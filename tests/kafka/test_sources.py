@@ -1,15 +1,18 @@
 """A topic of another system, changes of a table as Debezium writes them, feeds profiles; and what came is told."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fastavro
 from confluent_kafka.admin import NewTopic
 
 from pipeline.admin import admin_client, create_topics
 from pipeline.settings import Settings
 from tests.kafka.deployment import Deployment
+from tests.registry import running_registry
 
 CRM = """
 source: crm
@@ -75,3 +78,62 @@ def test_a_table_feeds_profiles(new_workspace: Callable[..., Settings], tmp_path
         assert (by_name["raw"]["events"], by_name["raw"]["refused"]) == (1, 0)
         assert by_name[topic]["reasons"] == {"not_json": 2}
         assert "crm" in running.command("sources", "--newest", "100", **sources).stdout
+
+
+ORDERS = """
+source: orders
+topic: /TOPIC
+encoding: avro
+event:
+  type: track
+  event: Order Completed
+  userId: {from: value.customer.number, as: text}
+  messageId: {text: 'order-{value.id}'}
+  timestamp: {from: value.at, as: time_ms}
+  properties: {total: {from: value.total}}
+"""
+ORDER = {
+    "type": "record",
+    "name": "Order",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "customer", "type": {"type": "record", "name": "Who", "fields": [{"name": "number", "type": "int"}]}},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "total", "type": ["null", "double"]},
+    ],
+}
+
+
+def test_a_topic_in_avro_feeds_profiles(new_workspace: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = new_workspace(partitions=2)
+    topic = f"{settings.prefix}shop.orders"
+    create_topics(settings)
+    client = admin_client(settings)
+    for future in client.create_topics([NewTopic(topic, 1, 1)]).values():
+        future.result(30)
+    with running_registry() as registry, Deployment(settings, tmp_path) as running:
+        status, told = registry.answer("POST", f"/subjects/{topic}-value/versions", {"schema": json.dumps(ORDER)}, "")
+        assert status == 200
+        head = b"\x00" + told["id"].to_bytes(4, "big")
+        parsed = fastavro.parse_schema(ORDER)
+
+        def order(number: int) -> bytes:
+            buffer = io.BytesIO()
+            datum = {"id": number, "customer": {"number": 7}, "at": 1_790_000_000_000 + number, "total": number / 4}
+            fastavro.schemaless_writer(buffer, parsed, datum)
+            return head + buffer.getvalue()
+
+        running.apply(ORDERS.replace("TOPIC", topic))
+        given = {"HEADWATER_SOURCES": f"raw,/{topic}", "HEADWATER_SCHEMA_REGISTRY__URL": registry.url}
+        for role in ("ingest", "identity", "unify"):
+            running.start(role, **given)
+        unknown = b"\x00" + (4711).to_bytes(4, "big") + b"x"
+        running.produce([*map(order, range(1, 9)), order(8), unknown, head, b'{"no": "avro"}'], f"/{topic}")
+        running.wait_until(lambda: len(running.values("dead-letters")) == 3, "what is no datum is put aside")
+        running.wait_until(
+            lambda: [p["totals"]["Order Completed"]["count"] for p in running.table("profiles").values()] == [8],
+            "eight orders of one customer",
+        )
+        reasons = sorted(letter["reason"] for letter in running.values("dead-letters"))
+        assert reasons == ["not_avro", "not_avro", "unknown_schema"]
+        assert registry.asked.count(f"GET /schemas/ids/{told['id']}") == 1, "asked for once"
