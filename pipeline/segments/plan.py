@@ -100,13 +100,15 @@ class Standing:
 
     `members` are the segments true at `now`. An atom is scheduled at its deadline or before: while its deadline only
     moves later, as that of a window does with every event, nothing is written; it is judged again when it comes up.
+    `is_exact`: the deadline is that of judging anew.
     """
 
-    __slots__ = ("_counts", "_first", "_flipped", "_scheduled", "members", "now")
+    __slots__ = ("_counts", "_first", "_flipped", "_scheduled", "is_exact", "members", "now")
 
     def __init__(self, members: set[str], now_ms: int) -> None:
         self.members = members
         self.now = now_ms
+        self.is_exact = True
         self._flipped: set[int] = set()
         self._counts: dict[int, int] = {}
         self._scheduled: dict[int, int] = {}
@@ -290,7 +292,10 @@ class SegmentsPlan:
             self._wake(facts.leaves, others)
             atoms += others
         standing.now = now_ms
-        return self._move(standing, facts, now_ms, atoms) if atoms else []
+        if not atoms:
+            return []
+        standing.is_exact = False
+        return self._move(standing, facts, now_ms, atoms)
 
     def settle(self, standing: Standing, facts: Any, until_ms: int) -> list[tuple[int, list[Flip]]]:
         """Let time pass up to `until_ms`: the flips by time alone, in order, each with its exact instant."""
@@ -320,6 +325,7 @@ class SegmentsPlan:
         """Make the standing's deadline what judging anew would say, wherever the standing was until now: it must have
         been settled up to `now_ms`, before its deadline."""
         scheduled, leaf_of, judges = standing._scheduled, self._leaf_of, self._judges
+        standing.is_exact = True
         first_ms = 0
         for at_ms, atom in sorted((at_ms, atom) for atom, at_ms in scheduled.items()):
             if first_ms and first_ms <= at_ms:

@@ -351,6 +351,8 @@ def settle(task: Task, profile: Profile) -> None:
     actor = profile.actor
     if actor.generation != task.generation:
         _change_generation(task, profile)
+    if actor.published and profile.deadline <= task.clock:
+        task.make_deadline_exact(profile)
     if not actor.published or profile.deadline > task.clock:
         actor.settled = task.clock
         return

@@ -475,6 +475,14 @@ class Task:
         if deadline < actor.wake or actor.wake <= self.clock or profile.standing is None:
             actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
 
+    def make_deadline_exact(self, profile: Profile) -> None:
+        """A deadline that has come may be early, where the profile was at hand: then there is nothing to settle, and
+        the index must not move, for it would not if the profile were made anew."""
+        standing, settled = profile.standing, profile.actor.settled
+        if standing is not None and not standing.is_exact:
+            profile.plan.segments.tighten(standing, profile, settled)
+            profile.deadline = self._deadline(profile, settled)
+
     def expires(self, profile: Profile) -> int:
         """When nothing will have been received for so long that a profile of pseudonyms ends."""
         own = profile.plan.identity.expire_after_ms
