@@ -74,11 +74,11 @@ from pipeline.unify.task import SEALED_FIRST, OpenSealed, Profile, Task
 DAY_MS = 86_400_000
 # What is due is settled by one tick after another, of which a batch holds one for each of a worker's partitions, and
 # live events wait for the batch. So a tick settles as many as let the next one be written so long after it: an event
-# waits for two batches at worst. From tick to tick it is never more than doubled or halved.
+# waits for two batches at worst. From tick to tick it is never more than doubled or halved. It is never fewer than the
+# first: where a transaction alone takes longer, as with a distant broker, fewer would not make it shorter.
 TICK_MS = 60
 PROFILES_PER_TICK = 100
 MOST_PER_TICK = 1_000
-LEAST_PER_TICK = 10
 CAUGHT_UP_FOR_MS = 5_000
 
 
@@ -87,7 +87,7 @@ def most_of_next(most: int, took_ms: int) -> int:
     before. That stands in the log, so it is the same whenever the log is read."""
     fitting = most * TICK_MS // took_ms if took_ms > 0 else most
     fitting = min(2 * most, max(most // 2, fitting))
-    return max(min(most, LEAST_PER_TICK), min(MOST_PER_TICK, fitting))
+    return max(min(most, PROFILES_PER_TICK), min(MOST_PER_TICK, fitting))
 
 
 class UnifyStage:

@@ -363,7 +363,15 @@ def test_a_tick_settles_as_many_as_let_the_next_one_be_in_time() -> None:
 
 @pytest.mark.parametrize(
     ("most", "took_ms", "following"),
-    [(100, 60, 100), (100, 1, 200), (100, 9_000, 50), (900, 1, 1_000), (15, 9_000, 10), (1, 9_000, 1), (100, -5, 100)],
+    [
+        (100, 60, 100),
+        (100, 1, 200),
+        (100, 9_000, 100),
+        (900, 1, 1_000),
+        (900, 9_000, 450),
+        (1, 9_000, 1),
+        (300, -5, 300),
+    ],
 )
 def test_how_many_the_next_tick_settles(most: int, took_ms: int, following: int) -> None:
     assert most_of_next(most, took_ms) == following
