@@ -91,6 +91,11 @@ def on_recall(task: Task, message: Recall) -> None:
         if not message.holder_lives and message.epoch > actor.epoch:
             actor.hold_epoch = message.epoch
         holder.say_change(task, profile, before, moment)
+    known = actor.belonging
+    if known is not None and known.owing and message.holder_lives and not group.present and not actor.published:
+        # It was to live, and has nothing left: whoever got the last fragment did not get what is owed for it.
+        belonging.release(task, known.owing, moment)
+        known.owing = {}
     actor.settled = task.clock
     task.set_deadline(profile)
     task.put(key, actor)
