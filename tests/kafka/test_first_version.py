@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from pipeline.admin import create_topics
+from pipeline.admin import alter_topics, create_topics, wanted_topics
 from pipeline.runtime.kafka.groups import set_positions
 from pipeline.settings import Settings
 from tests.golden.make import FOLDER, LOGS
@@ -72,6 +72,8 @@ def test_its_state_is_refused_and_its_history_becomes_the_same_people(
 ) -> None:
     settings = new_workspace(partitions=PARTITIONS, output_partitions=PARTITIONS, secret=SECRET)
     create_topics(settings)
+    # Its records are as old as they are; whenever the broker looks, it would delete them.
+    alter_topics(settings, {topic.name: {"retention.ms": "-1"} for topic in wanted_topics(settings)})
     put_back(settings)
     golden = Workspace(tmp_path / "unused")
     golden.load(FOLDER / FIRST / LOGS)

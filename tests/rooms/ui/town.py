@@ -229,6 +229,7 @@ def works(house: House) -> None:
         for number, flag in enumerate(flags)
     ]
     world.follower.read([world.record("events", "user_id:1", encode(one), 0) for one in events])
+    world.follower.fresh_at_ms = time.time_ns() // 1_000_000
 
 
 _LETTERS = [
