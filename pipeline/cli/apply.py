@@ -19,6 +19,9 @@ from pipeline.privacy import audit
 from pipeline.runtime.kafka.doors import TopicReader, current_values
 from pipeline.settings import Settings
 
+# What to look at next, by what was applied.
+_SHOWS = {"segment": "segments list", "destination": "destinations list"}
+
 
 def command(
     paths: Annotated[list[Path], typer.Argument(help="Files and folders: segments, identity rules, destinations.")],
@@ -49,7 +52,9 @@ def command(
             audit.note(settings, "applied", what=", ".join(each.key for each in planned.changes)[:2_000])
         if planned.generation is not None and not dry_run and wait:
             if readiness.wait(planned.generation.number, wait):
-                console.print("It is in force. Next: headwater segments list")
+                kinds = {change.key.partition("/")[0] for change in planned.changes}
+                shows = next((one for one in _SHOWS if one in kinds), None)
+                console.print(f"It is in force. Next: headwater {_SHOWS[shows]}" if shows else "It is in force.")
             else:
                 console.print(f"It is not in force after {wait:g} s. It will be once identity and unify run.")
     finally:

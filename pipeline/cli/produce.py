@@ -63,7 +63,7 @@ def command(
             begun.keep(done + count)
         begun.end()
     typer.echo(f"{count:,} record{' is' if count == 1 else 's are'} in {settings.topic(target)}.")
-    typer.echo("Next: headwater watch, or headwater profile NAMESPACE:VALUE")
+    typer.echo("Next: headwater profile NAMESPACE:VALUE, or headwater dead-letters list")
 
 
 def _shown(progress: Progress, bar: TaskID, before: int) -> Callable[[int], None]:

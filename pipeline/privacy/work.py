@@ -108,7 +108,7 @@ class Erasure:
         else:
             how = "they are not sealed: they stay until their retention ends"
             stores.append(ReceiptEntry("events", "impossible", now_ms, how))
-        stores.append(step("exports", self.destroyed_at, "what was exported for them and lies in the state folder"))
+        stores.append(step("exports", self.destroyed_at, "files that were exported for them are deleted"))
         if self.forgotten_at:
             until = self.forgotten_at + within_ms
             state: Literal["done", "by"] = "done" if now_ms >= until else "by"

@@ -17,7 +17,7 @@ def screen(picture: Picture, segments: list[str], status: str, calls: int | None
         (f"{picture.rate():,.0f}", "bold cyan"),
         " events/s   ",
         (f"{len(picture.profiles):,}", "bold"),
-        " profiles   waiting: ",
+        " profile   waiting: " if len(picture.profiles) == 1 else " profiles   waiting: ",
         ", ".join(f"{role} {lag:,}" for role, lag in picture.waiting().items()) or "…",
         f"   dead letters {picture.dead_letters:,}",
         f"   webhook calls {calls:,}" if calls is not None else "",
