@@ -12,7 +12,7 @@ import pytest
 from tests.rooms.ui.browser import chromium, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES
-from tests.rooms.ui.town import applies, asks, hangs_together, settle, traces, works
+from tests.rooms.ui.town import whole_town
 
 FOLDER = Path(__file__).parents[3] / "docs" / "images"
 DEFINITIONS = """
@@ -60,17 +60,12 @@ def take(page: Any, address: str, trace: str, person: str) -> None:
 def main() -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         house = House(Path(folder))
-        settle(house, 300, 6)
-        works(house)
-        trace = traces(house, patch)
-        person = hangs_together(house)
-        applies(house, patch)
-        asks(house, patch)
+        town = whole_town(house, patch, 300, 6)
         client = house.open_client("token-of-operator")
         for days in ("30", "20"):
             client.apply_definitions(DEFINITIONS.replace("DAYS", days))
         with served(house.desk.app) as address, chromium() as browser:
-            take(signed_in(browser, address, "operator", PASSWORD), address, trace, person)
+            take(signed_in(browser, address, "operator", PASSWORD), address, town.trace, town.person)
 
 
 if __name__ == "__main__":

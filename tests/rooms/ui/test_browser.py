@@ -9,7 +9,7 @@ import pytest
 from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
-from tests.rooms.ui.town import RECEIPT, applies, asks, hangs_together, settle, traces, works
+from tests.rooms.ui.town import RECEIPT, whole_town
 
 pytestmark = [needs_chromium, pytest.mark.debian]
 
@@ -19,12 +19,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str
     """A settled town, its pages and a browser."""
     with pytest.MonkeyPatch.context() as patch:
         house = House(Path(tmp_path_factory.mktemp("house")))
-        settle(house, 120, 6)
-        works(house)
-        traces(house, patch)
-        hangs_together(house)
-        applies(house, patch)
-        asks(house, patch)
+        whole_town(house, patch, 120, 6)
         with served(house.desk.app) as address, chromium() as browser:
             yield house, address, browser
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.rooms.ui.browser import chromium, needs_chromium, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
-from tests.rooms.ui.town import RECEIPT, applies, asks, hangs_together, settle, traces, works
+from tests.rooms.ui.town import RECEIPT, whole_town
 
 pytestmark = [needs_chromium, pytest.mark.debian]
 
@@ -31,12 +31,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as patch:
         house = House(Path(tmp_path_factory.mktemp("house")))
-        settle(house, 30, 4)
-        works(house)
-        traces(house, patch)
-        hangs_together(house)
-        applies(house, patch)
-        asked = asks(house, patch)
+        asked = whole_town(house, patch, 30, 4).asked
         client = house.open_client("token-of-operator")
         for definition in (LOOKERS.format(days=30), LOOKERS.format(days=20), CRM):
             client.apply_definitions(definition)

@@ -5,7 +5,7 @@ import math
 import random
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -77,6 +77,25 @@ def people_of(count: int, seed: int = 3) -> list[tuple[ProfileDocument, list[Eve
         )  # fmt: skip
         found.append((document, events))
     return found
+
+
+class Town(NamedTuple):
+    """What a page of a whole town may be asked for: the address of a trace, a person's profile_id, and what the pages
+    asked of the API for others."""
+
+    trace: str
+    person: str
+    asked: list[tuple[str, Any]]
+
+
+def whole_town(house: House, monkeypatch: Any, people: int, firms: int) -> Town:
+    """People, firms, a pipeline that works, and everything that the pages look at."""
+    settle(house, people, firms)
+    works(house)
+    trace = traces(house, monkeypatch)
+    person = hangs_together(house)
+    applies(house, monkeypatch)
+    return Town(trace, person, asks(house, monkeypatch))
 
 
 def settle(house: House, count: int = 40, firms: int = 0) -> None:
