@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,8 @@ def export(settings: Settings, identifier: str) -> dict[str, Any]:
     found["deliveries"] = {
         name: sent for name in sorted(destinations) if (sent := _keyed(settings, DELIVERIES.name + name, ids))
     }
-    naming = Naming(subject.identifiers, KafkaPlans(settings).latest().identity)
+    with closing(KafkaPlans(settings)) as plans:
+        naming = Naming(subject.identifiers, plans.latest().identity)
     found["sources"] = {
         source: records for source in settings.sources if (records := list(_named(settings, source, naming)))
     }
