@@ -15,8 +15,7 @@ def answer(delivery: Delivery, now_ms: int, detail: str = "") -> tuple[bytes, by
     return request_id.encode(), encode(told)
 
 
-def without_content(delivery: Delivery, value: bytes | None) -> bytes | None:
-    """What a dead letter keeps of a delivery: of a request to delete a person, nothing that says who it is."""
-    if delivery.action != ERASED:
-        return value
-    return encode(msgspec.structs.replace(delivery, identifiers=[]))
+def without_content(delivery: Delivery) -> bytes:
+    """What a dead letter keeps of a delivery about somebody who was erased: nothing that says who it is."""
+    body = delivery.body if delivery.action == ERASED else {}
+    return encode(msgspec.structs.replace(delivery, identifiers=[], body=body))

@@ -24,6 +24,7 @@ from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.scheduler import Policy
 from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
+from pipeline.identifiers import Keys
 from pipeline.records import Definition
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
@@ -181,7 +182,8 @@ def run(settings: Settings, destination: str | None, until: Callable[[], bool]) 
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
     plans = KafkaPlans(settings)
-    forgotten, said = ForgottenProfiles(), TopicReader(settings, [TOPIC])
+    forgotten = ForgottenProfiles(Keys(settings.secret_bytes()))
+    said = TopicReader(settings, [TOPIC])
     # Before anything goes out.
     forgotten.take(said.read_to_end())
     role = DeliverRole(settings, destination, DeliverMetrics(registry), forgotten)

@@ -5,7 +5,8 @@
 - After its last attempt, or when it is rejected, it is given up: it goes to the dead letters, and the profile goes on.
 - While the circuit is open nothing goes out but probes; a probe before a delivery's time does not count as an
   attempt. When the circuit closes, everything that waited is due at once.
-- Of somebody who was erased nothing waits any more but what takes back (forgotten.py): it is overtaken.
+- Of somebody who was erased nothing waits any more but what takes back (forgotten.py): it is overtaken. What names
+  them beside others waits without them.
 - Exactly one of these holds for each delivery that was accepted: open, delivered, given up, overtaken.
 """
 
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from connectors import Outcome
 from pipeline.deliver.circuit import Circuit, Limits
 from pipeline.deliver.progress import NOTHING_KNOWN, Note, Progress
-from pipeline.records import Delivery
+from pipeline.records import Delivery, encode
 from pipeline.runtime.ports import Record
 
 ProfileKey = tuple[int, str]
@@ -54,6 +55,12 @@ class Item:
         self.attempts = 0
         self.due_ms = 0
 
+    def leave(self, left: Delivery) -> None:
+        """Keep no more of the delivery than this."""
+        if left is not self.delivery:
+            self.delivery = left
+            self.record = self.record._replace(value=encode(left))
+
     @property
     def profile(self) -> ProfileKey:
         return self.record.partition, self.delivery.profile_id
@@ -83,10 +90,12 @@ class GivenUp(NamedTuple):
 class Scheduler:
     """The deliveries of one destination on this worker."""
 
-    def __init__(self, policy: Policy, overtakes: Callable[[Delivery], bool] = lambda delivery: False) -> None:
-        """`overtakes` tells whether a delivery is not to go out any more."""
+    def __init__(
+        self, policy: Policy, left_of: Callable[[Delivery], Delivery | None] = lambda delivery: delivery
+    ) -> None:
+        """`left_of` tells what still may go out of a delivery; None: nothing."""
         self.policy = policy
-        self._overtakes = overtakes
+        self._left_of = left_of
         self.circuit = Circuit(policy.limits)
         self.delivered = 0
         self.given_up = 0
@@ -149,11 +158,13 @@ class Scheduler:
             progress.finish(record.offset)
             self.skipped += 1
             return
-        if self._overtakes(delivery):
+        left = self._left_of(delivery)
+        if left is None:
             progress.finish(record.offset)
             self.overtaken += 1
             return
         item = Item(record, delivery)
+        item.leave(left)
         queue = self._queues.get(item.profile)
         if queue is None:
             self._queues[item.profile] = deque((item,))
@@ -162,10 +173,11 @@ class Scheduler:
             queue.append(item)
 
     def overtake(self, now_ms: int) -> None:
-        """Let go of everything that waits and is not to go out any more; what is with the connector ends first."""
+        """Let go of everything that waits and is not to go out any more; what is with the connector ends first. What
+        may go out in part waits as that."""
         delayed = {profile for _, _, profile in self._delayed}
         for profile in [*self._ready, *delayed]:
-            if any(self._overtakes(item.delivery) for item in self._queues[profile]):
+            if any(self._left_of(item.delivery) is not item.delivery for item in self._queues[profile]):
                 if profile in delayed:
                     self._delayed = [entry for entry in self._delayed if entry[2] != profile]
                     heapq.heapify(self._delayed)
@@ -299,7 +311,11 @@ class Scheduler:
         if profile in self._unsettled:
             return
         queue = self._queues[profile]
-        for item in [one for one in queue if self._overtakes(one.delivery)]:
+        for item in list(queue):
+            left = self._left_of(item.delivery)
+            if left is not None:
+                item.leave(left)
+                continue
             queue.remove(item)
             self._progress[profile[0]].finish(item.record.offset)
             self.overtaken += 1

@@ -73,7 +73,7 @@ class DestinationWorker:
         self.destination = destination
         self._forgotten = forgotten
         self._forgot = 0
-        self.scheduler = Scheduler(policy, *([forgotten.overtakes] if forgotten is not None else []))
+        self.scheduler = Scheduler(policy, *([forgotten.left_of] if forgotten is not None else []))
         self.paused = False
         self.has_passed: Callable[[Delivery], bool] = lambda delivery: False
         self._connector = connector
@@ -237,10 +237,22 @@ class DestinationWorker:
         if self._outcomes is not None:
             said = [self._outcomes.of(given.item.delivery, now_ms, given.reason) for given in given_up]
             self._log.tell_outcomes([one for one in said if one is not None])
-        self._log.put_aside([_dead_letter(given, now_ms) for given in given_up])
+        self._log.put_aside([_dead_letter(given, now_ms, self._kept_of(given)) for given in given_up])
         for given in given_up:
             self.scheduler.settle(given, now_ms)
             self._metrics.dead_letters(given.reason)
+
+    def _kept_of(self, given: GivenUp) -> bytes | None:
+        """What a dead letter keeps of a delivery: nothing that says who was erased, also if that was while it was with
+        the connector: the receipt of the erasure says by when dead letters do not name them."""
+        delivery, forgotten = given.item.delivery, self._forgotten
+        if delivery.action == ERASED or (forgotten is not None and delivery.profile_id in forgotten):
+            return without_content(delivery)
+        left = forgotten.left_of(delivery) if forgotten is not None else delivery
+        if left is None:
+            return without_content(delivery)
+        given.item.leave(left)
+        return given.item.record.value
 
     def _keep_progress(self) -> None:
         now_ms = self._clock()
@@ -304,7 +316,7 @@ class DestinationWorker:
         self._tell_health(self._health)
 
 
-def _dead_letter(given: GivenUp, now_ms: int) -> tuple[int, bytes | None, bytes]:
+def _dead_letter(given: GivenUp, now_ms: int, value: bytes | None) -> tuple[int, bytes | None, bytes]:
     record = given.item.record
     attempts = f" (attempt {given.item.attempts})" if given.item.attempts else ""
     letter = DeadLetter(
@@ -314,7 +326,7 @@ def _dead_letter(given: GivenUp, now_ms: int) -> tuple[int, bytes | None, bytes]
         partition=record.partition,
         offset=record.offset,
         at=now_ms,
-        value=without_content(given.item.delivery, record.value),
+        value=value,
         key=record.key,
         stage="deliver",
     )
