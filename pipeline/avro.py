@@ -28,6 +28,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         records.Relink,
         records.Release,
         records.EraseRequest,
+        records.Readmitted,
         records.RulesChanged,
         records.BackfillDone,
         records.ResolveOn,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pipeline.identity.state import NEVER, Decided, Edge
 from pipeline.identity.turn import Turn, routes_of
-from pipeline.records import Erase, Erased, EraseRequest, Release, Relink, Unlink, encode
+from pipeline.records import Erase, Erased, EraseRequest, Readmitted, Release, Relink, Unlink, encode
 
 Pair = tuple[str, str]
 
@@ -122,7 +122,7 @@ def erase(turn: Turn, message: EraseRequest) -> None:
         if graph.node(text).decided is not None:
             for what in ("unlink", "release"):
                 turn.out.upsert("identity-decisions", _key(turn, what, text), None)
-        graph.forget_all(text, message.received, turn.epoch)
+        graph.forget_all(text, message.received, turn.epoch, message.keep_out)
         graph.scrub(text)
         erasure = Erase(text, turn.epoch, graph.meta.clock, name, message.request_id, message.keep_out)
         turn.send(text, encode(erasure))
@@ -135,6 +135,14 @@ def erase(turn: Turn, message: EraseRequest) -> None:
         graph.touch(text)
     turn.reason = "erase"
     turn.resolve(dict.fromkeys(graph.name(text) for text in later))
+
+
+def readmit(turn: Turn, message: Readmitted) -> None:
+    """Whoever was kept out is linked to others again: they have consented since."""
+    decided = turn.graph.node(message.identifier).decided
+    if decided is not None and 0 < decided.kept_out < message.time:
+        decided.kept_out = 0
+        turn.graph.touch(message.identifier)
 
 
 def _pairs(turn: Turn, a: str, b: str) -> list[Pair] | None:

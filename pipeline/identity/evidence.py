@@ -24,6 +24,9 @@ def take(turn: Turn, message: Evidence) -> None:
     for decided in (node_a.decided, node_b.decided):
         if decided is not None:
             cut, erased_at = max(cut, decided.cut), max(erased_at, decided.erased_at)
+            if decided.kept_out:
+                # It may have got past an ingest that did not know yet, however late.
+                erased_at = max(erased_at, message.last_received)
     if message.last_received <= erased_at:
         # The route may have seen the pair since, and believes that it was sent.
         turn.counters.erased += 1

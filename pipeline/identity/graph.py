@@ -61,10 +61,11 @@ class Graph:
             self.flag_before[text] = node.flag
         return node
 
-    def forget_all(self, text: str, erased_at: int, epoch: int) -> None:
+    def forget_all(self, text: str, erased_at: int, epoch: int, keep_out: bool) -> None:
         """Leave nothing of an identifier but that it was erased; its edges are gone already."""
         old = self.node(text).decided
         decided = Decided(erased_at=erased_at if old is None else max(erased_at, old.erased_at), erase_epoch=epoch)
+        decided.kept_out = max(erased_at, 1) if keep_out else 0
         node = Node(generation=self.meta.generation, decided=decided)
         node.flag = self._judge(text, node)
         self._nodes[text] = node

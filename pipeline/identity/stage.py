@@ -18,6 +18,7 @@ from pipeline.records import (
     BackfillDone,
     EraseRequest,
     Evidence,
+    Readmitted,
     Ready,
     Release,
     Relink,
@@ -97,6 +98,9 @@ class IdentityStage:
             case EraseRequest() as message:
                 turn.advance(message.received)
                 decisions.erase(turn, message)
+            case Readmitted() as message:
+                turn.advance(message.received)
+                decisions.readmit(turn, message)
             case RulesChanged() as message:
                 turn.advance(message.received)
                 self._change_rules(turn, message)

@@ -44,12 +44,14 @@ class Edge(Struct, array_like=True):
 
 class Decided(Struct, array_like=True):
     """What was decided about one identifier: its edges count if last received after `cut` and after `erased_at`, and
-    towards quarantine if they are newer than the epoch `released`."""
+    towards quarantine if they are newer than the epoch `released`. `kept_out`: erased at that time, and to be linked to
+    nobody before a consent that was given after it (0: no)."""
 
     cut: int = -1
     released: int = 0
     erased_at: int = -1
     erase_epoch: int = 0
+    kept_out: int = 0
 
 
 FREE, QUARANTINED, CROWDED, BLOCKED = 0, 1, 2, 3

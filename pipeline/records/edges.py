@@ -50,6 +50,14 @@ class EraseRequest(Struct, tag_field="kind", tag="erase_request", omit_defaults=
     keep_out: bool = False
 
 
+class Readmitted(Struct, tag_field="kind", tag="readmitted", omit_defaults=True):
+    """Somebody who was erased and kept out has consented anew, in an event at `time` that names `identifier`."""
+
+    identifier: str
+    time: int
+    received: int
+
+
 class Erased(Struct, tag_field="kind", tag="erased", omit_defaults=True):
     """Somebody was forgotten: `actor` is the keyed hash of one of their identifiers, `epoch` that of the erasure, of
     `members` identifiers. What was received up to `received` is gone, and must not come back from a replay."""
@@ -85,4 +93,4 @@ class ResolveOn(Struct, tag_field="kind", tag="resolve_on", omit_defaults=True):
     bucket: int = 0
 
 
-EdgesRecord = Evidence | Unlink | Relink | Release | EraseRequest | RulesChanged | BackfillDone | ResolveOn
+EdgesRecord = Evidence | Unlink | Relink | Release | EraseRequest | Readmitted | RulesChanged | BackfillDone | ResolveOn

@@ -13,6 +13,7 @@ from pipeline.records import (
     Forward,
     Named,
     Readmit,
+    Readmitted,
     Recall,
     encode,
 )
@@ -53,6 +54,10 @@ def on_event(task: Task, record: Record, event: Event) -> None:
         for other in event.identifiers[1:]:
             message = Readmit(identifier=other, time=event.time, clock=task.clock)
             task.out.log("links", task.keys.actor(other), encode(message))
+        for one in event.identifiers:
+            # Before the evidence of this event, which is refused otherwise.
+            readmitted = Readmitted(identifier=one, time=event.time, received=event.received)
+            task.out.log("identity-edges", None, encode(readmitted), 0)
     task.unbury(key, actor, identifier)
     message_hash = holder.hash_of(event.message_id)
     if dedup.is_duplicate(state, task.message_index, key, actor, message_hash, event.received):

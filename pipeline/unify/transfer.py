@@ -5,6 +5,7 @@ a later one passes on what still comes. So a fragment ends where the last decisi
 different senders arrive.
 """
 
+from pipeline.identifiers import BURIED
 from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, join, pieces
 from pipeline.records import Absorb, Bury, Forward, Recall, encode
 from pipeline.segments import HIDDEN
@@ -62,10 +63,13 @@ def on_recall(task: Task, message: Recall) -> None:
     part = task.part(key, actor, name)
     group = task.group_to_change(key, actor)
     profile.group = group
-    complete, _ = group.present.pop(name, (False, 0))
+    # What has not come yet is of a decision that only it will tell.
+    complete, since = group.present.pop(name, (False, message.epoch))
     if message.to:
         group.given[name] = (message.to, message.epoch, message.to_erased)
-        if message.to != name != actor.identifier:
+        if since < actor.erased:
+            _let_bury(task, key, actor, message.holder, name)
+        elif message.to != name != actor.identifier:
             # Who gave it to us goes on knowing our name, though it is part of another profile from now on.
             _note_giver(task, actor, name)
     if part is not None:
@@ -111,6 +115,8 @@ def on_absorb(task: Task, message: Absorb) -> None:
     group = task.group(key, actor)
     if message.origin and message.origin not in (name, actor.identifier) and _note_giver(task, actor, message.origin):
         task.put(key, actor)
+    if message.epoch < actor.erased:
+        _let_bury(task, key, actor, message.to, message.origin or name)
     if group is not None:
         given = group.given.get(name) or group.given.get(task.keys.buried(name))
     gone = given is not None and went_elsewhere(given, message.epoch)
@@ -278,12 +284,21 @@ def on_bury(task: Task, message: Bury) -> None:
 
 
 def _bury(task: Task, group: Group, name: str, epoch: int) -> None:
+    """What was decided since the erasure is about somebody who is known anew, and stays."""
     buried = task.keys.buried(name)
-    group.given.pop(name, None)
+    if name in group.given and group.given[name][1] < epoch:
+        del group.given[name]
     group.births[buried] = max(epoch, group.births.pop(name, 0), group.births.get(buried, 0))
     for fragment, (to, given_epoch, erased) in list(group.given.items()):
-        if to == name:
+        if to == name and given_epoch < epoch:
             group.given[fragment] = (buried, given_epoch, erased)
+
+
+def _let_bury(task: Task, key: bytes, actor: Actor, identifier: str, giver: str) -> None:
+    """Whoever gave something to this actor before it was erased knows its text, and was not known when it was."""
+    if identifier[:1] != BURIED and task.actor_key(giver) != key:
+        bury = Bury(to=giver, identifier=identifier, epoch=actor.erased, clock=task.clock)
+        task.out.log("links", task.keys.actor(giver), encode(bury))
 
 
 def _note_giver(task: Task, actor: Actor, giver: str) -> bool:

@@ -92,7 +92,7 @@ class KeptOut:
         since = self.at_door.get(route)
         if since is None:
             return [route, *(one for one in others if one not in self.at_door)]
-        if not _consents(event, since):
+        if not consents(event, since):
             return None
         welcome = [one for one in event.identifiers if self.at_door.get(one, event.time - 1) < event.time]
         for one in welcome:
@@ -105,7 +105,7 @@ class KeptOut:
         since = self.behind.get(route)
         if since is None:
             return True
-        if not _consents(event, since):
+        if not consents(event, since):
             return False
         del self.behind[route]
         for one in others:
@@ -114,6 +114,7 @@ class KeptOut:
         return True
 
 
-def _consents(event: Event, since: int) -> bool:
+def consents(event: Event, since: int) -> bool:
+    """Whether an event brings a consent that was given after that."""
     stated: Any = event.context.get("consent", {})
     return event.time > since and any(said is True for said in stated.values())

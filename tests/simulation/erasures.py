@@ -9,8 +9,8 @@ again, while workers crash. Two kinds of world:
                read by then, so checked is what holds whomever they find: nothing is lost or counted twice, the logs
                fold to the tables, and every store is what its changelog gives
 
-In settled worlds nothing that is kept names anybody who was erased and not heard of since. In hasty ones a holder whose
-fragment was on its way to somebody at that moment may go on knowing the name: 997001708 and 997002605 show it.
+In both, nothing that is kept names anybody who was erased and not heard of since. Whom an erasure found is read from
+`identity-decisions`; who was to be kept out is heard of by a consent that was given since, and by no event else.
 
 In most worlds some of the erased are kept out: events come through a door (door.py) that knows them by a keyed hash,
 and some got past it before it knew. People come back by a consent, are rectified, and suppressed, in between.
@@ -19,24 +19,24 @@ and some got past it before it knew. People come back by a consent, are rectifie
 import random
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from pipeline.identifiers import Keys, partition_of
-from pipeline.records import EdgesRecord, EraseRequest, Event, Release, Relink, Unlink, encode
+from pipeline.records import EdgesRecord, Erased, EraseRequest, Event, Release, Relink, Unlink, encode
 from pipeline.unify import actor
 from tests.oracle.identity import Evidence
 from tests.simulation import checks, seeds
 from tests.simulation.cluster import Cluster
 from tests.simulation.definitions import make_segments
-from tests.simulation.door import Door, KeptOut
+from tests.simulation.door import Door, KeptOut, consents
 from tests.simulation.driver import Simulation, replayed
 from tests.simulation.run import KEYS, rest
 from tests.simulation.wiring import identity_stage, said_by_records, unify_stage
-from tests.simulation.world import Operate, Rest, Send, Story, World, make_world
+from tests.simulation.world import DAY, Operate, Rest, Send, Story, World, make_world
 
 _CHANGELOG_HEADER = 8
 
@@ -112,10 +112,6 @@ class ErasingStory(Story):
             # overtake it.
             self.world.arrivals.append(Rest(self.now))
         if self.keeps and self.apart.random() < 0.2:
-            if self.hasty:
-                # Whoever is asked to erase has waited until every door knows: what got past one was received before.
-                event.received = min(event.received, *(self.doomed.get(one, self.now) for one in event.identifiers))
-                event.time = min(event.time, event.received)
             self.sent.append(event)
             self.world.arrivals.append(PastTheDoor(event))
         else:
@@ -186,6 +182,10 @@ class ErasingTruth(checks.Truth):
     def arrives(self, partition: int, event: Event) -> None:
         """An event stands in `events`. Who is kept out behind the door is not heard of by it."""
         if self.kept.takes(event):
+            # Another who is kept out is linked to nobody, and their name is kept nowhere, though it was told.
+            whole, event = event, _without(event, frozenset(event.identifiers[1:]).intersection(self.kept.behind))
+            if event != whole and not any(_are_one(whole, other) for other in self.partitions[partition]):
+                self.told_before.append(whole)
             self.send(partition, event)
             self.know_again(event.identifiers)
         else:
@@ -203,10 +203,65 @@ def _without(event: Event, gone: frozenset[str]) -> Event:
     return msgspec.structs.replace(event, identifiers=left)
 
 
+def _are_one(event: Event, other: Event) -> bool:
+    """Whether two records of one partition are one event."""
+    near = abs(event.received - other.received) <= DAY
+    return near and (event.identifiers[0], event.message_id) == (other.identifiers[0], other.message_id)
+
+
 def _is_about(record: EdgesRecord, gone: frozenset[str]) -> bool:
     if isinstance(record, Unlink | Relink):
         return record.a in gone or record.b in gone
     return isinstance(record, Release) and record.identifier in gone
+
+
+class Mentions:
+    """Who was named by what, in the order in which it was written: in a hasty world nobody knows what was read when."""
+
+    def __init__(self) -> None:
+        self._written = 0
+        self._rested = 0
+        self._heard: dict[str, int] = {}
+        self._consented: dict[str, int] = {}
+        self._decided: dict[str, int] = {}
+        self._asked: dict[int, tuple[int, int, bool]] = {}
+
+    def take(self, arrival: Send | Operate | Rest) -> None:
+        """Something is written, or all that was is read."""
+        self._written += 1
+        if isinstance(arrival, Rest):
+            self._rested = self._written
+        elif isinstance(arrival, Send):
+            event = arrival.event
+            for one in event.identifiers:
+                self._heard[one] = self._written
+                if consents(event, self._consented.get(one, 0)):
+                    self._consented[one] = event.time
+        elif isinstance(arrival.record, EraseRequest):
+            asked = arrival.record
+            self._asked[asked.received] = self._written, self._rested, asked.keep_out
+        else:
+            named = [getattr(arrival.record, name, "") for name in ("a", "b", "identifier")]
+            self._decided.update(dict.fromkeys(named, self._written))
+
+    def gone(self, decisions: Mapping[bytes, bytes]) -> set[str]:
+        """Whoever was erased, and not heard of since in any order of events."""
+        by_actor = {KEYS.actor(one).decode(): one for one in (*self._heard, *self._decided)}
+        found = set()
+        for key, value in decisions.items():
+            if key.startswith(b"erase\t"):
+                erased = msgspec.json.decode(value, type=Erased)
+                one = by_actor.get(erased.actor)
+                written, rested, keep_out = self._asked[erased.received]
+                if one is None or self._decided.get(one, 0) > written:
+                    continue
+                if keep_out:
+                    named = self._consented.get(one, 0) > erased.received
+                else:
+                    named = self._heard.get(one, 0) > rested
+                if not named:
+                    found.add(one)
+        return found
 
 
 Deployment = Simulation | Cluster
@@ -218,8 +273,9 @@ def play(world: World, engine: str, rng: random.Random, partitions: int, hasty: 
     crash_rate = rng.choice((0.0, 0.03, 0.15))
     kind = Simulation if engine == "light" else Cluster
     deployment: Deployment = kind(partitions, rng, identity, unify, crash_rate)
-    truth, door, asked = ErasingTruth(world, KEYS), Door(KEYS), dict[str, int]()
+    truth, door, asked, mentions = ErasingTruth(world, KEYS), Door(KEYS), dict[str, int](), Mentions()
     for arrival in world.arrivals:
+        mentions.take(arrival)
         if isinstance(arrival, Send):
             event: Event | None = arrival.event
             if not isinstance(arrival, PastTheDoor):
@@ -248,6 +304,7 @@ def play(world: World, engine: str, rng: random.Random, partitions: int, hasty: 
         else:
             if hasty:
                 rest_hastily(deployment, truth, arrival)
+                check_nothing_names(deployment, mentions.gone(deployment.broker.compacted("identity-decisions")))
             else:
                 rest(deployment, truth, world, arrival)
                 check_nothing_names(deployment, truth.erased)
@@ -264,8 +321,6 @@ def erase(deployment: Deployment, truth: ErasingTruth, door: Door, record: Erase
     """Somebody asks to be erased; the privacy role lists who is known beforehand."""
     if not hasty:
         truth.erase(record, _end_of_edges(deployment))
-    else:
-        truth.erased.add(record.identifier)
     if record.keep_out:
         door.list([record.identifier], record.received, record.request_id)
 
@@ -317,7 +372,7 @@ def check_nothing_names(deployment: Deployment, gone: set[str]) -> None:
         for task, (local, _) in deployment.stores().items()
         for key, stored in local.items()
     ]
-    for name in ("profiles", "identities", "segment-members"):
+    for name in ("profiles", "identities", "segment-members", "identity-decisions"):
         kept += [(name, key, value) for key, value in deployment.broker.compacted(name).items()]
     for one in sorted(gone):
         text = one.encode()

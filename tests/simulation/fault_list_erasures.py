@@ -2,7 +2,7 @@
 
 from tests.simulation.fault_kinds import Fault
 
-_GUARD, _ROUTE = "pipeline.ingest.guard", "pipeline.unify.route"
+_GUARD, _ROUTE, _TRANSFER = "pipeline.ingest.guard", "pipeline.unify.route", "pipeline.unify.transfer"
 
 ERASURE_FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -63,6 +63,42 @@ ERASURE_FAULTS: tuple[Fault, ...] = (
         "the door takes a no for a consent",
         _GUARD,
         (("    return stated is True or stated ==", "    return isinstance(stated, bool) or stated =="),),
+        "erasures",
+    ),
+    Fault(
+        "who gave something that came after an erasure goes on knowing whom it went to",
+        _TRANSFER,
+        (("        _let_bury(task, key, actor, message.to, message.origin or name)\n", "        pass\n"),),
+        "erasures",
+        seeds=(86,),
+    ),
+    Fault(
+        "who is called back from the erased goes on knowing where they were",
+        _TRANSFER,
+        (("            _let_bury(task, key, actor, message.holder, name)\n", "            pass\n"),),
+        "erasures",
+        seeds=(997_001_708,),
+    ),
+    Fault(
+        "who is known anew is buried with their former life",
+        _TRANSFER,
+        (
+            ("    if name in group.given and group.given[name][1] < epoch:", "    if name in group.given:"),
+            ("        if to == name and given_epoch < epoch:", "        if to == name:"),
+        ),
+        "erasures",
+        seeds=(998_001_062,),
+    ),
+    Fault(
+        "what got past the door links the erased to others",
+        "pipeline.identity.evidence",
+        (("            if decided.kept_out:", "            if False:"),),
+        "erasures",
+    ),
+    Fault(
+        "the identity stage does not hear of a consent anew",
+        "pipeline.identity.decisions",
+        (("        decided.kept_out = 0\n", "        pass\n"),),
         "erasures",
     ),
 )

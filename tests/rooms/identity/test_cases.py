@@ -14,6 +14,7 @@ from pipeline.records import (
     EraseRequest,
     Evidence,
     Forget,
+    Readmitted,
     Ready,
     Release,
     Relink,
@@ -125,6 +126,24 @@ def test_case_12_an_identifier_used_again_after_its_profile_was_erased() -> None
     assert not world.together(ANN, ANN_MAIL)
     kept = {key for key, value in world.decisions.items() if value is not None}
     assert kept == {b"erase\t" + KEYS.actor(each) for each in (ANN, ANN_MAIL, PHONE)}
+
+
+def test_who_is_kept_out_is_linked_to_nobody_however_late_an_event_got_past_the_door() -> None:
+    world = World().say(saw(ANN, ANN_MAIL, 10), EraseRequest(ANN, 100, "r1", keep_out=True))
+    world.say(saw(ANN_MAIL, BOB, 150, 150, BOB), saw(ANN_MAIL, BOB, 150, 170, BOB))
+    assert not world.together(ANN_MAIL, BOB)
+    assert ANN_MAIL.partition(":")[2].encode() not in b"".join(world.store.values.values())
+    # Its route, too, forgets that it has said so, and says it again if it sees it again.
+    assert [(each.route, each.received) for each in world.of(Forget)] == [(BOB, 150), (BOB, 170)]
+    # A consent of before the erasure lets in nobody; of those that consent, each is let in by name.
+    world.say(Readmitted(ANN_MAIL, 100, 180), saw(ANN_MAIL, BOB, 185))
+    assert not world.together(ANN_MAIL, BOB)
+    world.say(Readmitted(ANN_MAIL, 101, 190), saw(ANN_MAIL, BOB, 195), saw(ANN, PHONE, 195))
+    assert world.together(ANN_MAIL, BOB)
+    assert not world.together(ANN, PHONE)
+    # Erased again, and not to be kept out: known as anybody who is named since.
+    world.say(Readmitted(ANN, 195, 196), EraseRequest(ANN, 200), saw(ANN, PHONE, 205))
+    assert world.together(ANN, PHONE)
 
 
 def test_nothing_kept_says_who_was_erased() -> None:
