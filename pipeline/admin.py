@@ -257,6 +257,8 @@ def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: M
         actual = config.get(name)
         if name == "delete.retention.ms" and is_hastened(config):
             continue  # the privacy role's own doing, and undoing, while an erasure is under way
+        if name == "retention.ms" and topic.name == settings.topic("events") and settings.archive:
+            continue  # history goes on in the archive
         if actual is None or actual == wanted or (is_source and name != "cleanup.policy"):
             continue
         change = (

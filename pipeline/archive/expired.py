@@ -4,12 +4,17 @@ An event whose `retention` has passed since it was received is taken out, and it
 sealed event shows what it is called by four bytes that stand for its name (`pipeline.vault.name_mark`); its own time is
 sealed, so what happened long before it was received goes by when that was.
 
+A single property, trait or part of the context that has a `retention` of its own is taken out of the event: it is
+opened, and sealed anew under the same key. For that, and for nothing else, the role reads the keys of the history; of
+events that no contract gives such a part none is opened.
+
 How far this was done, and by which retentions, stands in `<archive>/expired.json`: by the same ones, only files with
 records that have become due since are read.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -21,7 +26,18 @@ from pipeline.vault import name_mark, sealed_name
 PROGRESS = "expired.json"
 _TOPIC = "events"
 _SEALED = 1
+_EVERY_ITEM = "*"
 _log = logging.getLogger(__name__)
+
+Place = tuple[str, tuple[str, ...]]
+"""An event's name, and the path of a part of it: its section first, "*" for every item of a list."""
+
+
+class Vault(Protocol):
+    """What opens sealed events, and seals them again."""
+
+    def open(self, value: bytes) -> bytes | None: ...
+    def seal_anew(self, sealed: bytes, encoded: bytes) -> bytes | None: ...
 
 
 class _Name(msgspec.Struct):
@@ -33,19 +49,30 @@ class _Name(msgspec.Struct):
 class _Progress(msgspec.Struct):
     at: int = 0
     keeps: dict[str, int] = {}
+    parts: dict[str, int] = {}
 
 
 _decode = msgspec.json.Decoder(_Name).decode
 
 
-def take_out_expired(archive: Archive, keeps: Mapping[str, int], now_ms: int) -> int:
-    """Take out the events that are older at `now_ms` than `keeps` (event → ms) allows; returns how many files were
-    written anew."""
-    if not keeps:
+def take_out_expired(
+    archive: Archive,
+    keeps: Mapping[str, int],
+    now_ms: int,
+    parts: Mapping[Place, int] | None = None,
+    vault: Callable[[], Vault] | None = None,
+) -> int:
+    """Take out the events that are older at `now_ms` than `keeps` (event → ms) allows, and of others the `parts` that
+    are; returns how many files were written anew. `vault` is asked for once there are parts to take out."""
+    parts = parts if parts is not None and vault is not None else {}
+    if not keeps and not parts:
         return 0
     done = msgspec.json.decode(archive.text(PROGRESS) or "{}", type=_Progress)
-    since = done.at if done.keeps == dict(keeps) else 0
-    shortest, longest = min(keeps.values()), max(keeps.values())
+    by = _Progress(now_ms, dict(keeps), {"\0".join((name, *path)): ms for (name, path), ms in parts.items()})
+    since = done.at if (done.keeps, done.parts) == (by.keeps, by.parts) else 0
+    times_ms = [*keeps.values(), *parts.values()]
+    shortest, longest = min(times_ms), max(times_ms)
+    opened = vault() if parts and vault is not None else None
     rewritten = 0
     for partition in archive.partitions(_TOPIC):
         for part in archive.parts(_TOPIC, partition):
@@ -54,10 +81,15 @@ def take_out_expired(archive: Archive, keeps: Mapping[str, int], now_ms: int) ->
                 continue
             table = archive.table(part)
             gone = _due(table, keeps, now_ms)
-            if pc.any(gone).as_py():
-                archive.rewrite(part, table.filter(pc.invert(gone)))
+            is_less = pc.any(gone).as_py()
+            left = table.filter(pc.invert(gone)) if is_less else table
+            values = _without(left, parts, opened, since, now_ms) if opened is not None else None
+            if values is not None:
+                left = left.set_column(left.schema.get_field_index("value"), "value", values)
+            if is_less or values is not None:
+                archive.rewrite(part, left)
                 rewritten += 1
-    archive.put_text(PROGRESS, msgspec.json.encode(_Progress(now_ms, dict(keeps))).decode())
+    archive.put_text(PROGRESS, msgspec.json.encode(by).decode())
     if rewritten:
         _log.info("events were kept for as long as contracts allow: %d files were written anew", rewritten)
     return rewritten
@@ -74,11 +106,63 @@ def _kept(value: bytes | None, marks: Mapping[bytes, int], keeps: Mapping[str, i
     """Until when a record may be kept."""
     if not value:
         return float("inf")
-    if value[0] == _SEALED:
-        ms = marks.get(sealed_name(value))
-    else:
-        try:
-            ms = keeps.get(_decode(value).event)
-        except msgspec.MsgspecError:
-            ms = None
+    ms = marks.get(sealed_name(value)) if value[0] == _SEALED else keeps.get(_name_of(value))
     return float("inf") if ms is None else timestamp + ms
+
+
+def _name_of(value: bytes) -> str:
+    try:
+        return _decode(value).event
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _without(
+    table: pa.Table, parts: Mapping[Place, int], vault: Vault, since_ms: int, now_ms: int
+) -> pa.ChunkedArray | None:
+    """The values without the parts that have become due since; None if they are as they were."""
+    of_event: dict[str, list[tuple[Sequence[str], int]]] = {}
+    for (name, path), ms in parts.items():
+        of_event.setdefault(name, []).append((path, ms))
+    marks = {name_mark(name): found for name, found in of_event.items()}
+    values, changed = table["value"].to_pylist(), False
+    for row, (timestamp, value) in enumerate(zip(table["timestamp"].to_pylist(), values, strict=True)):
+        if not value:
+            continue
+        found = marks.get(sealed_name(value)) if value[0] == _SEALED else of_event.get(_name_of(value))
+        due = [path for path, ms in found or () if since_ms < timestamp + ms <= now_ms]
+        if due:
+            left = _taken_out(value, due, vault)
+            if left is not None:
+                values[row], changed = left, True
+    return pa.chunked_array([pa.array(values, pa.binary())]) if changed else None
+
+
+def _taken_out(value: bytes, paths: Sequence[Sequence[str]], vault: Vault) -> bytes | None:
+    """An event without what stands at these paths; None if there is nothing, or nobody can open it any more."""
+    is_sealed = value[0] == _SEALED
+    plain = vault.open(value) if is_sealed else value
+    if plain is None:
+        return None
+    event = msgspec.json.decode(plain)
+    if not sum(_take(event, path) for path in paths):
+        return None
+    encoded = msgspec.json.encode(event)
+    return vault.seal_anew(value, encoded) if is_sealed else encoded
+
+
+def _take(inside: Any, path: Sequence[str]) -> bool:
+    """Take out what stands at a path; whether there was anything."""
+    name, rest = path[0], path[1:]
+    if name == _EVERY_ITEM and isinstance(inside, list):
+        if rest:
+            return sum(_take(one, rest) for one in inside) > 0
+        was_there = bool(inside)
+        inside.clear()
+        return was_there
+    if not isinstance(inside, dict) or name not in inside:
+        return False
+    if rest:
+        return _take(inside[name], rest)
+    del inside[name]
+    return True

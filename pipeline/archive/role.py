@@ -6,18 +6,20 @@ write the same twice, which readers pass over, and could undo each other's erasu
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from pipeline.archive.expired import take_out_expired
+from pipeline.archive.expired import Vault, take_out_expired
 from pipeline.archive.files import TOPICS, Archive
 from pipeline.archive.scrub import scrub
+from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError, InputError, SettingsError
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
+from pipeline.vault import KeyRing, Sealer
 
 _READ_AT_ONCE = 10_000
 _WAIT_S = 0.2
@@ -76,12 +78,14 @@ class ArchiveRole:
         settings: Settings,
         archive: Archive,
         registry: CollectorRegistry,
-        keeps: Callable[[], Mapping[str, int]] = dict,
+        contracts: Callable[[], ContractsPlan] = lambda: NO_CONTRACTS,
+        vault: Callable[[], Vault] | None = None,
     ) -> None:
-        """`keeps` gives how long (ms) contracts let which events be kept. Raises BrokerError: a topic cannot be read,
-        or is not the one that was archived."""
+        """`contracts` gives those in force: how long what may be kept; `vault`, what opens events of which only a part
+        is to go. Raises BrokerError: a topic cannot be read, or is not the one that was archived."""
         self._archive = archive
-        self._keeps = keeps
+        self._contracts = contracts
+        self._vault = vault
         self._expired_s = 0.0
         self._expire_every_s = min(_EXPIRE_EVERY_S, 20 * settings.archive_every_s)
         self._every_s = settings.archive_every_s
@@ -114,7 +118,9 @@ class ArchiveRole:
         self._scrub(now_s)
         if now_s - self._expired_s >= self._expire_every_s:
             self._expired_s = now_s
-            self._metrics.rewritten.inc(take_out_expired(self._archive, self._keeps(), int(time.time() * 1_000)))
+            kept, now_ms = self._contracts(), int(time.time() * 1_000)
+            expired = take_out_expired(self._archive, kept.keeps_events, now_ms, kept.keeps_parts, self._vault)
+            self._metrics.rewritten.inc(expired)
         if now_s - self._merged_s >= _MERGE_EVERY_S:
             self._merged_s = now_s
             for topic in TOPICS:
@@ -201,12 +207,21 @@ def open_archive(settings: Settings) -> Archive:
         raise SettingsError(str(error), "archive", "pip install s3fs, gcsfs or adlfs, as the address needs") from None
 
 
+def _keys_of(settings: Settings) -> Sealer:
+    """The keys of the history, as they are now."""
+    sealer = Sealer(KeyRing())
+    with TopicReader(settings, ["keys"]) as reader:
+        for record in reader.read_to_end():
+            sealer.take(record.key or b"", record.value)
+    return sealer
+
+
 def run(settings: Settings, until: Callable[[], bool]) -> None:
     """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
     archive = open_archive(settings)
     registry = CollectorRegistry()
     plans = KafkaPlans(settings)
-    role = ArchiveRole(settings, archive, registry, lambda: plans.latest().contracts.keeps_events)
+    role = ArchiveRole(settings, archive, registry, lambda: plans.latest().contracts, lambda: _keys_of(settings))
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
     try:

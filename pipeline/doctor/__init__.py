@@ -18,6 +18,7 @@ from pipeline.doctor.finding import Check, Finding, SetUp, Verdict
 from pipeline.doctor.groups import lag, members
 from pipeline.doctor.machine import environment, folders, restores, secret
 from pipeline.doctor.registry import registry
+from pipeline.doctor.retention import retention
 from pipeline.doctor.topics import broker, broker_settings, copies, partitions, topics
 from pipeline.doctor.transactions import transactions
 from pipeline.errors import BrokerError, HeadwaterError
@@ -33,6 +34,7 @@ KAFKA_CHECKS: tuple[Check, ...] = (
     topics,
     partitions,
     copies,
+    retention,
     members,
     lag,
     transactions,

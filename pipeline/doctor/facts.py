@@ -9,6 +9,8 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from pipeline.admin import admin_client, configs_of, unreachable
+from pipeline.contracts import ContractsPlan
+from pipeline.definitions.log import KafkaPlans
 from pipeline.runtime.kafka.doors import GroupPositions
 from pipeline.settings import Settings
 
@@ -88,6 +90,7 @@ class Facts(Protocol):
     def latest_ms(self, topic: str) -> int: ...
     def held_back(self, topics: Sequence[str]) -> dict[tuple[str, int], int]: ...
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed: ...
+    def contracts(self) -> ContractsPlan: ...
 
 
 class KafkaFacts:
@@ -204,6 +207,14 @@ class KafkaFacts:
             else {}
         )
         return Allowed(_operations(described), _operations(of_groups))
+
+    def contracts(self) -> ContractsPlan:
+        """Those in force."""
+        plans = KafkaPlans(self._settings)
+        try:
+            return plans.latest().contracts
+        finally:
+            plans.close()
 
 
 def _operations(futures: Mapping[str, Any]) -> dict[str, frozenset[str] | None]:

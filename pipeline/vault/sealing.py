@@ -53,8 +53,12 @@ class Sealer:
         assert found is not None, "a living leaf has a key"
         cipher, nonce_key = found
         head = b"\x01" + leaf.to_bytes(8, "big") + name_mark(name)
-        nonce = blake2b(encoded, digest_size=_NONCE_BYTES, key=nonce_key).digest()
-        return head + nonce + cipher.encrypt(nonce, encoded, head)
+        return _sealed(cipher, nonce_key, head, encoded)
+
+    def seal_anew(self, sealed: bytes, encoded: bytes) -> bytes | None:
+        """Something else under the key, and the name, of a sealed event; None if its key was destroyed."""
+        found = self._key(int.from_bytes(sealed[1:9], "big"))
+        return None if found is None else _sealed(*found, sealed[:_HEAD_BYTES], encoded)
 
     def open(self, value: bytes) -> bytes | None:
         """The encoded event; None if its key was destroyed. What was never sealed is given back as it is.
@@ -108,3 +112,8 @@ class Sealer:
                 self._keys.popitem(last=False)
             self._keys[leaf] = found
         return found
+
+
+def _sealed(cipher: AESGCM, nonce_key: bytes, head: bytes, encoded: bytes) -> bytes:
+    nonce = blake2b(encoded, digest_size=_NONCE_BYTES, key=nonce_key).digest()
+    return head + nonce + cipher.encrypt(nonce, encoded, head)

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pipeline.admin import wanted_topics
+from pipeline.contracts import NO_CONTRACTS, Contract, ContractsPlan, EventContract, LabelledField
 from pipeline.doctor import KAFKA_CHECKS, MACHINE_CHECKS, Finding, SetUp, examine_kafka
 from pipeline.doctor.facts import Allowed, Cluster, Group, Member, Partition
 from pipeline.rights import rights
@@ -51,6 +52,7 @@ class Said:
     asked: int = 0
     held: tuple[dict[tuple[str, int], int], ...] = ()
     looked: int = 0
+    contracts_: ContractsPlan = NO_CONTRACTS
 
     def cluster(self) -> Cluster:
         return self.cluster_
@@ -75,6 +77,9 @@ class Said:
         self.looked += 1
         held = self.held[min(self.looked, len(self.held)) - 1] if self.held else {}
         return {where: at for where, at in held.items() if where[0] in topics}
+
+    def contracts(self) -> ContractsPlan:
+        return self.contracts_
 
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed:
         return self.allowed_
@@ -126,6 +131,12 @@ def lagging(said: Said, role: str, first: tuple[int, int], second: tuple[int, in
 def left(said: Said, group: str, role: str) -> None:
     said.groups_[group] = Group()
     said.first = said.first | {role: (1_000, 8_000)}
+
+
+def may_be_kept(said: Said, event_days: int, part_days: int | None = None) -> None:
+    part = LabelledField("properties", ("receipt_to",), retention_ms=(part_days or event_days) * DAY_MS)
+    event = EventContract("Order Completed", "shop/1", None, "flag", "allow", {}, (), (), event_days * DAY_MS, (part,))
+    said.contracts_ = ContractsPlan((Contract("shop", 1, None, "allow", {"Order Completed": event}),))
 
 
 def refused(said: Said, topic: str, may: frozenset[str] | None) -> None:
@@ -198,6 +209,10 @@ FAULTS = (
     Fault("a transaction that does not end", "transactions",
           lambda s: setattr(s, "held", ({("w.profiles", 2): 17, ("w.links", 0): 9}, {("w.profiles", 2): 17})),
           "wrong", "readers see nothing behind it: w.profiles/2 from 17 on", "find-hanging"),
+    Fault("history kept for longer than a contract lets it be", "retention", lambda s: may_be_kept(s, 400),
+          "warning", "Order Completed may be kept for 400.0 days; kept for ever: w.events", "HEADWATER_ARCHIVE"),
+    Fault("copies kept for longer than a contract lets a part be", "retention", lambda s: may_be_kept(s, 400, 2),
+          "warning", "properties.receipt_to of Order Completed may be kept for 2.0 days; kept longer: ", "segment.ms"),
     Fault("clock skew of ingest", "clocks", lambda s: s.latest.update({"w.events": NOW_MS + 600_000}),
           "warning", "w.events holds records from 600 s after now", "set the clock of the machine that runs ingest"),
     Fault("clock skew of a producer", "clocks", lambda s: s.latest.update({"w.raw": NOW_MS + 90_000}),
@@ -247,6 +262,22 @@ def test_a_topic_that_an_erasure_hastens_is_as_it_should_be(tmp_path: Path) -> N
     assert [each.subject for each in spoken(examine_kafka(setup(said, None, tmp_path)))] == ["topics"]
     config(said, "w.identities", "file.delete.delay.ms", "1001")
     assert spoken(examine_kafka(setup(said, None, tmp_path))) == []
+
+
+def test_topics_that_let_go_in_time_and_history_in_an_archive_are_as_they_should_be(tmp_path: Path) -> None:
+    said = healthy()
+    may_be_kept(said, 40)
+    for name in ("raw", "events", "dead-letters", "profile-changes"):
+        config(said, f"w.{name}", "retention.ms", str(39 * DAY_MS))
+        config(said, f"w.{name}", "segment.ms", str(DAY_MS))
+    found = list(examine_kafka(setup(said, None, tmp_path, archive="s3://x/y")))
+    assert [each.detail for each in spoken(iter(found)) if "w.events" in each.detail] == []
+    assert [each.verdict for each in found if each.subject == "retention"] == ["good"]
+    config(said, "w.raw", "segment.ms", str(DAY_MS + 1))
+    (told,) = [each for each in examine_kafka(setup(said, None, tmp_path)) if each.subject == "retention"]
+    assert told.verdict == "warning" and "kept longer: w.raw for 40.0 days" in told.detail
+    until = datetime.fromtimestamp(NOW_MS / 1000, UTC) + timedelta(days=40)
+    assert f"until {until.date()} at the latest" in told.detail
 
 
 def test_transactions_that_follow_each_other_are_as_they_should_be(tmp_path: Path) -> None:

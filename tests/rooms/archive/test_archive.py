@@ -1,5 +1,6 @@
 """The files of the archive: each record once whatever happens, joined with the topic, without who was erased."""
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.runtime.memory.broker import MemoryBroker
 from pipeline.runtime.memory.clients import MemoryLogReader
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
-from pipeline.vault import SEED_BYTES, KeyRing, Sealer
+from pipeline.vault import SEED_BYTES, KeyRing, Sealer, leaf_of
 
 EVENTS = ("events", 0)
 
@@ -356,3 +357,65 @@ def test_events_leave_the_archive_when_their_contract_says_so(archive: Archive) 
     assert take_out_expired(archive, keeps, 9 * DAY + 1) == 0 and read.count(None) == 1, "the first is done"
     assert take_out_expired(archive, {**keeps, "Order Completed": DAY}, 9 * DAY + 1) == 2, "other retentions: all again"
     assert [each.offset for each in archive.records(*EVENTS)] == [8, 9, 10, 11, 12, 13]
+
+
+def test_a_part_of_an_event_leaves_the_archive_when_its_contract_says_so(archive: Archive) -> None:
+    """Sealed anew under the key it had; nobody else's, no sooner, and of whoever was erased nothing is opened."""
+    ring = KeyRing()
+    sealer, reader = Sealer(ring), Sealer(KeyRing())
+    for key, value in KeyRing().begin(b"s" * SEED_BYTES):
+        sealer.take(key, value)
+        reader.take(key, value)
+    erased = b"%032x" % 4
+
+    def one(offset: int, sealed: bool) -> Record:
+        lines = [{"sku": "a", "note": "x"}, {"sku": "b"}]
+        properties = {"total": 12345678901234567890 + offset, "receipt_to": "ada@x.org", "lines": lines}
+        name = "Order Completed" if offset != 3 else "Page Viewed"
+        event = {"kind": "event", "event": name, "properties": properties, "traits": {"phone": "+1"}}
+        plain = encode(event)
+        return Record(
+            "events", 0, offset, b"k", sealer.seal(b"%032x" % offset, name, plain) if sealed else plain, offset * DAY
+        )
+
+    def left() -> dict[int, Any]:
+        opened = ((each.offset, reader.open(each.value or b"")) for each in archive.records(*EVENTS))
+        return {offset: json.loads(value) if value is not None else None for offset, value in opened}
+
+    archive.write(*EVENTS, [one(n, n % 2 == 0) for n in range(3)], 0, 3)
+    archive.write(*EVENTS, [one(n, n % 2 == 0) for n in range(3, 6)], 3, 6)
+    for key, value in ring.destroy(leaf_of(erased, 0)):
+        reader.take(key, value)
+    as_written = {each.offset: each.value for each in archive.records(*EVENTS)}
+    order = "Order Completed"
+    parts = {
+        (order, ("properties", "receipt_to")): 2 * DAY,
+        (order, ("properties", "lines", "*", "note")): 3 * DAY,
+        (order, ("traits", "phone")): 30 * DAY,
+    }
+    asked: list[int] = []
+
+    def vault() -> Sealer:
+        asked.append(1)
+        return reader
+
+    assert take_out_expired(archive, {}, 2 * DAY - 1, {}, vault) == 0 and not asked, "the keys are not looked at"
+    assert take_out_expired(archive, {}, 2 * DAY - 1, parts, vault) == 0
+    assert {each.offset: each.value for each in archive.records(*EVENTS)} == as_written
+    assert take_out_expired(archive, {}, 2 * DAY, parts, vault) == 1
+    found = left()
+    assert [offset for offset, event in found.items() if event and "receipt_to" not in event["properties"]] == [0]
+    assert found[0]["properties"]["lines"][0] == {"sku": "a", "note": "x"} and found[0]["traits"] == {"phone": "+1"}
+    assert take_out_expired(archive, {}, 8 * DAY, parts, vault) == 2
+    found = left()
+    assert found[4] is None and found[3]["properties"]["receipt_to"] == "ada@x.org"
+    for offset in (0, 1, 2, 5):
+        lines = [{"sku": "a"}, {"sku": "b"}]
+        assert found[offset]["properties"] == {"total": 12345678901234567890 + offset, "lines": lines}
+        assert found[offset]["traits"] == {"phone": "+1"}
+    now = {each.offset: each.value for each in archive.records(*EVENTS)}
+    assert now[3] == as_written[3] and now[4] == as_written[4]
+    assert take_out_expired(archive, {}, 9 * DAY, parts, vault) == 0, "all that was due is done"
+    # With another retention everything is looked at again, and what is gone stays gone.
+    assert take_out_expired(archive, {}, 9 * DAY, {**parts, (order, ("traits", "phone")): DAY}, vault) == 2
+    assert all("phone" not in event["traits"] for offset, event in left().items() if event and offset != 3)
