@@ -26,7 +26,9 @@ def about_person(
     (event time, granted, source, version of the wording, proof)."""
     destination = plan.named(name)
     if destination.entity not in (None, document.entity):
-        return [Finding(False, f"it takes only what is said of a {destination.entity}; this is a {document.entity}")]
+        return [
+            Finding(False, f"it takes only what is said of {_a(destination.entity)}; this is {_a(document.entity)}")
+        ]
     refusal = plan.refusal(name, document)
     if refusal:
         found = [Finding(False, f"they do not allow it: {refusal}")]
@@ -45,6 +47,10 @@ def about_person(
     if destination.paused:
         found.append(Finding(False, "it is paused: what is decided waits in its topic"))
     return found
+
+
+def _a(entity: str | None) -> str:
+    return "an account" if entity == "account" else f"a {entity}"
 
 
 def _said(destination: Destination, proofs: Mapping[str, Proof]) -> list[Finding]:
@@ -83,7 +89,7 @@ def not_for_it(plan: ActivationPlan, name: str, change: SegmentChange) -> str:
     if change.change not in destination.changes:
         return f"its `changes` have no {change.change}"
     if destination.entity not in (None, change.entity):
-        return f"it takes only what is said of a {destination.entity}"
+        return f"it takes only what is said of {_a(destination.entity)}"
     return _not_its_moment(destination, change)
 
 

@@ -3,7 +3,7 @@ told of it, or was not."""
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +14,7 @@ from rich.markup import escape
 from pipeline import settings as settings_module
 from pipeline.activation import Told
 from pipeline.broker import find_kafka
-from pipeline.cli._deliveries import findings, history
+from pipeline.cli._deliveries import Reached, findings, history
 from pipeline.cli._explained import instant, shown_time, tree
 from pipeline.cli._held import HeldTold, ReadPartition, held_account, held_profile, held_told
 from pipeline.definitions.log import KafkaPlans
@@ -22,14 +22,18 @@ from pipeline.errors import InputError, LookupFailed
 from pipeline.identifiers import Keys, partition_of
 from pipeline.lookup import find_profile, normalised
 from pipeline.privacy import audit
-from pipeline.records import ProfileDocument
+from pipeline.privacy.vault import SUPPRESSIONS
+from pipeline.records import ProfileDocument, Suppression
 from pipeline.runtime.kafka.doors import TopicReader, current_values
+from pipeline.runtime.kafka.groups import reached
+from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan
 from pipeline.segments import explain as explain_rule
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 
 _CHANGELOG = "unify-changelog"
+_COLOURS = {"delivered": "green", "waits": "yellow", "dead letter": "red", "not delivered": "red"}
 
 
 def command(
@@ -61,7 +65,7 @@ def command(
     plans = KafkaPlans(settings)
     is_profile_id = ":" not in profile and profile.count("-") == 4
     wanted = profile if is_profile_id else normalised(profile, plans.latest().identity)
-    document = find_profile(wanted, lambda topic, key: current_values(settings, topic, key).get(key))
+    document = _found(settings, wanted)
 
     known: dict[int, Mapping[bytes, bytes]] = {}
 
@@ -92,6 +96,30 @@ def command(
         return
     console.print(f"[bold]{escape(wanted)}[/] at {shown_time(now_ms)}: {_standing(document, segment, explained.true)}")
     console.print(tree(explained, now_ms))
+
+
+def _found(settings: Settings, wanted: str) -> ProfileDocument:
+    """The profile; LookupFailed if there is none, and if that is because they were erased it says so."""
+    try:
+        return find_profile(wanted, lambda topic, key: current_values(settings, topic, key).get(key))
+    except LookupFailed:
+        actor = Keys(settings.secret_bytes()).actor(wanted)
+        kept = current_values(settings, SUPPRESSIONS, actor).get(actor)
+        if kept is not None:
+            erased = msgspec.json.decode(kept, type=Suppression)
+            if erased.consented_at <= erased.at:
+                raise erased_since(wanted, erased) from None
+        raise
+
+
+def erased_since(wanted: str, erased: Suppression) -> LookupFailed:
+    """What there is to say of whoever was erased and has not consented anew."""
+    return LookupFailed(
+        f"Whoever had {wanted} was erased at {shown_time(erased.at)}: nothing of them is taken in, and nothing goes"
+        " anywhere, until they consent anew.",
+        f"the request {erased.request_id}" if erased.request_id else "",
+        "`headwater privacy status` has its receipt, with what each destination answered",
+    )
 
 
 def _see_that_it_is_in_force(segment: str, document: ProfileDocument, plan: SegmentsPlan, latest: SegmentsPlan) -> None:
@@ -129,16 +157,13 @@ def _tell(
             there = ", ".join(known) or "none"
             raise LookupFailed(f"There is no destination {destination} in force.", "", f"there are: {there}")
         audit.note(settings, "explained", wanted, f"destination/{destination}")
-        found = findings(plan, destination, document, held, segment)
         key = document.profile_id.encode()
-        lines = history(
-            plan,
-            destination,
-            document.profile_id,
-            segment,
-            _values(settings, "segment-changes", key),
-            _values(settings, f"{DELIVERIES.name}{destination}", key),
-        )
+        changes = [one.value for one in _records(settings, "segment-changes", key) if one.value is not None]
+        found = findings(plan, destination, document, held, segment, changes)
+        deliveries = _records(settings, f"{DELIVERIES.name}{destination}", key)
+        paused = plan.named(destination).paused
+        reached = _reached(settings, destination, deliveries, paused)
+        lines = history(plan, destination, document.profile_id, segment, changes, deliveries, reached)
     console = Console(highlight=False)
     if as_json:
         told_all = {"findings": [one._asdict() for one in found], "history": [one._asdict() for one in lines]}
@@ -148,14 +173,27 @@ def _tell(
     for one in found:
         console.print(f"  {'[green]✓[/]' if one.favourable else '[red]✗[/]'} {escape(one.words)}")
     for line in lines:
-        became = f"[green]delivered[/] {line.why}" if line.delivered else f"[red]not delivered[/]: {escape(line.why)}"
+        colour = _COLOURS[line.state]
+        became = f"[{colour}]{line.state}[/]{' ' if line.delivered else ': '}{escape(line.why)}"
         console.print(f"  {shown_time(line.at)} {escape(line.what)}: {became}")
 
 
-def _values(settings: Settings, topic: str, key: bytes) -> list[bytes]:
-    """The values under a key that a topic still has."""
+def _records(settings: Settings, topic: str, key: bytes) -> list[Record]:
+    """The records under a key that a topic still has."""
     with TopicReader(settings, [topic], key=key) as reader:
-        return [record.value for record in reader.read_to_end() if record.key == key and record.value is not None]
+        return [record for record in reader.read_to_end() if record.key == key and record.value is not None]
+
+
+def _reached(settings: Settings, destination: str, deliveries: Sequence[Record], paused: bool) -> Reached:
+    """How far the destination has come with these."""
+    if not deliveries:
+        return Reached(0, "")
+    # A profile's deliveries, and the dead letters of them, all stand in one partition.
+    first = deliveries[0]
+    position, note = reached(settings, f"deliver-{destination}", first.topic, first.partition)
+    with TopicReader(settings, ["dead-letters"], key=first.key) as reader:
+        letters = [record.value for record in reader.read_to_end() if record.key == first.key and record.value]
+    return Reached(position, note, letters, paused)
 
 
 def _standing(document: ProfileDocument, segment: str, is_true: bool) -> str:

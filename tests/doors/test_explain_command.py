@@ -1,16 +1,30 @@
 """`headwater explain`: what it reads from the state is what the holder judges."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from pipeline.activation import ActivationPlan, Destination, Finding, not_for_it
-from pipeline.cli._deliveries import findings, history
+from pipeline.activation import (
+    ActivationPlan,
+    ConsentPolicy,
+    DataRules,
+    Destination,
+    Finding,
+    Region,
+    Rule,
+    Told,
+    not_for_it,
+)
+from pipeline.cli._deliveries import Reached, findings, history
 from pipeline.cli._explained import span
-from pipeline.cli._held import held_account, held_profile, held_told
+from pipeline.cli._held import HeldTold, held_account, held_profile, held_told
+from pipeline.cli.explain import erased_since
+from pipeline.deliver.health import Health, noted
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys, partition_of
-from pipeline.records import IdentifierPair, ProfileDocument, Unlink
+from pipeline.records import DeadLetter, IdentifierPair, ProfileDocument, Suppression, Unlink, encode
+from pipeline.runtime.ports import Record
 from pipeline.segments import explain
 from tests.rooms.unify.harness import HOUR, KEYS, MINUTE, NOON, World
 
@@ -100,19 +114,19 @@ ASKS = Destination("asks", "webhook", mode="audience", segments=frozenset({"look
 HOOK = Destination("hook", "webhook", segments=None, changes=frozenset({"entered"}))
 
 
-def explained(world: World, who: str, destination: str, segment: str | None = None) -> tuple[list[Any], list[Any]]:
+ARRIVED = Reached(1_000_000, "")
+
+
+def explained(
+    world: World, who: str, destination: str, segment: str | None = None, reached: Reached = ARRIVED
+) -> tuple[list[Any], list[Any]]:
     document = world.profile(who)
     known = held_told(document, lambda key: stored(world, key), KEYS)
     plan = world.generations[known.generation].activation
-    lines = history(
-        plan,
-        destination,
-        document.profile_id,
-        segment,
-        world.said.get("segment-changes", []),
-        world.said.get(f"deliveries.{destination}", []),
-    )
-    return findings(plan, destination, document, known, segment), lines
+    changes, topic = world.said.get("segment-changes", []), f"deliveries.{destination}"
+    deliveries = [Record(topic, 0, offset, b"k", value) for offset, value in enumerate(world.said.get(topic, []))]
+    lines = history(plan, destination, document.profile_id, segment, changes, deliveries, reached)
+    return findings(plan, destination, document, known, segment, changes), lines
 
 
 def test_why_a_delivery_happened_and_why_another_did_not() -> None:
@@ -124,7 +138,8 @@ def test_why_a_delivery_happened_and_why_another_did_not() -> None:
         world.send("user_id:bob", at=at)
     world.rest(at=MINUTE)
     found, lines = explained(world, "user_id:ada", "asks", "looker")
-    assert [one.favourable for one in found] == [True, True]
+    assert [one.favourable for one in found] == [True, True, True]
+    assert found[2].words.startswith("they are a member of looker since 2")
     [entry] = lines
     assert entry.delivered and entry.what == "entered looker, cause event" and entry.why.startswith("dlv_")
 
@@ -145,10 +160,109 @@ def test_why_a_delivery_happened_and_why_another_did_not() -> None:
     assert [one.words for one in found] == [
         "they do not allow it: the purpose marketing is not granted: they said nothing",
         "it does not take changes of pro: see its `segments`",
+        "they were never in pro, as far as the topics still know",
     ]
+    found, _ = explained(world, "user_id:bob", "asks", "looker")
+    assert found[2].words.startswith("they are no member of looker: they left it at ")
+    assert found[2].words.endswith(", cause timer")
     found, lines = explained(world, "user_id:bob", "hook")
     assert found[1].words == "it was told, and not taken back: looker"
     assert [(one.delivered, one.why) for one in lines[1:]] == [(False, "its `changes` have no exited")]
+
+
+def test_what_became_of_a_delivery() -> None:
+    world = World(SEGMENTS, activation=ActivationPlan((HOOK, ASKS)))
+    world.send("user_id:ada", traits={"plan": "pro"})
+    for at in (1, 2, 3):
+        world.send("user_id:ada", at=at)
+    world.rest(at=MINUTE)
+    letter = encode(DeadLetter("rejected", "HTTP 410 (attempt 1)", "deliveries.hook", 0, 1, NOON))
+    another = encode(DeadLetter("rejected", "HTTP 410", "deliveries.hook", 1, 0, NOON))
+
+    def told(position: int, note: str = "", letters: tuple[bytes, ...] = (), paused: bool = False) -> list[Any]:
+        _, lines = explained(world, "user_id:ada", "hook", reached=Reached(position, note, letters, paused))
+        return [(one.state, one.delivered, one.why) for one in lines]
+
+    arrived = told(2)
+    assert [one[:2] for one in arrived] == [("delivered", True)] * 2
+    assert all(why.startswith("dlv_") for _, _, why in arrived)
+    assert told(1)[1] == ("waits", False, "it waits for its turn")
+    assert told(-1)[0][0] == "waits", "nobody has committed anything yet"
+    # Beyond the position it is what the note says: done up to 2, but for 0.
+    assert [one[0] for one in told(0, "1;2;0")] == ["waits", "delivered"]
+    assert told(1, paused=True)[1][2] == "it waits: the destination is paused"
+    failing = noted("", Health("hook", False, 1_000, "HTTP 503"))
+    assert told(1, failing)[1][2] == "it waits: the destination does not answer as it should (HTTP 503)"
+    assert told(2, letters=(another, letter)) == [
+        arrived[0],
+        ("dead letter", False, "rejected: HTTP 410 (attempt 1); `headwater dead-letters list` has it"),
+    ]
+
+
+def person(consents: dict[str, Any] | None = None, **traits: Any) -> ProfileDocument:
+    given = {name: "granted" if said else "denied" for name, said in (consents or {}).items()}
+    return ProfileDocument("p1", "person", [IdentifierPair("user_id", "ada")], 1, consents=given, traits=traits)
+
+
+MAIL = Destination("mail", "webhook", segments=None, purposes=("marketing",), channel="email")
+POLICY = ConsentPolicy(
+    regions=(Region("eu", frozenset({"DE"})), Region("us", frozenset({"US"}), frozenset({"marketing"}))),
+    bases={"fraud": "legitimate_interests"},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "document", "told", "favourable", "words"),
+    [
+        ({}, person({"marketing": True}), Told(), True, "they allow it: the purpose marketing, the channel email"),
+        ({}, person({"marketing": False}), Told(), False, "they denied the purpose marketing"),
+        ({}, person({"marketing": True, "channel:email": False}), Told(), False, "they closed the channel email"),
+        ({}, person({"marketing": True, "*": False}), Told(), False, "they said no to everything"),
+        ({}, person(), Told(), False, "the strictest default, for nobody knows where they live"),
+        ({}, person(country="DE"), Told(), False, "the default of the region eu, by their country"),
+        ({}, person(region="eu", country="US"), Told(), False, "the default of the region eu, which they declared"),
+        ({}, person(country="US"), Told(), True, "they allow it: the purpose marketing"),
+        ({"purposes": ("fraud",)}, person(), Told(), True, "they allow it: the purpose fraud"),
+        ({"purposes": ("fraud",)}, person({"fraud": False}), Told(), False, "they denied the purpose fraud"),
+        ({"purposes": (), "channel": None}, person(), Told(), True, "it has no purposes and no channel"),
+        ({"purposes": (), "channel": None}, person({"*": False}), Told(), False, "they said no to everything"),
+        ({"entity": "account"}, person(), Told(), False, "it takes only what is said of an account; this is a person"),
+        ({}, person({"marketing": True}), Told(refused=["mail"]), False, "a part of them is on its way"),
+        ({}, person({"marketing": True}), Told(heard={"mail": ["vip"]}), True, "told, and not taken back: vip"),
+        ({"paused": True}, person({"marketing": True}), Told(), False, "it is paused"),
+    ],
+)
+def test_each_thing_that_decides_about_a_person_is_told(
+    changes: dict[str, Any], document: ProfileDocument, told: Told, favourable: bool, words: str
+) -> None:
+    plan = ActivationPlan((dataclasses.replace(MAIL, **changes),), consent=POLICY)
+    found = findings(plan, "mail", document, HeldTold(told, 0, {}), None)
+    assert [one for one in found if one.favourable is favourable and words in one.words], found
+    if favourable:
+        assert all(one.favourable for one in found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "words"),
+    [
+        (Rule(frozenset({"pii"})), {}, "what vip looks at is labelled pii, which the destination does not take"),
+        (Rule(frozenset({"pii"})), {"labels": frozenset({"pii"})}, ""),
+        (Rule(purposes=frozenset({"warranty"})), {}, "may be used for warranty only, and the destination's purpose is"),
+        (Rule(purposes=frozenset({"warranty"})), {"purposes": ()}, "only, and the destination names no purpose"),
+        (Rule(purposes=frozenset({"marketing"})), {}, ""),
+        (Rule(), {"segments": frozenset({"else"})}, "it does not take changes of vip: see its `segments`"),
+    ],
+)
+def test_each_thing_that_decides_about_a_segment_is_told(rule: Rule, changes: dict[str, Any], words: str) -> None:
+    plan = ActivationPlan((dataclasses.replace(MAIL, **changes),), data=DataRules(segments={"vip": rule}))
+    found = findings(plan, "mail", person({"marketing": True}), HeldTold(Told(), 0, {}), "vip")[-2]
+    assert (words in found.words and not found.favourable) if words else found.favourable
+
+
+def test_whoever_was_erased_is_said_to_be() -> None:
+    error = erased_since("user_id:ada", Suppression(NOON, "20270115-4f1d0a9c3e", 7))
+    assert "was erased at 20" in str(error) and "until they consent anew" in str(error)
+    assert "20270115-4f1d0a9c3e" in error.where and "receipt" in error.what_to_do
 
 
 def test_where_a_consent_came_from_is_told() -> None:

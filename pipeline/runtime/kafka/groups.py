@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.errors import BrokerError
 from pipeline.runtime.kafka.doors import list_offsets
 from pipeline.runtime.kafka.errors import PASSING
+from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 
@@ -55,6 +56,20 @@ def final_positions(settings: Settings, group: str, topics: Sequence[str]) -> Po
     return {
         (names[at.topic], at.partition): at.offset if at.offset >= 0 else starts[at.topic, at.partition] for at in told
     }
+
+
+def reached(settings: Settings, group: str, topic: str, partition: int) -> tuple[int, str]:
+    """How far a group has come with a partition, and what it keeps beside that: (position, note). Nobody is waited for.
+
+    Raises BrokerError: the broker does not say.
+    """
+    committed = CommittedPositions({**quiet_properties(settings), "client.id": "headwater-positions"})
+    name, real = settings.prefix + group, settings.topic(topic)
+    try:
+        found = committed(name, [TopicPartition(real, partition)], _ANSWER_S)
+    except KafkaException as error:
+        raise BrokerError(f"Kafka does not say how far {group} is: {error.args[0].str()}.") from None
+    return found[real, partition], next(iter(committed.notes[name]), "")
 
 
 def set_positions(settings: Settings, group: str, positions: Mapping[tuple[str, int], int]) -> None:
