@@ -1,6 +1,7 @@
 """How a destination answers, as its worker last saw it, for who asks from outside.
 
-It stands in two places: whole, in a small file of the state folder, for who is on the same machine; and in the note
+It stands in two places: whole, in a small file of the state folder, for who is on the same machine, until somebody is
+erased; and in the note
 that Kafka keeps beside the group's committed position, for everybody else. There it is only the beginning of what the
 destination said: the rest might repeat whom it was about, and notes are nobody's to erase.
 """
@@ -64,8 +65,12 @@ def noted(note: str, health: Health) -> str:
     """The note beside a position, and that the destination fails, where it does."""
     if health.up:
         return note
-    brief = "".join(c for c in health.failure.partition(": ")[0] if c.isprintable())[:_BRIEFLY]
-    return f"{note}{_BEGINS}{health.at_ms}{_BEGINS}{brief}"
+    return f"{note}{_BEGINS}{health.at_ms}{_BEGINS}{briefly(health.failure)}"
+
+
+def briefly(failure: str) -> str:
+    """What a destination answered without its own words, which might repeat whom it was about: "HTTP 503"."""
+    return "".join(c for c in failure.partition(": ")[0] if c.isprintable())[:_BRIEFLY]
 
 
 def split_note(text: str) -> tuple[str, str]:

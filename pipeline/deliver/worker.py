@@ -14,7 +14,7 @@ import msgspec
 from connectors import Connector, Outcome, retry
 from pipeline.deliver.erased import ERASED, answer, without_content
 from pipeline.deliver.forgotten import ForgottenProfiles
-from pipeline.deliver.health import Health, TellHealth, noted
+from pipeline.deliver.health import Health, TellHealth, briefly, noted
 from pipeline.deliver.metrics import DestinationMetrics
 from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.ports import DeliveryLog
@@ -146,6 +146,10 @@ class DestinationWorker:
         if self._forgotten is not None and len(self._forgotten) != self._forgot:
             self._forgot = len(self._forgotten)
             self.scheduler.overtake(self._clock())
+            # The destination may have repeated whom it was about.
+            self._failure = briefly(self._failure)
+            if self._circuit != "closed":
+                self._say_health()
 
     def _hold_back(self) -> None:
         """Read no more than there is room for, and nothing while paused: the rest waits in the topic."""
@@ -237,10 +241,21 @@ class DestinationWorker:
         if self._outcomes is not None:
             said = [self._outcomes.of(given.item.delivery, now_ms, given.reason) for given in given_up]
             self._log.tell_outcomes([one for one in said if one is not None])
-        self._log.put_aside([_dead_letter(given, now_ms, self._kept_of(given)) for given in given_up])
+        self._log.put_aside(self._letters_of(given_up, now_ms))
         for given in given_up:
             self.scheduler.settle(given, now_ms)
             self._metrics.dead_letters(given.reason)
+
+    def _letters_of(self, given_up: Sequence[GivenUp], now_ms: int) -> list[tuple[int, bytes | None, bytes]]:
+        return [
+            _dead_letter(given, self._words(given.item.delivery, given.detail), self._kept_of(given), now_ms)
+            for given in given_up
+        ]
+
+    def _words(self, delivery: Delivery, detail: str) -> str:
+        """What a destination said, without its own words where they may repeat who was erased."""
+        gone = self._forgotten is not None and delivery.profile_id in self._forgotten
+        return briefly(detail) if gone or delivery.action == ERASED else detail
 
     def _kept_of(self, given: GivenUp) -> bytes | None:
         """What a dead letter keeps of a delivery: nothing that says who was erased, also if that was while it was with
@@ -295,14 +310,15 @@ class DestinationWorker:
             if outcome.status == "delivered":
                 self._metrics.latency_seconds.observe(max(0, now_ms - item.delivery.decided_at) / 1000)
             elif outcome.status == "retry":
-                self._failure = outcome.detail
+                self._failure = self._words(item.delivery, outcome.detail)
 
     def _tell_circuit(self) -> None:
         state = self.scheduler.circuit.state
         if state == self._circuit or state == "half_open":
             return
         if state == "open" and self._circuit == "closed":
-            _log.warning("%s does not answer as it should; probing it: %s", self.destination, self._failure)
+            told = "%s does not answer as it should; probing it: %s (the rest: `headwater dead-letters`, or the API)"
+            _log.warning(told, self.destination, briefly(self._failure))
         elif state == "closed":
             _log.info("%s works again", self.destination)
         self._circuit = state
@@ -316,12 +332,12 @@ class DestinationWorker:
         self._tell_health(self._health)
 
 
-def _dead_letter(given: GivenUp, now_ms: int, value: bytes | None) -> tuple[int, bytes | None, bytes]:
+def _dead_letter(given: GivenUp, detail: str, value: bytes | None, now_ms: int) -> tuple[int, bytes | None, bytes]:
     record = given.item.record
     attempts = f" (attempt {given.item.attempts})" if given.item.attempts else ""
     letter = DeadLetter(
         reason=given.reason,
-        detail=given.detail[:_DETAIL_LIMIT] + attempts,
+        detail=detail[:_DETAIL_LIMIT] + attempts,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

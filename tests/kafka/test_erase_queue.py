@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pipeline.admin import create_topics
 from pipeline.settings import Settings
 from tests.contracts.webhook_receiver import WebhookReceiver
@@ -40,6 +42,12 @@ def test_what_waits_for_a_dead_destination_is_overtaken_by_the_erasure(
             running.apply(DEFINITIONS.replace("URL", receiver.url.rstrip("/")))
             running.produce([view(who, messageId=f"{who}{n}") for who in ("ada", "bob") for n in range(5)])
             running.wait_until(lambda: len(receiver.refused) >= 2, "it is tried")
+            explain = ("explain", "user_id:bob", "--destination", "dead", "--json")
+
+            def became() -> set[str]:
+                return {one["state"] for one in json.loads(running.command(*explain).stdout)["history"]}
+
+            assert became() == {"waits"}
             erased = running.command("privacy", "erase", "user_id:ada", "--wait", "30")
             assert "destination dead" in erased.stdout and "waiting" in erased.stdout
             # Another process knows it too, and reads the queue from where the dead one had come.
@@ -50,6 +58,9 @@ def test_what_waits_for_a_dead_destination_is_overtaken_by_the_erasure(
             running.wait_until(
                 lambda: sum(b"bob" in one.body for one in receiver.requests) == 7, "all of the other one", 60
             )
+            running.wait_until(lambda: became() == {"delivered"}, "what is committed is said to have arrived")
+            with pytest.raises(AssertionError, match="was erased at"):
+                running.command("explain", "user_id:ada", "--destination", "dead")
             told = [json.loads(one.body) for one in receiver.requests if one.path.endswith("/told")]
             assert {one["action"] for one in told if one.get("who") == "ada"} <= {"segment_exited", "profile_deleted"}
             assert [one.path.rpartition("/")[2] for one in receiver.requests if "/delete/" in one.path] == ["ada"]
