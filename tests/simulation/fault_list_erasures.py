@@ -66,13 +66,6 @@ ERASURE_FAULTS: tuple[Fault, ...] = (
         "erasures",
     ),
     Fault(
-        "who gave something that came after an erasure goes on knowing whom it went to",
-        _TRANSFER,
-        (("        _let_bury(task, key, actor, message.to, message.origin or name)\n", "        pass\n"),),
-        "erasures",
-        seeds=(86,),
-    ),
-    Fault(
         "who is called back from the erased goes on knowing where they were",
         _TRANSFER,
         (("            _let_bury(task, key, actor, message.holder, name)\n", "            pass\n"),),
