@@ -16,6 +16,7 @@ from pipeline.cli.apply import tell
 from pipeline.definitions.export import as_yaml
 from pipeline.definitions.log import apply, read_catalog
 from pipeline.errors import LookupFailed
+from pipeline.privacy import audit
 from pipeline.records import Definition
 from pipeline.settings import Settings
 
@@ -44,6 +45,8 @@ def build(kind: Listed, title: str, extra_column: str, extra: Extra) -> typer.Ty
             pause=chosen.get("pause", ()),
             resume=chosen.get("resume", ()),
         )
+        if planned.changes:
+            audit.note(settings, "applied", what=f"{word} {kind}/{name}")
         tell(planned, Console(highlight=False), dry_run=False)
 
     @app.command("list", help=f"The {kind}s in force.\n\nExample: headwater {kind}s list")

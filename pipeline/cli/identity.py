@@ -14,6 +14,7 @@ from pipeline.broker import find_kafka
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError
 from pipeline.lookup import person
+from pipeline.privacy import audit
 from pipeline.records import EdgesRecord, IdentityConflict, Release, Relink, Unlink, encode
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
@@ -36,6 +37,7 @@ def unlink(
     Example: headwater identity unlink user_id:42 anonymous_id:f3a1
     """
     settings, a, b = _ends(first, second)
+    _note(settings, "unlink", a, b)
     _decide(settings, Unlink(a=a, b=b, received=_now_ms(), forever=forever, actor=getpass.getuser()))
 
 
@@ -46,6 +48,7 @@ def relink(first: First, second: Second = None) -> None:
     Example: headwater identity relink user_id:42 anonymous_id:f3a1
     """
     settings, a, b = _ends(first, second)
+    _note(settings, "relink", a, b)
     _decide(settings, Relink(a=a, b=b, received=_now_ms(), actor=getpass.getuser()))
 
 
@@ -56,6 +59,7 @@ def release(identifier: First) -> None:
     Example: headwater identity release email:info@example.org
     """
     settings, a, _ = _ends(identifier, None)
+    _note(settings, "release", a)
     _decide(settings, Release(identifier=a, received=_now_ms(), actor=getpass.getuser()))
 
 
@@ -70,6 +74,8 @@ def conflicts(
     """
     settings = find_kafka(settings_module.load())
     wanted = person(identifier, KafkaPlans(settings).latest().identity) if identifier else None
+    if wanted is not None:
+        audit.note(settings, "looked_up", wanted, "conflicts")
     decode = msgspec.json.Decoder(IdentityConflict).decode
     found = []
     with TopicReader(settings, ["identity-conflicts"]) as reader:
@@ -93,6 +99,11 @@ def _ends(first: str, second: str | None) -> tuple[Settings, str, str]:
         raise InputError("An identifier has no link to itself.", a, "name two different ones")
     # The order of an edge's ends is fixed, so that both ways of saying it mean the same.
     return settings, *(sorted((a, b)) if b else (a, b))
+
+
+def _note(settings: Settings, what: str, *ends: str) -> None:
+    for end in filter(None, ends):
+        audit.note(settings, "decided", end, what)
 
 
 def _decide(settings: Settings, decision: EdgesRecord) -> None:

@@ -61,7 +61,7 @@ class AuditEntry(Struct, omit_defaults=True):
 
     at: int
     by: str
-    action: Literal["applied", "looked_up", "explained", "exported", "erased", "rectified", "suppressed"]
+    action: Literal["applied", "decided", "looked_up", "explained", "exported", "erased", "rectified", "suppressed"]
     subject: str = ""
     what: str = ""
     request_id: str = ""

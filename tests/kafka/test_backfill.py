@@ -93,6 +93,7 @@ def test_a_new_segment_has_the_members_of_all_history(deployment: Deployment) ->
     assert len(changes) == len(shop.members(keys_of(deployment)))
 
     deployment.command("segments", "pause", "five_pricing_pages")
+    assert deployment.values("audit")[-1]["what"] == "pause segment/five_pricing_pages"
     deployment.wait_until_idle()
     deployment.produce(shop.visits(300))
     deployment.wait_until_idle(120)
