@@ -7,9 +7,9 @@ from typing import Literal
 from pipeline.records import DestinationErased, Erased, Forgotten, PrivacyReceipt, PrivacyRequest, ReceiptEntry
 
 TOLD_WAIT_MS = 1_500
-"""How long after its identifiers were listed as kept out an erasure is decided: by then ingest has read it as a rule, and
-less stands in `events` that says who it was. Nothing else rests on it: what gets past an ingest that has not, however late,
-is kept out by unify and linked to nobody by identity."""
+"""How long after its identifiers were listed as kept out an erasure is decided: by then every ingest has read it, as a
+rule, and less stands in `events` that says who it was. Nothing else rests on it: what gets past an ingest that has not,
+however late, is kept out by unify, and linked to nobody by identity."""
 
 
 DESTINATION = "destination "
