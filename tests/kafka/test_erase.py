@@ -40,7 +40,7 @@ kind: http
 mode: audience
 segments: "*"
 url: URL/told
-body: {action: "{action}", who: "{identifiers.email}"}
+body: {who: ["{identifiers.user_id}", "{identifiers.email}", "{identifiers.phone}", "{identifiers.loyalty}", COOKIES]}
 erase: {url: "URL/delete/{identifiers.email}", method: POST}
 allow_private: true
 delivery: {first_retry: 1s, longest_retry: 1s}
@@ -180,7 +180,9 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
     with closing, Deployment(settings, tmp_path) as running:
         roles = {role: running.start(role, **more) for role in ("ingest", "deliver", "privacy", "archive", *keepers)}
         kept = str(tmp_path / "out" / "kept.jsonl")
-        running.apply(DEFINITIONS.replace("PATH", kept).replace("URL", receiver.url.rstrip("/")))
+        cookies = ", ".join(f'"{{identifiers.{name}}}"' for name in WHO if name.startswith("cookie"))
+        said = DEFINITIONS.replace("PATH", kept).replace("URL", receiver.url.rstrip("/")).replace("COOKIES", cookies)
+        running.apply(said)
 
         def again(end: Callable[[Role], Any]) -> None:
             for role in keepers:
@@ -188,12 +190,14 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
             for role in keepers:
                 roles[role] = running.start(role, **more)
 
+        # Before anybody else's: what the destination answers first is about them.
+        running.produce(theirs())
+        running.wait_until(lambda: "health-broken-0.json" in _names(found_in(settings.state_dir)), "it says so")
         with load(running):
-            running.produce([*theirs(), b'{"type": "track", "userId": "zanthia-4711", "no event": "Quorvexallee 9"}'])
+            running.produce([b'{"type": "track", "userId": "zanthia-4711", "no event": "Quorvexallee 9"}'])
             running.wait_until(lambda: len(_person(running)) == len(WHO), "one person of ten identifiers")
             # The account that their address leads to knows them.
             running.wait_until(lambda: bool(running.members("busy_accounts")), "the account")
-            running.wait_until(lambda: "health-broken-0.json" in _names(found_in(settings.state_dir)), "it says so")
             exported = PrivacyRequest("x1", "export", "user_id:zanthia-4711", 1, "test")
             produce_all(settings, "privacy-requests", [(b"x1", encode(exported))])
             running.wait_until(lambda: "x1" in running.table("privacy-receipts"), "the export")
