@@ -1,6 +1,7 @@
 """`identity.yaml`: what people write about identifiers, validated and compiled to the frozen identity rules.
 
     identity:
+      preset: strict                # begin with these rules instead of the built-in ones
       default_region: DE            # for phone numbers in national form
       quarantine_after: 10          # an identifier with more people than this is nobody's
       pseudonymous_for: 90d         # who is known by devices and browsers only is forgotten after so long in silence
@@ -9,8 +10,8 @@
         device_id: {quarantine_after: 3}
         loyalty_card: {priority: 15, unique: true, normaliser: digits}
 
-A built-in namespace keeps what is not said about it. The order of priorities also decides where events are routed, and
-is fixed when a workspace is created.
+A namespace keeps what is not said about it: what is built in, or what the preset says. The order of priorities also
+decides where events are routed, and is fixed when a workspace is created.
 """
 
 from collections.abc import Mapping
@@ -24,11 +25,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pipeline.definitions.durations import duration_ms
 from pipeline.errors import DefinitionError
 from pipeline.identifiers import ACCOUNT
-from pipeline.identity import BUILT_IN, IdentityRules, Namespace, compile_pattern, is_namespace, undeclared_priority
+from pipeline.identity import (
+    BUILT_IN,
+    STRICT,
+    IdentityRules,
+    Namespace,
+    compile_pattern,
+    is_namespace,
+    undeclared_priority,
+)
 
 KEY = "identity"
 # A room sees a mistake last; these say it first, in the words of the file.
-_BUILT_IN = {namespace.name: namespace for namespace in BUILT_IN}
+_PRESETS: dict[str | None, tuple[Namespace, ...]] = {None: BUILT_IN, "strict": STRICT}
 _LEAST_MS = 60_000
 _NAMESPACE_FORM = "a namespace is 1 to 64 letters, digits, '_', '-' or '.'; a colon parts it from the value"
 
@@ -66,8 +75,8 @@ class NamespaceDefinition(BaseModel):
     normaliser: Literal["none", "lower", "email", "phone", "digits"] | None = Field(
         default=None, description="how values are brought to one spelling"
     )
-    blocked: list[Annotated[str, AfterValidator(_pattern)]] = Field(
-        default=[],
+    blocked: list[Annotated[str, AfterValidator(_pattern)]] | None = Field(
+        default=None,
         description="regular expressions (RE2) in any case; what they are found in is no identifier",
     )
     on_conflict: Literal["first", "latest"] | None = Field(
@@ -93,6 +102,10 @@ class IdentityDefinition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    preset: Literal["strict"] | None = Field(
+        default=None,
+        description="the rules to begin with: `strict` for whom a wrong merge is worse than a lost visit",
+    )
     default_region: str | None = Field(default=None, description="country of national phone numbers, like DE or US")
     quarantine_after: int | None = Field(
         default=None, ge=1, description="follow no identifier that touches more people than this"
@@ -121,14 +134,16 @@ class IdentityDefinition(BaseModel):
         return self
 
     def _namespaces(self) -> dict[str, Namespace]:
-        merged = dict(_BUILT_IN)
+        merged = {namespace.name: namespace for namespace in _PRESETS[self.preset]}
         for name, said in self.namespaces.items():
             base = merged.get(name) or Namespace(name, undeclared_priority(name))
             changes = said.model_dump(exclude_none=True, exclude={"blocked"})
             # Somebody who gives a limit to a unique namespace, or the other way round, means what is written now.
             if said.limit is not None and said.unique is None:
                 changes["unique"] = said.limit == 1
-            merged[name] = replace(base, **changes, blocked=tuple(said.blocked))
+            if said.blocked is not None:
+                changes["blocked"] = tuple(said.blocked)
+            merged[name] = replace(base, **changes)
         return merged
 
     def to_rules(self) -> IdentityRules:

@@ -4,6 +4,7 @@ from pipeline.identity.normalise import JUNK_REASONS, Junk, clean_id
 from pipeline.identity.resolution import Bounds, Link, Refusal, Resolution, resolve
 from pipeline.identity.rules import (
     BUILT_IN,
+    STRICT,
     IdentityRules,
     Namespace,
     builtin_rules,
@@ -17,6 +18,7 @@ from pipeline.identity.turn import Counters
 __all__ = [
     "BUILT_IN",
     "JUNK_REASONS",
+    "STRICT",
     "Bounds",
     "Counters",
     "IdentityRules",

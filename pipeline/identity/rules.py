@@ -75,6 +75,29 @@ BUILT_IN: tuple[Namespace, ...] = (
     Namespace("anonymous_id", 50),
 )
 
+# What clients put into a field when they have nothing: whole values only, because a part of one may be anything.
+_FILLERS = (r"^(nil|n/a|test|default|true|false|[-_.?*]+)$",)
+
+# What versions in the topic `definitions` say by the name "strict": it never changes. Other rules need another name.
+STRICT: tuple[Namespace, ...] = (
+    Namespace("user_id", 10, unique=True, blocked=_FILLERS),
+    Namespace(
+        "email",
+        20,
+        normaliser="email",
+        blocked=(
+            r"^(tests?|testing|null|undefined|none|nan|unknown|anonymous)@",
+            r"^(no|do-?not)[-_.]?reply@",
+            r"[@.](test|invalid|localhost)$",  # kept free of owners by RFC 2606
+        ),
+    ),
+    Namespace("phone", 30, normaliser="phone"),
+    # The id that a whole series of telephones had, and what Android tells instead of a hardware address.
+    Namespace("device_id", 40, quarantine_after=1, blocked=(*_FILLERS, "^9774d56d682e549c$", "^02:00:00:00:00:00$")),
+    Namespace("anonymous_id", 50, quarantine_after=1, blocked=_FILLERS),
+)
+"""For whom a wrong merge is worse than a lost visit: a device or browser on which two people logged in is nobody's."""
+
 
 @dataclass(frozen=True, slots=True)
 class IdentityRules:

@@ -31,6 +31,7 @@ class Mix:
     late: float = 0.05
     duplicated: float = 0.03
     with_account: float = 0.9
+    second_addresses: float = 0.0
     cookie_lost: float = 0.1
     days: int = 60
 
@@ -61,6 +62,7 @@ class _Person:
     account: str | None
     address: str
     telephone: str | None
+    second_address: str | None = None
     devices: list[_Device] = field(default_factory=list)
     has_identified_on: set[str] = field(default_factory=set)
 
@@ -90,6 +92,8 @@ class _Town:
             f"{name}.{number}@mail.example",
             f"+3069{number:08d}" if rng.random() < 0.3 else None,
         )
+        if self.mix.second_addresses and rng.random() < self.mix.second_addresses:
+            person.second_address = f"{name}.{number}@work.example"
         for nth in range(rng.choice((1, 1, 2, 2, 3))):
             person.devices.append(_Device(f"dev-{number}-{nth}", f"c-{number}-{nth}-0", rng.random() < 0.6))
         return person
@@ -140,7 +144,8 @@ class _Town:
     def _introduction(self, person: _Person) -> dict[str, Any]:
         identifiers: dict[str, str] = {}
         if person.account is None or self.rng.random() < 0.5:
-            identifiers["email"] = person.address
+            second = person.second_address
+            identifiers["email"] = second if second and self.rng.random() < 0.5 else person.address
         if person.telephone and self.rng.random() < 0.5:
             identifiers["phone"] = person.telephone
         introduction: dict[str, Any] = {"userId": person.account} if person.account else {}

@@ -1,16 +1,19 @@
 """How well people are told apart: pairwise precision and recall of identity on people with ground truth.
 
-`python -m tests.simulation.score --people 2000 --seeds 3 --rules FILE`. Two events are a pair if they are given to
-the same person. The platform's answer stands beside plain union-find over the raw identifiers, which has no rules, and
-beside the ceiling: somebody who knows everything, but cannot tell apart who gives the same address and no account.
+`python -m tests.simulation.score --people 2000 --seed 1 --seeds 3 --with-account 1.0 --rules shipped strict FILE`. Two
+events are a pair if they are given to the same person; with `--identifiers`, two identifiers are. The answers
+stand beside plain union-find over the raw identifiers, which has no rules, and beside the ceiling: somebody who knows
+everything, but cannot tell apart who gives the same address and no account. Then the wrong pairs, by kind.
 """
 
 import argparse
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 import yaml
@@ -128,21 +131,76 @@ def names_by_stage(events: Sequence[Event], rules: Rules) -> dict[str, str]:
     return names
 
 
+@dataclass
+class Judged:
+    """What became of the people of one town under one set of rules."""
+
+    said: list[Said]
+    events: list[Event]
+    who: Resolution
+    true: list[int] = field(init=False)
+    found: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.true = [one.person for one in self.said]
+        self.found = [self.who.name_of.get(event.identifiers[0], event.identifiers[0]) for event in self.events]
+
+    def by_events(self) -> Score:
+        """Over pairs of events."""
+        return pairwise(self.true, self.found)
+
+    def by_identifiers(self) -> Score:
+        """Over pairs of identifiers. Each is whose it was most often, but a test address is nobody's."""
+        uses: dict[str, Counter[int]] = {}
+        for person, event in zip(self.true, self.events, strict=True):
+            for text in event.identifiers:
+                uses.setdefault(text, Counter())[person] += 1
+        true = [
+            text if text.partition(":")[2] in TEST_ADDRESSES else min(used, key=lambda one: (-used[one], one))
+            for text, used in uses.items()
+        ]
+        return pairwise(true, [self.who.name_of.get(text, text) for text in uses])
+
+    def wrong_pairs(self) -> Counter[str]:
+        """How many pairs of events of two people were put together, by what misled."""
+        accounts, addresses = _known_by(self.said)
+        groups: dict[str, Counter[int]] = {}
+        for true, found in zip(self.true, self.found, strict=True):
+            groups.setdefault(found, Counter())[true] += 1
+        kinds: Counter[str] = Counter()
+        for name, group in groups.items():
+            value = name.partition(":")[2]
+            for (one, count), (other, another) in combinations(group.items(), 2):
+                if value in TEST_ADDRESSES:
+                    kind = "at a test address"
+                elif name in self.who.quarantined:
+                    kind = "at a device or browser that is nobody's"
+                elif one in accounts and other in accounts:
+                    kind = "not logged in then, on the device of another"
+                elif addresses.get(one, 1) == addresses.get(other, 2):
+                    kind = "never logged in, at a family address"
+                else:
+                    kind = "never logged in, on the device of another"
+                kinds[kind] += count * another
+        return kinds
+
+
+def judge(town: Sequence[Said], rules: IdentityRules) -> Judged:
+    """Who is who in a town, by these rules."""
+    kept = ingested(town, rules)
+    events = [event for _, event in kept]
+    return Judged([one for one, _ in kept], events, resolution_of(events, oracle_rules(rules)))
+
+
 def scores(count: int, seed: int = 1, mix: Mix = ORDINARY, rules: IdentityRules | None = None) -> tuple[Score, ...]:
     """(with the rules, plain union-find, the ceiling) over the events of `count` people."""
-    rules = rules or builtin_rules()
-    town = people(seed, count, mix)
-    kept = ingested(town, rules)
-    said = [one for one, _ in kept]
-    events = [event for _, event in kept]
-    who = resolution_of(events, oracle_rules(rules))
-    true = [one.person for one in said]
-    found = [who.name_of.get(event.identifiers[0], event.identifiers[0]) for event in events]
-    return pairwise(true, found), pairwise(true, raw_groups(said)), pairwise(true, as_good_as_it_gets(said))
+    judged = judge(people(seed, count, mix), rules or builtin_rules())
+    said, true = judged.said, judged.true
+    return judged.by_events(), pairwise(true, raw_groups(said)), pairwise(true, as_good_as_it_gets(said))
 
 
-def as_good_as_it_gets(said: Sequence[Said]) -> list[Hashable]:
-    """Everybody's events by who they are, but for those without an account, who are the address they gave."""
+def _known_by(said: Sequence[Said]) -> tuple[dict[int, str], dict[int, str]]:
+    """By person: the account, and the address."""
     account: dict[int, str] = {}
     address: dict[int, str] = {}
     for one in said:
@@ -151,6 +209,12 @@ def as_good_as_it_gets(said: Sequence[Said]) -> list[Hashable]:
             account[one.person] = user
         if email and email not in TEST_ADDRESSES:
             address[one.person] = email
+    return account, address
+
+
+def as_good_as_it_gets(said: Sequence[Said]) -> list[Hashable]:
+    """Everybody's events by who they are, but for those without an account, who are the address they gave."""
+    account, address = _known_by(said)
     owner = {address[person]: user for person, user in account.items() if person in address}
     found: list[Hashable] = []
     for one in said:
@@ -159,22 +223,61 @@ def as_good_as_it_gets(said: Sequence[Said]) -> list[Hashable]:
     return found
 
 
+def rules_named(name: str) -> IdentityRules:
+    """The rules of a name, `shipped` or a preset, or of a file."""
+    if name == "shipped":
+        return builtin_rules()
+    if name == "strict":
+        return parse_identity({"preset": name}).to_rules()
+    return parse_identity(yaml.safe_load(Path(name).read_text()), name).to_rules()
+
+
+def compare(seeds: Sequence[int], count: int, mix: Mix, rules: dict[str, IdentityRules], identifiers: bool) -> None:
+    """Print a table: precision and recall of each seed, their least and mean, and the kinds of wrong pairs."""
+    columns: dict[str, list[Score]] = {}
+    wrong: dict[str, Counter[str]] = {name: Counter() for name in rules}
+    pairs = dict.fromkeys(rules, 0)
+    for seed in seeds:
+        town = people(seed, count, mix)
+        for name, one in rules.items():
+            judged = judge(town, one)
+            columns.setdefault(name, []).append(judged.by_identifiers() if identifiers else judged.by_events())
+            wrong[name] += judged.wrong_pairs()
+            pairs[name] += sum(size * (size - 1) // 2 for size in Counter(judged.found).values())
+        if not identifiers:
+            for name, groups in (("ceiling", as_good_as_it_gets(judged.said)), ("plain", raw_groups(judged.said))):
+                columns.setdefault(name, []).append(pairwise(judged.true, groups))
+        _print_row(str(seed), [column[-1] for column in columns.values()], columns if seed == seeds[0] else ())
+    _print_row("least", [Score(*map(min, zip(*column, strict=True))) for column in columns.values()])
+    _print_row("mean", [Score(*map(mean, zip(*column, strict=True))) for column in columns.values()])
+    for name, kinds in wrong.items():
+        print(f"wrong pairs of events, {name}, % of {pairs[name]}:")
+        for kind, number in kinds.most_common():
+            print(f"  {100 * number / pairs[name]:6.3f}  {kind}", flush=True)
+
+
+def _print_row(what: str, row: Sequence[Score], heads: Iterable[str] = ()) -> None:
+    if heads:
+        print(f"{'seed':<8}" + "".join(f"{Path(head).stem:<16}" for head in heads) + "  (precision/recall)")
+    print(f"{what:<8}" + "".join(f"{one.precision:.4f}/{one.recall:.4f}   " for one in row), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--with-account", type=float, default=ORDINARY.with_account)
-    parser.add_argument("--rules", type=Path, help="an identity.yaml; without it, the rules as shipped")
+    parser.add_argument("--with-account", type=float, nargs="+", default=[1.0, 0.97, ORDINARY.with_account])
+    parser.add_argument("--second-addresses", type=float, default=0.0, help="share of people with two addresses")
+    parser.add_argument("--rules", nargs="+", default=["shipped", "strict"], help="or files like identity.yaml")
+    parser.add_argument("--identifiers", action="store_true", help="pairs of identifiers, not of events")
     arguments = parser.parse_args()
-    mix = Mix(with_account=arguments.with_account)
-    rules = builtin_rules()
-    if arguments.rules:
-        rules = parse_identity(yaml.safe_load(arguments.rules.read_text()), str(arguments.rules)).to_rules()
-    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        ours, plain, ceiling = scores(arguments.people, seed, mix, rules)
-        for what, one in (("with the rules", ours), ("plain union-find", plain), ("the ceiling", ceiling)):
-            print(f"seed {seed:<6} {what:<18} precision {one.precision:.4f}  recall {one.recall:.4f}", flush=True)
+    rules = {name: rules_named(name) for name in arguments.rules}
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    for share in arguments.with_account:
+        print(f"{share:.0%} of {arguments.people} people have an account")
+        mix = Mix(with_account=share, second_addresses=arguments.second_addresses)
+        compare(seeds, arguments.people, mix, rules, arguments.identifiers)
 
 
 if __name__ == "__main__":

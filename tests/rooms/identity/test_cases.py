@@ -6,6 +6,7 @@ import random
 import msgspec
 import pytest
 
+from pipeline.definitions.identity import parse_identity
 from pipeline.identity import Bounds, Namespace, Sizes, builtin_rules
 from pipeline.records import (
     Assign,
@@ -214,6 +215,23 @@ def test_case_14_rules_tightened_after_merges_happened_take_them_apart(sizes: Si
     assert sum(isinstance(each, ResolveOn) and each.generation == 3 for each in went_on) <= 2
     assert all(world.together(f"user_id:u{number}", f"email:m{number}.2@x.io") for number in range(20))
     assert world.together("user_id:u7", "anonymous_id:b7")
+
+
+def test_case_14_strict_rules_take_a_shared_browser_from_its_first_login_and_give_it_back() -> None:
+    """`preset: strict`, chosen while a workspace lives and taken back."""
+    junk, everybody = "email:test@test.com", {ANN, BOB, BROWSER, CID, PHONE, "email:test@test.com"}
+    log = [saw(BROWSER, ANN, 10), saw(BROWSER, BOB, 20), saw(PHONE, CID, 30), saw(junk, CID, 31)]
+    strict = parse_identity({"preset": "strict"}).to_rules()
+    for order in itertools.permutations(log):
+        world = World().say(*order)
+        shipped = world.groups(everybody)
+        assert shipped == {frozenset({ANN, BROWSER}), frozenset({BOB}), frozenset({CID, PHONE, junk})}
+        world.rules[1], world.rules[2] = strict, builtin_rules()
+        world.say(RulesChanged(1, 100))
+        apart = {frozenset({CID, PHONE}), *(frozenset({each}) for each in (ANN, BOB, BROWSER, junk))}
+        assert world.groups(everybody) == World(strict).say(*order).groups(everybody) == apart
+        world.say(RulesChanged(2, 110))
+        assert world.groups(everybody) == shipped
 
 
 def test_case_14_rules_that_are_equal_resolve_nothing() -> None:

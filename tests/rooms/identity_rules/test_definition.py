@@ -61,7 +61,65 @@ def test_a_stored_version_gives_the_same_rules() -> None:
     assert identity_rules({}) == builtin_rules()
 
 
+def test_the_strict_preset_says_always_the_same() -> None:
+    """Versions in the topic `definitions` keep only its name: rules that change with a release would let a stage and
+    its replay disagree. Whoever wants other rules gives them another name."""
+    fillers = [r"^(nil|n/a|test|default|true|false|[-_.?*]+)$"]
+    written = {
+        "user_id": {"blocked": fillers},
+        "email": {
+            "blocked": [
+                r"^(tests?|testing|null|undefined|none|nan|unknown|anonymous)@",
+                r"^(no|do-?not)[-_.]?reply@",
+                r"[@.](test|invalid|localhost)$",
+            ],
+        },
+        "device_id": {"quarantine_after": 1, "blocked": [*fillers, "^9774d56d682e549c$", "^02:00:00:00:00:00$"]},
+        "anonymous_id": {"quarantine_after": 1, "blocked": fillers},
+    }
+    strict = parse_identity({"preset": "strict"})
+    assert strict.to_rules() == parse_identity({"namespaces": written}).to_rules() != builtin_rules()
+    assert strict.to_body() == {"preset": "strict"}
+    # Events go where they went: it can be chosen while a workspace lives.
+    for name, namespace in builtin_rules().namespaces.items():
+        assert strict.to_rules().namespace(name).priority == namespace.priority
+
+
+def test_what_is_written_beside_a_preset_goes_before_it() -> None:
+    beside = {"email": {"person": True, "blocked": []}, "device_id": {"quarantine_after": 3}, "card": {"unique": True}}
+    rules = parse_identity({"preset": "strict", "quarantine_after": 5, "namespaces": beside}).to_rules()
+    assert rules.namespace("email").is_person
+    assert rules.clean("email", "test@test.com") == "test@test.com"
+    assert rules.namespace("device_id").quarantine_after == 3
+    assert rules.clean("device_id", "n/a") == Junk("blocked_pattern")
+    assert rules.namespace("anonymous_id").quarantine_after == 1
+    assert (rules.namespace("card").capacity, rules.quarantine_after) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "junk", "kept"),
+    [
+        ("user_id", ["Test", "N/A", "nil", "--", "true"], ["tester", "na", "test-1", "-1a", "7"]),
+        (
+            "email",
+            ["test@test.com", "TESTS@x.io", "no-reply@shop.io", "DoNotReply@x.io", "null@x.io", "ann@shop.test"],
+            ["ann@x.io", "test.ann@x.io", "ann@test.io", "ann@mail.example", "reply@x.io", "norman@x.io"],
+        ),
+        ("device_id", ["9774D56D682E549C", "02:00:00:00:00:00", "?"], ["9774d56d682e549d", "02:00:00:00:00:01"]),
+        ("anonymous_id", ["default", "__"], ["default-1"]),
+    ],
+)
+def test_what_the_strict_preset_takes_for_nobody(namespace: str, junk: list[str], kept: list[str]) -> None:
+    strict = parse_identity({"preset": "strict"}).to_rules()
+    assert {one: strict.clean(namespace, one) for one in junk} == dict.fromkeys(junk, Junk("blocked_pattern"))
+    assert {one: strict.clean(namespace, one) for one in kept} == {one: one for one in kept}
+    # Nothing of that without the preset: who tries the platform as test@test.com sees what became of it.
+    assert all(not isinstance(builtin_rules().clean(namespace, one), Junk) for one in junk)
+
+
 WRONG: list[tuple[Any, str]] = [
+    ({"preset": "lenient"}, "preset: "),
+    ({"preset": None, "presets": "strict"}, "presets: there is no such field; did you mean preset?"),
     ([], "must be a mapping"),
     ({"identity": "strict"}, "must be a mapping"),
     ({"quarantine_afer": 3}, "quarantine_afer: there is no such field; did you mean quarantine_after?"),
