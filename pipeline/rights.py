@@ -12,22 +12,8 @@ from pipeline.topology import DELIVERIES, IDENTITY, INGEST, TOPICS, UNIFY, Role
 Resource = Literal["topic", "group", "transactional-id"]
 Operation = Literal["Read", "Write", "Describe", "Delete", "Create", "DescribeConfigs", "AlterConfigs"]
 
-_WRITES: dict[str, tuple[str, ...]] = {
-    "ingest": ("events", "dead-letters", "keys", "suppressions"),
-    "identity": ("links", "identity-conflicts", "identity-decisions", "events", "dead-letters"),
-    "unify": (
-        "links",
-        "identity-edges",
-        "profiles",
-        "identities",
-        "segment-members",
-        "profile-changes",
-        "segment-changes",
-        "account-alerts",
-        "privacy-progress",
-        "dead-letters",
-    ),
-}
+# Beside the outputs of its transactions.
+_ALSO_WRITES: dict[str, tuple[str, ...]] = {INGEST.name: ("keys", "suppressions")}
 _DEFINITIONS = "definitions"
 _API_READS = (
     "profiles",
@@ -109,9 +95,13 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
 
 def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iterator[Right]:
     name = stage.name
-    yield from _reads(settings, name, (*stage.inputs, _DEFINITIONS, *_OPENS.get(name, ())))
-    writes = [*_WRITES[name], *(DELIVERIES.name + each for each in destinations if name == UNIFY.name)]
-    yield from _writes(settings, name, writes)
+    # Without state, what a lost transaction has left is known from the outputs alone.
+    own = stage.outputs if stage.changelog is None else ()
+    yield from _reads(settings, name, (*stage.inputs, _DEFINITIONS, *_OPENS.get(name, ()), *own))
+    outputs = [topic for topic in stage.outputs if topic != DELIVERIES.name]
+    if DELIVERIES.name in stage.outputs:
+        outputs += [DELIVERIES.name + each for each in destinations]
+    yield from _writes(settings, name, (*outputs, *_ALSO_WRITES.get(name, ())))
     if stage.changelog is not None:
         yield from _reads(settings, name, (stage.changelog,))
         yield from _writes(settings, name, (stage.changelog,))

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES
@@ -16,7 +18,7 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
 from pipeline.ingest import Checks, IngestStage
 from pipeline.privacy.vault import FollowedVault, ensure_keys
-from pipeline.records import Event, Forward, decode_events_record, decode_links_record
+from pipeline.records import CaughtUp, DeadLetter, Event, Forward, decode_events_record, decode_links_record, encode
 from pipeline.runtime.adapters import Adapters
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.functions import FunctionFailed, Functions
@@ -25,6 +27,7 @@ from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.references import References
 from pipeline.runtime.kafka.sources import Beside, SourcesAtEnd
+from pipeline.runtime.lost import Source, Told
 from pipeline.runtime.metrics import Metrics, StageCounters
 from pipeline.runtime.observing import Observer, written_ms
 from pipeline.runtime.ports import Record, Stage
@@ -39,6 +42,7 @@ from pipeline.wire import values_of
 from pipeline.wire.registry import Schemas
 
 _log = logging.getLogger(__name__)
+_decode_letter = msgspec.json.Decoder(DeadLetter).decode
 
 # A commit is answered before the broker has written its markers, and until it has, the next transaction is refused and
 # asked for again only after 20 ms: longer than it takes to write them (docs/decisions/transactions-that-take-turns.md).
@@ -87,6 +91,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
             reporter(settings.state_dir / name, settings.slot) if role.changelog is not None else None,
             received_ms if name == UNIFY.name else written_ms,
         ),
+        _told(settings) if name == INGEST.name else None,
     )
     _log.info("%s runs in slot %s", name, settings.slot)
     worker.run(collecting_between(until))
@@ -132,6 +137,33 @@ def received_ms(record: Record) -> int:
     if isinstance(message, Forward):
         message = message.event
     return message.received if isinstance(message, Event) else 0
+
+
+def _told(settings: Settings) -> Told:
+    """What ingest's outputs tell: every event and every dead letter says which raw record it was."""
+    # Not the stage's own vault, which belongs to its batches; and only if there is ever something to be read.
+    opened = cache(lambda: FollowedVault(settings).open)
+
+    def source(record: Record) -> Source | None:
+        try:
+            return read(record)
+        except (ValueError, msgspec.MsgspecError):
+            return None  # somebody else's, who writes what no role of ours does
+
+    def read(record: Record) -> Source | None:
+        if record.value is None:
+            return None
+        if record.topic != "events":
+            letter = _decode_letter(record.value)
+            return (letter.topic, letter.partition, letter.offset) if letter.stage == INGEST.name else None
+        value = opened()(record.value) if record.value[0] == SEALED else record.value
+        message = decode_events_record(value) if value is not None else None
+        if not isinstance(message, Event):
+            return None
+        topic, partition, offset = message.source.rsplit("/", 2)
+        return topic, int(partition), int(offset)
+
+    return Told(source, {"events": encode(CaughtUp(0))})
 
 
 def _role(name: str, settings: Settings) -> Role:

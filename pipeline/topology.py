@@ -50,7 +50,8 @@ class Role(NamedTuple):
 
     A record of a `tolerant` input that makes the stage raise becomes a dead letter; of any other it stops the worker,
     because we wrote it ourselves. Records of a `trimmed` input are deleted once they are committed. Its stages may ask
-    for the past of the input `history`.
+    for the past of the input `history`. `outputs` are the topics its transactions write, the changelog aside; a name
+    that ends in a dot stands for all that begin with it.
     """
 
     name: str
@@ -59,10 +60,35 @@ class Role(NamedTuple):
     tolerant: tuple[str, ...] = ()
     trimmed: tuple[str, ...] = ()
     history: str | None = None
+    outputs: tuple[str, ...] = ()
 
 
-INGEST = Role("ingest", ("raw",), None, tolerant=("raw",))
-IDENTITY = Role("identity", ("identity-edges",), "identity-changelog", trimmed=("identity-edges",))
+INGEST = Role("ingest", ("raw",), None, tolerant=("raw",), outputs=("events", "dead-letters"))
+IDENTITY = Role(
+    "identity",
+    ("identity-edges",),
+    "identity-changelog",
+    trimmed=("identity-edges",),
+    outputs=("links", "identity-conflicts", "identity-decisions", "events", "dead-letters"),
+)
 UNIFY = Role(
-    "unify", ("events", "links"), "unify-changelog", tolerant=("events",), trimmed=("links",), history="events"
+    "unify",
+    ("events", "links"),
+    "unify-changelog",
+    tolerant=("events",),
+    trimmed=("links",),
+    history="events",
+    outputs=(
+        "links",
+        "identity-edges",
+        "profiles",
+        "identities",
+        "segment-members",
+        "profile-changes",
+        "segment-changes",
+        "account-alerts",
+        "privacy-progress",
+        "dead-letters",
+        DELIVERIES.name,
+    ),
 )

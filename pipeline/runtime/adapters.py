@@ -132,7 +132,7 @@ class Producer(Protocol):
 
 
 class LogReader(Protocol):
-    """Reads partitions back, committed records only."""
+    """Reads partitions back: committed records only, where nothing else is said of it."""
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         """(first position that still exists, high watermark as an uncommitted reader sees it)."""
@@ -170,6 +170,15 @@ class Admin(Protocol):
 
     def topic_ids_lately(self, topics: Sequence[str]) -> dict[str, str]:
         """The same, without waiting: what was answered last, while it is asked again."""
+        ...
+
+    def ends(self, topics: Sequence[str], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        """(last stable offset, high watermark) of every partition of these topics that is there; a name that ends in a
+        dot stands for all that begin with it. They differ where a transaction is open."""
+        ...
+
+    def positions_at(self, partitions: Sequence[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        """The first position whose record was written at this time or later; one past the end where there is none."""
         ...
 
     def delete_records(self, positions: Mapping[Partition, int]) -> None:
@@ -253,7 +262,8 @@ class Stores(Protocol):
 @dataclass(frozen=True, slots=True)
 class Adapters:
     """Everything a worker is plugged into. A role without a changelog needs neither `reader` nor `stores`; `history`
-    makes a reader of its own for a role that has one."""
+    makes a reader of its own for a role that has one. `look` makes a reader for a while: with True of what is
+    committed, with False of everything, that of open and of aborted transactions too."""
 
     consumer: Consumer
     producer: Producer
@@ -262,3 +272,4 @@ class Adapters:
     reader: LogReader | None = None
     stores: Stores | None = None
     history: Callable[[], LogReader] | None = None
+    look: Callable[[bool], LogReader] | None = None

@@ -12,6 +12,15 @@ from pipeline.runtime.ports import Record
 STEPPED_AGAIN = 256
 
 
+class StageRaised(Exception):
+    """A stage raised; `index` is the batch's record it was at, or None where no single record can be blamed."""
+
+    def __init__(self, cause: Exception, index: int | None) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.index = index
+
+
 class Rest:
     """Records that were consumed and are still to be done; `suspects`: so many of the first hold what raised."""
 

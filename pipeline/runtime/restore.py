@@ -7,32 +7,33 @@
     5  no progress for `touch_after_ms`: touch the partition, or the group's positions if these are not told, which ends
        a transaction of ours that hangs there
      no progress for `give_up_ms`: stop loudly (someone's transaction is open on the changelog)
+  6  what hangs in the outputs is compared with the positions, or with the changelog, and ended (lost.py)
+  7  a store that is ahead of the group has a transaction that was lost: it is restored anew
 
 It goes in slices between batches, so that partitions which are ready do not wait for those which are not.
 """
 
-import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.runtime.adapters import Adapters, Change, Committed, LogReader, Partition, Store, StoreMeta, Stores
-from pipeline.runtime.errors import Abortable, Fatal, Retriable, WorkerStopped
+from pipeline.runtime.errors import Fatal, Retriable, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints
+from pipeline.runtime.lost import Outcomes, Told, keep, read_between, touch
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY, Task, decode_positions, decode_topics
+from pipeline.topology import Role
 
 _log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 0.5
-_TOUCH_KEY = b"\x00touch"
-_MOST_IDS = 2
-_MOST_ASKED = 3
 
 
 @dataclass(slots=True)
 class Restoration:
-    """How far one task has come. `target` is None until step 3; `restored` counts records read back."""
+    """How far one task has come. `target` is None until step 3; `restored` counts records read back; `freed`: its
+    positions hung and were set free."""
 
     task: Task
     began_ms: int
@@ -43,33 +44,45 @@ class Restoration:
     position: int = 0
     restored: int = 0
     touched: bool = False
+    freed: bool = False
 
 
 class Restorer:
-    """Restores the tasks of one worker, slice by slice. `topic_ids` are those that the topics have now."""
+    """Restores the tasks of one worker, slice by slice. `topic_ids` are those that the topics have now; `told` says
+    what the outputs tell, and `alive` is called while it takes long."""
 
     def __init__(
         self,
-        changelog: str | None,
+        role: Role,
         adapters: Adapters,
         settings: WorkerSettings,
         failpoints: Failpoints,
         topic_ids: Mapping[str, str],
+        told: Told | None,
+        alive: Callable[[], None],
     ) -> None:
+        self._outcomes: Outcomes | None = None
+        self._settled = False
+        if role.outputs and (role.changelog is not None or told is not None):
+            self._outcomes = Outcomes(role.outputs, told, adapters, settings, alive)
         self.waiting: dict[int, Restoration] = {}
         self._tasks = 0
-        self._changelog = changelog
+        self._changelog = role.changelog
         self._adapters = adapters
         self._settings = settings
         self._failpoints = failpoints
         self._topic_ids = topic_ids
         self._restored = 0
+        self._alive = alive
 
     def add(self, task: Task) -> None:
         """Begin with a task whose store is open."""
         now = self._adapters.clock()
         self.waiting[task.number] = Restoration(task, now, now)
         self._tasks += 1
+        self._settled = False
+        if self._outcomes is not None:
+            self._outcomes.begin()
 
     def clear(self) -> None:
         """Give up everything under way: the partitions went elsewhere."""
@@ -95,7 +108,10 @@ class Restorer:
         ready = [r for r in self.waiting.values() if r.target is not None and r.position >= r.target]
         for restoration in self.waiting.values():
             silent_ms = now - restoration.progress_ms
-            if silent_ms > self._settings.touch_after_ms and not restoration.touched:
+            # Whose positions hung has lost a transaction: what hangs in the changelog is of the same one.
+            known = restoration.freed and restoration.target is not None
+            patience_ms = self._settings.hanging_after_ms if known else self._settings.touch_after_ms
+            if silent_ms > patience_ms and not restoration.touched:
                 restoration.touched = True
                 self._touch(restoration)
             if silent_ms > self._settings.give_up_ms:
@@ -105,13 +121,23 @@ class Restorer:
                     f"{restoration.target}); someone's transaction is open: wait for its timeout and start again, "
                     "or, if it never ends, look with `kafka-transactions.sh find-hanging` and abort it"
                 )
-        for restoration in ready:
-            self._finish(restoration)
-        return [restoration.task for restoration in ready]
+        if ready and not self._are_outputs_settled(now):
+            return []
+        return [restoration.task for restoration in ready if self._finish(restoration)]
+
+    def _are_outputs_settled(self, now: int) -> bool:
+        """Of a role with state: nothing is opened before what hangs in its outputs is ended."""
+        if self._outcomes is None or self._changelog is None or self._settled:
+            return True
+        waiting = self.waiting.values()
+        are_restored = all(r.target is not None and r.position >= r.target for r in waiting)
+        mine = [(self._changelog, number) for number in self.waiting]
+        self._settled = self._outcomes.settled_by(mine, are_restored, now)
+        return self._settled
 
     def _touch(self, restoration: Restoration) -> None:
-        """Abort a transaction of ours that has something where one hangs: a record in this partition of the changelog,
-        or, if the group's positions are not told, positions of the group.
+        """End a transaction of ours that hangs, by one that has something there: a record in this partition of the
+        changelog, or, if the group's positions are not told, positions of the group.
 
         After a SIGKILL, or a full disk, a broker was seen to come back with a transaction open whose coordinator takes
         it for ended: nobody ends it, and no reader passes it. It ends with the next marker of the same producer there.
@@ -124,29 +150,48 @@ class Restorer:
             return
         _log.warning("%s: a transaction is open and does not end; trying to end it", where)
         producer, timeout_s = self._adapters.producer, self._settings.call_timeout_s
-        for _ in range(_MOST_IDS):  # the ids of a slot take turns: it may be of any of them
-            producer.begin()
-            with contextlib.suppress(Retriable, Abortable):
-                if restoration.committed is None:
-                    membership = self._adapters.consumer.membership()
-                    producer.send_offsets(dict.fromkeys(partitions, 0), membership, timeout_s)
-                else:
-                    producer.send_changelog(self._changelog_name, restoration.task.number, [(_TOUCH_KEY, None)])
-                    producer.flush(timeout_s)
-            for _ in range(_MOST_ASKED):
-                with contextlib.suppress(Retriable):
-                    producer.abort(timeout_s)
-                    break
+        if restoration.committed is not None:
+            try:
+                kept = self._covered(restoration)
+            except Retriable:
+                restoration.touched = False
+                return
+            at = (self._changelog_name, restoration.task.number)
+            if kept is None:
+                touch(producer, [at], timeout_s)
             else:
-                raise WorkerStopped(f"{where}: an abort was not answered")
+                keep(producer, [(at[0], kept, POSITIONS_KEY, at[1])], timeout_s)
+            return
+        membership = self._adapters.consumer.membership()
+        restoration.freed = True
+        touch(
+            producer, [], timeout_s, lambda: producer.send_offsets(dict.fromkeys(partitions, 0), membership, timeout_s)
+        )
+
+    def _covered(self, restoration: Restoration) -> bytes | None:
+        """The positions that stand last in what hangs in the changelog, if the group is at them: it was committed."""
+        at = (self._changelog_name, restoration.task.number)
+        stable, high = self._adapters.admin.ends([at[0]], self._settings.call_timeout_s).get(at, (0, 0))
+        found: bytes | None = None
+        if self._adapters.look is not None:
+            for record in read_between(self._adapters, self._alive, False, {at: stable}, {at: high}):
+                found = record.value if record.key == POSITIONS_KEY else found
+        committed = restoration.committed or {}
+        of_group = {topic: told.position for (topic, _), told in committed.items() if told is not None}
+        return found if found is not None and decode_positions(found) == of_group else None
 
     def _prepare(self, restoration: Restoration, now: int) -> None:
         task = restoration.task
         try:
             if restoration.committed is None:
                 restoration.committed = self._adapters.consumer.committed(task.partitions, _ANSWER_TIMEOUT_S)
+                restoration.touched = False
             if task.store is None:
-                restoration.target = 0
+                if self._outcomes is None or self._outcomes.settled(
+                    self._valid(restoration.committed), not restoration.freed, now
+                ):
+                    restoration.target = 0
+                    restoration.progress_ms = now
                 return
             low, high = self._reader.bounds((self._changelog_name, task.number), _ANSWER_TIMEOUT_S)
         except Retriable:
@@ -179,14 +224,49 @@ class Restorer:
                 _apply(restoration.task, records, position, restoration.began_ms if complete else None)
                 self._failpoints("mid_restore")
 
-    def _finish(self, restoration: Restoration) -> None:
+    def _finish(self, restoration: Restoration) -> bool:
+        """Open a restored task. False if it has to be restored once more."""
         task = restoration.task
-        del self.waiting[task.number]
         if restoration.target is not None and restoration.start < restoration.target:
             self._reader.close_partition((self._changelog_name, task.number))
-        task.begin_at(self._agreed(restoration))
+        if self._is_ahead(restoration):
+            self._renew(restoration)
+            return False
+        positions = self._agreed(restoration)
+        del self.waiting[task.number]
+        task.begin_at(positions)
+        if self._outcomes is not None:
+            task.passed = self._outcomes.passed
         task.belongs_to(self._topic_ids)
         task.open_state(self._settings.cache_objects // self._tasks, self._settings.cache_bytes // self._tasks)
+        return True
+
+    def _is_ahead(self, restoration: Restoration) -> bool:
+        """Whether a store has a transaction that the group does not have: it was committed, as far as this worker was
+        told, and then the broker lost it. Only a store that was there before can have it; the changelog has not."""
+        committed = restoration.committed or {}
+        inputs = restoration.task.meta.inputs
+        return restoration.start > 0 and any(
+            told is not None and told.position < inputs.get(topic, 0) for (topic, _), told in committed.items()
+        )
+
+    def _renew(self, restoration: Restoration) -> None:
+        """Restore a task from the beginning of its changelog."""
+        task, stores = restoration.task, self._adapters.stores
+        assert task.store is not None and stores is not None
+        _log.warning("%s/%d: the store is ahead of the group; it is restored anew", self._changelog, task.number)
+        task.store.close()
+        stores.wipe(task.number)
+        task.store = stores.open(task.number)
+        task.meta = StoreMeta()
+        restoration.start = restoration.position = 0
+        restoration.target = None
+
+    def _valid(self, committed: Mapping[Partition, Committed | None]) -> dict[Partition, Committed | None]:
+        """Without the positions in topics that were made again: they mean nothing."""
+        return {
+            at: told for at, told in committed.items() if told is None or not self._made_again(at[0], told.topic_id)
+        }
 
     def _agreed(self, restoration: Restoration) -> dict[Partition, int]:
         """The positions to begin at: the state's and the group's, which must agree or be explained."""

@@ -19,6 +19,8 @@ class WorkerSettings:
     `scrub_interval_ms` is how often files with values of the erased are rewritten, where there are any.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `pause_s` is the least time between the end of a transaction and the next batch; records come together meanwhile.
+    `touch_after_ms` is how long a restore makes no progress before a transaction of ours that hangs there is ended, and
+    `hanging_after_ms` how long one is open in the outputs before it is looked at whose it is and whether it hangs.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
     what takes longer is lost already. `offsets_stuck_s` bounds the one call that is known to hang, of which the
     broker's answer or its time-out (`call_timeout_s`) must have come by then.
@@ -37,6 +39,7 @@ class WorkerSettings:
     cache_bytes: int = 512 * 1024 * 1024
     call_timeout_s: float = 5.0
     touch_after_ms: int = 15_000
+    hanging_after_ms: int = 2_000
     give_up_ms: int = 60_000
     restore_records: int = 5_000
     tombstone_retention_ms: int = DAY_MS

@@ -1,7 +1,7 @@
 """A task: one stage on one partition, its state, and how far it has read. A role without state has a single task
 over everything assigned to its worker."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,8 +38,8 @@ def decode_topics(value: bytes) -> dict[str, str]:
 class Task:
     """Stage, state and store of one partition.
 
-    `positions` are those of the last commit, `reached` those of the running batch. A task without a store keeps
-    positions only.
+    `positions` are those of the last commit, `reached` those of the running batch, `begun` those of the start. A task
+    without a store keeps positions only. `passed` are inputs that are done already, behind the positions as they are.
     """
 
     def __init__(self, number: int, stage: Stage, partitions: Sequence[Partition], store: Store | None) -> None:
@@ -49,6 +49,8 @@ class Task:
         self.partitions = tuple(partitions)
         self.positions: dict[Partition, int] = {}
         self.reached: dict[Partition, int] = {}
+        self.begun: dict[Partition, int] = {}
+        self.passed: Collection[tuple[str, int, int]] = ()
         self.meta = StoreMeta()
         self.topic_ids: Mapping[str, str] = {}
         self.changes: Changes | None = None
@@ -77,6 +79,7 @@ class Task:
         """Take the positions agreed at the start."""
         self.positions = dict(positions)
         self.reached = dict(positions)
+        self.begun = dict(positions)
 
     def belongs_to(self, topic_ids: Mapping[str, str]) -> None:
         """Note the ids of the topics it reads, and of its changelog: they are kept with the next transaction."""

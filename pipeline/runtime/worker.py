@@ -31,9 +31,10 @@ from pipeline.runtime.batch_size import BatchSize
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
 from pipeline.runtime.history import HistoryReader, Pace, Slice, fold_slices
+from pipeline.runtime.lost import Told, refuse_lost
 from pipeline.runtime.observing import Observer
 from pipeline.runtime.overlay import Outbox
-from pipeline.runtime.poison import STEPPED_AGAIN, Rest
+from pipeline.runtime.poison import STEPPED_AGAIN, Rest, StageRaised
 from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
@@ -47,20 +48,12 @@ _WHOLE_ROLE = 0
 _Answer = TypeVar("_Answer")
 
 
-class _StageRaised(Exception):
-    """A stage raised; `index` is the batch's record it was at, or None where no single record can be blamed."""
-
-    def __init__(self, cause: Exception, index: int | None) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-        self.index = index
-
-
 class Worker:
     """One slot of a role: `start`, then `run_once` again and again, or `run`.
 
     `make_stage` gives the stage of a partition (of 0 for a role without state, whose single stage sees every
-    assigned partition). After WorkerStopped the process must end; nothing of the worker may be used again.
+    assigned partition); `told` says what the outputs of a role without state tell. After WorkerStopped the process must
+    end; nothing of the worker may be used again.
     """
 
     def __init__(
@@ -71,6 +64,7 @@ class Worker:
         settings: WorkerSettings | None = None,
         failpoints: Failpoints = no_failpoints,
         observer: Observer | None = None,
+        told: Told | None = None,
     ) -> None:
         if role.changelog is not None and (adapters.reader is None or adapters.stores is None):
             raise WorkerStopped(f"{role.name} has a changelog and needs a log reader and stores")
@@ -87,7 +81,7 @@ class Worker:
         self._observer = observer or Observer(role.name, adapters.clock)
         self._tolerant = frozenset(role.tolerant)
         self._topics = Topics(role, adapters.admin, adapters.clock, self.settings)
-        self._restorer = Restorer(role.changelog, adapters, self.settings, failpoints, self._topics.ids)
+        self._restorer = Restorer(role, adapters, self.settings, failpoints, self._topics.ids, told, self._beat)
         self._history: HistoryReader | None = None
         if role.history is not None and adapters.history is not None:
             self._history = HistoryReader(role.history, adapters.history)
@@ -208,7 +202,7 @@ class Worker:
             try:
                 self._step(records, put_aside, involved)
                 return list(involved.values())
-            except _StageRaised as raised:
+            except StageRaised as raised:
                 index = raised.index
                 if index is None and len(records) == 1:
                     index = 0
@@ -242,14 +236,14 @@ class Worker:
                     outbox.log(dead_letters.TOPIC, record.key, letter)
                     if record.topic == self.role.history:
                         task.stage.put_aside(record, task.state, outbox)  # type: ignore[attr-defined]
-                else:
+                elif not task.passed or record[:3] not in task.passed:
                     task.stage.step(record, task.state, outbox)
                 task.reached[partition] = record[2] + 1
                 involved[task.number] = task
         except RuntimeFault:
             raise
         except Exception as error:
-            raise _StageRaised(error, index) from error
+            raise StageRaised(error, index) from error
         try:
             for task in involved.values():
                 task.stage.finish(task.state, outbox)
@@ -257,7 +251,7 @@ class Worker:
         except RuntimeFault:
             raise
         except Exception as error:
-            raise _StageRaised(error, None) from error
+            raise StageRaised(error, None) from error
         self._observer.put_aside(len(put_aside))
 
     def _read_history(self, history: HistoryReader, idle: bool) -> None:
@@ -284,7 +278,7 @@ class Worker:
             try:
                 self._fold_history(slices, put_aside)
                 break
-            except _StageRaised as raised:
+            except StageRaised as raised:
                 self._forget_batch()
                 if count > 1 or len(slices) > 1:
                     self._history_suspects = max(2, count)
@@ -309,7 +303,7 @@ class Worker:
         except RuntimeFault:
             raise
         except Exception as error:
-            raise _StageRaised(error, None) from error
+            raise StageRaised(error, None) from error
 
     def _commit(self, involved: Sequence[Task], membership: Membership) -> None:
         producer, reach, timeout_s = self._producer, self._reach, self.settings.call_timeout_s
@@ -363,6 +357,7 @@ class Worker:
 
     def _abort(self, why: str, records: Iterable[Record]) -> None:
         self._patiently("abort", lambda: self._producer.abort(self.settings.call_timeout_s))
+        self._patiently("positions after an abort", lambda: refuse_lost(self._consumer, self.tasks.values()))
         self._drop(why, records)
 
     def _drop(self, why: str, records: Iterable[Record]) -> None:
@@ -375,6 +370,9 @@ class Worker:
             if task is not None and partition not in again:
                 again[partition] = task.positions[partition]
         self._consumer.start(again)
+
+    def _beat(self) -> None:
+        self.beats += 1
 
     def _forget_batch(self) -> None:
         self._outbox.clear()

@@ -210,6 +210,7 @@ class Campaign:
                     self._keep(world)
                     for number, log in enumerate(kafka.logs(), start=1):
                         shutil.copy(log, world.folder / f"broker-{number}.log")
+                        _keep_segments(log.parent / "data", world.folder / f"segments-{number}", world.settings.prefix)
                     raise
         finally:
             result.done = dict(done)
@@ -239,3 +240,13 @@ class Campaign:
                     )
                 )
             (world.folder / f"{topic.name}.jsonl").write_text("\n".join(lines))
+
+
+def _keep_segments(data: Path, kept: Path, prefix: str) -> None:
+    """Copy a node's segments of the workspace and of the coordinators: only they show markers, epochs, and what hangs.
+    `kafka.tools.DumpLogSegments` reads them."""
+    for folder in sorted(data.glob("*-*")):
+        if folder.name.startswith((prefix, "__transaction_state-", "__consumer_offsets-")):
+            (kept / folder.name).mkdir(parents=True, exist_ok=True)
+            for segment in folder.glob("*.log"):
+                shutil.copy(segment, kept / folder.name)

@@ -1,6 +1,8 @@
 """Judges a world from its topics and stores alone: what must be there follows from the raw records."""
 
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,34 +115,69 @@ def settled(deployment: Deployment, expected: Expected, later: int = 0) -> str:
     return ""
 
 
-def judge(deployment: Deployment, state_dirs: Mapping[str, list[Path]], slots: set[str], later: int = 0) -> Verdict:
-    """Check everything of a deployment that has stopped. `state_dirs`: the folders of each stateful role; `slots`: the
-    "role-slot" of every worker there was; `later`: how many segments were added under way.
+class Findings:
+    """What is wrong, one after the other: what one check finds does not keep the next one from looking."""
 
-    AssertionError says what is wrong.
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+
+    @contextmanager
+    def looking(self, where: str) -> Iterator[None]:
+        """Note what a check in this block finds, and go on behind it."""
+        try:
+            yield
+        except AssertionError as wrong:
+            self.wrong.append(f"{where}: {wrong}")
+        except Exception:  # noqa: BLE001 - what is wrong may be beyond what a check can read: that is a finding too
+            self.wrong.append(f"{where} could not be checked: {traceback.format_exc()}")
+
+    def tell(self) -> None:
+        """AssertionError with all of it, if anything is wrong."""
+        if self.wrong:
+            count = len(self.wrong)
+            raise AssertionError((f"{count} findings\n" if count > 1 else "") + "\n".join(self.wrong))
+
+
+def judge(
+    deployment: Deployment, state_dirs: Mapping[str, list[Path]], slots: set[str], findings: Findings, later: int = 0
+) -> Verdict:
+    """Check everything of a deployment that has stopped. `state_dirs`: the folders of each stateful role; `slots`: the
+    "role-slot" of every worker there was; `later`: how many segments were added under way. What is wrong goes to
+    `findings`.
     """
     settings: Settings = deployment.settings
     raw, events, letters = deployment.read("raw"), deployment.read("events"), deployment.read("dead-letters")
     expected = expected_of(raw)
     topics = read_topics(deployment)
-    check_inputs(raw, events, letters)
-    assert {(d["partition"], d["offset"]) for d in topics.dead_letters} == expected.refused, "the wrong dead letters"
-    check_people(expected, topics.profiles)
-    check_members(expected, topics, later)
-    check(topics)
-    check_pointers(topics)
-    check_timers(topics, events, "fresh", FRESH_MS)
-    of_slots = slots | {f"{slot}.1" for slot in slots}
-    strangers = {name for name in transactional_ids(settings) if name not in of_slots | FOREIGN}
-    assert not strangers, f"transactional ids that no slot has, and no start can fence: {sorted(strangers)[:3]}"
-    still_open = open_transactions(settings, [topic.name for topic in TOPICS])
-    assert not still_open, f"open transactions: {still_open}"
+    looking = findings.looking
+    with looking("inputs"):
+        check_inputs(raw, events, letters)
+    with looking("dead letters"):
+        assert {(d["partition"], d["offset"]) for d in topics.dead_letters} == expected.refused, "the wrong ones"
+    with looking("people"):
+        check_people(expected, topics.profiles)
+    with looking("members"):
+        check_members(expected, topics, later)
+    with looking("changes and their folds"):
+        check(topics)
+    with looking("identities"):
+        check_pointers(topics)
+    with looking("exits by time"):
+        check_timers(topics, events, "fresh", FRESH_MS)
+    with looking("transactional ids"):
+        of_slots = slots | {f"{slot}.1" for slot in slots}
+        strangers = {name for name in transactional_ids(settings) if name not in of_slots | FOREIGN}
+        assert not strangers, f"those that no slot has, and no start can fence: {sorted(strangers)[:3]}"
+    with looking("open transactions"):
+        still_open = open_transactions(settings, [topic.name for topic in TOPICS])
+        assert not still_open, str(still_open)
     for role, changelog in STATEFUL.items():
         records: list[Record] = deployment.read(changelog)
         for partition in sorted({record.partition for record in records}):
-            folders = [folder for folder in state_dirs[role] if (folder / str(partition)).exists()]
-            complete = [check_store(folder, partition, records, complete=len(folders) == 1) for folder in folders]
-            assert any(complete), f"no store of {role}/{partition} is at the end of the changelog"
+            with looking("stores"):
+                folders = [folder for folder in state_dirs[role] if (folder / str(partition)).exists()]
+                complete = [check_store(folder, partition, records, complete=len(folders) == 1) for folder in folders]
+                assert any(complete), f"none of {role}/{partition} is at the end of the changelog"
     return Verdict(
         len(raw),
         expected.events,

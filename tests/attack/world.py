@@ -19,7 +19,7 @@ from pipeline.settings import Settings
 from pipeline.topology import TOPICS
 from tests.attack import broken, sessions
 from tests.attack.expected import expected_of
-from tests.attack.judge import STATEFUL, Verdict, judge, settled
+from tests.attack.judge import STATEFUL, Findings, Verdict, judge, settled
 from tests.attack.launcher import Launcher
 from tests.attack.traffic import DEFINITIONS, Traffic, later_segments
 from tests.kafka.deployment import Deployment
@@ -334,18 +334,23 @@ class World:
                 time.sleep(0.05)
 
     def finish(self) -> Verdict:
-        """Drain, stop every role in order, and judge."""
-        self.drain()
+        """Drain, stop every role in order, and judge; AssertionError has everything that is wrong."""
+        findings = Findings()
+        with findings.looking("the end of the traffic"):
+            self.drain()
         for role in ROLES:
             for key in [key for key in self.running if key[0] == role]:
-                code = self.stop(*key)
-                assert code == 0, f"{role} ended with {code} when asked to stop\n{self.last_lines()}"
+                with findings.looking("the end of the roles"):
+                    code = self.stop(*key)
+                    assert code == 0, f"{role} ended with {code} when asked to stop\n{self.last_lines()}"
         for role in STATEFUL:
             assert not [key for key in self.running if key[0] == role]
         dirs = {role: sorted(self.folder.glob(f"state-*/{role}")) for role in STATEFUL}
-        verdict = judge(self.deployment, dirs, self._slots, self.later)
-        lost = [each for each in self.ended if any(text in each.words for text in LOUD)]
-        assert not lost, f"roles that ended by themselves over lost state: {lost[:3]}"
+        verdict = judge(self.deployment, dirs, self._slots, findings, self.later)
+        with findings.looking("roles that ended by themselves"):
+            lost = [each for each in self.ended if any(text in each.words for text in LOUD)]
+            assert not lost, f"over lost state: {lost[:3]}"
+        findings.tell()
         return verdict
 
 

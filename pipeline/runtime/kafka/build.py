@@ -27,4 +27,5 @@ def kafka_adapters(config: KafkaConfig, role: Role, state_dir: Path, compressed:
         reader=KafkaLogReader(config, role.name) if stateful else None,
         stores=RocksStores(state_dir / role.name, compressed=compressed) if stateful else None,
         history=(lambda: KafkaLogReader(config, role.name)) if role.history else None,
+        look=lambda committed: KafkaLogReader(config, role.name, committed),
     )

@@ -103,6 +103,6 @@ class KafkaConfig:
             "isolation.level": "read_committed" if committed else "read_uncommitted",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "enable.partition.eof": committed,
+            "enable.partition.eof": True,
             "auto.offset.reset": "error",
         }

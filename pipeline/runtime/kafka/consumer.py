@@ -195,12 +195,12 @@ class KafkaConsumer:
 
 
 class KafkaLogReader:
-    """Reads changelog partitions back, outside of any group."""
+    """Reads partitions back, outside of any group: what is committed, or everything."""
 
-    def __init__(self, config: KafkaConfig, role: str) -> None:
+    def __init__(self, config: KafkaConfig, role: str, committed: bool = True) -> None:
         self._config = config
         self._lifeline = Lifeline()
-        self._replay = Consumer({**config.reader(role, committed=True), **self._lifeline.properties})
+        self._replay = Consumer({**config.reader(role, committed=committed), **self._lifeline.properties})
         # Only an uncommitted view shows the true end: under read_committed it is the last stable offset.
         self._watermarks = Consumer(config.reader(role, committed=False))
         self._names: dict[str, str] = {}

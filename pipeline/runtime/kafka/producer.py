@@ -12,8 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.identifiers import partition_of
 from pipeline.runtime.adapters import NO_IDS, Membership, Outgoing, Partition
@@ -22,6 +31,7 @@ from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
 
 log = logging.getLogger(__name__)
+OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _FULL_PAUSE_S = 0.01
 _METADATA_WITHIN_S = 5.0
 # Hashing a key in Python costs more than producing a record.
@@ -229,6 +239,52 @@ class KafkaAdmin:
         names = {self._config.topic_name(topic): topic for topic in topics}
         asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
         return {names[name]: future for name, future in asked.items()}
+
+    def ends(self, topics: Sequence[str], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        try:
+            known = self._admin.list_topics(timeout=timeout_s).topics
+            wanted = {name: topic for topic in topics for name, topic in self._named(topic, known)}
+            spec = OffsetSpec.latest()
+            partitions = {TopicPartition(name, number): spec for name in wanted for number in known[name].partitions}
+            if not partitions:
+                return {}
+            # The end first: what passes it meanwhile cannot look like an open transaction.
+            high = self._offsets(partitions, IsolationLevel.READ_UNCOMMITTED, timeout_s)
+            stable = self._offsets(partitions, IsolationLevel.READ_COMMITTED, timeout_s)
+        except (KafkaException, TimeoutError) as error:
+            raise self._anew(error, "asking for the ends of outputs") from error
+        return {(wanted[name], number): (min(stable[name, number], at), at) for (name, number), at in high.items()}
+
+    def positions_at(self, partitions: Sequence[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        real = {(self._config.topic_name(topic), number): (topic, number) for topic, number in partitions}
+        wanted = {TopicPartition(*at): OffsetSpec.for_timestamp(time_ms) for at in real}
+        try:
+            found = self._offsets(wanted, IsolationLevel.READ_UNCOMMITTED, timeout_s) if wanted else {}
+            late = {TopicPartition(*at): OffsetSpec.latest() for at, offset in found.items() if offset < 0}
+            if late:
+                found |= self._offsets(late, IsolationLevel.READ_UNCOMMITTED, timeout_s)
+        except (KafkaException, TimeoutError) as error:
+            raise self._anew(error, "asking for positions by time") from error
+        return {real[at]: offset for at, offset in found.items()}
+
+    def _named(self, topic: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """(real name, logical name) of what this stands for and is there."""
+        name = self._config.topic_name(topic)
+        if not topic.endswith("."):
+            return [(name, topic)] if name in known else []
+        return [(each, topic + each.removeprefix(name)) for each in known if each.startswith(name)]
+
+    def _offsets(
+        self, wanted: Mapping[TopicPartition, Any], level: IsolationLevel, timeout_s: float
+    ) -> dict[tuple[str, int], int]:
+        futures = self._admin.list_offsets(dict(wanted), isolation_level=level, request_timeout=timeout_s)
+        return {(at.topic, at.partition): future.result(timeout_s + 1.0).offset for at, future in futures.items()}
+
+    def _anew(self, error: Exception, what: str) -> Retriable:
+        """An admin client goes on asking with the leader epochs it once learned, and is refused for ever after a
+        broker's restart: the next question is a new one's."""
+        self._admin, self._asked = AdminClient(dict(self._config.properties)), {}
+        return Retriable(f"{what}: {error}")
 
     def delete_records(self, positions: Mapping[Partition, int]) -> None:
         wanted = [TopicPartition(self._config.topic_name(topic), n, at) for (topic, n), at in positions.items()]

@@ -57,7 +57,7 @@ class MemoryBroker:
         self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
-        self._hanging: dict[str, Transaction] = {}
+        self._hanging: list[Transaction] = []
         self._without_key = 0
 
     # ------------------------------------------------------------------------------------------------- topics
@@ -156,10 +156,25 @@ class MemoryBroker:
         if transactional_id in self._open:
             self.init_transactions(transactional_id)
 
-    def lose_transaction(self, transactional_id: str) -> None:
-        """A transaction stays open that its coordinator knows nothing of any more: the next marker of the same id in
-        the same partitions, and at the same groups, ends it."""
-        self._hanging[transactional_id] = self._open.pop(transactional_id)
+    def lose_transaction(
+        self, transactional_id: str, committed: Iterable[Partition] = (), positions_are: bool = False
+    ) -> None:
+        """A transaction stays open that its coordinator takes for ended: the next marker of the same id in one of its
+        partitions, and for one of its groups, ends what is there of it. `committed` are partitions that got the marker
+        of its commit, and `positions_are` whether its groups did."""
+        lost, kept = self._open.pop(transactional_id), set(committed)
+        for partition in sorted(lost.partitions):
+            part = Transaction(transactional_id, partitions={partition})
+            self.log(partition).pass_on(lost, part)
+            self._lose(part, partition in kept)
+        for group, positions in lost.offsets.items():
+            self._lose(Transaction(transactional_id, offsets={group: positions}), positions_are)
+
+    def _lose(self, part: Transaction, committed: bool) -> None:
+        if committed:
+            self._end(part, "committed")
+        else:
+            self._hanging.append(part)
 
     def open_transactions(self) -> list[str]:
         """The transactional ids with an open transaction."""
@@ -188,14 +203,14 @@ class MemoryBroker:
 
     def _end(self, transaction: Transaction, state: Literal["committed", "aborted"]) -> None:
         transaction.state = state
-        hanging = self._hanging.get(transaction.transactional_id)
-        if (
-            hanging is not None
-            and hanging.partitions <= transaction.partitions
-            and hanging.offsets.keys() <= transaction.offsets.keys()
-        ):
-            del self._hanging[transaction.transactional_id]
-            self._end(hanging, state)
+        for part in list(self._hanging):
+            if (
+                part.transactional_id == transaction.transactional_id
+                and part.partitions <= transaction.partitions
+                and part.offsets.keys() <= transaction.offsets.keys()
+            ):
+                self._hanging.remove(part)
+                self._end(part, state)
         for partition in sorted(transaction.partitions):
             self.log(partition).append(None, None, self.now_ms, transaction, control=True)
         if state == "committed":
@@ -227,7 +242,7 @@ class MemoryBroker:
     def committed(self, group_id: str, partitions: Iterable[Partition]) -> dict[Partition, Committed | None]:
         """The group's positions. Retriable while an open transaction holds others."""
         wanted = list(partitions)
-        for transaction in (*self._open.values(), *self._hanging.values()):
+        for transaction in (*self._open.values(), *self._hanging):
             pending = transaction.offsets.get(group_id, {})
             if any(partition in pending for partition in wanted):
                 raise Retriable(f"offsets of {group_id} wait for the transaction of {transaction.transactional_id}")

@@ -34,6 +34,7 @@ def memory_adapters(
         reader=MemoryLogReader(broker) if stores is not None else None,
         stores=stores,
         history=(lambda: MemoryLogReader(broker)) if stores is not None else None,
+        look=lambda committed: MemoryLogReader(broker, committed),
     )
 
 
@@ -236,10 +237,11 @@ class MemoryProducer:
 
 
 class MemoryLogReader:
-    """Reads partitions back, committed records only."""
+    """Reads partitions back: what is committed, or everything."""
 
-    def __init__(self, broker: MemoryBroker) -> None:
+    def __init__(self, broker: MemoryBroker, committed: bool = True) -> None:
         self._broker = broker
+        self._committed = committed
         self._positions: dict[Partition, int] = {}
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
@@ -255,7 +257,9 @@ class MemoryLogReader:
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         found: list[Record] = []
         for partition, position in self._positions.items():
-            entries, self._positions[partition] = self._broker.log(partition).read(position, limit - len(found))
+            entries, self._positions[partition] = self._broker.log(partition).read(
+                position, limit - len(found), self._committed
+            )
             found += [Record(*partition, e.offset, e.key, e.value, e.timestamp_ms) for e in entries]
             if len(found) >= limit:
                 break
@@ -291,6 +295,18 @@ class MemoryAdmin:
 
     def topic_ids_lately(self, topics: Sequence[str]) -> dict[str, str]:
         return self.topic_ids(topics, 0.0)
+
+    def ends(self, topics: Sequence[str], timeout_s: float) -> dict[Partition, tuple[int, int]]:
+        names = [n for n in self._broker.topics for t in topics if n == t or (t.endswith(".") and n.startswith(t))]
+        logs = {(name, number): log for name in names for number, log in enumerate(self._broker.topics[name])}
+        return {at: (log.stable_end, log.end) for at, log in logs.items()}
+
+    def positions_at(self, partitions: Sequence[Partition], time_ms: int, timeout_s: float) -> dict[Partition, int]:
+        found = {}
+        for at in partitions:
+            log = self._broker.log(at)
+            found[at] = next((e.offset for e in log.entries if e.timestamp_ms >= time_ms), log.end)
+        return found
 
     def delete_records(self, positions: Mapping[Partition, int]) -> None:
         self._broker.delete_records(positions)

@@ -56,6 +56,12 @@ class Log:
                 self.open.setdefault(transaction, offset)
         return offset
 
+    def pass_on(self, of: Transaction, to: Transaction) -> None:
+        """Let what is here of one transaction be of another."""
+        self.entries = [e._replace(transaction=to) if e.transaction is of else e for e in self.entries]
+        if of in self.open:
+            self.open[to] = self.open.pop(of)
+
     @property
     def stable_end(self) -> int:
         """The last stable offset: where the first open transaction begins."""
