@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import islice
 
 from pipeline.runtime.adapters import Adapters, Committed, Consumer, Outgoing, Partition, Producer
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, WorkerStopped
@@ -32,8 +32,12 @@ _READ_S = 0.2
 _NOT_ALLOWED = "AUTHORIZATION_FAILED"
 _READ_AT_ONCE = 5_000
 _MOST_SILENT = 40
-# Of a lost transaction all was written within a transaction's time, 10 s; clocks of several hosts differ.
+# Of a lost transaction all was written within a transaction's time, 10 s, and whoever took over did it again soon
+# after; clocks of several hosts differ.
 _BEFORE_MS = 20_000
+_AFTER_MS = 60_000
+# What others have written behind a transaction that has been open for long is not all read.
+_MOST_BEHIND = 100_000
 # How far back is read where nothing that hangs tells when it was: only positions did.
 _LATELY_MS = 300_000
 
@@ -121,26 +125,35 @@ class Outcomes:
     def _settle(
         self, told: Told, committed: Mapping[Partition, Committed | None], ends: Mapping[Partition, tuple[int, int]]
     ) -> None:
-        held = self._held or {}
-        read = partial(read_between, self._adapters, self._alive)
-        behind = {at: [*read(False, {at: stable}, {at: ends[at][1]})] for at, stable in held.items()}
-        times = [record.timestamp_ms for records in behind.values() for record in records[:1]]
-        since_ms = min(times) - _BEFORE_MS if times else self._adapters.clock() - _LATELY_MS
-        starts = self._adapters.admin.positions_at(list(ends), since_ms, self._settings.call_timeout_s)
-        stable = {at: bounds[0] for at, bounds in ends.items()}
-        visible = {source for record in read(True, starts, stable) if (source := told.source(record))}
+        # A transaction is whole: its first record in a partition tells of all of them there.
+        firsts: dict[Partition, Source | None] = {}
+        often: Counter[Source] = Counter()
+        times: list[int] = []
+        for at, stable in (self._held or {}).items():
+            records = read_between(self._adapters, self._alive, False, {at: stable}, {at: ends[at][1]})
+            firsts[at] = None
+            for number, record in enumerate(islice(records, _MOST_BEHIND)):
+                times += [record.timestamp_ms] if number == 0 else []
+                source = told.source(record)
+                if source is not None:
+                    firsts[at] = firsts[at] or source
+                    often[source] += 1
         positions = {at: one.position for at, one in committed.items() if one is not None}
-        self.passed = {one for one in visible if one[:2] in committed and one[2] >= positions.get(one[:2], 0)}
-        found = {
-            at: [source for record in records if (source := told.source(record))] for at, records in behind.items()
-        }
-        often = Counter([*visible, *(source for sources in found.values() for source in sources)])
-        aborted: list[Partition] = []
-        kept: list[Partition] = []
-        for at, sources in found.items():
-            # A transaction is whole: its first record in a partition tells of all of them there.
-            covered = bool(sources) and self._is_covered(sources[0], positions, committed)
-            (kept if covered and often[sources[0]] == 1 else aborted).append(at)
+        wanted = set(firsts.values())
+        for record in self._lately(times, ends):
+            source = told.source(record)
+            if source is None:
+                continue
+            if source in wanted:
+                often[source] += 1
+            if source[:2] in committed and source[2] >= positions.get(source[:2], 0):
+                self.passed.add(source)
+        kept = [
+            at
+            for at, first in firsts.items()
+            if first is not None and often[first] == 1 and self._is_covered(first, positions, committed)
+        ]
+        aborted = [at for at in firsts if at not in kept]
         self._tell(aborted, kept)
         if self.passed:
             _log.warning(
@@ -148,6 +161,17 @@ class Outcomes:
             )
         touch(self._adapters.producer, aborted, self._settings.call_timeout_s)
         self._keep(told, kept)
+
+    def _lately(self, times: Sequence[int], ends: Mapping[Partition, tuple[int, int]]) -> Iterator[Record]:
+        """What readers see in the outputs of the time around these, or of the last minutes."""
+        admin, timeout_s = self._adapters.admin, self._settings.call_timeout_s
+        since_ms = min(times) - _BEFORE_MS if times else self._adapters.clock() - _LATELY_MS
+        starts = admin.positions_at(list(ends), since_ms, timeout_s)
+        until = {at: stable for at, (stable, _) in ends.items()}
+        if times:
+            late = admin.positions_at(list(ends), max(times) + _AFTER_MS, timeout_s)
+            until = {at: min(stable, late[at]) for at, stable in until.items()}
+        return read_between(self._adapters, self._alive, True, starts, until)
 
     def _settle_by(self, changelog: Sequence[Partition], ends: Mapping[Partition, tuple[int, int]]) -> None:
         """A transaction writes its outputs before the changelog, and the next one follows only when it is committed. So
