@@ -48,6 +48,7 @@ def _child(order: dict[str, object]) -> None:
 
 def main() -> None:
     """Serve until standard input is closed."""
+    import tests.rules.taken_out  # noqa: I001 - before what a rule may be taken out of
     import tests.attack.role  # noqa: F401 - loaded once, for all children
 
     children: set[int] = set()

@@ -221,6 +221,8 @@ RULES: tuple[Rule, ...] = (
         "        touch(self._adapters.producer, aborted, self._settings.call_timeout_s)\n",
         "",
         LOST + "test_each_input_comes_out_once_whatever_part_of_the_transaction_got_its_marker",
+        "tests/kafka/test_lost_markers.py::"
+        "test_case_51_each_raw_record_comes_out_once_whatever_of_its_transaction_hangs",
     ),
     _rule(
         "what hangs in the outputs is committed where the positions cover it",
