@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.definitions.identity import parse_identity
-from pipeline.identity import IdentityRules, builtin_rules
+from pipeline.identity import IdentityRules
 from tests.simulation import deciding, pairs, run, score, transfers
 from tests.simulation.people import Mix, people
 
@@ -54,9 +54,11 @@ def test_fragments_in_flight_arrive_where_the_last_decision_says(first: int) -> 
         assert detail is None, f"{detail}\n  python -m tests.simulation.transfers --seeds 1 --first {seed}"
 
 
-def test_the_identity_stage_agrees_with_the_oracle_on_people() -> None:
-    events = [event for _, event in score.ingested(people(3, 400))]
-    rules = score.oracle_rules(builtin_rules())
+@pytest.mark.parametrize("name", ["shipped", "strict"])
+def test_the_identity_stage_agrees_with_the_oracle_on_people(name: str) -> None:
+    in_force = score.rules_named(name)
+    events = [event for _, event in score.ingested(people(3, 400), in_force)]
+    rules = score.oracle_rules(in_force)
     names = score.names_by_stage(events, rules)
     who = score.resolution_of(events, rules)
     assert len(who.members) > 300
