@@ -5,7 +5,6 @@ same in every record. A namespace never holds a colon; a value may. Public topic
 """
 
 import hashlib
-import uuid
 from functools import lru_cache
 from typing import NewType
 
@@ -40,7 +39,7 @@ class Keys:
         if not secret:
             raise ValueError("the workspace secret is empty; set HEADWATER_SECRET or `secret` in headwater.yaml")
         hashed = hashlib.blake2b(secret, digest_size=32, person=b"headwater").digest()
-        space = uuid.UUID(bytes=hashlib.blake2b(hashed, digest_size=16, person=b"profile_id").digest())
+        space = hashlib.blake2b(hashed, digest_size=16, person=b"profile_id").digest()
 
         @lru_cache(maxsize=_CACHED_KEYS)
         def actor(text: str) -> bytes:
@@ -50,7 +49,7 @@ class Keys:
 
         @lru_cache(maxsize=_CACHED_KEYS)
         def profile_id(text: str, erase_epoch: int = 0) -> str:
-            return str(uuid.uuid5(space, f"{text}#{erase_epoch}" if erase_epoch else text))
+            return _uuid5(space, f"{text}#{erase_epoch}" if erase_epoch else text)
 
         self._actor = actor
         self._profile_id = profile_id
@@ -71,6 +70,15 @@ class Keys:
     def profile_id(self, text: str, erase_epoch: int = 0) -> str:
         """The profile_id of the profile named after an identifier: a UUIDv5 under the workspace's secret."""
         return self._profile_id(text, erase_epoch)
+
+
+def _uuid5(space: bytes, name: str) -> str:
+    """`str(uuid.uuid5(…))`, at less than half of what it costs: everybody's first event asks for one."""
+    digest = bytearray(hashlib.sha1(space + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def murmur2(data: bytes) -> int:

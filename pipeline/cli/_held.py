@@ -14,7 +14,8 @@ from pipeline.records import ProfileDocument
 from pipeline.runtime.overlay import HEADER
 from pipeline.segments import NO_SEGMENTS, PEOPLE, AccountFacts, SegmentsPlan
 from pipeline.unify.account_state import Account, Person
-from pipeline.unify.actor import META_KEY, Actor, Group, Meta, decode, live
+from pipeline.unify.actor import META_KEY, Actor, Group, Meta
+from pipeline.unify.forms import decode, live
 from pipeline.unify.news import facts_of
 from pipeline.unify.together import join_all as join_leaves_of_all
 

@@ -7,7 +7,8 @@ from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.consumer import KafkaLogReader
 from pipeline.runtime.overlay import HEADER
 from pipeline.settings import Settings
-from pipeline.unify.actor import META_KEY, Meta, decode
+from pipeline.unify.actor import META_KEY, Meta
+from pipeline.unify.forms import decode
 from pipeline.wire import values_of
 
 CHANGELOG = "unify-changelog"

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pipeline.identifiers import partition_of
 from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.overlay import HEADER
-from pipeline.unify.actor import Actor, decode
+from pipeline.unify.actor import Actor
+from pipeline.unify.forms import decode
 
 CHANGELOG = "unify-changelog"
 _TIMEOUT_S = 10.0

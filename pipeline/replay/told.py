@@ -9,7 +9,8 @@ from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.overlay import HEADER
 from pipeline.segments import HIDDEN
 from pipeline.unify.account_state import Account
-from pipeline.unify.actor import Actor, decode, pairs_of
+from pipeline.unify.actor import Actor
+from pipeline.unify.forms import decode, pairs_of
 
 CHANGELOG = "unify-changelog"
 _TIMEOUT_S = 10.0

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.segments.leaves import distinct_count
 from pipeline.segments.values import from_nano, local_offset_ms, to_nano
-from pipeline.segments.windows import NEVER, EverWindow, Window
+from pipeline.segments.windows import NEVER, EverWindow, RollingWindow, Window
 
 Value = Callable[[Any, int], tuple[Any, int]]
 """(state, now) -> (value, the next instant at which it may change with no event; 0 for never)."""
@@ -26,6 +26,11 @@ def sooner(a: int, b: int) -> int:
 
 def in_window(entries: list[Any], window: Window, now_ms: int) -> tuple[int, int, int]:
     """(low, high, next): entries[low:high] are in the window at `now_ms`, until `next`."""
+    if isinstance(window, RollingWindow) and entries:
+        # As a rule they all are: what has left went when the last one came.
+        leaves_ms: int = entries[0][0] + window.span_ms
+        if now_ms < leaves_ms < NEVER and entries[-1][0] <= now_ms:
+            return 0, len(entries), leaves_ms
     start, end = window.bounds(now_ms)
     low = bisect_left(entries, [start])
     high = len(entries)
@@ -79,7 +84,9 @@ def windowed_statistic(function: str, window: Window, tile_ms: int) -> Value:
             greatest = max(entry[1] for entry in entries[low:high])
         elif function != "count" and count:
             # All but what has left the window since the last event, or isn't in it yet.
-            nano = int(state[4]) - sum(to_nano(entry[1]) for entry in (*entries[:low], *entries[high:]))
+            nano = int(state[4])
+            if count < len(entries):
+                nano -= sum(to_nano(entry[1]) for entry in (*entries[:low], *entries[high:]))
         if state[2]:
             start, end = window.bounds(now_ms)
             for number, tile in state[2].items():

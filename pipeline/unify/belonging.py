@@ -12,7 +12,8 @@ from pipeline.profile import Fragment, encode_fragment, pieces
 from pipeline.records import Belongs, Regard, encode
 from pipeline.segments import ACCOUNTS
 from pipeline.unify import holder, news
-from pipeline.unify.actor import Actor, Belonging, pairs_of
+from pipeline.unify.actor import Actor, Belonging
+from pipeline.unify.forms import pairs_of
 from pipeline.unify.news import News, accounts_of, facts_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task

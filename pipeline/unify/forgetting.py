@@ -8,7 +8,7 @@ from pipeline.activation import Told, erasures, holders, holders_of_segments
 from pipeline.identifiers import BURIED, split_identifier
 from pipeline.records import Delivery, IdentifierPair
 from pipeline.segments import HIDDEN
-from pipeline.unify.actor import pairs_of
+from pipeline.unify.forms import pairs_of
 from pipeline.unify.news import accounts_of
 from pipeline.unify.task import Profile, Task
 

@@ -22,7 +22,8 @@ from pipeline.profile import Fragment, difference, events_in, fold, is_empty, ti
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
 from pipeline.unify import keeping, memberships, news, publish
-from pipeline.unify.actor import FOREVER, Actor, live, pairs_of, waits
+from pipeline.unify.actor import FOREVER, Actor
+from pipeline.unify.forms import live, pairs_of, waits
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 

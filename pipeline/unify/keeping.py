@@ -10,7 +10,7 @@ from pipeline.profile import Fragment, forget_recent, kept_until, take_out, to_g
 from pipeline.records import Event
 from pipeline.segments import goes_at
 from pipeline.segments import let_go as leaves_let_go
-from pipeline.unify.actor import live
+from pipeline.unify.forms import live
 
 if TYPE_CHECKING:
     from pipeline.unify.task import Profile, Task
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def in_time(event: Event, contracts: ContractsPlan, now_ms: int) -> Event:
     """The event without the traits that it states too late to be kept at all."""
     keeps = contracts.keeps_traits
+    if not keeps or not event.traits:
+        return event
     late = [name for name in event.traits if name in keeps and event.time + keeps[name] <= now_ms]
     if not late:
         return event
@@ -36,6 +38,8 @@ class Gone(NamedTuple):
 def first_to_go(profile: "Profile") -> int | None:
     """When the first of what is kept of a person is to go; None if nothing is."""
     contracts, segments = profile.plan.contracts, profile.plan.segments
+    if not (contracts.keeps_traits or contracts.keeps_events or segments.kept):
+        return None
     found = []
     if contracts.keeps_traits or contracts.keeps_events:
         found.append(kept_until(profile.joined, contracts.keeps_traits, contracts.keeps_events))

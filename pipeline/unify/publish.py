@@ -20,7 +20,8 @@ from pipeline.records import (
 )
 from pipeline.segments import HIDDEN
 from pipeline.unify import memberships, news
-from pipeline.unify.actor import Actor, Pair, pairs_of
+from pipeline.unify.actor import Actor, Pair
+from pipeline.unify.forms import pairs_of
 from pipeline.unify.news import accounts_of
 from pipeline.unify.task import Profile, Task
 

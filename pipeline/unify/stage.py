@@ -59,6 +59,7 @@ from pipeline.unify import (
     account_publish,
     belonging,
     evidence,
+    forms,
     generations,
     history,
     holder,
@@ -137,7 +138,8 @@ class UnifyStage:
                 self._mark(message, record.offset)
         else:
             self._link(decode_links_record(record.value), record.timestamp_ms)
-        belonging.tell_all(task)
+        if task.touched:
+            belonging.tell_all(task)
 
     def _mark(self, message: Any, offset: int) -> None:
         task = self._task
@@ -295,8 +297,8 @@ class UnifyStage:
 
     def encode(self, key: bytes, value: Any) -> bytes:
         """The stored form of a value."""
-        return kept.encode(key, value)
+        return forms.encode(key, value)
 
     def decode(self, key: bytes, data: bytes) -> Any:
         """The value of a stored form."""
-        return kept.decode(key, data)
+        return forms.decode(key, data)

@@ -11,7 +11,8 @@ from pipeline.identifiers import split_identifier
 from pipeline.records import Takeover
 from pipeline.segments import HIDDEN
 from pipeline.unify import account, holder, memberships, publish
-from pipeline.unify.actor import Pair, pairs_of
+from pipeline.unify.actor import Pair
+from pipeline.unify.forms import pairs_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 

@@ -26,10 +26,8 @@ from pipeline.unify.actor import (
     Group,
     Held,
     Meta,
-    live,
-    shown_links,
-    waits,
 )
+from pipeline.unify.forms import live, shown_links, waits
 from pipeline.unify.keeping import first_to_go
 from pipeline.unify.news import News, facts_of
 

@@ -10,7 +10,8 @@ from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, joi
 from pipeline.records import Absorb, Bury, Forward, Recall, encode
 from pipeline.segments import HIDDEN
 from pipeline.unify import belonging, holder, news, publish, unfollowed
-from pipeline.unify.actor import Actor, Group, pairs_of
+from pipeline.unify.actor import Actor, Group
+from pipeline.unify.forms import pairs_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 

@@ -9,7 +9,8 @@ links of a fragment with the fragment; the next holder is told anew.
 
 from pipeline.records import LinkNote, Noted, Unfollowed, encode
 from pipeline.unify import holder, publish
-from pipeline.unify.actor import NEVER, SHOWN_LINKS, VERSION, Actor, Held, Notes, shown_links
+from pipeline.unify.actor import NEVER, SHOWN_LINKS, VERSION, Actor, Held, Notes
+from pipeline.unify.forms import shown_links
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 

@@ -27,7 +27,7 @@ import msgspec
 
 from pipeline.identifiers import Keys, partition_of
 from pipeline.records import EdgesRecord, Erased, EraseRequest, Event, Release, Relink, Unlink, encode
-from pipeline.unify import actor
+from pipeline.unify import actor, forms
 from tests.oracle.identity import Evidence
 from tests.simulation import checks, seeds
 from tests.simulation.cluster import Cluster
@@ -359,7 +359,7 @@ def _counted(local: dict[bytes, Any], what: str) -> int:
     if stored is None:
         return 0
     data = stored[1] if isinstance(stored, tuple) else stored[_CHANGELOG_HEADER:]
-    meta: actor.Meta = actor.decode(actor.META_KEY, data)
+    meta: actor.Meta = forms.decode(actor.META_KEY, data)
     return meta.counts.get(what, 0)
 
 

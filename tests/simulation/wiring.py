@@ -16,7 +16,7 @@ from pipeline.identity import IdentityRules, IdentityStage, Namespace, Sizes
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.ports import Stage
 from pipeline.segments import NO_SEGMENTS, NOTHING_SAID, Keeps, SegmentsPlan, compile_plan
-from pipeline.unify import UnifyStage, actor
+from pipeline.unify import UnifyStage, forms
 from pipeline.unify.actor import META_KEY
 from tests.oracle.accounts import AccountRules
 from tests.oracle.identity import Rules
@@ -75,8 +75,8 @@ def said_by_records(store: Mapping[bytes, tuple[int, bytes]]) -> dict[bytes, tup
     kept = dict(store)
     if META_KEY in kept:
         wake, data = kept[META_KEY]
-        meta = actor.decode(META_KEY, data)
-        kept[META_KEY] = wake, actor.encode(META_KEY, msgspec.structs.replace(meta, tick=0))
+        meta = forms.decode(META_KEY, data)
+        kept[META_KEY] = wake, forms.encode(META_KEY, msgspec.structs.replace(meta, tick=0))
     return kept
 
 
