@@ -5,8 +5,8 @@ sooner than they do by default, and nothing is compressed, or the scan would be 
 import base64
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.broker import Kafka
 from pipeline.records import DeadLetter, PrivacyRequest, encode
 from pipeline.runtime.kafka.doors import produce_all
 from pipeline.settings import Settings
+from tests.contracts.webhook_receiver import WebhookReceiver
 from tests.kafka.deployment import Deployment, Role
 
 DEFINITIONS = """
@@ -31,7 +32,21 @@ kind: file
 segments: "*"
 profiles: true
 events: "*"
+alerts: "*"
 path: PATH
+---
+destination: broken
+kind: http
+mode: audience
+segments: "*"
+url: URL/told
+body: {who: "{profile_id}"}
+erase: {url: "URL/delete/{profile_id}", method: POST}
+allow_private: true
+delivery: {first_retry: 1s, longest_retry: 1s}
+---
+alert: call_them
+enters: busy_accounts
 ---
 accounts: default
 email_domains: true
@@ -140,9 +155,9 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
     kafka: Kafka, new_workspace: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = new_workspace(partitions=2, forget_within_s=20)
-    create_topics(settings, ["kept"])
+    create_topics(settings, ["kept", "broken"])
     uncompressed = {"compression.type": "uncompressed"}
-    alter_topics(settings, {topic.name: uncompressed for topic in wanted_topics(settings, ["kept"])})
+    alter_topics(settings, {topic.name: uncompressed for topic in wanted_topics(settings, ["kept", "broken"])})
     create_token(settings.state_dir / "tokens.yaml", "test", SCOPES, [], 1_000)
     more = {
         "HEADWATER_FORGET_WITHIN_S": "20",
@@ -153,14 +168,20 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
         "HEADWATER_ARCHIVE_EVERY_S": "1",
     }
     archive = Archive(str(tmp_path / "archive"))
+    # A destination that is broken, and says whom it has trouble with, until it is to forget them.
+    words = [WHO["email"]]
+    receiver = WebhookReceiver(lambda request: (503, {}, "; ".join(["no", *words]).encode()))
+    closing = ExitStack()
+    closing.callback(receiver.close)
     keepers = ("identity", "unify", "api")
 
     def left() -> dict[str, set[str]]:
         return found_in(Path(str(kafka.folder)), settings.prefix) | found_in(tmp_path) | found_in_archive(archive)
 
-    with Deployment(settings, tmp_path) as running:
+    with closing, Deployment(settings, tmp_path) as running:
         roles = {role: running.start(role, **more) for role in ("ingest", "deliver", "privacy", "archive", *keepers)}
-        running.apply(DEFINITIONS.replace("PATH", str(tmp_path / "out" / "kept.jsonl")))
+        kept = str(tmp_path / "out" / "kept.jsonl")
+        running.apply(DEFINITIONS.replace("PATH", kept).replace("URL", receiver.url.rstrip("/")))
 
         def again(end: Callable[[Role], Any]) -> None:
             for role in keepers:
@@ -168,8 +189,11 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
             for role in keepers:
                 roles[role] = running.start(role, **more)
 
+        # Before anybody else's: what the destination answers first is about them.
+        running.produce(theirs())
+        running.wait_until(lambda: "health-broken-0.json" in _names(found_in(settings.state_dir)), "it says so")
         with load(running):
-            running.produce([*theirs(), b'{"type": "track", "userId": "zanthia-4711", "no event": "Quorvexallee 9"}'])
+            running.produce([b'{"type": "track", "userId": "zanthia-4711", "no event": "Quorvexallee 9"}'])
             running.wait_until(lambda: len(_person(running)) == len(WHO), "one person of ten identifiers")
             # The account that their address leads to knows them.
             running.wait_until(lambda: bool(running.members("busy_accounts")), "the account")
@@ -181,20 +205,23 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
             before = left()
             parts = {part for name in before for part in name.replace(settings.prefix, "/").split("/")}
             assert parts >= {"identity", "unify", "api", "exports", "kept.jsonl", "archive of profile-changes"}, parts
+            assert "health-broken-0.json" in parts
             topics = {part.rsplit("-", 1)[0] for part in parts}
             assert topics >= {
                 *("raw", "profiles", "identities", "profile-changes", "segment-changes", "links", "identity-edges"),
                 *("unify-changelog", "identity-changelog", "deliveries.kept", "dead-letters", "privacy-requests"),
+                *("account-alerts", "deliveries.broken"),
             }
             assert "events" not in topics, "events are sealed"
 
             short = (
                 *("raw", "dead-letters", "profile-changes", "segment-changes", "identity-conflicts"),
-                *("privacy-requests", "account-alerts", "deliveries.kept"),
+                *("privacy-requests", "account-alerts", "deliveries.kept", "deliveries.broken"),
             )
             by_age = {"retention.ms": "6000", "segment.ms": "3000", "file.delete.delay.ms": "500"}
             alter_topics(settings, {settings.topic(name): by_age for name in short})
 
+            words.clear()
             done = running.command("privacy", "erase", "email:Zanthia@Quorvex.example", "--wait", "40")
             assert "identifiers: 10" in done.stdout, done.stdout
             began = time.monotonic()
@@ -235,6 +262,10 @@ def test_nothing_of_an_erased_person_is_left_on_any_disk(
         running.produce([event(701, "email")])
         person = next(p for p in running.table("profiles").values() if _is(p))
         running.wait_until(lambda: _total(running, person["profile_id"]) == 2, "both events count, and no older one")
+
+
+def _names(paths: Iterable[str]) -> set[str]:
+    return {Path(path).name for path in paths}
 
 
 def _is(profile: dict[str, Any]) -> bool:
