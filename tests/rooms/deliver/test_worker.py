@@ -1,0 +1,132 @@
+"""One destination's loop, turn by turn: what stays of the words of a destination when somebody is erased."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from connectors import Outcome, delivered, rejected, retry
+from pipeline.deliver.forgotten import ForgottenProfiles
+from pipeline.deliver.health import Health
+from pipeline.deliver.metrics import DeliverMetrics
+from pipeline.deliver.scheduler import Policy
+from pipeline.deliver.worker import DestinationWorker
+from pipeline.records import DeadLetter, Delivery, IdentifierPair, encode
+from pipeline.runtime.ports import Record
+from tests.rooms.deliver.destination import record
+from tests.rooms.deliver.test_scheduler import KEYS, forgets
+
+WORDS = "HTTP 503: we have trouble with ada"
+
+
+class Log:
+    """A delivery log in memory: what there is to read, and what was put aside."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.waiting = list(records)
+        self.letters: list[DeadLetter] = []
+
+    def subscribe(self, listener: Any) -> None:
+        listener.assigned({0: (0, "")})
+
+    def read(self, limit: int, timeout_s: float) -> list[Record]:
+        found, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        return found
+
+    def put_aside(self, letters: Sequence[tuple[int, bytes | None, bytes]]) -> None:
+        self.letters += [msgspec.json.decode(value, type=DeadLetter) for _, _, value in letters]
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def close(self) -> None: ...
+    def commit(self, positions: Any, wait: bool = False) -> None: ...
+    def tell_progress(self, records: Any) -> None: ...
+    def tell_outcomes(self, records: Any) -> None: ...
+
+
+class Connector:
+    """Answers as it is told, after `during` has happened."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.during: Any = lambda: None
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        self.during()
+        return [self.outcome] * len(deliveries)
+
+    def close(self) -> None: ...
+
+
+def named(offset: int, profile: str, action: Any = "segment_entered") -> Record:
+    _, delivery = record(offset, profile)
+    body: dict[str, Any] = {"traits": {"name": "Ada"}}
+    if action == "profile_erased":
+        body = {"request_id": "r1", "subject": "0123"}
+    pairs = [IdentifierPair("user_id", "ada"), IdentifierPair("user_id", "bob")]
+    delivery = msgspec.structs.replace(delivery, action=action, identifiers=pairs, body=body)
+    return Record("deliveries.d", 0, offset, profile.encode(), encode(delivery))
+
+
+def worker(log: Log, connector: Any, forgotten: ForgottenProfiles) -> tuple[DestinationWorker, list[Health]]:
+    said: list[Health] = []
+    policy = Policy(concurrency=1, attempts=1_000, first_retry_ms=1, longest_retry_ms=1)
+    metrics = DeliverMetrics(CollectorRegistry()).of("d")
+    made = DestinationWorker("d", connector, log, policy, metrics, tell_health=said.append, forgotten=forgotten)
+    log.subscribe(made)
+    return made, said
+
+
+def turns(made: DestinationWorker, until: Any) -> None:
+    give_up = time.monotonic() + 10
+    while not until():
+        assert time.monotonic() < give_up
+        made.turn()
+
+
+def test_what_a_destination_says_is_brief_once_somebody_is_erased(caplog: pytest.LogCaptureFixture) -> None:
+    forgotten = ForgottenProfiles(KEYS)
+    made, said = worker(Log([named(0, "p1")]), Connector(retry(WORDS)), forgotten)
+    turns(made, lambda: said)
+    assert (said[-1].up, said[-1].failure) == (False, WORDS)
+    assert "HTTP 503" in caplog.text and "ada" not in caplog.text, "a log is nobody's to erase"
+    forgotten.take([forgets("p1")])
+    turns(made, lambda: len(said) > 1)
+    assert (said[-1].up, said[-1].failure) == (False, "HTTP 503")
+
+
+@pytest.mark.parametrize("action", ["segment_entered", "segment_exited", "profile_erased"])
+def test_a_dead_letter_of_what_was_with_the_connector_says_nothing_of_the_erased(action: str) -> None:
+    forgotten, connector = ForgottenProfiles(KEYS), Connector(rejected("HTTP 410: ada is gone"))
+    connector.during = lambda: forgotten.take([forgets("p1")])
+    log = Log([named(0, "p1", action)])
+    made, _ = worker(log, connector, forgotten)
+    turns(made, lambda: log.letters)
+    [letter] = log.letters
+    assert letter.detail.startswith("HTTP 410 ") or letter.detail == "HTTP 410"
+    kept = msgspec.json.decode(letter.value or b"", type=Delivery)
+    assert kept.identifiers == [] and "Ada" not in str(kept.body) and kept.action == action
+    assert kept.body.get("request_id") == ("r1" if action == "profile_erased" else None)
+
+
+def test_a_dead_letter_of_somebody_else_keeps_all_but_the_erased() -> None:
+    forgotten, connector = ForgottenProfiles(KEYS), Connector(rejected("HTTP 410: no"))
+    connector.during = lambda: forgotten.take([forgets("p1", at=10)])
+    log = Log([named(0, "p2"), named(11, "p3")])
+    made, _ = worker(log, connector, forgotten)
+    turns(made, lambda: len(log.letters) == 2)
+    before, after = (msgspec.json.decode(one.value or b"", type=Delivery) for one in log.letters)
+    assert [pair.value for pair in before.identifiers] == ["bob"], "decided before the erasure"
+    assert [pair.value for pair in after.identifiers] == ["ada", "bob"], "whoever has it by then"
+    assert all(one.detail.startswith("HTTP 410: no") for one in log.letters)
+
+
+def test_what_goes_out_is_not_held_up_by_an_erasure_of_somebody_else() -> None:
+    forgotten = ForgottenProfiles(KEYS)
+    forgotten.take([forgets("p1", "user_id:eve")])
+    made, _ = worker(Log([named(offset, "p2") for offset in range(5)]), Connector(delivered()), forgotten)
+    turns(made, lambda: made.scheduler.delivered == 5)
+    assert (made.scheduler.overtaken, made.scheduler.open) == (0, 0)
