@@ -5,6 +5,8 @@ nobody knows which record it was: one half is done, then half of what is left, u
 costs a few transactions each, and neither a transaction a record nor the whole batch again for every one of them.
 """
 
+from pipeline.errors import BrokerError
+from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.ports import Record
 
 # Records that are stepped again for a second poisoned one and more, before the batch ends there: about what a
@@ -19,6 +21,14 @@ class StageRaised(Exception):
         super().__init__(str(cause))
         self.cause = cause
         self.index = index
+
+
+def blame(error: Exception, index: int | None) -> Exception:
+    """What a step that raised is told as. A broker that does not answer is nobody's poison: the worker stops, and reads
+    the record again."""
+    if isinstance(error, BrokerError):
+        return WorkerStopped(f"a stage could not ask the broker: {error}")
+    return StageRaised(error, index)
 
 
 class Rest:

@@ -34,7 +34,7 @@ from pipeline.runtime.history import HistoryReader, Pace, Slice, fold_slices
 from pipeline.runtime.lost import Told, refuse_lost
 from pipeline.runtime.observing import Observer
 from pipeline.runtime.overlay import Outbox
-from pipeline.runtime.poison import STEPPED_AGAIN, Rest, StageRaised
+from pipeline.runtime.poison import STEPPED_AGAIN, Rest, StageRaised, blame
 from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
@@ -243,7 +243,7 @@ class Worker:
         except RuntimeFault:
             raise
         except Exception as error:
-            raise StageRaised(error, index) from error
+            raise blame(error, index) from error
         try:
             for task in involved.values():
                 task.stage.finish(task.state, outbox)
@@ -251,7 +251,7 @@ class Worker:
         except RuntimeFault:
             raise
         except Exception as error:
-            raise StageRaised(error, None) from error
+            raise blame(error, None) from error
         self._observer.put_aside(len(put_aside))
 
     def _read_history(self, history: HistoryReader, idle: bool) -> None:
@@ -303,7 +303,7 @@ class Worker:
         except RuntimeFault:
             raise
         except Exception as error:
-            raise StageRaised(error, None) from error
+            raise blame(error, None) from error
 
     def _commit(self, involved: Sequence[Task], membership: Membership) -> None:
         producer, reach, timeout_s = self._producer, self._reach, self.settings.call_timeout_s

@@ -376,6 +376,13 @@ RULES: tuple[Rule, ...] = (
         POISON + "test_case_55_poison_in_the_middle_is_put_aside_and_leaves_no_trace",
     ),
     _rule(
+        "a broker that does not answer is nobody's poison",
+        "poison",
+        "    if isinstance(error, BrokerError):\n",
+        "    if False:\n",
+        POISON + "test_a_broker_that_does_not_answer_is_nobodys_poison",
+    ),
+    _rule(
         "poison that we wrote stops the worker",
         "worker",
         "                if index is None or records[index].topic not in self._tolerant:\n",
