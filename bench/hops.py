@@ -13,9 +13,10 @@ import json
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -36,6 +37,25 @@ class Hops(NamedTuple):
     unify: float
     unify_commit: float
     whole: float
+
+
+_Times = Mapping[str, tuple[float, float]]
+
+
+def ways(
+    sent: Sequence["Sent"], times: Sequence[float], made: _Times, changed: _Times
+) -> tuple[list["Hops"], list["Sent"]]:
+    """The ways of those of `sent` that changed a segment; and those that did not. `times`: when each was handed to the
+    producer; `made` and `changed`: what the watcher saw of them."""
+    found, without = [], []
+    for event, at in zip(sent, times, strict=True):
+        clean, change = made.get(event.message_id), changed.get(event.message_id)
+        if change is None or clean is None:
+            without.append(event)
+            continue
+        steps = [(after - before) * 1_000 for before, after in pairwise((at, *clean, *change))]
+        found.append(Hops(*steps, sum(steps)))
+    return found, without
 
 
 class Sent(NamedTuple):
@@ -117,13 +137,21 @@ def _raw(message_id: str, user: str, name: str, properties: dict[str, Any], trai
     return json.dumps(sent, separators=(",", ":")).encode()
 
 
+class Aside(Protocol):
+    """What else the watcher is to look at. It is copied into the watcher's process."""
+
+    def takes(self, change: bytes, made: float) -> bool:
+        """Whether a segment change is nothing to the ways of events; `made`: the time the record carries, s."""
+        ...
+
+
 class Watcher:
     """The process that reads `events` and `segment-changes` as any subscriber would."""
 
-    def __init__(self, address: str, prefix: str) -> None:
+    def __init__(self, address: str, prefix: str, aside: Aside | None = None) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=_watch, args=(address, prefix, theirs), daemon=True)
+        self._process = context.Process(target=_watch, args=(address, prefix, theirs, aside), daemon=True)
         self._process.start()
         theirs.close()
         assert self._pipe.recv() == "ready"
@@ -138,6 +166,11 @@ class Watcher:
         self._pipe.send("count")
         return int(self._pipe.recv())
 
+    def aside(self) -> Any:
+        """What was set aside, as it is by now."""
+        self._pipe.send("aside")
+        return self._pipe.recv()
+
     def end(self) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
         """Message id → (when the record was made, when it was seen), s, of events and of their first changes."""
         self._pipe.send("end")
@@ -146,7 +179,7 @@ class Watcher:
         return found
 
 
-def _watch(address: str, prefix: str, pipe: Connection) -> None:
+def _watch(address: str, prefix: str, pipe: Connection, aside: Aside | None) -> None:
     consumer = Consumer(
         {
             "bootstrap.servers": address,
@@ -184,16 +217,17 @@ def _watch(address: str, prefix: str, pipe: Connection) -> None:
             at = message.timestamp()[1] / 1_000
             if message.topic() == events_topic:
                 seen[message.partition(), message.offset()] = (at, now)
-            else:
+            elif aside is None or not aside.takes(value, at):
                 evidence = of_changes(value).evidence
                 changed.setdefault(evidence.message_id, (at, now))
                 clean = seen.get((evidence.partition, evidence.offset))
                 if clean is not None:
                     made.setdefault(evidence.message_id, clean)
         if pipe.poll():
-            if pipe.recv() == "end":
+            asked = pipe.recv()
+            if asked == "end":
                 break
-            pipe.send(len(changed))
+            pipe.send(aside if asked == "aside" else len(changed))
     consumer.close()
     pipe.send((made, changed))
 

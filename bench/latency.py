@@ -15,7 +15,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +73,22 @@ def measure(
     _until_quiet(watcher)
     made, changed = watcher.end()
     first = int(rate * WARM_UP_S)
-    found = []
-    missing = 0
-    for event, at in list(zip(sent, times, strict=True))[first:]:
-        change, clean = changed.get(event.message_id), made.get(event.message_id)
-        if change is None or clean is None:
-            missing += event.changes
-            continue
-        steps = [(after - before) * 1_000 for before, after in pairwise((at, *clean, *change))]
-        found.append(hops.Hops(*steps, sum(steps)))
+    found, without = hops.ways(sent[first:], times[first:], made, changed)
+    missing = sum(event.changes for event in without)
     told = [f"sent on time within {late:.1f} ms (p99)"]
     if missing:
         told.append(f"**{missing} events without their change**")
+    return found, "; ".join([*told, *what_it_took(before, after, cpu, spent, lasted)])
+
+
+Counts = Mapping[str, Mapping[str, float]]
+
+
+def what_it_took(
+    before: Counts, after: Counts, cpu: Mapping[str, float], spent: Mapping[str, float], lasted: float
+) -> list[str]:
+    """The transactions and the CPU of each role between two looks, `lasted` s apart."""
+    told = []
     for role in ROLES:
         delta = {name: after[role][name] - before[role][name] for name in _COUNTED}
         commits = delta["transactions_committed_total"]
@@ -95,8 +98,7 @@ def measure(
                 f"{delta['transaction_seconds_sum'] / commits * 1_000:.1f} ms"
             )
     each = " ".join(f"{name} {(spent[name] - cpu[name]) / lasted * 100:.0f}%" for name in spent)
-    told.append(f"of a core: {each}")
-    return found, "; ".join(told)
+    return [*told, f"of a core: {each}"]
 
 
 def _until_quiet(watcher: hops.Watcher, within_s: float = 30) -> None:

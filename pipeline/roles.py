@@ -46,7 +46,7 @@ _decode_letter = msgspec.json.Decoder(DeadLetter).decode
 
 # A commit is answered before the broker has written its markers, and until it has, the next transaction is refused and
 # asked for again only after 20 ms: longer than it takes to write them (docs/decisions/transactions-that-take-turns.md).
-PAUSE_S = 0.004
+PAUSE_S = 0.002
 
 STAGES = ("ingest", "identity", "unify")
 """The roles that are stages; `deliver` and the doors run otherwise."""

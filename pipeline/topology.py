@@ -50,8 +50,9 @@ class Role(NamedTuple):
 
     A record of a `tolerant` input that makes the stage raise becomes a dead letter; of any other it stops the worker,
     because we wrote it ourselves. Records of a `trimmed` input are deleted once they are committed. Its stages may ask
-    for the past of the input `history`. `outputs` are the topics its transactions write, the changelog aside; a name
-    that ends in a dot stands for all that begin with it.
+    for the past of the input `history`, and say of records of the input `patient` that they can wait for all others.
+    `outputs` are the topics its transactions write, the changelog aside; a name that ends in a dot stands for all that
+    begin with it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Role(NamedTuple):
     trimmed: tuple[str, ...] = ()
     history: str | None = None
     outputs: tuple[str, ...] = ()
+    patient: str | None = None
 
 
 INGEST = Role("ingest", ("raw",), None, tolerant=("raw",), outputs=("events", "dead-letters"))
@@ -91,4 +93,5 @@ UNIFY = Role(
         "dead-letters",
         DELIVERIES.name,
     ),
+    patient="links",
 )

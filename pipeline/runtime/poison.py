@@ -1,9 +1,11 @@
-"""Which record of a batch made the stage raise, and what is still to be done of that batch.
+"""What is still to be done of a batch, because it can wait, or because the stage raised; and which record was to blame.
 
 A step says itself at which record it raised: the batch is done again without it. Where a batch raises only at its end,
 nobody knows which record it was: one half is done, then half of what is left, until one record is. So a flood of poison
 costs a few transactions each, and neither a transaction a record nor the whole batch again for every one of them.
 """
+
+from collections.abc import Callable
 
 from pipeline.errors import BrokerError
 from pipeline.runtime.errors import WorkerStopped
@@ -32,10 +34,13 @@ def blame(error: Exception, index: int | None) -> Exception:
 
 
 class Rest:
-    """Records that were consumed and are still to be done; `suspects`: so many of the first hold what raised."""
+    """Records that were consumed and are still to be done; `suspects`: so many of the first hold what raised. Of those
+    of the topic `patient`, `can_wait` (if the stage has it) says whether they can wait for all others."""
 
-    def __init__(self) -> None:
+    def __init__(self, patient: str | None = None) -> None:
         self.suspects = 0
+        self.can_wait: Callable[[Record], bool] | None = None
+        self._patient = patient
         self._records: list[Record] = []
 
     def __bool__(self) -> bool:
@@ -57,6 +62,27 @@ class Rest:
         """Shorten a batch to `count` records; the others are for later."""
         self._records = records[count:] + self._records
         del records[count:]
+
+    def put_off(self, records: list[Record]) -> None:
+        """Shorten a batch to what cannot wait, unless nothing else is in it. What can wait holds up what stands behind
+        it in its partition, and together they are the next batch."""
+        topic, can_wait = self._patient, self.can_wait
+        if topic is None or can_wait is None:
+            return
+        begin: dict[int, int] = {}
+        for record in records:
+            if record[0] == topic and record[1] not in begin and can_wait(record):
+                begin[record[1]] = record[2]
+        if not begin:
+            return
+        now: list[Record] = []
+        later: list[Record] = []
+        for record in records:
+            first = begin.get(record[1]) if record[0] == topic else None
+            (now if first is None or record[2] < first else later).append(record)
+        if now:
+            records[:] = now
+            self._records = later + self._records
 
     def done(self, count: int) -> None:
         """So many were committed."""

@@ -122,6 +122,15 @@ class KeepsMore(Protocol):
         ...
 
 
+class CanWait(Protocol):
+    """What a stage has besides, if its role has a `patient` input."""
+
+    def can_wait(self, record: Record) -> bool:
+        """Whether a record of that input is long work that nobody waits for: what else has come is done and committed
+        first, then this, and what stands behind it in its partition, in a batch of its own."""
+        ...
+
+
 class ReadsHistory(Protocol):
     """What a stage has besides, if its role has a `history`: it may ask for the past of that input."""
 

@@ -90,7 +90,7 @@ class Worker:
         self._owners: dict[Partition, Task] = {}
         self._outbox = Outbox()
         self._woken: set[int] = set()
-        self._rest = Rest()
+        self._rest = Rest(role.patient)
         self._resume_s = 0.0
         self._size = BatchSize(self.settings)
         self._trimmed_ms = 0
@@ -151,6 +151,7 @@ class Worker:
                 records = []
         if records:
             self._reach("after_consume")
+            self._rest.put_off(records)
         done = self._batch(records) if records or self._woken else 0
         if self._history is not None:
             self._pace.note(len(records), self._adapters.clock())
@@ -162,8 +163,7 @@ class Worker:
 
     def _pause(self) -> None:
         """Let the broker end the last transaction, and records gather for the next."""
-        left_s = self._resume_s - time.perf_counter()
-        if left_s > 0:
+        if (left_s := self._resume_s - time.perf_counter()) > 0:
             time.sleep(left_s)
 
     # ------------------------------------------------------------------------------------------- the ten steps
@@ -428,6 +428,7 @@ class Worker:
 
     def _open(self, number: int, partitions: Sequence[Partition], store: Store | None) -> None:
         self.tasks[number] = task = Task(number, self._make_stage(number), partitions, store)
+        self._rest.can_wait = getattr(task.stage, "can_wait", None)
         self._restorer.add(task)
 
     def _release(self) -> None:

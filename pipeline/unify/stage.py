@@ -73,22 +73,27 @@ from pipeline.unify import actor as kept
 from pipeline.unify.task import SEALED_FIRST, OpenSealed, Profile, Task
 
 DAY_MS = 86_400_000
-# What is due is settled by one tick after another, of which a batch holds one for each of a worker's partitions, and
-# live events wait for the batch. So a tick settles as many as let the next one be written so long after it: an event
-# waits for two batches at worst. From tick to tick it is never more than doubled or halved. It is never fewer than the
-# first: where a transaction alone takes longer, as with a distant broker, fewer would not make it shorter.
+# What is due is settled by one tick after another, of which a batch holds one for each of a worker's partitions. Live
+# events are not in it (`can_wait`), but those that come meanwhile wait for it. So a tick settles as many as let the
+# next one be written so long after it, and that is about the longest an event waits. It is never fewer than the first:
+# where a transaction alone takes longer, as with a distant broker, fewer would not make it shorter.
 TICK_MS = 60
 PROFILES_PER_TICK = 100
 MOST_PER_TICK = 1_000
 CAUGHT_UP_FOR_MS = 5_000
+# How these begin, and what is told of a tick by the one that it goes on for: that is known without decoding them.
+_TICK = b'{"kind":"tick",'
+_GOES_ON = b',"most":'
+_SWEEP = b'{"kind":"sweep",'
 
 
 def most_of_next(most: int, took_ms: int) -> int:
     """How many profiles the next tick may settle, if this one may settle `most` and was written `took_ms` after the one
     before. That stands in the log, so it is the same whenever the log is read."""
     fitting = most * TICK_MS // took_ms if took_ms > 0 else most
-    fitting = min(2 * most, max(most // 2, fitting))
-    return max(min(most, PROFILES_PER_TICK), min(MOST_PER_TICK, fitting))
+    # Half of the way: a turn that was long by chance is not one of too many profiles.
+    halfway = (most + min(2 * most, max(most // 2, fitting))) // 2
+    return max(min(most, PROFILES_PER_TICK), min(MOST_PER_TICK, halfway))
 
 
 class UnifyStage:
@@ -140,6 +145,14 @@ class UnifyStage:
             self._link(decode_links_record(record.value), record.timestamp_ms)
         if task.touched:
             belonging.tell_all(task)
+
+    def can_wait(self, record: Record) -> bool:
+        """A tick that goes on where another has left off settles hundreds of profiles, and a sweep as many: what
+        else has come is not to lie in a transaction with them."""
+        value = record.value
+        if value is None:
+            return False
+        return value.startswith(_SWEEP) or (value.startswith(_TICK) and _GOES_ON in value)
 
     def _mark(self, message: Any, offset: int) -> None:
         task = self._task

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pipeline.activation import ActivationPlan, Destination
-from pipeline.records import BackfillDone, Delivery, EraseRequest, Tick, Unlink, encode
+from pipeline.records import BackfillDone, Delivery, EraseRequest, Expired, Sweep, Tick, Unlink, encode
 from pipeline.runtime.ports import Record
 from pipeline.unify.stage import most_of_next
 from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, _Out, id_of
@@ -357,24 +357,37 @@ def test_a_tick_settles_as_many_as_let_the_next_one_be_in_time() -> None:
 
     clock = NOON + 2 * HOUR
     assert after(Tick(clock)) == (100, Tick(clock, 100, NOON)), "nothing is known yet of how long it takes"
-    assert after(Tick(clock, 100, NOON - 30)) == (100, Tick(clock, 200, NOON))
-    assert after(Tick(clock, 200, NOON - 80)) == (200, Tick(clock, 150, NOON))
+    assert after(Tick(clock, 100, NOON - 30)) == (100, Tick(clock, 150, NOON))
+    assert after(Tick(clock, 200, NOON - 80)) == (200, Tick(clock, 175, NOON))
 
 
 @pytest.mark.parametrize(
     ("most", "took_ms", "following"),
     [
         (100, 60, 100),
-        (100, 1, 200),
+        (100, 1, 150),
         (100, 9_000, 100),
         (900, 1, 1_000),
-        (900, 9_000, 450),
+        (900, 9_000, 675),
         (1, 9_000, 1),
         (300, -5, 300),
     ],
 )
 def test_how_many_the_next_tick_settles(most: int, took_ms: int, following: int) -> None:
     assert most_of_next(most, took_ms) == following
+
+
+def test_ticks_that_go_on_and_sweeps_can_wait_and_nothing_else() -> None:
+    stage = World((RECENT,), partitions=1).tasks[1][0]
+
+    def can_wait(value: bytes | None) -> bool:
+        return stage.can_wait(Record("links", 0, 0, None, value, NOON))
+
+    assert can_wait(encode(Tick(NOON, 100, NOON - 60)))
+    assert can_wait(encode(Sweep(1, NOON)))
+    assert not can_wait(encode(Tick(NOON))), "the first one is short"
+    assert not can_wait(encode(Expired(identifier='x","most":1', received=1, clock=NOON)))
+    assert not can_wait(None)
 
 
 def test_case_35_nothing_fires_by_the_wall_clock_before_the_past_has_been_read() -> None:
