@@ -48,6 +48,11 @@ class Exits:
         self.last_s = 0.0
         self._deadlines: dict[str, int] = {}
 
+    def begin(self) -> None:
+        """In the process that watches: know every deadline. It is much, and made where it is needed."""
+        keys, window_ms = Keys(SECRET.encode()), self.given[2]
+        self._deadlines = {keys.profile_id(f"user_id:d{n}"): at + window_ms for n, at in event_times(*self.given)}
+
     def takes(self, change: bytes, made: float) -> bool:
         """Count an exit. Everything of this segment is nothing to the live events."""
         seen = _of_change(change)
@@ -65,10 +70,6 @@ class Exits:
     def __setstate__(self, kept: tuple[tuple[int, int, int], int, int, float]) -> None:
         self.given, self.count, self.inexact, self.last_s = kept
         self._deadlines = {}
-        if not self.count:
-            # In the process that watches: made there, for it is large.
-            keys, window_ms = Keys(SECRET.encode()), self.given[2]
-            self._deadlines = {keys.profile_id(f"user_id:d{n}"): at + window_ms for n, at in event_times(*self.given)}
 
 
 def event_times(profiles: int, base_ms: int, _window_ms: int) -> Iterator[tuple[int, int]]:

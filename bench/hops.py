@@ -140,6 +140,10 @@ def _raw(message_id: str, user: str, name: str, properties: dict[str, Any], trai
 class Aside(Protocol):
     """What else the watcher is to look at. It is copied into the watcher's process."""
 
+    def begin(self) -> None:
+        """Called there, before anything is watched."""
+        ...
+
     def takes(self, change: bytes, made: float) -> bool:
         """Whether a segment change is nothing to the ways of events; `made`: the time the record carries, s."""
         ...
@@ -180,6 +184,8 @@ class Watcher:
 
 
 def _watch(address: str, prefix: str, pipe: Connection, aside: Aside | None) -> None:
+    if aside is not None:
+        aside.begin()
     consumer = Consumer(
         {
             "bootstrap.servers": address,
