@@ -357,7 +357,8 @@ class Worker:
 
     def _abort(self, why: str, records: Iterable[Record]) -> None:
         self._patiently("abort", lambda: self._producer.abort(self.settings.call_timeout_s))
-        self._patiently("positions after an abort", lambda: refuse_lost(self._consumer, self.tasks.values()))
+        within_ms = self.settings.touch_after_ms
+        self._patiently("positions after abort", lambda: refuse_lost(self._consumer, self.tasks.values()), within_ms)
         self._drop(why, records)
 
     def _drop(self, why: str, records: Iterable[Record]) -> None:
@@ -381,9 +382,9 @@ class Worker:
             task.drop()
         self._observer.aborted()
 
-    def _patiently(self, what: str, call: Callable[[], _Answer]) -> _Answer:
-        """Repeat a call that was not answered, until it is, or until a minute has passed."""
-        until = self._adapters.clock() + self.settings.give_up_ms
+    def _patiently(self, what: str, call: Callable[[], _Answer], within_ms: int = 0) -> _Answer:
+        """Repeat a call that was not answered, until it is, or until this time, by default a minute, has passed."""
+        until = self._adapters.clock() + (within_ms or self.settings.give_up_ms)
         for _ in range(_ATTEMPTS):
             try:
                 return call()

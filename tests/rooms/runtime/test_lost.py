@@ -246,7 +246,7 @@ def test_an_abort_that_ends_a_lost_transaction_too_is_noticed(refused: str) -> N
     worker._producer.commit = commit  # type: ignore[method-assign]
     world.say(*((f"k{n % 3}", "w") for n in range(3)))
     world.broker.fail_next(refused, Abortable("refused"))
-    with pytest.raises(WorkerStopped, match=r"lost that transaction|positions after an abort was not answered"):
+    with pytest.raises(WorkerStopped, match=r"lost that transaction|positions after abort was not answered"):
         worker.run_once()
     world.disks["0"].crash()
     assert counted_again(world) == EACH_ONCE
