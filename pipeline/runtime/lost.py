@@ -267,13 +267,20 @@ def touch(
         _ask("abort", lambda: producer.abort(timeout_s))
 
 
-def keep(producer: Producer, records: Sequence[Outgoing], timeout_s: float) -> None:
-    """Commit a transaction of ours with these records: what hangs of the same producer in their partitions is committed
-    with it."""
+def keep(
+    producer: Producer,
+    records: Sequence[Outgoing],
+    timeout_s: float,
+    also: Callable[[], None] | None = None,
+) -> None:
+    """Commit a transaction of ours with these records, and whatever `also` puts into it: what hangs of the same
+    producer in their partitions is committed with it."""
     for _ in range(_MOST_IDS):
         producer.begin()
         producer.send(records)
         _ask("flush", lambda: producer.flush(timeout_s))
+        if also is not None:
+            _ask("sending positions", also)
         _ask("commit", lambda: producer.commit(timeout_s))
 
 

@@ -233,6 +233,16 @@ class Restorer:
             self._renew(restoration)
             return False
         positions = self._agreed(restoration)
+        committed = restoration.committed or {}
+        lost = {at: p for at, p in positions.items() if (told := committed.get(at)) is not None and told.position < p}
+        if lost and restoration.freed:
+            membership, timeout_s = self._adapters.consumer.membership(), self._settings.call_timeout_s
+            keep(
+                self._adapters.producer,
+                [],
+                timeout_s,
+                lambda: self._adapters.producer.send_offsets(lost, membership, timeout_s, self._topic_ids),
+            )
         del self.waiting[task.number]
         task.begin_at(positions)
         if self._outcomes is not None:
@@ -293,6 +303,9 @@ class Restorer:
                 # Group offsets expire, state does not.
                 positions[partition] = of_state
             elif of_state == of_group and of_state is not None:
+                positions[partition] = of_state
+            elif restoration.freed and of_state is not None and of_group is not None and of_state > of_group:
+                # The changelog had got its marker: the transaction was committed, whose positions were set free.
                 positions[partition] = of_state
             else:
                 known = f"is at {of_state}" if has_state else "is empty"

@@ -260,6 +260,13 @@ RULES: tuple[Rule, ...] = (
         LOST + "test_what_hangs_in_the_changelog_and_is_covered_by_the_positions_is_committed",
     ),
     _rule(
+        "positions that hung are those of a changelog that got its marker",
+        "restore",
+        "            elif restoration.freed and of_state is not None",
+        "            elif False and of_state is not None",
+        LOST + "test_positions_that_hung_are_those_of_a_changelog_that_got_its_marker",
+    ),
+    _rule(
         "a store that has a transaction which was lost is restored anew",
         "restore",
         "        if self._is_ahead(restoration):\n",

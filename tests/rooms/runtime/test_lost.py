@@ -218,6 +218,14 @@ def test_a_store_that_has_a_lost_transaction_is_restored_anew() -> None:
     assert world.disks["0"].stores[0].values == world.changelog()
 
 
+def test_positions_that_hung_are_those_of_a_changelog_that_got_its_marker() -> None:
+    """The broker had written the changelog's marker when it died, and dropped the others."""
+    world = counting_died("commit_in_flight")
+    world.broker.lose_transaction("counting-0", [("counting-changelog", 0)])
+    assert counted_again(world) == EACH_ONCE
+    assert world.disks["0"].stores[0].values == world.changelog()
+
+
 def test_what_hangs_in_the_changelog_and_is_covered_by_the_positions_is_committed() -> None:
     world = counting_died("commit_in_flight")
     world.broker.lose_transaction("counting-0", [("counts", 0), ("latest", 0)], positions_are=True)
