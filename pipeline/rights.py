@@ -95,12 +95,11 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
 
 def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iterator[Right]:
     name = stage.name
-    # Without state, what a lost transaction has left is known from the outputs alone.
-    own = stage.outputs if stage.changelog is None else ()
-    yield from _reads(settings, name, (*stage.inputs, _DEFINITIONS, *_OPENS.get(name, ()), *own))
     outputs = [topic for topic in stage.outputs if topic != DELIVERIES.name]
     if DELIVERIES.name in stage.outputs:
         outputs += [DELIVERIES.name + each for each in destinations]
+    # It also reads what it writes: a lost transaction may hang there, and whose it is shows in what it left.
+    yield from _reads(settings, name, (*stage.inputs, _DEFINITIONS, *_OPENS.get(name, ()), *outputs))
     yield from _writes(settings, name, (*outputs, *_ALSO_WRITES.get(name, ())))
     if stage.changelog is not None:
         yield from _reads(settings, name, (stage.changelog,))

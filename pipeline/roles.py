@@ -151,7 +151,7 @@ def _told(settings: Settings) -> Told:
             return None  # somebody else's, who writes what no role of ours does
 
     def read(record: Record) -> Source | None:
-        if record.value is None:
+        if not record.value:
             return None
         if record.topic != "events":
             letter = _decode_letter(record.value)

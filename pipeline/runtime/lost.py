@@ -79,8 +79,7 @@ class Outcomes:
         self._since_ms = 0
 
     def begin(self) -> None:
-        """Partitions were assigned: nothing is known any more."""
-        self.passed = set()
+        """Partitions were assigned: it is looked at anew. What stands in the outputs already goes on standing there."""
         self._held = None
 
     def settled(self, committed: Mapping[Partition, Committed | None], were_free: bool, now: int) -> bool:

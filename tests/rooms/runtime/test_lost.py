@@ -139,6 +139,24 @@ def test_somebody_elses_open_transaction_is_left_alone_and_waited_for_briefly() 
     assert world.came_out() == sorted([*world.all_of_them(), "words/0/99"])
 
 
+def test_a_rebalance_before_the_first_commit_forgets_nothing() -> None:
+    world = died_in_mid_commit()
+    world.lose(PARTS[1:2])
+    worker = world.passing()
+    for turn in range(24):
+        world.broker.faults["send_offsets"].clear()
+        if turn < 20:
+            world.broker.fail_next("send_offsets", Abortable("a rebalance"))
+        if turn == 15:
+            assigned = worker.tasks[0].partitions
+            worker.revoked(assigned)
+            worker.assigned(assigned)
+        worker.run_once()
+        world.now_ms += 2_500
+    run_idle(worker)
+    assert world.came_out() == world.all_of_them()
+
+
 def test_nothing_hangs_and_nothing_is_waited_for() -> None:
     world = Passing()
     world.speak()
