@@ -77,6 +77,8 @@ class Outcomes:
         self._settings = settings
         self._held: dict[Partition, int] | None = None
         self._since_ms = 0
+        # Positions hung and were set free: after a rebalance nothing shows that any more.
+        self.were_freed = False
 
     def begin(self) -> None:
         """Partitions were assigned: it is looked at anew. What stands in the outputs already goes on standing there."""
@@ -87,7 +89,10 @@ class Outcomes:
         what is assigned; `were_free`: False if they hung themselves, and were set free."""
         told = self._told
         assert told is not None
-        return self._is_settled(lambda ends: self._settle(told, committed, ends), were_free, now)
+        were_free = were_free and not self.were_freed
+        is_settled = self._is_settled(lambda ends: self._settle(told, committed, ends), were_free, now)
+        self.were_freed = self.were_freed and not is_settled
+        return is_settled
 
     def settled_by(self, changelog: Sequence[Partition], are_restored: bool, now: int) -> bool:
         """With state: the same, by these partitions of the changelog; they tell only once they are restored."""
@@ -126,6 +131,7 @@ class Outcomes:
     ) -> None:
         # A transaction is whole: its first record in a partition tells of all of them there.
         firsts: dict[Partition, Source | None] = {}
+        owns: dict[Partition, Source] = {}
         often: Counter[Source] = Counter()
         times: list[int] = []
         for at, stable in (self._held or {}).items():
@@ -136,7 +142,10 @@ class Outcomes:
                 source = told.source(record)
                 if source is not None:
                     firsts[at] = firsts[at] or source
+                    if source[:2] in committed:
+                        owns.setdefault(at, source)
                     often[source] += 1
+        firsts |= owns
         positions = {at: one.position for at, one in committed.items() if one is not None}
         wanted = set(firsts.values())
         for record in self._lately(times, ends):

@@ -164,6 +164,8 @@ class Restorer:
             return
         membership = self._adapters.consumer.membership()
         restoration.freed = True
+        if self._outcomes is not None:
+            self._outcomes.were_freed = True
         touch(
             producer, [], timeout_s, lambda: producer.send_offsets(dict.fromkeys(partitions, 0), membership, timeout_s)
         )

@@ -139,15 +139,34 @@ def test_somebody_elses_open_transaction_is_left_alone_and_waited_for_briefly() 
     assert world.came_out() == sorted([*world.all_of_them(), "words/0/99"])
 
 
-def test_a_rebalance_before_the_first_commit_forgets_nothing() -> None:
+def test_a_transaction_of_ours_is_judged_by_itself_when_another_slots_is_open_before_it() -> None:
+    """The other slot's is not covered by positions, ours is: it is not to be aborted."""
+    world = Passing()
+    doomed = world.passing(point="commit_in_flight")
+    run_idle(doomed)
+    epoch = world.broker.init_transactions("passing-1")
+    transaction = world.broker.begin("passing-1", epoch)
+    world.broker.produce("counts", b"k", b"words/7/3", 0, transaction)
+    world.speak()
+    with pytest.raises(Crash):
+        run_idle(doomed)
+    world.lose([POSITIONS, ("counts", 1)])
+    world.start_again()
+    world.broker.end(transaction, epoch, commit=True)
+    assert world.came_out() == sorted([*world.all_of_them(), "words/7/3"])
+
+
+@pytest.mark.parametrize("committed", [PARTS[1:], PARTS[1:2]], ids=["all but positions", "a part"])
+def test_a_rebalance_before_the_first_commit_forgets_nothing(committed: tuple[Partition, ...]) -> None:
     world = died_in_mid_commit()
-    world.lose(PARTS[1:2])
+    world.lose(committed)
     worker = world.passing()
     for turn in range(24):
         world.broker.faults["send_offsets"].clear()
         if turn < 20:
             world.broker.fail_next("send_offsets", Abortable("a rebalance"))
-        if turn == 15:
+        are_free = any(one.freed for one in worker._restorer.waiting.values())
+        if turn == 15 or are_free:
             assigned = worker.tasks[0].partitions
             worker.revoked(assigned)
             worker.assigned(assigned)
