@@ -8,8 +8,8 @@ A single property, trait or part of the context that has a `retention` of its ow
 opened, and sealed anew under the same key. For that, and for nothing else, the role reads the keys of the history; of
 events that no contract gives such a part none is opened.
 
-How far this was done, and by which retentions, stands in `<archive>/expired.json`: by the same ones, only files with
-records that have become due since are read.
+How far this was done, of which files and by which retentions, stands in `<archive>/expired.json`: by the same ones,
+only files that have come since are read, and those with records that have become due since.
 """
 
 import logging
@@ -50,6 +50,8 @@ class _Progress(msgspec.Struct):
     at: int = 0
     keeps: dict[str, int] = {}
     parts: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    """Partition → the offset behind the last file that was there. What came later may have been due when it came."""
 
 
 _decode = msgspec.json.Decoder(_Name).decode
@@ -69,13 +71,16 @@ def take_out_expired(
         return 0
     done = msgspec.json.decode(archive.text(PROGRESS) or "{}", type=_Progress)
     by = _Progress(now_ms, dict(keeps), {"\0".join((name, *path)): ms for (name, path), ms in parts.items()})
-    since = done.at if (done.keeps, done.parts) == (by.keeps, by.parts) else 0
+    is_as_before = (done.keeps, done.parts) == (by.keeps, by.parts)
     times_ms = [*keeps.values(), *parts.values()]
     shortest, longest = min(times_ms), max(times_ms)
     opened = vault() if parts and vault is not None else None
     rewritten = 0
     for partition in archive.partitions(_TOPIC):
+        known = done.ends.get(str(partition), 0) if is_as_before else 0
         for part in archive.parts(_TOPIC, partition):
+            by.ends[str(partition)] = part.next
+            since = done.at if part.next <= known else 0
             times = archive.table(part, ("timestamp",))["timestamp"]
             if not len(times) or pc.min(times).as_py() + shortest > now_ms or pc.max(times).as_py() + longest <= since:
                 continue
