@@ -213,8 +213,8 @@ def test_what_is_printed_is_what_is_granted() -> None:
     settings = Settings.model_validate({"prefix": "w."})
     lines = [as_command(right, f"User:{right.role}", "k:1") for right in rights(settings, ["crm"])]
     assert (
-        "kafka-acls.sh --bootstrap-server k:1 --add --allow-principal User:unify --operation Write --operation Describe"
-        " --topic 'w.deliveries.crm'" in lines
+        "kafka-acls.sh --bootstrap-server k:1 --add --allow-principal User:unify --operation Read --operation Describe"
+        " --operation Write --topic 'w.deliveries.crm'" in lines
     )
     assert not [line for line in lines if "User:api" in line and "Write" in line]
     assert len(lines) == len(set(lines))
