@@ -77,7 +77,7 @@ DAY_MS = 86_400_000
 # events are not in it (`can_wait`), but those that come meanwhile wait for it. So a tick settles as many as let the
 # next one be written so long after it, and that is about the longest an event waits. It is never fewer than the first:
 # where a transaction alone takes longer, as with a distant broker, fewer would not make it shorter.
-TICK_MS = 75
+TICK_MS = 35
 PROFILES_PER_TICK = 100
 MOST_PER_TICK = 1_000
 CAUGHT_UP_FOR_MS = 5_000
