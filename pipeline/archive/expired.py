@@ -14,23 +14,24 @@ only files that have come since are read, and those with records that have becom
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import cache
+from typing import Protocol
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.activation.data import Path, changed_at, walked
 from pipeline.archive.files import Archive
 from pipeline.vault import name_mark, sealed_name
 
 PROGRESS = "expired.json"
 _TOPIC = "events"
 _SEALED = 1
-_EVERY_ITEM = "*"
 _log = logging.getLogger(__name__)
 
-Place = tuple[str, tuple[str, ...]]
-"""An event's name, and the path of a part of it: its section first, "*" for every item of a list."""
+Place = tuple[str, Path]
+"""An event's name, and the path of a part of it: its section first."""
 
 
 class Vault(Protocol):
@@ -65,7 +66,7 @@ def take_out_expired(
     vault: Callable[[], Vault] | None = None,
 ) -> int:
     """Take out the events that are older at `now_ms` than `keeps` (event → ms) allows, and of others the `parts` that
-    are; returns how many files were written anew. `vault` is asked for once there are parts to take out."""
+    are; returns how many files were written anew. `vault` is asked for, once, when a part is to be taken out."""
     parts = parts if parts is not None and vault is not None else {}
     if not keeps and not parts:
         return 0
@@ -74,7 +75,10 @@ def take_out_expired(
     is_as_before = (done.keeps, done.parts) == (by.keeps, by.parts)
     times_ms = [*keeps.values(), *parts.values()]
     shortest, longest = min(times_ms), max(times_ms)
-    opened = vault() if parts and vault is not None else None
+    opened = cache(vault) if parts and vault is not None else None
+    of_event: dict[str, list[tuple[Path, int]]] = {}
+    for (name, path), ms in parts.items():
+        of_event.setdefault(name, []).append((path, ms))
     rewritten = 0
     for partition in archive.partitions(_TOPIC):
         known = done.ends.get(str(partition), 0) if is_as_before else 0
@@ -88,7 +92,7 @@ def take_out_expired(
             gone = _due(table, keeps, now_ms)
             is_less = pc.any(gone).as_py()
             left = table.filter(pc.invert(gone)) if is_less else table
-            values = _without(left, parts, opened, since, now_ms) if opened is not None else None
+            values = _without(left, of_event, opened, since, now_ms) if opened is not None else None
             if values is not None:
                 left = left.set_column(left.schema.get_field_index("value"), "value", values)
             if is_less or values is not None:
@@ -123,12 +127,13 @@ def _name_of(value: bytes) -> str:
 
 
 def _without(
-    table: pa.Table, parts: Mapping[Place, int], vault: Vault, since_ms: int, now_ms: int
+    table: pa.Table,
+    of_event: Mapping[str, Sequence[tuple[Path, int]]],
+    vault: Callable[[], Vault],
+    since_ms: int,
+    now_ms: int,
 ) -> pa.ChunkedArray | None:
     """The values without the parts that have become due since; None if they are as they were."""
-    of_event: dict[str, list[tuple[Sequence[str], int]]] = {}
-    for (name, path), ms in parts.items():
-        of_event.setdefault(name, []).append((path, ms))
     marks = {name_mark(name): found for name, found in of_event.items()}
     values, changed = table["value"].to_pylist(), False
     for row, (timestamp, value) in enumerate(zip(table["timestamp"].to_pylist(), values, strict=True)):
@@ -137,37 +142,23 @@ def _without(
         found = marks.get(sealed_name(value)) if value[0] == _SEALED else of_event.get(_name_of(value))
         due = [path for path, ms in found or () if since_ms < timestamp + ms <= now_ms]
         if due:
-            left = _taken_out(value, due, vault)
+            left = _taken_out(value, due, vault())
             if left is not None:
                 values[row], changed = left, True
     return pa.chunked_array([pa.array(values, pa.binary())]) if changed else None
 
 
-def _taken_out(value: bytes, paths: Sequence[Sequence[str]], vault: Vault) -> bytes | None:
+def _taken_out(value: bytes, paths: Sequence[Path], vault: Vault) -> bytes | None:
     """An event without what stands at these paths; None if there is nothing, or nobody can open it any more."""
     is_sealed = value[0] == _SEALED
     plain = vault.open(value) if is_sealed else value
     if plain is None:
         return None
     event = msgspec.json.decode(plain)
-    if not sum(_take(event, path) for path in paths):
+    found = [path for path in paths if walked(event, path)]
+    if not found:
         return None
+    for path in found:
+        event = changed_at(event, path, None)
     encoded = msgspec.json.encode(event)
     return vault.seal_anew(value, encoded) if is_sealed else encoded
-
-
-def _take(inside: Any, path: Sequence[str]) -> bool:
-    """Take out what stands at a path; whether there was anything."""
-    name, rest = path[0], path[1:]
-    if name == _EVERY_ITEM and isinstance(inside, list):
-        if rest:
-            return sum(_take(one, rest) for one in inside) > 0
-        was_there = bool(inside)
-        inside.clear()
-        return was_there
-    if not isinstance(inside, dict) or name not in inside:
-        return False
-    if rest:
-        return _take(inside[name], rest)
-    del inside[name]
-    return True

@@ -1,9 +1,8 @@
 """How a destination answers, as its worker last saw it, for who asks from outside.
 
 It stands in two places: whole, in a small file of the state folder, for who is on the same machine, until somebody is
-erased; and in the note
-that Kafka keeps beside the group's committed position, for everybody else. There it is only the beginning of what the
-destination said: the rest might repeat whom it was about, and notes are nobody's to erase.
+erased; and in the note that Kafka keeps beside the group's committed position, for everybody else. There it is only
+the beginning of what the destination said: the rest might repeat whom it was about, and notes are nobody's to erase.
 """
 
 import os

@@ -254,14 +254,17 @@ class DestinationWorker:
 
     def _words(self, delivery: Delivery, detail: str) -> str:
         """What a destination said, without its own words where they may repeat who was erased."""
+        return briefly(detail) if self._is_about_erased(delivery) else detail
+
+    def _is_about_erased(self, delivery: Delivery) -> bool:
         gone = self._forgotten is not None and delivery.profile_id in self._forgotten
-        return briefly(detail) if gone or delivery.action == ERASED else detail
+        return gone or delivery.action == ERASED
 
     def _kept_of(self, given: GivenUp) -> bytes | None:
         """What a dead letter keeps of a delivery: nothing that says who was erased, also if that was while it was with
         the connector: the receipt of the erasure says by when dead letters do not name them."""
         delivery, forgotten = given.item.delivery, self._forgotten
-        if delivery.action == ERASED or (forgotten is not None and delivery.profile_id in forgotten):
+        if self._is_about_erased(delivery):
             return without_content(delivery)
         left = forgotten.left_of(delivery) if forgotten is not None else delivery
         if left is None:

@@ -79,6 +79,25 @@ class CountingStage:
         return [int(data)]
 
 
+class StatelessStage:
+    """A stage that keeps nothing, and does nothing but its step."""
+
+    def finish(self, state: State, out: Outputs) -> None:
+        return
+
+    def wake(self, state: State, out: Outputs, now_ms: int) -> None:
+        return
+
+    def forget(self) -> None:
+        return
+
+    def encode(self, key: bytes, value: Any) -> bytes:
+        raise AssertionError
+
+    def decode(self, key: bytes, data: bytes) -> Any:
+        raise AssertionError
+
+
 class World:
     """A broker with the topics of the counting role, and the disk its workers share."""
 

@@ -3,7 +3,6 @@ comes out once."""
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from pipeline.runtime.memory import MemoryStores, memory_adapters
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.worker import Worker
 from pipeline.topology import Role
-from tests.rooms.runtime.counting import Crash, World, crash_at, run_idle
+from tests.rooms.runtime.counting import Crash, StatelessStage, World, crash_at, run_idle
 
 PASSING = Role("passing", ("words",), None, tolerant=("words",), outputs=("counts", "dead-letters"))
 FILLER = b"nothing"
@@ -22,26 +21,11 @@ POSITIONS = ("positions", 0)
 PARTS: tuple[Partition, ...] = (POSITIONS, ("counts", 0), ("counts", 1))
 
 
-class PassingStage:
+class PassingStage(StatelessStage):
     """Sends each word on, with where it came from."""
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
         out.log("counts", record.key, b"%s/%d/%d" % (record.topic.encode(), record.partition, record.offset))
-
-    def finish(self, state: State, out: Outputs) -> None:
-        return
-
-    def wake(self, state: State, out: Outputs, now_ms: int) -> None:
-        return
-
-    def forget(self) -> None:
-        return
-
-    def encode(self, key: bytes, value: Any) -> bytes:
-        raise TypeError
-
-    def decode(self, key: bytes, data: bytes) -> Any:
-        raise TypeError
 
 
 def source(record: Record) -> Source | None:
@@ -49,6 +33,15 @@ def source(record: Record) -> Source | None:
         return None
     topic, partition, offset = (record.value or b"").decode().split("/")
     return topic, int(partition), int(offset)
+
+
+def run_until_settled(world: World, worker: Worker) -> None:
+    """What hangs is ended within a while."""
+    for _ in range(12):
+        worker.run_once()
+        worker.run_once()
+        world.now_ms += 2_500
+    run_idle(worker)
 
 
 class Passing(World):
@@ -78,11 +71,7 @@ class Passing(World):
     def start_again(self) -> Worker:
         """A new process in the same slot; whatever hangs, it is through after a while."""
         worker = self.passing()
-        for _ in range(12):
-            worker.run_once()
-            worker.run_once()
-            self.now_ms += 2_500
-        run_idle(worker)
+        run_until_settled(self, worker)
         return worker
 
     def came_out(self) -> list[str]:
@@ -204,11 +193,7 @@ def counting_died(point: str) -> World:
 
 def counted_again(world: World) -> list[str]:
     worker = world.worker()
-    for _ in range(12):
-        worker.run_once()
-        worker.run_once()
-        world.now_ms += 2_500
-    run_idle(worker)
+    run_until_settled(world, worker)
     world.say(("k0", "w"))
     run_idle(worker)
     return sorted(world.counts())

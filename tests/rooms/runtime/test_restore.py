@@ -9,7 +9,7 @@ from pipeline.runtime.memory.log import Log
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.topology import DAY_MS, Role
-from tests.rooms.runtime.counting import Crash, World, crash_at, run_idle
+from tests.rooms.runtime.counting import Crash, StatelessStage, World, crash_at, run_idle
 
 WORDS = [(f"k{n % 5}", "w") for n in range(40)]
 UNDISTURBED = sorted(f"k{n % 5} {n // 5 + 1}" for n in range(40))
@@ -316,23 +316,11 @@ def test_case_59_it_is_noticed_under_a_running_worker() -> None:
 STATELESS = Role("passing", ("words",), None, tolerant=("words",))
 
 
-class PassingStage:
+class PassingStage(StatelessStage):
     """Sends on what it is given; keeps no state."""
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
         out.log("counts", record.key, record.value or b"")
-
-    def finish(self, state: State, out: Outputs) -> None: ...
-
-    def wake(self, state: State, out: Outputs, now_ms: int) -> None: ...
-
-    def forget(self) -> None: ...
-
-    def encode(self, key: bytes, value: object) -> bytes:
-        raise AssertionError
-
-    def decode(self, key: bytes, data: bytes) -> object:
-        raise AssertionError
 
 
 @pytest.mark.parametrize("lately", [True, False], ids=["under a running worker", "while nobody ran"])

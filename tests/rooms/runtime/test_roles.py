@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
@@ -11,12 +10,12 @@ from pipeline.runtime.failpoints import VARIABLE, failpoints_from
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.watchdog import EXIT_CODE
 from pipeline.topology import Role
-from tests.rooms.runtime.counting import COUNTING, World, run_idle
+from tests.rooms.runtime.counting import COUNTING, StatelessStage, World, run_idle
 
 COPYING = Role("copying", ("first", "second"), None, tolerant=("first", "second"))
 
 
-class CopyingStage:
+class CopyingStage(StatelessStage):
     """Copies everything to `counts`; keeps nothing."""
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
@@ -25,21 +24,6 @@ class CopyingStage:
         if record.value == b"use state":
             state.get(b"k")
         out.log("counts", record.key, record.value or b"")
-
-    def finish(self, state: State, out: Outputs) -> None:
-        return
-
-    def wake(self, state: State, out: Outputs, now_ms: int) -> None:
-        return
-
-    def forget(self) -> None:
-        return
-
-    def encode(self, key: bytes, value: Any) -> bytes:
-        raise NotImplementedError
-
-    def decode(self, key: bytes, data: bytes) -> Any:
-        raise NotImplementedError
 
 
 def copying_world() -> World:
