@@ -88,11 +88,11 @@ class Bench:
         for start in range(0, len(records), self.batch):
             outbox = Outbox()
             marks = [time.thread_time()]
-            for record in records[start : start + self.batch]:
-                self.stage.step(record, self.state, outbox)
+            self.stage.step_many(list(enumerate(records[start : start + self.batch])), self.state, outbox)
+            outbox.at(self.batch)
             marks.append(time.thread_time())
             self.stage.finish(self.state, outbox)
-            produced = [*outbox.records, *outbox.take_upserts()]
+            produced = [*outbox.take_logged(), *outbox.take_upserts()]
             marks.append(time.thread_time())
             changes = self.state.changes()
             marks.append(time.thread_time())

@@ -34,6 +34,7 @@ from pipeline.records.events import (
     EventsRecord,
     Marker,
     Ready,
+    Received,
     Sealed,
 )
 from pipeline.records.links import (
@@ -142,6 +143,7 @@ __all__ = [
     "Ready",
     "Recall",
     "ReceiptEntry",
+    "Received",
     "Regard",
     "RegardOn",
     "Release",
@@ -164,6 +166,7 @@ __all__ = [
     "decode_edges_record",
     "decode_events_record",
     "decode_links_record",
+    "decode_received",
     "encode",
 ]
 
@@ -171,5 +174,6 @@ _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 
 decode_events_record = msgspec.json.Decoder(EventsRecord).decode
+decode_received = msgspec.json.Decoder(Received).decode
 decode_edges_record = msgspec.json.Decoder(EdgesRecord).decode
 decode_links_record = msgspec.json.Decoder(LinksRecord).decode

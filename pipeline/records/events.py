@@ -36,6 +36,12 @@ class Event(Struct, tag_field="kind", tag="event", omit_defaults=True):
     origin: str = ""
 
 
+class Received(Struct):
+    """Of an event, only when it was received."""
+
+    received: int
+
+
 class Marker(Struct, tag_field="kind", tag="marker", omit_defaults=True):
     """From this offset on, events of the partition belong to `generation` of the definitions."""
 

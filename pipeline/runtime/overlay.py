@@ -14,7 +14,7 @@ when the value goes to rest, and when it is forgotten.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from pipeline.runtime.adapters import CHOOSE_BY_KEY, Outgoing, Store
@@ -346,26 +346,47 @@ class NoState:
 
 
 class Outbox:
-    """`Outputs` of the running batch."""
+    """`Outputs` of the running batch. `place` is that of the record at hand, -1 before the first."""
 
     def __init__(self) -> None:
-        self.records: list[Outgoing] = []
+        self.place = -1
         self.upserts: dict[tuple[str, bytes], tuple[bytes | None, int | bytes]] = {}
+        self._logged: list[Outgoing] = []
+        # (place, number of records that were logged before): a run of `_logged` begins there.
+        self._runs: list[tuple[int, int]] = []
+
+    def at(self, place: int) -> None:
+        self.place = place
+        self._runs.append((place, len(self._logged)))
 
     def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
-        self.records.append((topic, value, key, CHOOSE_BY_KEY if partition is None else partition))
+        self._logged.append((topic, value, key, CHOOSE_BY_KEY if partition is None else partition))
 
     def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
         self.upserts[(topic, key)] = (value, CHOOSE_BY_KEY if by is None else by)
+
+    def take_logged(self) -> list[Outgoing]:
+        """What was logged, in the order of the places it was logged at."""
+        logged, runs = self._logged, self._runs
+        if all(one[0] <= other[0] for one, other in pairwise(runs)):
+            return logged
+        whole = [(place, begin, end) for (place, begin), (_, end) in pairwise([*runs, (0, len(logged))]) if begin < end]
+        whole.sort()
+        ordered = logged[: runs[0][1]]
+        for _, begin, end in whole:
+            ordered += logged[begin:end]
+        return ordered
 
     def take_upserts(self) -> list[Outgoing]:
         """The last value of each key, as records."""
         return [(topic, value, key, partition) for (topic, key), (value, partition) in self.upserts.items()]
 
     def __len__(self) -> int:
-        return len(self.records) + len(self.upserts)
+        return len(self._logged) + len(self.upserts)
 
     def clear(self) -> None:
         """Drop everything."""
-        self.records = []
+        self.place = -1
         self.upserts = {}
+        self._logged = []
+        self._runs = []

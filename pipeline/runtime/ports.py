@@ -78,6 +78,15 @@ class Outputs(Protocol):
         ...
 
 
+class PlacedOutputs(Outputs, Protocol):
+    """Outputs of records that are not taken in their order."""
+
+    def at(self, place: int) -> None:
+        """What is logged from here on is said of the record at this place in the batch. It stands in the log in the
+        order of places, whatever the order is in which it is said."""
+        ...
+
+
 class Stage(Protocol):
     """One stage of the pipeline, as one task runs it. Pure: no clock, no random number, no I/O.
 
@@ -107,6 +116,16 @@ class Stage(Protocol):
 
     def decode(self, key: bytes, data: bytes) -> Any:
         """The value of a stored form."""
+        ...
+
+
+class StepsMany(Protocol):
+    """What a stage has besides, if several records at once cost it less than one after the other."""
+
+    def step_many(self, records: Sequence[tuple[int, Record]], state: State, out: PlacedOutputs) -> None:
+        """Consume records (place in the batch, record) of one partition, in their order, which may be taken in any
+        other that leads to the same: the same state, and the same records in the same order. `out.at` is told the
+        place of each before anything is done about it."""
         ...
 
 

@@ -26,9 +26,9 @@ class WorkerSettings:
     broker's answer or its time-out (`call_timeout_s`) must have come by then.
     """
 
-    batch_records: int = 20_000
+    batch_records: int = 40_000
     batch_records_at_once: int = 1_500
-    batch_ms: int = 500
+    batch_ms: int = 1_000
     history_records: int = 4_000
     history_records_beside: int = 500
     history_records_alone: int = 16_000

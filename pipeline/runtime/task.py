@@ -45,6 +45,7 @@ class Task:
     def __init__(self, number: int, stage: Stage, partitions: Sequence[Partition], store: Store | None) -> None:
         self.number = number
         self.stage = stage
+        self.steps_many = hasattr(stage, "step_many")
         self.store = store
         self.partitions = tuple(partitions)
         self.positions: dict[Partition, int] = {}

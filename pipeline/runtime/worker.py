@@ -38,6 +38,7 @@ from pipeline.runtime.poison import STEPPED_AGAIN, Rest, StageRaised, blame
 from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.stepping import step_batch
 from pipeline.runtime.task import Task
 from pipeline.runtime.topics import Topics
 from pipeline.runtime.watchdog import Watchdog
@@ -200,7 +201,8 @@ class Worker:
         while True:
             involved = {number: self.tasks[number] for number in woken}
             try:
-                self._step(records, put_aside, involved)
+                step_batch(self.role, records, put_aside, self._owners, self._outbox, involved)
+                self._observer.put_aside(len(put_aside))
                 return list(involved.values())
             except StageRaised as raised:
                 index = raised.index
@@ -220,39 +222,6 @@ class Worker:
                 if stepped_again > STEPPED_AGAIN:
                     self._rest.cut(records, index + 1)
                 stepped_again += index + 1
-
-    def _step(self, records: list[Record], put_aside: dict[int, str], involved: dict[int, Task]) -> None:
-        owners, outbox = self._owners, self._outbox
-        has_changelog = self.role.changelog is not None
-        index = -1
-        try:
-            for index, record in enumerate(records):
-                partition = (record[0], record[1])
-                task = owners.get(partition)
-                if task is None:
-                    continue
-                if put_aside and index in put_aside:
-                    letter = dead_letters.dead_letter(record, self.role.name, put_aside[index])
-                    outbox.log(dead_letters.TOPIC, record.key, letter)
-                    if record.topic == self.role.history:
-                        task.stage.put_aside(record, task.state, outbox)  # type: ignore[attr-defined]
-                elif not task.passed or record[:3] not in task.passed:
-                    task.stage.step(record, task.state, outbox)
-                task.reached[partition] = record[2] + 1
-                involved[task.number] = task
-        except RuntimeFault:
-            raise
-        except Exception as error:
-            raise blame(error, index) from error
-        try:
-            for task in involved.values():
-                task.stage.finish(task.state, outbox)
-                task.encode_changes(has_changelog)
-        except RuntimeFault:
-            raise
-        except Exception as error:
-            raise blame(error, None) from error
-        self._observer.put_aside(len(put_aside))
 
     def _read_history(self, history: HistoryReader, idle: bool) -> None:
         """A slice of what stages want of the past. One that cannot be folded is folded record by record, without those
@@ -310,7 +279,7 @@ class Worker:
         began = time.perf_counter()
         producer.begin()
         reach("after_begin")
-        producer.send(self._outbox.records)
+        producer.send(self._outbox.take_logged())
         producer.send(self._outbox.take_upserts())
         changelog = self.role.changelog
         if changelog is not None:

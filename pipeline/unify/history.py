@@ -11,6 +11,7 @@ is noted, so history has no rule for duplicates of its own; what an erasure or a
 """
 
 import re
+from bisect import insort
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -47,7 +48,8 @@ def note_dropped(task: Task, offset: int) -> None:
     dropped: Dropped | None = task.state.get(key)
     if dropped is None:
         dropped = Dropped(offsets=[])
-    dropped.offsets.append(offset & _IN_BUCKET)
+    # Events are not always taken in the order in which they stand.
+    insort(dropped.offsets, offset & _IN_BUCKET)
     task.state.put(key, dropped)
 
 

@@ -51,9 +51,10 @@ from pipeline.records import (
     Unfollowed,
     decode_events_record,
     decode_links_record,
+    decode_received,
     encode,
 )
-from pipeline.runtime.ports import Outputs, Record, State
+from pipeline.runtime.ports import Outputs, PlacedOutputs, Record, State
 from pipeline.unify import (
     account,
     account_publish,
@@ -82,9 +83,12 @@ PROFILES_PER_TICK = 100
 MOST_PER_TICK = 1_000
 CAUGHT_UP_FOR_MS = 5_000
 # How these begin, and what is told of a tick by the one that it goes on for: that is known without decoding them.
+_EVENT = b'{"kind":"event",'
 _TICK = b'{"kind":"tick",'
 _GOES_ON = b',"most":'
 _SWEEP = b'{"kind":"sweep",'
+# An event that waits for the others of its actor: its place, the record, that opened, and the clock it meets.
+_Waiting = tuple[int, Record, bytes, int]
 
 
 def most_of_next(most: int, took_ms: int) -> int:
@@ -122,27 +126,81 @@ class UnifyStage:
         task.enter(state, out)
         if record.value is None:
             raise ValueError(f"{record.topic}/{record.partition}/{record.offset} has no value")
-        if record.topic == "events":
-            task.position = record.offset + 1
-            value = record.value
-            if value[:1] == SEALED_FIRST and task.open_sealed is not None:
-                opened = task.open_sealed(value)
-                if opened is None:
-                    # Its key was destroyed with the person: this is a replay, or the erasure is on its way here.
-                    task.count("unreadable")
-                    history.note_dropped(task, record.offset)
-                    return
-                value = opened
-            message = decode_events_record(value)
-            if type(message) is Event:
-                received = message.received
-                if received > task.meta.received:
-                    task.change_meta().received = received
-                route.on_event(task, record, message)
-            else:
-                self._mark(message, record.offset)
-        else:
+        if record.topic != "events":
             self._link(decode_links_record(record.value), record.timestamp_ms)
+            if task.touched:
+                belonging.tell_all(task)
+            return
+        value = self._opened(record.value)
+        if value is None:
+            # Its key was destroyed with the person: this is a replay, or the erasure is on its way here.
+            task.position = record.offset + 1
+            task.count("unreadable")
+            history.note_dropped(task, record.offset)
+        else:
+            self._step_event(record, value)
+
+    def step_many(self, records: Sequence[tuple[int, Record]], state: State, out: PlacedOutputs) -> None:
+        """Consume records (place in the batch, record) of the partition, the events of an actor together.
+
+        What an event does rests on its actor and on the clock it meets, and on nothing that the event of another does.
+        So between two records of another kind the events of each actor follow one another: it is decoded and encoded
+        once, its document is written once, and all of it is in the processor's cache meanwhile.
+        """
+        task = self._task
+        waiting: dict[bytes, list[_Waiting]] = {}
+        clock = -1
+        for place, record in records:
+            out.at(place)
+            value = record.value
+            if value is not None and record.topic == "events":
+                value = self._opened(value)
+                if record.key is not None and value is not None and value.startswith(_EVENT):
+                    if clock < 0:
+                        task.enter(state, out)
+                        clock = task.clock
+                    received = decode_received(value).received
+                    if received > clock:
+                        clock = received
+                    waiting.setdefault(record.key, []).append((place, record, value, clock))
+                    continue
+            if waiting:
+                self._step_waiting(waiting, state, out)
+                waiting, clock = {}, -1
+                out.at(place)
+            self.step(record, state, out)
+        if waiting:
+            self._step_waiting(waiting, state, out)
+
+    def _step_waiting(self, waiting: dict[bytes, list[_Waiting]], state: State, out: PlacedOutputs) -> None:
+        task = self._task
+        clock = position = 0
+        for of_actor in waiting.values():
+            for place, record, value, at_clock in of_actor:
+                out.at(place)
+                task.enter(state, out)
+                task.clock = at_clock
+                clock = max(clock, at_clock)
+                position = max(position, record.offset + 1)
+                self._step_event(record, value)
+        task.clock, task.position = clock, position
+
+    def _opened(self, value: bytes) -> bytes | None:
+        """A record of `events`, open; None if nobody can open it any more."""
+        open_sealed = self._task.open_sealed
+        return open_sealed(value) if value[:1] == SEALED_FIRST and open_sealed is not None else value
+
+    def _step_event(self, record: Record, value: bytes) -> None:
+        task = self._task
+        task.position = record.offset + 1
+        message = decode_events_record(value)
+        if type(message) is Event:
+            received = message.received
+            if received > task.meta.received:
+                task.change_meta().received = received
+            route.on_event(task, record, message)
+        else:
+            self._mark(message, record.offset)
         if task.touched:
             belonging.tell_all(task)
 

@@ -9,6 +9,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from pipeline.identifiers import partition_of
@@ -196,17 +197,29 @@ class OverlayState:
         self._touched.clear()
 
 
+Logged = tuple[str, bytes | None, bytes, int | None]
+
+
 @dataclass
 class Buffer:
     """The Outputs of one transaction."""
 
-    logged: list[tuple[str, bytes | None, bytes, int | None]] = field(default_factory=list)
     upserts: dict[tuple[str, bytes], bytes | None] = field(default_factory=dict)
+    _place: int = -1
+    _placed: list[tuple[int, Logged]] = field(default_factory=list)
+
+    @property
+    def logged(self) -> list[Logged]:
+        """What was logged, in the order of the records it was said of."""
+        return [one for _, one in sorted(self._placed, key=itemgetter(0))]
+
+    def at(self, place: int) -> None:
+        self._place = place
 
     def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
         assert topic not in COMPACTED, topic
         assert isinstance(value, bytes)
-        self.logged.append((topic, key, value, partition))
+        self._placed.append((self._place, (topic, key, value, partition)))
 
     def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
         assert topic in COMPACTED, topic
@@ -227,7 +240,7 @@ class Task:
     state: OverlayState = field(init=False)
     positions: dict[tuple[str, int], int] = field(init=False)
     consumed: list[tuple[str, int]] = field(default_factory=list)
-    produced: list[tuple[str, bytes | None, bytes, int | None]] = field(default_factory=list)
+    produced: list[Logged] = field(default_factory=list)
     seen_transaction: int = 0
     last_transaction: int = 0
     stale: tuple[int, dict[bytes, tuple[int, bytes]]] = field(default_factory=lambda: (0, {}))
@@ -333,6 +346,16 @@ class Simulation:
             positions[name, partition] = offset + 1
         return self._transaction(task, woken, records, positions)
 
+    def _step(self, task: Task, records: list[Record], out: Buffer) -> None:
+        """As the runtime does it: at once, where a stage takes several. `replayed` takes one after the other."""
+        step_many = getattr(task.stage, "step_many", None)
+        if step_many is not None:
+            step_many(list(enumerate(records)), task.state, out)
+        else:
+            for place, record in enumerate(records):
+                out.at(place)
+                task.stage.step(record, task.state, out)
+
     def _transaction(
         self, task: Task, woken: bool, records: list[Record], positions: dict[tuple[str, int], int]
     ) -> bool:
@@ -342,8 +365,8 @@ class Simulation:
         if woken:
             task.stage.wake(task.state, out, self.now)
         by_waking = len(out.logged)
-        for record in records[:last]:
-            task.stage.step(record, task.state, out)
+        self._step(task, records[:last], out)
+        out.at(len(records))
         if fate >= 0.2:
             task.stage.finish(task.state, out)
         if fate < 0.3:

@@ -1,0 +1,76 @@
+"""Step 4 of the worker: each record of a batch goes to the stage of its task, then the stages end the batch.
+
+Tasks have nothing to do with each other, so one after the other takes all that is for it. What they log stands in the
+order in which the records came.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.runtime import dead_letters
+from pipeline.runtime.adapters import Partition
+from pipeline.runtime.errors import RuntimeFault
+from pipeline.runtime.overlay import Outbox
+from pipeline.runtime.poison import blame
+from pipeline.runtime.ports import Record
+from pipeline.runtime.task import Task
+from pipeline.topology import Role
+
+_Placed = list[tuple[int, Record]]
+
+
+def step_batch(
+    role: Role,
+    records: Sequence[Record],
+    put_aside: Mapping[int, str],
+    owners: Mapping[Partition, Task],
+    outbox: Outbox,
+    involved: dict[int, Task],
+) -> None:
+    """Step `records`, but those that are `put_aside` (place, why): they become dead letters. Tasks that have something
+    to do with the batch are added to `involved`. Raises StageRaised."""
+    waiting: dict[int, _Placed] = {}
+    try:
+        for place, record in enumerate(records):
+            partition = (record[0], record[1])
+            task = owners.get(partition)
+            if task is None:
+                continue
+            number = task.number
+            if number not in waiting:
+                waiting[number], involved[number] = [], task
+            task.reached[partition] = record[2] + 1
+            if put_aside and place in put_aside:
+                _step(task, waiting[number], outbox)
+                waiting[number] = []
+                outbox.at(place)
+                letter = dead_letters.dead_letter(record, role.name, put_aside[place])
+                outbox.log(dead_letters.TOPIC, record.key, letter)
+                if record.topic == role.history:
+                    task.stage.put_aside(record, task.state, outbox)  # type: ignore[attr-defined]
+            elif not task.passed or record[:3] not in task.passed:
+                waiting[number].append((place, record))
+        for number, placed in waiting.items():
+            _step(involved[number], placed, outbox)
+        outbox.at(len(records))
+    except RuntimeFault:
+        raise
+    except Exception as error:
+        raise blame(error, outbox.place) from error
+    try:
+        for task in involved.values():
+            task.stage.finish(task.state, outbox)
+            task.encode_changes(role.changelog is not None)
+    except RuntimeFault:
+        raise
+    except Exception as error:
+        raise blame(error, None) from error
+
+
+def _step(task: Task, placed: _Placed, outbox: Outbox) -> None:
+    stage, state = task.stage, task.state
+    if task.steps_many:
+        stage.step_many(placed, state, outbox)  # type: ignore[attr-defined]
+        return
+    for place, record in placed:
+        outbox.at(place)
+        stage.step(record, state, outbox)

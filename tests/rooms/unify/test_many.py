@@ -1,0 +1,101 @@
+"""Records given to the stage at once, which takes the events of an actor together: the same as one by one."""
+
+import random
+
+import pytest
+
+from bench.core.job import SPAN_MS, events
+from bench.unify import core_plan
+from pipeline.identifiers import Keys
+from pipeline.plans import GenerationPlan
+from pipeline.records import CaughtUp, Tick, encode
+from pipeline.runtime.adapters import Store, StoreMeta
+from pipeline.runtime.memory import MemoryStores
+from pipeline.runtime.overlay import Outbox, TaskState
+from pipeline.runtime.ports import Record
+from pipeline.unify import UnifyStage
+
+KEYS = Keys(b"many")
+DAY_MS = 86_400_000
+START_MS = 1_790_000_000_000
+EVENTS, PEOPLE = 600, 12
+
+
+def records_of(seed: int) -> list[Record]:
+    """Months of a few people: repeated events, late ones, devices, accounts, and between them what is no event."""
+    chance = random.Random(seed)
+    found: list[Record] = []
+    made = list(events(EVENTS, PEOPLE, START_MS - SPAN_MS))
+    clock = 0
+    for number, event in enumerate(made):
+        if chance.random() < 0.05:
+            event = made[max(0, number - chance.randrange(12))]
+        if chance.random() < 0.1:
+            event.time -= chance.randrange(20 * DAY_MS)
+        if chance.random() < 0.2:
+            event.identifiers = [event.identifiers[0], f"device_id:d{chance.randrange(9)}"]
+        if chance.random() < 0.1:
+            event.group_id = f"g{chance.randrange(3)}"
+        # Not in order: some come with the clock of yesterday.
+        event.received = START_MS + 3 * 3_600_000 * number - chance.choice((0, 0, 5_000))
+        clock = max(clock, event.received)
+        found.append(Record("events", 0, len(found), KEYS.actor(event.identifiers[0]), encode(event)))
+        drawn = chance.random()
+        if drawn < 0.02:
+            found.append(Record("events", 0, len(found), None, encode(CaughtUp(received=clock))))
+        elif drawn < 0.04:
+            found.append(Record("links", 0, number, None, encode(Tick(clock=clock + chance.randrange(DAY_MS))), clock))
+    return found
+
+
+class Run:
+    """A stage and its state, as the runtime keeps them: few values awake, few of them in memory."""
+
+    def __init__(self, plan: GenerationPlan, at_once: bool) -> None:
+        self.at_once = at_once
+        self.stage = UnifyStage(0, KEYS, lambda _: plan)
+        self.store: Store = MemoryStores().open(0)
+        stage = self.stage
+        self.state = TaskState(self.store, stage.encode, stage.decode, 10, 1 << 20, stage.let_go, stage.resting)
+
+    def batch(self, records: list[Record]) -> tuple[object, ...]:
+        """What is said and kept of a batch; keys have no order in it, records do."""
+        out = Outbox()
+        if self.at_once:
+            self.stage.step_many(list(enumerate(records)), self.state, out)
+        else:
+            for record in records:
+                self.stage.step(record, self.state, out)
+        out.at(len(records))
+        self.stage.finish(self.state, out)
+        changes = self.state.changes()
+        self.store.write(changes.values, changes.timers_gone, changes.timers_new, StoreMeta())
+        self.state.committed()
+        return out.take_logged(), out.upserts, dict(changes.values), sorted(changes.timers_new)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_at_once_is_the_same_as_one_by_one(seed: int) -> None:
+    plan = core_plan()
+    at_once, one_by_one = Run(plan, True), Run(plan, False)
+    waiting = records_of(seed)
+    chance = random.Random(seed)
+    said = 0
+    while waiting:
+        size = chance.choice((1, 2, 10, 150))
+        batch, waiting = waiting[:size], waiting[size:]
+        together = at_once.batch(batch)
+        assert together == one_by_one.batch(batch)
+        said += len(together[0])  # type: ignore[arg-type]
+    assert at_once.stage.counts == one_by_one.stage.counts
+    assert at_once.stage.counts["duplicates"] and said > EVENTS
+
+
+def test_an_event_that_cannot_be_read_is_the_one_at_hand() -> None:
+    run = Run(core_plan(), True)
+    good = records_of(1)[:3]
+    broken = Record("events", 0, 3, b"0" * 32, b'{"kind":"event",nothing')
+    out = Outbox()
+    with pytest.raises(ValueError, match="JSON"):
+        run.stage.step_many([*enumerate(good), (3, broken)], run.state, out)
+    assert out.place == 3
