@@ -124,11 +124,12 @@ def erase(turn: Turn, message: EraseRequest) -> None:
                 turn.out.upsert("identity-decisions", _key(turn, what, text), None)
         graph.forget_all(text, message.received, turn.epoch, message.keep_out)
         graph.scrub(text)
-        erasure = Erase(text, turn.epoch, graph.meta.clock, name, message.request_id, message.keep_out)
+        clock, request_id, keep_out = graph.meta.clock, message.request_id, message.keep_out
+        erasure = Erase(text, turn.epoch, clock, name, request_id, keep_out, message.received)
         turn.send(text, encode(erasure))
         turn.counters.erases += 1
         actor = turn.keys.actor(text).decode()
-        decision = Erased(actor, message.received, turn.epoch, len(members), message.request_id)
+        decision = Erased(actor, message.received, turn.epoch, len(members), request_id, keep_out)
         turn.out.upsert("identity-decisions", _key(turn, "erase", text), encode(decision))
     for text in later:
         graph.node(text).first = graph.first_seen(text)

@@ -60,13 +60,15 @@ class Readmitted(Struct, tag_field="kind", tag="readmitted", omit_defaults=True)
 
 class Erased(Struct, tag_field="kind", tag="erased", omit_defaults=True):
     """Somebody was forgotten: `actor` is the keyed hash of one of their identifiers, `epoch` that of the erasure, of
-    `members` identifiers. What was received up to `received` is gone, and must not come back from a replay."""
+    `members` identifiers. What was received up to `received` is gone, and must not come back from a replay. `keep_out`:
+    nothing brings them back but a consent anew, in a replay either."""
 
     actor: str
     received: int
     epoch: int
     members: int = 1
     request_id: str = ""
+    keep_out: bool = False
 
 
 class RulesChanged(Struct, tag_field="kind", tag="rules", omit_defaults=True):

@@ -106,7 +106,7 @@ class Forget(Struct, tag_field="kind", tag="forget", omit_defaults=True):
 
 class Erase(Struct, tag_field="kind", tag="erase", omit_defaults=True):
     """Everything the actor `identifier` knew before `epoch` is gone for good. With `keep_out` what comes later is not
-    taken in either, until a consent is given anew."""
+    taken in either, until a consent is given anew that is later than `erased_at`, when the erasure was asked for."""
 
     identifier: str
     epoch: int
@@ -114,6 +114,7 @@ class Erase(Struct, tag_field="kind", tag="erase", omit_defaults=True):
     name: str = ""
     request_id: str = ""
     keep_out: bool = False
+    erased_at: int = 0
 
 
 class Bury(Struct, tag_field="kind", tag="bury", omit_defaults=True):

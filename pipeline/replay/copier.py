@@ -1,7 +1,7 @@
 """The copier: the old workspace's history into the new one, and then whatever comes, in transactions.
 
     never  what was erased. Who is named again after an erasure is told to the new workspace as erased before the first
-           event that names them: somebody new
+           event that names them: somebody new, or kept out there too until an event has a consent anew
     then   events in the order of `received`, whatever their partitions, with what was decided about identity where its
            time comes; after each batch the time it has come to, so that deadlines pass through their instants also
            where nothing arrives
@@ -253,7 +253,7 @@ class Copier:
             for actor, gone in erased.items():
                 known = self._erasures.get(actor)
                 received = max(gone.received, known.received if known is not None else 0)
-                self._erasures[actor] = Erasure(received, *cuts.get(actor, (-1, 0)))
+                self._erasures[actor] = Erasure(received, *cuts.get(actor, (-1, 0)), gone.keep_out)
             if self.state.copied:
                 # What was copied of them before is to go, and what is at hand may name them.
                 self._to_find.update(one for one in erased if self._is_to_be_copied(one))
@@ -270,10 +270,10 @@ class Copier:
         self._to_find.clear()
         out: list[Outgoing] = []
         for actor, text in self._to_erase.items():
-            received = self._erasures[actor].received
+            received, keep_out = self._erasures[actor].received, self._erasures[actor].keep_out
             named = renamed(text, rules)
             if named is not None:
-                out.append((EDGES, encode(EraseRequest(named, received)), None, 0))
+                out.append((EDGES, encode(EraseRequest(named, received, keep_out=keep_out)), None, 0))
             out.append((TOPIC, encode(ErasureCopied(actor.decode(), received)), erasure_key(actor), 0))
             self._erasures_copied[actor] = received
         self._commit(out, {"decided_records": len(self._to_erase)})

@@ -67,11 +67,12 @@ def glance(value: bytes | None) -> Glance | None:
 
 class Erasure(NamedTuple):
     """What an erasure took: everything received up to `received`; and what its route had seen by then, the events of
-    `partition` below the offset `cut`."""
+    `partition` below the offset `cut`. `keep_out`: whoever it was comes back by a consent anew only."""
 
     received: int
     partition: int = -1
     cut: int = 0
+    keep_out: bool = False
 
     def took(self, received: int, partition: int, offset: int) -> bool:
         """Whether an event of the erased identifier is gone."""

@@ -173,7 +173,8 @@ def on_erase(task: Task, message: Erase) -> None:
         settled=task.clock,
         wake=actor.wake,
         cut=task.position,
-        kept_out=max(task.clock, 1) if message.keep_out else 0,
+        # Not by this task's clock: a replay tells of erasures before their time has come.
+        kept_out=max(message.erased_at or task.clock, 1) if message.keep_out else 0,
     )
     if group is not None:
         # What is still here of others either was erased too or has been given to another: its route will say which.

@@ -37,14 +37,17 @@ class Shop:
         )
         self.number = 0
 
-    def send(self, *identifiers: str, at: int) -> None:
+    def send(self, *identifiers: str, at: int, happened: int | None = None, consents: bool = False) -> None:
         self.number += 1
-        event = Event(f"m{self.number}", "track", "Seen", list(identifiers), NOON + at, NOON + at)
+        time = NOON + (at if happened is None else happened)
+        event = Event(f"m{self.number}", "track", "Seen", list(identifiers), time, NOON + at)
+        if consents:
+            event.context = {"consent": {"marketing": True}}
         self.old.write("events", KEYS.actor(identifiers[0]), encode(event))
         self.old.now = max(self.old.now, NOON + at)
 
-    def erase(self, identifier: str, at: int) -> None:
-        self.old.write("identity-edges", None, encode(EraseRequest(identifier, NOON + at, "r1")), 0)
+    def erase(self, identifier: str, at: int, keep_out: bool = False) -> None:
+        self.old.write("identity-edges", None, encode(EraseRequest(identifier, NOON + at, "r1", keep_out)), 0)
         self.rest(at)
 
     def rest(self, at: int) -> None:
@@ -57,8 +60,12 @@ class Shop:
 
 def known(replay: Replay) -> dict[str, int]:
     """Whom the new deployment knows, and how often each was seen: by the strongest identifier."""
+    return known_in(replay.new)
+
+
+def known_in(cluster: Cluster) -> dict[str, int]:
     found = {}
-    for value in replay.new.broker.compacted("profiles").values():
+    for value in cluster.broker.compacted("profiles").values():
         document = msgspec.json.decode(value)
         first = document["identifiers"][0]
         found[f"{first['namespace']}:{first['value']}"] = document["totals"]["Seen"]["count"]
@@ -116,3 +123,55 @@ def test_an_erasure_while_the_copy_follows_is_carried_out_there_too(seed: int) -
     assert known(replay) == {ANN: 2, BOB: 1}
     pointers = replay.new.broker.compacted("identities")
     assert TAB.encode() not in pointers
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["before", "while the copy follows"])
+@pytest.mark.parametrize("seed", range(6))
+def test_who_is_kept_out_stays_out_until_a_consent_anew(seed: int, follows: bool) -> None:
+    """What an ingest accepted before it had heard of the erasure stands in the old `events`. Nobody is made of it here
+    either, nobody is linked to whoever it names, and a consent anew lets in what comes from there on."""
+    shop = Shop(seed, crash_rate=0.1 if seed % 2 else 0.0)
+    shop.send(ANN, TAB, at=1)
+    shop.send(BOB, at=2)
+    shop.rest(3)
+    replay = shop.replay() if follows else None
+    if replay is not None:
+        replay.steps(40)
+    shop.erase(ANN, at=10, keep_out=True)
+    shop.send(ANN, at=11)
+    shop.send(BOB, TAB, at=12)
+    shop.send(ANN, TAB, at=13, happened=9, consents=True)
+    shop.rest(14)
+    assert known_in(shop.old) == {BOB: 2}, "the old workspace keeps them out"
+    if replay is None:
+        replay = shop.replay()
+    replay.steps(10)
+    replay.come_to_the_end()
+    assert known(replay) == {BOB: 2}
+    assert TAB.encode() not in replay.new.broker.compacted("identities")
+
+    shop.send(ANN, at=30, happened=15, consents=True)
+    shop.send(ANN, at=31)
+    shop.rest(32)
+    assert known_in(shop.old) == {BOB: 2, ANN: 2}
+    replay.come_to_the_end()
+    assert known(replay) == {BOB: 2, ANN: 2}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_consent_after_the_erasure_counts_also_where_the_copy_had_come_further(seed: int) -> None:
+    """It hears of the erasure when an event names whom it was about, long after: the erasure's own time counts."""
+    shop = Shop(seed, crash_rate=0.1 if seed % 2 else 0.0)
+    shop.send(ANN, at=1)
+    shop.rest(3)
+    shop.erase(ANN, at=10, keep_out=True)
+    replay = shop.replay()
+    for number in range(8):
+        shop.send(f"user_id:u{number}", at=20)
+    shop.rest(21)
+    replay.come_to_the_end()
+    shop.send(ANN, at=30, happened=12, consents=True)
+    shop.rest(31)
+    replay.come_to_the_end()
+    assert known_in(shop.old)[ANN] == 1
+    assert known(replay) == known_in(shop.old)
