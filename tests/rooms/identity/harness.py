@@ -135,7 +135,7 @@ class World:
         self.state = self._open()
 
     def _deliver(self, out: Outbox) -> None:
-        for topic, value, key, partition in out.records:
+        for topic, value, key, partition in out.take_logged():
             assert value is not None
             if topic == "identity-edges":
                 assert isinstance(msgspec.json.decode(value, type=ResolveOn), ResolveOn)
