@@ -50,7 +50,7 @@ class Role(NamedTuple):
 
     A record of a `tolerant` input that makes the stage raise becomes a dead letter; of any other it stops the worker,
     because we wrote it ourselves. Records of a `trimmed` input are deleted once they are committed. Its stages may ask
-    for the past of the input `history`, and say of records of the input `patient` that they can wait for all others.
+    for the past of the input `history`, and say of records of the input `patient` that they are long work (`CanWait`).
     `outputs` are the topics its transactions write, the changelog aside; a name that ends in a dot stands for all that
     begin with it.
     """

@@ -121,7 +121,7 @@ class Metrics:
             "state_hits": counter("state_hits_total", "Values that batches changed and found decoded in the cache"),
             "state_keys": gauge("state_keys", "Keys in the stores, as RocksDB estimates them"),
             "state_bytes": gauge("state_bytes", "Bytes of the stores, on disk and in write buffers"),
-            "deadlines_due": gauge("deadlines_due", "Deadlines that have come and are not settled, up to 10,000"),
+            "deadlines_due": gauge("deadlines_due", "Deadlines that have come and are not settled, up to 1,000"),
             "deadline_overdue_ms": gauge("deadline_overdue_ms", "How long ago the earliest of them came"),
             "state_cached": gauge("state_cached", "Decoded values in the caches"),
             "rebalances": counter("rebalances_total", "Assignments taken, given back or lost"),

@@ -1,4 +1,4 @@
-"""What is still to be done of a batch, because it can wait, or because the stage raised; and which record was to blame.
+"""What is still to be done of a batch, because it is long, or because the stage raised; and which record was to blame.
 
 A step says itself at which record it raised: the batch is done again without it. Where a batch raises only at its end,
 nobody knows which record it was: one half is done, then half of what is left, until one record is. So a flood of poison
@@ -35,7 +35,7 @@ def blame(error: Exception, index: int | None) -> Exception:
 
 class Rest:
     """Records that were consumed and are still to be done; `suspects`: so many of the first hold what raised. Of those
-    of the topic `patient`, `can_wait` (if the stage has it) says whether they can wait for all others."""
+    of the topic `patient`, `can_wait` (if the stage has it) says whether they are long work that nobody waits for."""
 
     def __init__(self, patient: str | None = None) -> None:
         self.suspects = 0
@@ -63,8 +63,15 @@ class Rest:
         self._records = records[count:] + self._records
         del records[count:]
 
-    def put_off(self, records: list[Record]) -> None:
-        """Shorten a batch to what cannot wait, unless nothing else is in it. What can wait holds up what stands behind
+    def is_long(self, records: list[Record]) -> bool:
+        """Whether a batch has long work in it, and nothing older than what has come since is still to be done."""
+        topic, can_wait = self._patient, self.can_wait
+        if topic is None or can_wait is None or self._records or self.suspects:
+            return False
+        return any(record[0] == topic and can_wait(record) for record in records)
+
+    def leave_long(self, records: list[Record]) -> None:
+        """Shorten what has come since to what is not long: one batch has one turn of it. It holds up what stands behind
         it in its partition, and together they are the next batch."""
         topic, can_wait = self._patient, self.can_wait
         if topic is None or can_wait is None:
@@ -76,13 +83,10 @@ class Rest:
         if not begin:
             return
         now: list[Record] = []
-        later: list[Record] = []
         for record in records:
             first = begin.get(record[1]) if record[0] == topic else None
-            (now if first is None or record[2] < first else later).append(record)
-        if now:
-            records[:] = now
-            self._records = later + self._records
+            (now if first is None or record[2] < first else self._records).append(record)
+        records[:] = now
 
     def done(self, count: int) -> None:
         """So many were committed."""

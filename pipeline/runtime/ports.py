@@ -145,8 +145,9 @@ class CanWait(Protocol):
     """What a stage has besides, if its role has a `patient` input."""
 
     def can_wait(self, record: Record) -> bool:
-        """Whether a record of that input is long work that nobody waits for: what else has come is done and committed
-        first, then this, and what stands behind it in its partition, in a batch of its own."""
+        """Whether a record of that input is long work that nobody waits for. What comes while it is stepped goes with
+        it, into one transaction; and a batch has one turn of it: what else can wait, and what stands behind that in its
+        partition, is of the next."""
         ...
 
 

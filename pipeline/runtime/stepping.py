@@ -1,10 +1,11 @@
-"""Step 4 of the worker: each record of a batch goes to the stage of its task, then the stages end the batch.
+"""Step 4 of the worker: each record of a batch goes to the stage of its task, then the stages end the batch. Where long
+work was among them, what has come meanwhile goes with it.
 
 Tasks have nothing to do with each other, so one after the other takes all that is for it. What they log stands in the
 order in which the records came.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import Partition
@@ -25,12 +26,42 @@ def step_batch(
     owners: Mapping[Partition, Task],
     outbox: Outbox,
     involved: dict[int, Task],
-) -> None:
+    meanwhile: Callable[[], bool] | None = None,
+) -> bool:
     """Step `records`, but those that are `put_aside` (place, why): they become dead letters. Tasks that have something
-    to do with the batch are added to `involved`. Raises StageRaised."""
+    to do with the batch are added to `involved`. `meanwhile` is called when all are stepped: it adds to `records` what
+    has come since, which is stepped too. False if it gives False: then nothing is left of the batch. Raises
+    StageRaised."""
+    _step_from(0, role, records, put_aside, owners, outbox, involved)
+    if meanwhile is not None:
+        stepped = len(records)
+        if not meanwhile():
+            return False
+        _step_from(stepped, role, records, put_aside, owners, outbox, involved)
+    try:
+        for task in involved.values():
+            task.stage.finish(task.state, outbox)
+            task.encode_changes(role.changelog is not None)
+    except RuntimeFault:
+        raise
+    except Exception as error:
+        raise blame(error, None) from error
+    return True
+
+
+def _step_from(
+    first: int,
+    role: Role,
+    records: Sequence[Record],
+    put_aside: Mapping[int, str],
+    owners: Mapping[Partition, Task],
+    outbox: Outbox,
+    involved: dict[int, Task],
+) -> None:
     waiting: dict[int, _Placed] = {}
     try:
-        for place, record in enumerate(records):
+        for place in range(first, len(records)):
+            record = records[place]
             partition = (record[0], record[1])
             task = owners.get(partition)
             if task is None:
@@ -56,14 +87,6 @@ def step_batch(
         raise
     except Exception as error:
         raise blame(error, outbox.place) from error
-    try:
-        for task in involved.values():
-            task.stage.finish(task.state, outbox)
-            task.encode_changes(role.changelog is not None)
-    except RuntimeFault:
-        raise
-    except Exception as error:
-        raise blame(error, None) from error
 
 
 def _step(task: Task, placed: _Placed, outbox: Outbox) -> None:

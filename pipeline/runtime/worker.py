@@ -5,7 +5,8 @@ The commit order. Every number is a line below and a failpoint of that name.
      1  consume what is waiting                                                       after_consume
      2  drop what is not of an open task of one's own
      3  take the group membership; refuse one without a generation
-     4  step every record into the overlays, then finish the stages                   after_step
+     4  step every record into the overlays, after long work also what has come       after_step
+        meanwhile, then finish the stages
      5  begin; hand over the outputs, then the changelog, each dirty key once         after_begin, after_produce
      6  flush: nothing of this transaction may still be on its way when the offsets   before_offsets
         are sent, because from then on even a zombie's commit succeeds
@@ -23,6 +24,7 @@ The stores are touched in step 9 only, so until then dropping the overlays undoe
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from pipeline.runtime import dead_letters
@@ -94,6 +96,7 @@ class Worker:
         self._rest = Rest(role.patient)
         self._resume_s = 0.0
         self._size = BatchSize(self.settings)
+        self._tasks_given = 0
         self._trimmed_ms = 0
         self._scrubbed_ms = 0
         self._trimmed: dict[Partition, int] = {}
@@ -152,7 +155,6 @@ class Worker:
                 records = []
         if records:
             self._reach("after_consume")
-            self._rest.put_off(records)
         done = self._batch(records) if records or self._woken else 0
         if self._history is not None:
             self._pace.note(len(records), self._adapters.clock())
@@ -201,7 +203,11 @@ class Worker:
         while True:
             involved = {number: self.tasks[number] for number in woken}
             try:
-                step_batch(self.role, records, put_aside, self._owners, self._outbox, involved)
+                meanwhile = None
+                if not put_aside and self._rest.is_long(records):
+                    meanwhile = partial(self._meanwhile, records)
+                if not step_batch(self.role, records, put_aside, self._owners, self._outbox, involved, meanwhile):
+                    return None
                 self._observer.put_aside(len(put_aside))
                 return list(involved.values())
             except StageRaised as raised:
@@ -222,6 +228,21 @@ class Worker:
                 if stepped_again > STEPPED_AGAIN:
                     self._rest.cut(records, index + 1)
                 stepped_again += index + 1
+
+    def _meanwhile(self, records: list[Record]) -> bool:
+        """What has come while long work was stepped is added to the batch: it need not wait for the end of this
+        transaction, and then for one of its own. At the broker nothing is begun yet, so a rebalance in here costs the
+        batch and no more: the tasks are closed, what they had stepped is gone with them, and False is given."""
+        tasks_given = self._tasks_given
+        try:
+            come = self._consumer.consume(max(1, self._size.limit - len(records)), 0.0)
+        except Retriable:
+            come = []
+        if self._tasks_given != tasks_given:
+            return False
+        self._rest.leave_long(come)
+        records += come
+        return True
 
     def _read_history(self, history: HistoryReader, idle: bool) -> None:
         """A slice of what stages want of the past. One that cannot be folded is folded record by record, without those
@@ -389,7 +410,7 @@ class Worker:
             self._open(number, [(topic, number) for topic in self.role.inputs], store)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """Close the tasks: nothing of them is under way, a rebalance is served between batches only."""
+        """Close the tasks: nothing of them is at the broker, a rebalance is served between transactions only."""
         self._release()
 
     def lost(self, partitions: Sequence[Partition]) -> None:
@@ -402,6 +423,7 @@ class Worker:
         self._restorer.add(task)
 
     def _release(self) -> None:
+        self._tasks_given += 1
         self._restorer.clear()
         self._outbox.clear()
         self._woken.clear()

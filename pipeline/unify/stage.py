@@ -78,7 +78,7 @@ DAY_MS = 86_400_000
 # events are not in it (`can_wait`), but those that come meanwhile wait for it. So a tick settles as many as let the
 # next one be written so long after it, and that is about the longest an event waits. It is never fewer than the first:
 # where a transaction alone takes longer, as with a distant broker, fewer would not make it shorter.
-TICK_MS = 35
+TICK_MS = 25
 PROFILES_PER_TICK = 100
 MOST_PER_TICK = 1_000
 CAUGHT_UP_FOR_MS = 5_000
@@ -206,7 +206,7 @@ class UnifyStage:
 
     def can_wait(self, record: Record) -> bool:
         """A tick that goes on where another has left off settles hundreds of profiles, and a sweep as many: what
-        else has come is not to lie in a transaction with them."""
+        comes meanwhile need not wait for the next batch."""
         value = record.value
         if value is None:
             return False

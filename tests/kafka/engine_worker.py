@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -14,11 +15,34 @@ from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.observing import Observer
+from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import COUNTING, CountingStage
 
 STOPPED = 3
+
+
+class LongStage(CountingStage):
+    """Every tenth word is long work."""
+
+    def can_wait(self, record: Record) -> bool:
+        return len(record.value or b"") % 10 == 1
+
+    def step(self, record: Record, state: State, out: Outputs) -> None:
+        if record.topic == "words" and self.can_wait(record):
+            time.sleep(0.04)
+        super().step(record, state, out)
+
+
+class LongWorker(Worker):
+    """Tells of the batches that a rebalance in their midst has undone."""
+
+    def _meanwhile(self, records: list[Record]) -> bool:
+        is_there = super()._meanwhile(records)
+        if not is_there:
+            print(f"{len(records)} records undone", file=sys.stderr)
+        return is_there
 
 
 def tell(worker: Worker) -> None:
@@ -35,9 +59,11 @@ def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
         restore_records=200,
         trim_interval_ms=int(os.environ.get("TRIM_MS", "10000")),
     )
-    worker = Worker(
-        COUNTING,
-        lambda partition: CountingStage(partition, echo=bool(os.environ.get("ECHO"))),
+    is_long = bool(os.environ.get("LONG"))
+    kind, make = (LongWorker, LongStage) if is_long else (Worker, CountingStage)
+    worker = kind(
+        COUNTING._replace(patient="words") if is_long else COUNTING,
+        lambda partition: make(partition, echo=bool(os.environ.get("ECHO"))),
         kafka_adapters(config, COUNTING, Path(folder)),
         settings,
         failpoints_from(os.environ),

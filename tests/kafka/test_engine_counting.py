@@ -139,3 +139,19 @@ def test_two_workers_share_and_one_takes_over(world: RealWorld) -> None:
     third = world.worker("2")
     world.say(WORDS[5_000:])
     check(world, WORDS, third, "2")
+
+
+def test_others_come_and_go_in_the_midst_of_long_work(world: RealWorld) -> None:
+    first = world.worker("0", LONG="1", BATCH="100")
+    world.say(WORDS[:2_000])
+    world.wait("the first one being at work", world.counts)
+    # Two partitions go to another one, and come back when its session is over.
+    second = world.worker("1", LONG="1", BATCH="100")
+    world.wait("a batch that is undone", lambda: "records undone" in world.logs())
+    world.say(WORDS[2_000:3_000])
+    world.wait_consumed()
+    second.kill()
+    second.wait()
+    world.say(WORDS[3_000:4_000])
+    world.wait_consumed()
+    check(world, WORDS[:4_000], first, "0")

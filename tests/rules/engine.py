@@ -12,7 +12,7 @@ RUNTIME = "tests/rooms/runtime/"
 ORDER, RESTORE = RUNTIME + "test_commit_order.py::", RUNTIME + "test_restore.py::"
 ROLES, STATE, POISON = RUNTIME + "test_roles.py::", RUNTIME + "test_state.py::", RUNTIME + "test_poison.py::"
 STEPS, CLIENTS = RUNTIME + "test_ten_steps.py::", RUNTIME + "test_kafka_clients.py::"
-LOST = RUNTIME + "test_lost.py::"
+LOST, WAITING = RUNTIME + "test_lost.py::", RUNTIME + "test_waiting.py::"
 STORES, BROKERS = "tests/contracts/test_stores.py::", "tests/contracts/test_brokers.py::"
 
 
@@ -32,9 +32,9 @@ RULES: tuple[Rule, ...] = (
     # the commit order
     _rule(
         "only records of open tasks are processed",
-        "worker",
-        "                if task is None:\n                    continue\n",
-        "                if task is None:\n                    task = next(iter(self.tasks.values()))\n",
+        "stepping",
+        "            if task is None:\n                continue\n",
+        "            if task is None:\n                task = next(iter(owners.values()))\n",
         STEPS + "test_records_of_partitions_that_are_not_open_are_dropped",
     ),
     _rule(
@@ -233,9 +233,9 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "inputs whose outputs are there already are passed over",
-        "worker",
-        "                elif not task.passed or record[:3] not in task.passed:\n",
-        "                else:\n",
+        "stepping",
+        "            elif not task.passed or record[:3] not in task.passed:\n",
+        "            else:\n",
         LOST + "test_each_input_comes_out_once_whatever_part_of_the_transaction_got_its_marker",
     ),
     _rule(
@@ -409,6 +409,21 @@ RULES: tuple[Rule, ...] = (
         "STEPPED_AGAIN = 256\n",
         "STEPPED_AGAIN = 10**9\n",
         POISON + "test_a_flood_of_poison_is_not_stepped_over_and_over",
+    ),
+    # long work
+    _rule(
+        "a rebalance in the midst of long work undoes the batch",
+        "worker",
+        "        if self._tasks_given != tasks_given:\n            return False\n",
+        "",
+        WAITING + "test_a_rebalance_while_long_work_is_stepped_undoes_the_batch",
+    ),
+    _rule(
+        "what is older is done before anything is consumed in the midst of long work",
+        "poison",
+        "        if topic is None or can_wait is None or self._records or self.suspects:\n",
+        "        if topic is None or can_wait is None:\n",
+        WAITING + "test_rebalances_faults_and_poison_in_the_midst_of_long_work",
     ),
     # beside the loop
     _rule(

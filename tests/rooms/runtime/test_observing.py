@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pipeline.runtime import observing
 from pipeline.runtime.errors import Abortable
 from pipeline.runtime.memory import MemoryStores, memory_adapters
 from pipeline.runtime.metrics import Metrics, WeightedHistogram
@@ -122,6 +123,20 @@ def test_the_state_its_cache_and_its_deadlines() -> None:
     world.now_ms += 1_000
     run_idle(observed.worker)
     assert observed.told("deadlines_due") == 0 and observed.told("deadline_overdue_ms") == 0
+
+
+def test_of_many_deadlines_only_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "MOST_DUE", 10)
+    world = World(partitions=2)
+    world.say(*[(f"d{n}", f"wake {world.now_ms + 500}") for n in range(50)])
+    observed = Observed(world)
+    run_idle(observed.worker)
+    for task in observed.worker.tasks.values():
+        task.stage.wake = lambda state, out, now: None  # type: ignore[method-assign]
+    world.now_ms += 1_500
+    run_idle(observed.worker)
+    assert observed.told("deadlines_due") == 10, "nothing else is done meanwhile"
+    assert observed.told("deadline_overdue_ms") == 1_000
 
 
 def test_values_that_are_not_cached_are_loads() -> None:

@@ -1,10 +1,13 @@
 """`TaskState` is a dictionary with a time index, whatever the batches, aborts and reopened stores between."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.runtime import overlay
 from pipeline.runtime.adapters import StoreMeta
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.overlay import TaskState
@@ -20,6 +23,13 @@ STEPS = st.lists(
     ),
     max_size=40,
 )
+
+
+@pytest.fixture(autouse=True)
+def forgetting_as_ever() -> Iterator[None]:
+    before = overlay.FORGOTTEN_AT_ONCE
+    yield
+    overlay.FORGOTTEN_AT_ONCE = before
 
 
 def opened(store: Any, cache: int) -> TaskState:
@@ -39,8 +49,9 @@ def committed(state: TaskState, store: Any) -> None:
 
 
 @settings(max_examples=400)
-@given(STEPS, st.sampled_from([1, 2, 100]))
-def test_equals_a_dictionary(steps: list[tuple[str, bytes, int, int]], cache: int) -> None:
+@given(STEPS, st.sampled_from([1, 2, 100]), st.sampled_from([1, 256]))
+def test_equals_a_dictionary(steps: list[tuple[str, bytes, int, int]], cache: int, forgotten_at_once: int) -> None:
+    overlay.FORGOTTEN_AT_ONCE = forgotten_at_once
     store = MemoryStores().open(0)
     state = opened(store, cache)
     running: dict[bytes, tuple[list[int], int]] = {}
@@ -127,6 +138,42 @@ def test_the_cache_is_bounded_by_objects_and_by_bytes() -> None:
             state.put(b"%03d" % n, n)
             committed(state, store)
         assert state.cached <= 14
+
+
+def test_much_is_not_forgotten_at_once() -> None:
+    overlay.FORGOTTEN_AT_ONCE = 10
+    told: list[int] = []
+
+    def let_go(keys: Iterable[bytes]) -> None:
+        told.append(len(list(keys)))
+
+    store = MemoryStores().open(0)
+    state = TaskState(store, lambda _, v: b"%d" % v, lambda _, d: int(d), 400, 1 << 30, let_go)
+    for n in range(1_500):
+        state.put(b"%04d" % n, n)
+        if n % 7 == 0:
+            committed(state, store)
+            assert state.cached <= 400 + 2 * 7, "no more than there may be"
+    assert sum(told) == 1_500 - state.cached
+    assert max(told) <= 14, "twice what has come since the last commit"
+    for n in range(1_500):
+        assert state.get(b"%04d" % n) == n
+
+
+def test_what_is_asked_for_while_it_is_being_forgotten_stays() -> None:
+    overlay.FORGOTTEN_AT_ONCE = 1
+    told: list[bytes] = []
+    store = MemoryStores().open(0)
+    state = TaskState(store, lambda _, v: b"%d" % v, lambda _, d: int(d), 20, 1 << 30, told.extend)
+    for n in range(22):
+        state.put(b"%02d" % n, n)
+        committed(state, store)
+    assert told == [b"00", b"01"], "the others are still here"
+    loads = state.loads
+    assert state.get(b"05") == 5 and state.loads == loads
+    for _ in range(20):
+        committed(state, store)
+    assert sorted(told) == [b"%02d" % n for n in range(11) if n != 5], "all others, in the end"
 
 
 def test_a_stage_is_told_what_the_cache_forgets() -> None:

@@ -1,13 +1,25 @@
-"""Long work that nobody waits for: it is done after what else has come, in a batch of its own."""
+"""Long work that nobody waits for: what comes while it is stepped goes with it, in one transaction."""
+
+import random
+from collections.abc import Callable
 
 import pytest
 
-from pipeline.runtime.errors import Abortable
-from pipeline.runtime.ports import Record
+from pipeline.runtime.errors import Abortable, Retriable
+from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import COUNTING, CountingStage, World, run_idle
 
 ROLE = COUNTING._replace(patient="echoes")
+KINDS = (
+    ("words", "w"),
+    ("words", "w"),
+    ("words", "poison"),
+    ("words", "late poison"),
+    ("echoes", "w"),
+    ("echoes", "long"),
+    ("echoes", "long"),
+)
 
 
 class PatientStage(CountingStage):
@@ -25,28 +37,128 @@ def settled(partitions: int = 1) -> tuple[World, Worker]:
     return world, worker
 
 
-def test_what_can_wait_is_done_after_all_else_and_holds_up_its_partition() -> None:
+def come_while_stepping(world: World, monkeypatch: pytest.MonkeyPatch, *batches: Callable[[], None]) -> None:
+    """Each of these happens while a piece of long work is stepped."""
+    left, original = list(batches), PatientStage.step
+
+    def step(stage: PatientStage, record: Record, state: State, out: Outputs) -> None:
+        original(stage, record, state, out)
+        if record.value == b"long" and left:
+            left.pop(0)()
+
+    monkeypatch.setattr(PatientStage, "step", step)
+
+
+def test_what_comes_while_long_work_is_stepped_goes_into_its_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     world, worker = settled()
+    come_while_stepping(world, monkeypatch, lambda: world.say(("live", "w"), ("live", "w")))
     world.say(("before", "w"), ("long", "long"), ("behind", "w"), topic="echoes")
+    assert worker.run_once() == 5
+    assert world.counts() == ["before 1", "long 1", "behind 1", "live 1", "live 2"]
+    assert worker.tasks[0].positions == {("words", 0): 2, ("echoes", 0): 3}
+    assert world.stored() == world.changelog()
+
+
+def test_nothing_is_consumed_in_the_midst_of_what_is_short() -> None:
+    world, worker = settled()
+    consumed, original = [], worker._consumer.consume
+    worker._consumer.consume = lambda limit, wait: consumed.append(wait) or original(limit, wait)  # type: ignore[func-returns-value, method-assign]
     world.say(("live", "w"))
-    assert worker.run_once() == 2
-    assert sorted(world.counts()) == ["before 1", "live 1"]
-    assert worker.tasks[0].positions == {("words", 0): 1, ("echoes", 0): 1}
-    world.say(("later", "w"))
-    assert worker.run_once() == 2, "what came meanwhile waits: else the long work could wait for ever"
-    assert world.counts()[2:] == ["long 1", "behind 1"]
     assert worker.run_once() == 1
+    assert len(consumed) == 1
+
+
+def test_one_batch_has_one_turn_of_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, worker = settled(partitions=2)
+
+    def come() -> None:
+        for partition, value in ((0, b"long"), (1, b"w"), (1, b"long"), (1, b"w")):
+            world.broker.produce("echoes", b"k%d" % partition, value, partition)
+
+    come_while_stepping(world, monkeypatch, come)
+    world.broker.produce("echoes", b"k0", b"long", 0)
+    assert worker.run_once() == 2
+    assert sorted(world.counts()) == ["k0 1", "k1 1"], "what stands before it in its partition is done"
+    assert worker.run_once() == 3, "it, and what stands behind it"
+    assert sorted(world.counts()) == ["k0 1", "k0 2", "k1 1", "k1 2", "k1 3"]
     run_idle(worker)
     assert world.stored() == world.changelog()
 
 
-def test_other_partitions_are_not_held_up() -> None:
+@pytest.mark.parametrize("also", [0, 1])
+def test_a_rebalance_while_long_work_is_stepped_undoes_the_batch(monkeypatch: pytest.MonkeyPatch, also: int) -> None:
     world, worker = settled(partitions=2)
-    for partition, value in ((0, b"long"), (0, b"w"), (1, b"w")):
-        world.broker.produce("echoes", b"k%d" % partition, value, partition)
+
+    def come() -> None:
+        world.say(*[("live", "w")] * also)
+        world.broker.rebalance("counting")
+
+    come_while_stepping(world, monkeypatch, come)
+    world.say(("k0", "w"), ("k1", "w"), ("k2", "w"))
+    world.say(("long", "long"), ("behind", "w"), topic="echoes")
+    begun, begin = [], worker._producer.begin
+    worker._producer.begin = lambda: begun.append(1) or begin()  # type: ignore[func-returns-value, method-assign]
+    assert worker.run_once() == 0
+    assert not begun, "nothing of it comes to the broker"
+    run_idle(worker)
+    assert sorted(world.counts()) == sorted(["behind 1", "k0 1", "k1 1", "k2 1", "long 1", *["live 1"] * also])
+    assert world.stored() == world.changelog()
+
+
+def test_the_broker_does_not_answer_in_the_midst_of_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, worker = settled()
+    original = worker._consumer.consume
+
+    def refuse() -> None:
+        def refused(limit: int, timeout_s: float) -> list[Record]:
+            worker._consumer.consume = original  # type: ignore[method-assign]
+            raise Retriable("nobody is there")
+
+        worker._consumer.consume = refused  # type: ignore[method-assign]
+
+    come_while_stepping(world, monkeypatch, refuse)
+    world.say(("long", "long"), topic="echoes")
     assert worker.run_once() == 1
-    assert world.counts() == ["k1 1"]
-    assert worker.run_once() == 2
+    assert world.counts() == ["long 1"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_rebalances_faults_and_poison_in_the_midst_of_long_work(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    chance = random.Random(seed)
+    world = World(2, ROLE)
+    workers = [world.worker(str(slot), make_stage=PatientStage) for slot in range(2)]
+    said = poison = 0
+
+    def come() -> None:
+        nonlocal said, poison
+        for _ in range(chance.randint(0, 4)):
+            key = f"k{chance.randrange(6)}"
+            topic, value = chance.choice(KINDS)
+            world.say((key, value), topic=topic)
+            said, poison = said + 1, poison + ("poison" in value)
+        if chance.random() < 0.2:
+            world.broker.rebalance("counting")
+        if chance.random() < 0.1:
+            world.broker.fail_next(chance.choice(("flush", "send_offsets", "commit")), Abortable("try again"))
+
+    come_while_stepping(world, monkeypatch, *[come] * 40)
+    for _ in range(60):
+        come()
+        for worker in workers:
+            worker.run_once()
+    run_idle(*workers)
+    counted: dict[str, int] = {}
+    for each in world.counts():
+        key, count = each.split()
+        assert int(count) == counted.get(key, 0) + 1, "each once, in order"
+        counted[key] = int(count)
+    assert sum(counted.values()) == said - poison
+    assert len(world.broker.read("dead-letters")) == poison
+    assert {key[1:].decode(): int(value[8:]) for key, value in world.changelog().items()} == counted
+    positions = {
+        at: position for worker in workers for task in worker.tasks.values() for at, position in task.positions.items()
+    }
+    assert positions == {(topic, n): world.broker.log((topic, n)).end for topic in ROLE.inputs for n in range(2)}
 
 
 def test_where_nothing_else_has_come_nothing_waits() -> None:
