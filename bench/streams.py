@@ -2,8 +2,9 @@
 
     python -m bench.streams --streams 10000
 
-Changes are written to `segment-changes` as unify writes them; the latency of one is the time from just before it is
-handed to the producer to the moment its stream has it. Beside them somebody looks profiles up.
+The first ten listen to a segment each, the others to one in which nothing happens. Changes are written to
+`segment-changes` as unify writes them; the latency of one is the time from just before it is handed to the producer to
+the moment its stream has it. Beside them somebody looks profiles up.
 """
 
 import argparse
@@ -25,10 +26,14 @@ from bench.machine import load_average
 from bench.workspace import broker
 from pipeline.admin import create_topics
 from pipeline.api.access import create_token
+from pipeline.definitions.loader import load_text
+from pipeline.definitions.log import apply
 from pipeline.records import Cause, SegmentChange, encode
 from pipeline.settings import Settings
 
 PORT = 18_091
+NEWS = 10
+SEGMENTS = [*(f"segment_{number}" for number in range(NEWS)), "quiet"]
 
 
 def change(segment: str, sequence: int) -> bytes:
@@ -46,7 +51,8 @@ async def measure(settings: Settings, token: str, streams: int, seconds: float) 
     opened: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     for number in range(streams):
         reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
-        writer.write(f"GET /v1/segments/segment_{number}/stream HTTP/1.1\r\n{head}".encode())
+        segment = f"segment_{number}" if number < NEWS else "quiet"
+        writer.write(f"GET /v1/segments/{segment}/stream HTTP/1.1\r\n{head}".encode())
         opened.append((reader, writer))
         if number % 100 == 99:
             await asyncio.gather(*(one.readuntil(b": segment\n\n") for one, _ in opened[-100:]))
@@ -72,12 +78,12 @@ async def measure(settings: Settings, token: str, streams: int, seconds: float) 
             await asyncio.sleep(0.02)
         return took
 
-    hearing = [asyncio.create_task(hear(reader)) for reader, _ in opened[:10]]
+    hearing = [asyncio.create_task(hear(reader)) for reader, _ in opened[:NEWS]]
     looking = asyncio.create_task(look_up())
     for sequence in range(int(seconds * 50)):
         sent[sequence] = time.perf_counter()
         producer.produce(
-            settings.topic("segment-changes"), change(f"segment_{sequence % 10}", sequence), f"p{sequence}"
+            settings.topic("segment-changes"), change(f"segment_{sequence % NEWS}", sequence), f"p{sequence}"
         )
         producer.poll(0)
         await asyncio.sleep(0.02)
@@ -109,6 +115,7 @@ def main() -> None:
             {"bootstrap_servers": kafka.address, "state_dir": Path(folder), "secret": "bench", "partitions": 4}
         )
         create_topics(settings)
+        apply(settings, load_text("---\n".join(f"segment: {name}\nwhen: {{all: []}}\n" for name in SEGMENTS)))
         scopes = ["streams:read", "segments:read"]
         token = create_token(Path(folder) / "tokens.yaml", "bench", scopes, [], 1_000_000)
         environment = {

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import http
+import logging
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +15,24 @@ from pipeline.errors import InputError
 
 _MAX_HEAD_BYTES = 64 * 1024
 _BACKLOG = 2_048
+HEAD_WITHIN_S = 10.0
+"""From the first byte of a request (or the opening of a connection) to the end of its headers."""
+MESSAGE_WITHIN_S = 60.0
+"""From the first byte of a request to the last of its body."""
+WRITTEN_WITHIN_S = 30.0
+"""A client that takes nothing for so long, while something waits to be sent, is cut off."""
+_CLOSED_WITHIN_S = 1.0
+_SAID_EVERY_S = 1.0
+_SPARE_FILES = 600
+_MOST_REFUSED = 200
+_MOST_IGNORED_BYTES = 1024 * 1024
+_REFUSED = {
+    400: ("The request is not understood", "This is not HTTP."),
+    408: ("The request took too long", "A request must come within a minute, its headers within ten seconds."),
+    431: ("The headers are too large", "The request line and the headers have 64 kB at most."),
+    503: ("Not ready", "There are too many connections already."),
+}
+_log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -23,36 +43,170 @@ class Server(uvicorn.Server):
         yield
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """Hangs up on who goes on sending request line and headers past 64 kB; the parser alone would collect them all."""
+class _Said:
+    """How many connections were ended, by why: said once a second at most, whoever knocks how often."""
 
-    _in_head = True
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._at = -_SAID_EVERY_S
+
+    def count(self, why: str, now: float) -> None:
+        self._counts[why] = self._counts.get(why, 0) + 1
+        if now - self._at >= _SAID_EVERY_S:
+            self._at = now
+            for each, count in self._counts.items():
+                _log.warning("%d connection(s) ended: %s", count, each)
+            self._counts.clear()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP whose clients cannot hold on to what is scarce: the head of a request has 64 kB and ten seconds, all of it a
+    minute; who does not take what is sent is cut off after half a minute; one connection more than `most` is refused.
+
+    The parser alone would collect headers without end, and wait for the rest of a request, or for a reader, for ever.
+    """
+
+    most: int | None = None
+    said = _Said()
+    _in_head = False
+    _in_message = False
     _head_bytes = 0
+    _began_at = 0.0
+    _refused = False
+    _message_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.most is not None and len(self.connections) > self.most:
+            self._refuse(503, "there are too many")
+            return
+        self._began_at = self.loop.time()
+        self._message_timer = self.loop.call_later(HEAD_WITHIN_S, self._look_at_message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_message_timer()
+        self._forget_write_timer()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._in_message = True
+        self._head_bytes, self._began_at = 0, self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
+        if self._refused:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_IGNORED_BYTES:
+                self.transport.abort()
+            return
+        if self._in_head or not self._in_message:
             self._head_bytes += len(data)
             # What comes in one piece may be a whole request with its body.
             if self._head_bytes > max(_MAX_HEAD_BYTES, len(data)):
-                self.transport.close()
+                self._refuse(431, "headers without end")
                 return
         super().data_received(data)
+        if not self._in_message:
+            self._head_bytes = 0
+        if not self._is_awaited():
+            self._forget_message_timer()  # a request that came in one piece never has one
+        elif self._message_timer is None and not self._refused:
+            self._message_timer = self.loop.call_later(HEAD_WITHIN_S, self._look_at_message)
+
+    def _is_awaited(self) -> bool:
+        """Whether the client is to send something now: the rest of a request, or one after blank lines."""
+        if self._in_message:
+            return True
+        is_answered = self.cycle is None or self.cycle.response_complete
+        return is_answered and self.timeout_keep_alive_task is None
+
+    def _look_at_message(self) -> None:
+        self._message_timer = None
+        if not self._is_awaited():
+            return
+        if self._in_head or not self._in_message:
+            self._refuse(408, "the head of a request did not come in time")
+        elif (left := self._began_at + MESSAGE_WITHIN_S - self.loop.time()) > 0:
+            self._message_timer = self.loop.call_later(left, self._look_at_message)
+        else:
+            self._refuse(408, "the body of a request did not come in time")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(WRITTEN_WITHIN_S, self._cut_off)
+
+    def resume_writing(self) -> None:
+        self._forget_write_timer()
+        super().resume_writing()
+
+    def _cut_off(self) -> None:
+        self._write_timer = None
+        self.said.count("nothing of what was sent is taken", self.loop.time())
+        self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "it is not HTTP")
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Answer in the server's own name, and end the connection. Nothing of the request is repeated."""
+        self._refused = True
+        self._forget_message_timer()
+        self.said.count(why, self.loop.time())
+        if self.transport.is_closing():
+            return
+        if self.most is not None and len(self.connections) > self.most + _MOST_REFUSED:
+            self.transport.abort()
+            return
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            self.transport.write(_refusal(status))
+        # Who closes at once while the client still sends takes the answer out of its hands.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_CLOSED_WITHIN_S, self.transport.abort)
+
+    def _forget_message_timer(self) -> None:
+        if self._message_timer is not None:
+            self._message_timer.cancel()
+            self._message_timer = None
+
+    def _forget_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
 
-def server(app: Any, **own: Any) -> Server:
-    """A server for a door: what all doors have alike, and `own` settings of uvicorn (limits, timeouts, proxies)."""
+def _refusal(status: int) -> bytes:
+    title, detail = _REFUSED[status]
+    body = b'{"type":"about:blank","title":"%s","status":%d,"detail":"%s"}' % (title.encode(), status, detail.encode())
+    head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/problem+json\r\n"
+    return head.encode() + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
+def server(app: Any, most_connections: int, **own: Any) -> Server:
+    """A server for a door: what all doors have alike, and `own` settings of uvicorn (timeouts, proxies). One connection
+    more than `most_connections` at a time is answered 503; those there are go on."""
+    most = min(most_connections, _files() - _SPARE_FILES)
+    if most < most_connections:
+        _log.warning("this process may open %d files: it takes %d connections (`ulimit -n`)", _files(), max(1, most))
+
+    class Protocol(BoundedProtocol):
+        pass
+
+    Protocol.most, Protocol.said = max(1, most), _Said()
     return Server(
         uvicorn.Config(
             app,
-            http=BoundedProtocol,
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -62,6 +216,19 @@ def server(app: Any, **own: Any) -> Server:
             **own,
         )
     )
+
+
+def _files() -> int:
+    """How many files and connections this process may have open; raised as far as it may raise it itself."""
+    try:
+        import resource
+    except ImportError:  # where there is no such bound
+        return 1 << 30
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
 
 def runner() -> asyncio.Runner:

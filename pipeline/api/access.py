@@ -62,9 +62,10 @@ class TokensFile(BaseModel):
 
 
 class Caller:
-    """A token at work: what it is allowed, and how much of its rate is left."""
+    """A token at work: what it is allowed, and how much of its rate is left. `is_in_force` becomes false when it is
+    revoked or changed: what is still going on under it ends."""
 
-    __slots__ = ("_at", "_left", "_token", "hide", "name", "per_second", "scopes")
+    __slots__ = ("_at", "_left", "_token", "hide", "is_in_force", "name", "per_second", "scopes")
 
     def __init__(self, token: Token) -> None:
         self.name = token.name
@@ -72,8 +73,13 @@ class Caller:
         self._token = token
         self.hide = Hidden(token.hide)
         self.per_second = token.per_second
+        self.is_in_force = True
         self._left = max(1.0, token.per_second)
         self._at = time.monotonic()
+
+    def is_of(self, token: Token) -> bool:
+        """Whether this is that very token, unchanged."""
+        return self._token == token
 
     def look_at_labels(self, labelled: Mapping[str, Iterable[str]]) -> None:
         """Hide what carries a label that is hidden. `labelled`: label → the fields that carry it."""
@@ -118,10 +124,29 @@ class Hidden:
                 shown[section] = {key: one for key, one in value.items() if key not in keys}
             elif section == "identifiers" and isinstance(value, list):
                 shown[section] = [one for one in value if namespace_of(one) not in keys]
+            elif isinstance(value, list):
+                shown[section] = [one for one in value if one not in keys]
+        if isinstance(shown.get("unfollowed"), list):
+            shown["unfollowed"] = [
+                one for one in shown["unfollowed"] if self.sees_identifier(one["identifier"], one["other"])
+            ]
         for section in ("set", "unset"):
             if isinstance(shown.get(section), dict):
                 shown[section] = self.strip(shown[section])
         return shown
+
+    def sees_identifier(self, *identifiers: Any) -> bool:
+        """Whether identifiers, in either of their forms, are all of namespaces that are not hidden."""
+        hidden = self.keys.get("identifiers", ())
+        return "identifiers" not in self.sections and all(namespace_of(one) not in hidden for one in identifiers)
+
+    def sees_segment(self, name: str) -> bool:
+        """Whether it may be known who is in a segment."""
+        return "segments" not in self.sections and name not in self.keys.get("segments", ())
+
+    def sees_trait(self, name: str) -> bool:
+        """Whether a trait is not hidden."""
+        return "traits" not in self.sections and name not in self.keys.get("traits", ())
 
 
 def namespace_of(one: Any) -> str:
@@ -134,17 +159,28 @@ class Access:
 
     def __init__(self, tokens: Iterable[Token]) -> None:
         self._contracts = NO_CONTRACTS
+        self._computed: Mapping[str, Iterable[str]] = {}
+        self._callers: dict[str, Caller] = {}
         self.replace(tokens)
 
     def replace(self, tokens: Iterable[Token]) -> None:
-        """Put other tokens into force."""
-        self._callers = {token.sha256: Caller(token) for token in tokens}
-        self.look_at_contracts(self._contracts)
+        """Put other tokens into force. One that has not changed goes on with what is left of its rate."""
+        before, self._callers = self._callers, {}
+        for token in tokens:
+            known = before.get(token.sha256)
+            self._callers[token.sha256] = known if known is not None and known.is_of(token) else Caller(token)
+        for digest, caller in before.items():
+            caller.is_in_force = self._callers.get(digest) is caller
+        self.look_at_contracts(self._contracts, self._computed)
 
-    def look_at_contracts(self, contracts: ContractsPlan) -> None:
-        """Hide what the labels of these contracts say, from now on."""
-        self._contracts = contracts
+    def look_at_contracts(self, contracts: ContractsPlan, computed: Mapping[str, Iterable[str]] | None = None) -> None:
+        """Hide what the labels of these contracts say, from now on; `computed`: computed trait → the labels of what its
+        rule looks at."""
+        self._contracts, self._computed = contracts, computed or {}
         labelled = labelled_fields(contracts)
+        for name, labels in self._computed.items():
+            for label in labels:
+                labelled.setdefault(label, set()).add(f"computed.{name}")
         for caller in self._callers.values():
             caller.look_at_labels(labelled)
 
@@ -214,6 +250,8 @@ def read_tokens(path: Path | None) -> list[Token]:
         raise SettingsError("There are no tokens, so nobody could ask the API anything.", where, advice)
     try:
         return TokensFile.model_validate(yaml.safe_load(path.read_text()) or {}).tokens
+    except OSError as error:
+        raise SettingsError(f"The file of tokens cannot be read: {error.strerror}.", str(path), advice) from None
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
         first = (
             f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"

@@ -9,6 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from pipeline.api.access import Hidden
+from pipeline.api.answers import answer
 from pipeline.api.engagement import activity, all_of, days_of, members_of, ranking
 from pipeline.api.histories import DAY_MS
 from pipeline.api.model import decoded
@@ -24,8 +25,6 @@ _LONGEST_S = 0.5
 MISSING = "-"
 """Stands for an account that does not have a trait at all, in `among`."""
 
-_encode = msgspec.json.Encoder().encode
-
 
 class Accounts:
     """The operations that ask about accounts."""
@@ -35,51 +34,56 @@ class Accounts:
 
     async def all(self, call: Call) -> Response:
         """A page of the accounts, by name."""
-        limit, model = call.values["limit"] or _DEFAULT_LIMIT, self._service.model
-        page = model.accounts(call.values["begins"] or "", call.values["after"] or "", limit)
-        found = []
-        for name, profile_id in page:
-            stored = model.document(profile_id)
-            if stored is not None:
-                found.append(_account(name, decoded(stored), call.caller.hide))
-        return self._answer({"accounts": found, "next": page[-1][0] if len(page) == limit else None})
+        limit, model, hide = call.values["limit"] or _DEFAULT_LIMIT, self._service.model, call.caller.hide
+
+        def page() -> dict[str, Any]:
+            rows = model.accounts(call.values["begins"] or "", call.values["after"] or "", limit)
+            known = [(name, stored) for name, each in rows if (stored := model.document(each)) is not None]
+            found = [_account(name, decoded(stored), hide) for name, stored in known]
+            return {"accounts": found, "next": rows[-1][0] if len(rows) == limit else None}
+
+        return answer(self._service, call, await asyncio.to_thread(page))
 
     async def one(self, call: Call) -> Response:
         """The account itself, and how many people it has."""
-        document = self._document(call.values["account"])
+        name, document = self._named(call)
         shown = call.caller.hide.strip(msgspec.json.decode(document))
-        return self._answer({"people": self._service.model.headcount(call.values["account"]), "account": shown})
+        people = await asyncio.to_thread(self._service.model.headcount, name)
+        return answer(self._service, call, {"people": people, "account": shown})
 
     async def people(self, call: Call) -> Response:
         """A page of its people, with what they have done."""
-        account, limit = call.values["account"], call.values["limit"] or _DEFAULT_LIMIT
-        self._document(account)
-        page = self._service.model.people(account, call.values["after"] or "", limit)
-        following = page[-1].profile_id if len(page) == limit else None
+        limit, hide, model = call.values["limit"] or _DEFAULT_LIMIT, call.caller.hide, self._service.model
+        name, _ = self._named(call)
         since = _now_ms() // DAY_MS - _DEFAULT_DAYS + 1
-        model, may_count = self._service.model, "events:read" in call.caller.scopes
-        people = [
-            _person(one, call.caller.hide)
-            | ({"recent_events": sum(days_of(model, one, since).values())} if may_count else {})
-            for one in page
-        ]
-        return self._answer({"account": account, "people": people, "next": following})
+        may_count = "events:read" in call.caller.scopes
+
+        def page() -> dict[str, Any]:
+            found, following = model.people(name, call.values["after"] or "", limit)
+            people = [
+                _person(one, hide) | ({"recent_events": sum(days_of(model, one, since).values())} if may_count else {})
+                for one in found
+            ]
+            return {"account": name, "people": people, "next": following or None}
+
+        return answer(self._service, call, await asyncio.to_thread(page))
 
     async def activity(self, call: Call) -> Response:
         """The events of its people, by the day."""
-        account, days = call.values["account"], call.values["days"] or _DEFAULT_DAYS
-        self._document(account)
+        days = call.values["days"] or _DEFAULT_DAYS
+        account, _ = self._named(call)
         model, now = self._service.model, _now_ms()
         found = await asyncio.to_thread(lambda: activity(model, account, now, days, time.monotonic() + _LONGEST_S))
         told = [{"day": day * DAY_MS, "events": count} for day, count in sorted(found.days.items())]
-        return self._answer(
-            {"account": account, "days": told, "active": found.active, "counted": found.counted, "all": found.all}
+        return answer(
+            self._service,
+            call,
+            {"account": account, "days": told, "active": found.active, "counted": found.counted, "all": found.all},
         )
 
     async def alerts(self, call: Call) -> Response:
         """Its newest alerts."""
-        profile_id = decoded(self._document(call.values["account"])).profile_id
-        return self._alerts(call, profile_id)
+        return self._alerts(call, decoded(self._named(call)[1]).profile_id)
 
     async def all_alerts(self, call: Call) -> Response:
         """The newest alerts of all accounts."""
@@ -87,7 +91,9 @@ class Accounts:
 
     def _alerts(self, call: Call, profile_id: str) -> Response:
         found = self._service.model.alerts(profile_id, call.values["limit"] or _DEFAULT_LIMIT)
-        return self._answer({"alerts": [call.caller.hide.strip(msgspec.to_builtins(one)) for one in found]})
+        hide = call.caller.hide
+        seen = [hide.strip(msgspec.to_builtins(one)) for one in found if hide.sees_segment(one.segment)]
+        return answer(self._service, call, {"alerts": seen})
 
     async def ranking(self, call: Call) -> Response:
         """The accounts whose people did most, of those that are asked for."""
@@ -96,8 +102,9 @@ class Accounts:
         if values["among"] is not None and values["trait"] is None:
             raise Problem(400, "among says which values of `trait` are meant: name the trait too.")
         hide = call.caller.hide
-        if values["trait"] is not None and _is_hidden(hide, values["trait"]):
+        if values["trait"] is not None and not hide.sees_trait(values["trait"]):
             raise Problem(403, "This token does not see that trait.")
+        await self._service.check_segments(call.caller, filter(None, (values["segment"], values["without"])))
 
         def chosen() -> Iterator[tuple[str, ProfileDocument]]:
             every = members_of(model, values["segment"]) if values["segment"] else all_of(model)
@@ -110,20 +117,15 @@ class Accounts:
             for one in found[:limit]
             if one.activity.events
         ]
-        return self._answer({"ranked": ranked, "judged": len(found), "all": is_all, "days": days})
+        return answer(self._service, call, {"ranked": ranked, "judged": len(found), "all": is_all, "days": days})
 
-    def _document(self, account: str) -> bytes:
-        document = self._service.model.document(self._service.identifier(f"account:{account}"))
+    def _named(self, call: Call) -> tuple[str, bytes]:
+        """The name of the account that is asked for, and its document. Raises Problem 404."""
+        name = self._service.account(call.values["account"])
+        document = self._service.model.document(self._service.identifier(f"account:{name}"))
         if document is None:
             raise Problem(404, "There is no such account.")
-        return document
-
-    def _answer(self, found: dict[str, Any]) -> Response:
-        return Response(_encode(found), 200, self._service.freshness(), "application/json")
-
-
-def _is_hidden(hide: Hidden, trait: str) -> bool:
-    return "traits" in hide.sections or trait in hide.keys.get("traits", ())
+        return name, document
 
 
 def _is_meant(document: ProfileDocument, values: dict[str, Any]) -> bool:
@@ -141,7 +143,7 @@ def _is_meant(document: ProfileDocument, values: dict[str, Any]) -> bool:
 
 def _account(name: str, document: ProfileDocument, hide: Hidden) -> dict[str, Any]:
     shown = hide.strip(msgspec.to_builtins(document))
-    people = document.computed.get("people", 0)
+    people = shown.get("computed", {}).get("people", 0)
     return {
         "account": name,
         "profile_id": document.profile_id,

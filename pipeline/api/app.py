@@ -1,11 +1,14 @@
 """The ASGI application: what can be asked, and what happens around every request."""
 
+import logging
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -53,7 +56,7 @@ from pipeline.api.examples import (
 )
 from pipeline.api.live import Live
 from pipeline.api.operating import Operating
-from pipeline.api.operations import Call, Operation, openapi
+from pipeline.api.operations import Call, Operation, openapi, unquoted
 from pipeline.api.privacy import Privacy
 from pipeline.api.problems import Problem
 from pipeline.api.profiles import Profiles
@@ -65,6 +68,8 @@ from pipeline.api.writes import MAX_BODY, Writes
 
 VERSION = "1"
 _MAX_TARGET = 8_000
+
+_log = logging.getLogger(__name__)
 
 _YAML = {"application/yaml": {"schema": {"type": "string"}, "example": "segment: everyone\nwhen: {all: []}\n"}}
 _CHANGE = {"application/json": {"schema": ref("ChangeRequest"), "example": CHANGE}}
@@ -85,24 +90,24 @@ def operations(service: Service) -> tuple[Operation, ...]:
     operating, tracing, provenance = Operating(service), Tracing(service), Provenance(service)
     read, see, watch = "profiles:read", "segments:read", "streams:read"
     at = "/v1/profiles/{profile}"
-    waits = (400, 404, 409)
+    missing = (404,)
     return (
         Operation(
             "GET", at, "getProfile", "One profile", read, profiles.whole, (ask.PROFILE, ask.FIELDS, *ask.WAIT),
-            returns=_json("Profile", PROFILE), fails=waits,
+            returns=_json("Profile", PROFILE), fails=missing,
         ),
         Operation(
             "GET", f"{at}/segments", "getProfileSegments", "Its segments, since when and why", read,
             profiles.segments, (ask.PROFILE, *ask.WAIT), returns=_json("ProfileSegments", PROFILE_SEGMENTS),
-            fails=waits,
+            fails=missing,
         ),
         Operation(
             "GET", f"{at}/events", "getProfileEvents", "Its most recent events", "events:read",
-            profiles.events, (ask.PROFILE, ask.EVENTS_LIMIT, *ask.WAIT), returns=_json("Events", EVENTS), fails=waits,
+            profiles.events, (ask.PROFILE, ask.EVENTS_LIMIT, *ask.WAIT), returns=_json("Events", EVENTS), fails=missing,
         ),
         Operation(
             "GET", f"{at}/support", "getSupportView", "Who is in front of an agent", "events:read",
-            profiles.support, (ask.PROFILE, *ask.WAIT), returns=_json("SupportView", SUPPORT), fails=waits,
+            profiles.support, (ask.PROFILE, *ask.WAIT), returns=_json("SupportView", SUPPORT), fails=missing,
         ),
         Operation(
             "GET", f"{at}/stream", "streamProfile", "The changes of a profile, live", watch,
@@ -110,61 +115,64 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "GET", "/v1/accounts", "listAccounts", "The accounts, by name, by pages", read,
-            accounts.all, (ask.BEGINS, ask.AFTER_NAME, ask.ACCOUNTS_LIMIT), returns=_json("Accounts", ACCOUNTS),
+            accounts.all, (ask.BEGINS, ask.AFTER_NAME, ask.ACCOUNTS_LIMIT, *ask.WAIT),
+            returns=_json("Accounts", ACCOUNTS),
         ),
         Operation(
             "GET", "/v1/ranking", "rankAccounts", "The accounts whose people do most, of those that are meant",
-            "events:read", accounts.ranking, (*ask.RANKED, ask.DAYS, ask.ACCOUNTS_LIMIT),
+            "events:read", accounts.ranking, (*ask.RANKED, ask.DAYS, ask.ACCOUNTS_LIMIT, *ask.WAIT),
             returns=_json("Ranking", RANKING),
         ),
         Operation(
             "GET", "/v1/alerts", "listAlerts", "The newest alerts of all accounts", read,
-            accounts.all_alerts, (ask.ACCOUNTS_LIMIT,), returns=_json("Alerts", ALERTS),
+            accounts.all_alerts, (ask.ACCOUNTS_LIMIT, *ask.WAIT), returns=_json("Alerts", ALERTS),
         ),
         Operation(
             "GET", "/v1/accounts/{account}/activity", "getActivity", "What its people do, by the day", "events:read",
-            accounts.activity, (ask.ACCOUNT, ask.DAYS), returns=_json("Activity", ACTIVITY), fails=(404,),
+            accounts.activity, (ask.ACCOUNT, ask.DAYS, *ask.WAIT), returns=_json("Activity", ACTIVITY), fails=(404,),
         ),
         Operation(
             "GET", "/v1/accounts/{account}/alerts", "listAlertsOfAccount", "Its newest alerts", read,
-            accounts.alerts, (ask.ACCOUNT, ask.ACCOUNTS_LIMIT), returns=_json("Alerts", ALERTS), fails=(404,),
+            accounts.alerts, (ask.ACCOUNT, ask.ACCOUNTS_LIMIT, *ask.WAIT),
+            returns=_json("Alerts", ALERTS), fails=(404,),
         ),
         Operation(
             "GET", "/v1/accounts/{account}", "getAccount", "One account, and how many people it has", read,
-            accounts.one, (ask.ACCOUNT,), returns=_json("Account", ACCOUNT), fails=(404,),
+            accounts.one, (ask.ACCOUNT, *ask.WAIT), returns=_json("Account", ACCOUNT), fails=(404,),
         ),
         Operation(
             "GET", "/v1/accounts/{account}/people", "listPeople", "Its people and what they have done, by pages", read,
-            accounts.people, (ask.ACCOUNT, ask.AFTER, ask.MEMBERS_LIMIT), returns=_json("People", PEOPLE), fails=(404,),
+            accounts.people, (ask.ACCOUNT, ask.AFTER, ask.MEMBERS_LIMIT, *ask.WAIT),
+            returns=_json("People", PEOPLE), fails=(404,),
         ),
         Operation(
             "GET", "/v1/segments", "listSegments", "The segments in force, with their sizes", see,
-            segments.all, returns=_json("Segments", SEGMENTS),
+            segments.all, parameters=ask.WAIT, returns=_json("Segments", SEGMENTS),
         ),
         Operation(
             "GET", "/v1/overlap", "getOverlap", "What segments have in common", see,
-            segments.overlap, (ask.OF,), returns=_json("Overlap", OVERLAP),
+            segments.overlap, (ask.OF, *ask.WAIT), returns=_json("Overlap", OVERLAP), fails=missing,
         ),
         Operation(
             "GET", "/v1/segments/{segment}", "getSegment", "One segment: definition and size", see,
-            segments.one, (ask.SEGMENT,), returns=_json("Segment", SEGMENT), fails=(404,),
+            segments.one, (ask.SEGMENT, *ask.WAIT), returns=_json("Segment", SEGMENT), fails=(404,),
         ),
         Operation(
             "GET", "/v1/segments/{segment}/members", "listMembers", "Its members, by pages", see,
-            segments.members, (ask.SEGMENT, ask.AFTER, ask.MEMBERS_LIMIT, ask.FIELDS),
-            returns=_json("Members", MEMBERS),
+            segments.members, (ask.SEGMENT, ask.AFTER, ask.MEMBERS_LIMIT, ask.FIELDS, *ask.WAIT),
+            returns=_json("Members", MEMBERS), fails=missing,
         ),
         Operation(
             "GET", "/v1/segments/{segment}/stream", "streamSegment", "Who enters and leaves it, live", watch,
-            live.segment, (ask.SEGMENT, ask.LAST_ID), returns=_STREAM, fails=(410,),
+            live.segment, (ask.SEGMENT, ask.LAST_ID), returns=_STREAM, fails=(404, 410),
         ),
         Operation(
             "GET", f"{at}/provenance", "getProvenance", "Where its traits and links came from", "events:read",
-            provenance.one, (ask.PROFILE,), returns=_json("Provenance", PROVENANCE), fails=(404,),
+            provenance.one, (ask.PROFILE, *ask.WAIT), returns=_json("Provenance", PROVENANCE), fails=(404,),
         ),
         Operation(
             "GET", f"{at}/why", "getWhy", "Why it is in a segment, or is not, by its recent events", "events:read",
-            definitions.why, (ask.PROFILE, ask.WHICH), returns=_json("Why", WHY), fails=(404, 422),
+            definitions.why, (ask.PROFILE, ask.WHICH, *ask.WAIT), returns=_json("Why", WHY), fails=(404, 422),
         ),
         Operation(
             "GET", "/v1/definitions", "listDefinitions", "The definitions in force", "definitions:read",
@@ -176,21 +184,20 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "GET", "/v1/vocabulary", "getVocabulary", "What events, traits and consents there are, from a sample",
-            "events:read", definitions.vocabulary, returns=_json("Vocabulary", VOCABULARY),
+            "events:read", definitions.vocabulary, parameters=ask.WAIT, returns=_json("Vocabulary", VOCABULARY),
         ),
         Operation(
             "POST", "/v1/preview", "previewSegment", "A segment tried on a sample of the people", "events:read",
-            definitions.preview, (), _YAML, _json("Preview", PREVIEW), (413, 422),
+            definitions.preview, (), _YAML, _json("Preview", PREVIEW),
         ),
         Operation(
             "POST", "/v1/definitions/change", "changeDefinitions", "Remove, pause or resume definitions",
             "definitions:write", writes.change, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE), _CHANGE,
-            _json("Applied", APPLIED), (413, 422),
+            _json("Applied", APPLIED),
         ),
         Operation(
             "POST", "/v1/definitions", "applyDefinitions", "Put definitions into force", "definitions:write",
             writes.definitions, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE), _YAML, _json("Applied", APPLIED),
-            (413, 422),
         ),
         Operation(
             "GET", "/v1/operations", "getOperations", "How the pipeline does", "operations:read",
@@ -207,7 +214,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "POST", "/v1/dead-letters/replay", "replayDeadLetters", "Send dead letters again", "operations:write",
-            operating.replay, (), _REPLAY, _json("Replayed", {"sent": {"raw": 1}}), (413, 422),
+            operating.replay, (), _REPLAY, _json("Replayed", {"sent": {"raw": 1}}),
         ),
         Operation(
             "GET", "/v1/events", "listNewestEvents", "What came just now; where a message stands", "events:read",
@@ -224,20 +231,20 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "GET", "/v1/growth", "getGrowth", "How segments came to their size, by the hour", see,
-            operating.growth, (ask.ONE_SEGMENT, ask.GROWTH_DAYS, ask.SEGMENTS_LIMIT),
+            operating.growth, (ask.ONE_SEGMENT, ask.GROWTH_DAYS, ask.SEGMENTS_LIMIT, *ask.WAIT),
             returns=_json("Growth", GROWTH), fails=(404,),
         ),
         Operation(
             "POST", "/v1/unlink", "unlink", "Take back a link between identifiers", "identity:write",
-            writes.unlink, (), _LINK, _json("Told", {"told": "identity"}), (413, 422),
+            writes.unlink, (), _LINK, _json("Told", {"told": "identity"}),
         ),
         Operation(
             "POST", "/v1/relink", "relink", "Undo an unlink", "identity:write",
-            writes.relink, (), _LINK, _json("Told", {"told": "identity"}), (413, 422),
+            writes.relink, (), _LINK, _json("Told", {"told": "identity"}),
         ),
         Operation(
             "POST", "/v1/privacy", "askPrivacy", "Erase, export, rectify or suppress a person", "privacy:write",
-            privacy.request, (), _PRIVACY, _json("Requested", {"request_id": "20270115-4f1d0a9c3e"}), (413, 422),
+            privacy.request, (), _PRIVACY, _json("Requested", {"request_id": "20270115-4f1d0a9c3e"}),
         ),
         Operation(
             "GET", "/v1/privacy/{request}", "getReceipt", "What became of such a request", "privacy:write",
@@ -264,36 +271,57 @@ def build_app(service: Service) -> ASGIApp:
 
     routes = [Route(one.path, _endpoint(service, one), methods=[one.method]) for one in found]
     routes += [Route("/openapi.json", describe), Route("/livez", live), Route("/readyz", ready)]
+    for route in routes:
+        if route.path.endswith("/stream"):
+            assert route.methods is not None
+            route.methods.discard("HEAD")  # a stream has no end, with and without its body
     app = Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _wrong_method})
+    app.router.redirect_slashes = False  # it would repeat whatever the request says its host is
     return _RawPaths(app)
 
 
 def _endpoint(service: Service, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         caller: Caller | None = None
-        subject = ""
+        call: Call | None = None
         try:
+            if not service.audit.takes_more:
+                raise Problem(503, "What is asked cannot be noted at the moment.", retry_after="5")
             caller = _caller(service, request)
             _allow(caller, operation)
             if not service.follower.is_ready:
                 raise Problem(503, "This process is still reading the topics.", retry_after="2")
             call = Call(caller, operation.values(request), request)
-            subject = str(_subject(call.values))
             if operation.method == "POST":
+                operation.check_type(request)
                 call.body = await _body(request)
+            if operation.waits:
+                await service.wait_as_asked(call.values)
             response = await operation.handler(call)
         except Problem as problem:
             response = problem.response()
-        service.note(caller.name if caller is not None else "", operation.name, subject, response.status_code)
+        except Exception as error:  # noqa: BLE001 - it is said where, without what the request or a profile holds
+            places = traceback.extract_tb(error.__traceback__)[-6:]
+            where = " < ".join(f"{Path(one.filename).name}:{one.lineno}" for one in reversed(places))
+            _log.error("%s failed: %s at %s", operation.name, type(error).__name__, where)
+            response = Problem(500, "It was noted, and can be tried again.").response()
+        subject = (call.subject if call is not None else "") or _subject(service, request.path_params)
+        name = caller.name if caller is not None else ""
+        found = call.profile_id if call is not None and response.status_code < 400 else ""
+        service.note(name, operation.name, subject, response.status_code, found)
         return response
 
     return endpoint
 
 
-def _subject(values: Mapping[str, Any]) -> str:
-    """Whom or what a request is about, for the audit."""
-    account = values.get("account")
-    return f"account:{account}" if account else values.get("profile") or values.get("segment") or ""
+def _subject(service: Service, parts: Mapping[str, str]) -> str:
+    """Whom or what a request is about, for the audit, whether it was understood or not."""
+    texts = {name: unquoted(part) for name, part in parts.items()}
+    if (profile := texts.pop("profile", None)) is not None:
+        return service.subject_of(profile)
+    if (account := texts.pop("account", None)) is not None:
+        return service.subject_of_account(account)
+    return "/".join(service.name_of(text) for text in texts.values())
 
 
 def _caller(service: Service, request: Request) -> Caller:
@@ -301,7 +329,7 @@ def _caller(service: Service, request: Request) -> Caller:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     caller = service.access.caller(token.strip()) if scheme.lower() == "bearer" else None
     if caller is None:
-        raise Problem(401, "Send a token: Authorization: Bearer hw_….", www_authenticate="Bearer")
+        raise Problem(401, "Send a token: Authorization: Bearer hw_….", www_authenticate="Bearer", connection="close")
     return caller
 
 
@@ -319,11 +347,14 @@ def _allow(caller: Caller, operation: Operation) -> None:
 async def _body(request: Request) -> bytes:
     """The body, bounded. Raises Problem 413."""
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            raise Problem(413, f"A body has {MAX_BODY} bytes at most.", connection="close")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_BODY:
+                raise Problem(413, f"A body has {MAX_BODY} bytes at most.", connection="close")
+            parts.append(part)
+    except ClientDisconnect:
+        raise Problem(400, "The body did not come whole.", connection="close") from None
     return b"".join(parts)
 
 
@@ -346,7 +377,8 @@ class _RawPaths:
         if scope["type"] == "http":
             raw: bytes = scope.get("raw_path") or scope["path"].encode()
             if len(raw) + len(scope["query_string"]) > _MAX_TARGET:
-                await Problem(400, "The address is too long.").response()(scope, receive, send)
+                long = Problem(414, f"A path with its query has {_MAX_TARGET} bytes at most.")
+                await long.response()(scope, receive, send)
                 return
             scope["path"] = raw.decode("latin-1")
         await self._app(scope, receive, send)

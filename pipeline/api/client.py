@@ -118,7 +118,7 @@ class ApiClient:
         """All members, page by page. Raises ApiError."""
         after: str | None = ""
         while after is not None:
-            page = self._object(f"/v1/segments/{quote(segment)}/members", {"after": after, "limit": 1_000})
+            page = self._object(f"/v1/segments/{quote(segment, safe='')}/members", {"after": after, "limit": 1_000})
             yield from msgspec.convert(page["members"], list[SegmentMember])
             after = page["next"]
 
@@ -128,7 +128,7 @@ class ApiClient:
 
     def stream_segment(self, segment: str, last_id: str = "") -> Iterator[tuple[str, SegmentChange]]:
         """Who enters and leaves, for ever: (id, change). Goes on behind the last id you saw. Raises ApiError."""
-        for event_id, data, _ in self._stream(f"/v1/segments/{quote(segment)}/stream", last_id):
+        for event_id, data, _ in self._stream(f"/v1/segments/{quote(segment, safe='')}/stream", last_id):
             yield event_id, _decode_segment_change(data)
 
     def stream_profile(self, profile: str, last_id: str = "") -> Iterator[tuple[str, SegmentChange | ProfileChange]]:
@@ -238,7 +238,7 @@ class ApiClient:
     def get_receipt(self, request_id: str) -> dict[str, Any] | None:
         """What became of a request; None if nothing is known yet. Raises ApiError."""
         try:
-            return self._object(f"/v1/privacy/{request_id}", {})
+            return self._object(f"/v1/privacy/{quote(request_id, safe='')}", {})
         except ApiError as error:
             if error.status == 404:
                 return None

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from pipeline.api.answers import answer
 from pipeline.api.model import decoded
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
@@ -19,8 +20,6 @@ from pipeline.records import ProfileDocument
 
 _SAMPLES = 10
 _MOST_VERSIONS = 200
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Definitions:
@@ -48,7 +47,7 @@ class Definitions:
                     "applied_by": held.applied_by,
                 }
             )
-        return self._answer({"generation": latest.number, "definitions": found})
+        return answer(self._service, call, {"generation": latest.number, "definitions": found})
 
     async def one(self, call: Call) -> Response:
         """Every version of one definition, the newest first."""
@@ -58,7 +57,9 @@ class Definitions:
         if not versions:
             raise Problem(404, "There never was such a definition.")
         key = f"{kind}/{name}"
-        return self._answer(
+        return answer(
+            self._service,
+            call,
             {
                 "kind": kind,
                 "name": name,
@@ -74,7 +75,7 @@ class Definitions:
                     }
                     for one in versions
                 ],
-            }
+            },
         )
 
     async def preview(self, call: Call) -> Response:
@@ -84,6 +85,7 @@ class Definitions:
 
         def work() -> dict[str, Any]:
             tried = try_rule(model, trial_of(definition), hide, now_ms, _SAMPLES)
+            sizes = [one for one in tried.sizes.items() if hide.sees_segment(one[0])]
             return {
                 "judged": tried.judged,
                 "people": tried.people,
@@ -91,14 +93,14 @@ class Definitions:
                 "whole": tried.whole,
                 "matching": tried.matching,
                 "estimate": round(tried.matching * tried.people / tried.judged) if tried.judged else 0,
-                "overlap": dict(sorted(tried.sizes.items(), key=lambda one: (-one[1], one[0]))[:10]),
+                "overlap": dict(sorted(sizes, key=lambda one: (-one[1], one[0]))[:10]),
                 "members": [
                     {**self._person(document, hide), "whole": whole, "why": msgspec.to_builtins(why)}
                     for document, why, whole in tried.members
                 ],
             }
 
-        return self._answer(await asyncio.to_thread(work))
+        return answer(self._service, call, await asyncio.to_thread(work))
 
     async def why(self, call: Call) -> Response:
         """Why a person is in a segment in force, or is not, as far as the read model can tell."""
@@ -107,6 +109,9 @@ class Definitions:
         if stored is None:
             raise Problem(404, "Nobody is known by this identifier.")
         document, name, hide = decoded(stored), call.values["segment"], call.caller.hide
+        call.profile_id = document.profile_id
+        if not hide.sees_segment(name):
+            raise Problem(403, "This token does not see who is in that segment.")
         catalog = await self._catalog()
         held = catalog.in_force(catalog.latest, f"segment/{name}")
         if held is None:
@@ -117,9 +122,11 @@ class Definitions:
         trial = trial_of(definition)
         facts, whole = facts_of(model, document, trial, hide, now_ms)
         why = reasons(trial, facts, now_ms)
-        member = name in document.segments and "segments" not in hide.sections
-        return self._answer(
-            {"segment": name, "member": member, "whole": whole, "at": now_ms, "why": msgspec.to_builtins(why)}
+        member = name in document.segments
+        return answer(
+            self._service,
+            call,
+            {"segment": name, "member": member, "whole": whole, "at": now_ms, "why": msgspec.to_builtins(why)},
         )
 
     async def vocabulary(self, call: Call) -> Response:
@@ -128,7 +135,7 @@ class Definitions:
         catalog = await self._catalog()
         found = await asyncio.to_thread(vocabulary, model, hide)
         named = {kind: [each.name for each in catalog.of_kind(catalog.latest, kind)] for kind in ("segment", "trait")}
-        return self._answer({**found, "segments": named["segment"], "computed": named["trait"]})
+        return answer(self._service, call, {**found, "segments": named["segment"], "computed": named["trait"]})
 
     def _segment_in(self, body: bytes) -> SegmentDefinition:
         """The one segment in a body. Raises Problem 400, 422."""
@@ -148,9 +155,6 @@ class Definitions:
 
     async def _catalog(self) -> Catalog:
         return await self._service.in_thread(self._service.plans.look)
-
-    def _answer(self, found: dict[str, Any]) -> Response:
-        return Response(_encode(found), 200, self._service.freshness(), "application/json")
 
 
 def _now_ms() -> int:

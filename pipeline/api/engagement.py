@@ -49,15 +49,14 @@ def activity(model: ReadModel, account: str, now_ms: int, days: int, until: floa
     active = counted = 0
     after = ""
     while counted < MOST_PEOPLE and time.monotonic() < until:
-        people = model.people(account, after, _PAGE)
+        people, after = model.people(account, after, _PAGE)
         for person in people:
             found = days_of(model, person, since)
             active += bool(found)
             total.update(found)
         counted += len(people)
-        if len(people) < _PAGE:
+        if not after:
             return Activity(dict(total), active, counted, True)
-        after = people[-1].profile_id
     return Activity(dict(total), active, counted, False)
 
 

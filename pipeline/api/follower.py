@@ -3,15 +3,23 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from pipeline.admin import DELETE_RETENTION_MS, admin_client
 from pipeline.api.model import FOLLOWED, ReadModel
 from pipeline.api.positions import Visible, position_text
 from pipeline.api.tables import TABLES
+from pipeline.errors import BrokerError
 from pipeline.identifiers import Keys
-from pipeline.runtime.kafka.doors import TopicReader, list_offsets, positions_at, topic_partitions, watermarks
+from pipeline.runtime.kafka.doors import (
+    KAFKA_FAILURES,
+    TopicReader,
+    list_offsets,
+    positions_at,
+    topic_partitions,
+    watermarks,
+)
 from pipeline.runtime.ports import Record
 from pipeline.runtime.rocksdb import RocksTables
 from pipeline.settings import Settings
@@ -24,7 +32,11 @@ _HISTORIES = ("events", "segment-changes", "account-alerts")
 _CATCH_UP_BATCH = 20_000
 _BATCH = 2_000
 _WAIT_S = 0.2
-_STAMP = "followed_at"
+_ASK_EVERY_S = 0.1
+_ASKED = 1_000
+_STAMP_EVERY_MS = 60_000
+_RECALLED = 5_000
+_RECALLED_TOPICS = ("events", "profile-changes")
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +55,10 @@ class Follower:
         self._scrub_failure: Exception | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._asking = threading.Thread(target=self._ask_ends, name="ends", daemon=True)
+        self._asked: deque[tuple[int, dict[tuple[str, int], int]]] = deque(maxlen=_ASKED)
+        self._starts: dict[tuple[str, int], int] = {}
+        self._stamped_at = 0
         self._admin = admin_client(settings)
         self.failure: BaseException | None = None
         self.model: ReadModel
@@ -54,18 +70,23 @@ class Follower:
 
     def start(self) -> None:
         """Open the tables and begin to read. Raises StateError, BrokerError."""
-        self.model, starts = self._open()
-        self._reader = TopicReader(self._settings, TOPICS, start_at=starts)
+        self.model, self._starts, begin = self._open()
+        self._reader = TopicReader(self._settings, TOPICS, start_at=begin)
+        self._places = dict.fromkeys(self._reader.partitions, 0)
         # An answer is never older than one that was given before: those were from before this moment.
+        self.fresh_at_ms = time.time_ns() // 1_000_000
         self._ready_at = {place: end for place, (_, end) in watermarks(self._settings, TRUTH).items()}
         self._truth = topic_partitions(self._settings, TRUTH)
         self._thread.start()
+        self._asking.start()
 
-    def _open(self) -> tuple[ReadModel, dict[tuple[str, int], int]]:
+    def _open(self) -> tuple[ReadModel, dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+        """The tables, where they stand, and where reading begins: a little earlier, for who asks about what had an
+        effect just before the last process ended."""
         model = self._tables()
         positions = model.positions()
         bounds = watermarks(self._settings, FOLLOWED)
-        why = _why_anew(self._folder, model, positions, bounds)
+        why = _why_anew(model, positions, bounds)
         if why and positions:
             _log.warning("the read model is made anew: %s", why)
         if why:
@@ -76,8 +97,14 @@ class Follower:
         if not starts:
             since = time.time_ns() // 1_000_000 - self._recent_days * DAY_MS
             starts = positions_at(self._settings, ("events",), since)
-        changes = {place: end for place, (_, end) in watermarks(self._settings, ("profile-changes",)).items()}
-        return model, {**starts, **changes}
+        bounds |= (changes := watermarks(self._settings, ("profile-changes",)))
+        starts |= {place: end for place, (_, end) in changes.items()}
+        recalled = {
+            place: max(bounds[place][0], at - _RECALLED)
+            for place, at in starts.items()
+            if positions and place[0] in _RECALLED_TOPICS
+        }
+        return model, starts, {**starts, **recalled}
 
     def _tables(self) -> ReadModel:
         tables = RocksTables(self._folder, TABLES, compressed=self._settings.compress_stores)
@@ -98,19 +125,48 @@ class Follower:
 
     def _step(self) -> None:
         records = self._reader.read(_BATCH if self.is_ready else _CATCH_UP_BATCH, _WAIT_S)
-        positions = self._reader.positions
+        positions = {**self._places, **self._reader.positions}
+        if self._starts:
+            records, positions = self._recall(records, positions)
+        now_ms = time.time_ns() // 1_000_000
         if records or positions != self.visible.positions:
-            self.model.apply(records, positions)
-            self.visible.see(records, positions)
+            # Before the tables have it: an answer may say that it is newer than it is, never that it is older.
             self.position = position_text(positions, TRUTH)
-            (self._folder / _STAMP).write_text(str(time.time_ns() // 1_000_000))
+            self.model.apply(records, positions, now_ms)
+            self._stamped_at = now_ms
+            self.visible.see(records, positions)
             self.told(records)
+        elif now_ms - self._stamped_at > _STAMP_EVERY_MS and self._reader.at_end:
+            self.model.apply((), positions, now_ms)
+            self._stamped_at = now_ms
         if not self.is_ready and self.visible.is_reached(self._ready_at):
             self.is_ready = True
             _log.info("the read model is ready: %s", self.position)
         self._scrub()
-        if self._reader.at_end:
-            self.fresh_at_ms = time.time_ns() // 1_000_000
+        asked = self._asked
+        while asked and self.visible.is_reached(asked[0][1]):
+            self.fresh_at_ms = asked.popleft()[0]
+
+    def _recall(
+        self, records: list[Record], positions: dict[tuple[str, int], int]
+    ) -> tuple[list[Record], dict[tuple[str, int], int]]:
+        """Those of the records that the tables do not have, and the positions the tables come to with them."""
+        starts = self._starts
+        if all(positions[place] >= at for place, at in starts.items() if place in positions):
+            self._starts = {}
+        self.visible.recall(one for one in records if one.offset < starts.get((one.topic, one.partition), 0))
+        fresh = [one for one in records if one.offset >= starts.get((one.topic, one.partition), 0)]
+        return fresh, {place: max(at, starts.get(place, 0)) for place, at in positions.items()}
+
+    def _ask_ends(self) -> None:
+        """Ask again and again where the topics end. An answer is as old as the newest question whose answer was read up
+        to; while the Kafka does not answer, it gets older."""
+        while not self._stop.wait(_ASK_EVERY_S):
+            at_ms = time.time_ns() // 1_000_000
+            try:
+                self._asked.append((at_ms, self.ends()))
+            except BrokerError:
+                continue
 
     def _scrub(self) -> None:
         """Now and then, if somebody was erased, let the files be written anew: in a thread, for it takes long."""
@@ -135,8 +191,11 @@ class Follower:
 
     def ends(self) -> dict[tuple[str, int], int]:
         """The ends of the truth's partitions, open transactions included: whoever has read up to there has seen
-        everything that was committed before the call. Takes a request to the broker."""
-        found = list_offsets(self._admin, [at for _, at in self._truth], latest=True)
+        everything that was committed before the call. Takes a request to the broker. Raises BrokerError."""
+        try:
+            found = list_offsets(self._admin, [at for _, at in self._truth], latest=True)
+        except KAFKA_FAILURES as error:
+            raise BrokerError(f"The Kafka does not say where topics end: {error}.", "", "is it there?") from None
         return {place: found[at.topic, at.partition] for place, at in self._truth}
 
     def close(self) -> None:
@@ -144,10 +203,11 @@ class Follower:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(30)
+        if self._asking.is_alive():
+            self._asking.join(20)
 
 
 def _why_anew(
-    folder: Path,
     model: ReadModel,
     positions: Mapping[tuple[str, int], int],
     bounds: Mapping[tuple[str, int], tuple[int, int]],
@@ -157,9 +217,7 @@ def _why_anew(
         return "another release wrote it"
     if not positions:
         return "it is new" if any(model.rows().values()) else ""
-    stamp = folder / _STAMP
-    age_ms = time.time_ns() // 1_000_000 - int(stamp.read_text() or 0) if stamp.is_file() else DELETE_RETENTION_MS
-    if age_ms > DELETE_RETENTION_MS / 2:
+    if time.time_ns() // 1_000_000 - model.followed_at() > DELETE_RETENTION_MS / 2:
         return "it is so old that the topics may have dropped tombstones it never saw"
     for place, at in positions.items():
         low, high = bounds.get(place, (0, -1))

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from pipeline.api.access import Hidden
+from pipeline.api.access import Caller, Hidden
+from pipeline.api.missed import places_at
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
@@ -19,6 +20,7 @@ from pipeline.api.streams import (
     catch_up,
     cursor_text,
     event_bytes,
+    go_on_with,
     parse_cursor,
     places_of,
 )
@@ -40,23 +42,25 @@ class Live:
         document = self._service.model.document(text)
         if document is None:
             raise Problem(404, "Nobody is known by this identifier.")
-        return await self._stream(call, "profile", msgspec.json.decode(document)["profile_id"])
+        call.profile_id = msgspec.json.decode(document)["profile_id"]
+        return await self._stream(call, "profile", call.profile_id)
 
     async def segment(self, call: Call) -> Response:
         """Everybody who enters or leaves one segment."""
-        return await self._stream(call, "segment", call.values["segment"])
+        name = call.values["segment"]
+        await self._service.check_segments(call.caller, [name])
+        return await self._stream(call, "segment", name)
 
     async def _stream(self, call: Call, kind: Kind, name: str) -> Response:
         hub = self._service.hub
-        partitions = {topic: sum(1 for place in hub.reached if place[0] == topic) for topic in CHANGES}
-        if not all(partitions.values()):
-            raise Problem(503, "The streams are not ready yet.", retry_after="1")
-        places = places_of(kind, name, partitions)
+        places = self._places(kind, name)
         try:
             last = call.values["Last-Event-ID"]
             since = parse_cursor(last, places) if last else None
         except InputError as error:
             raise Problem(400, f"{error.what} {error.what_to_do}") from None
+        except KeyError:
+            raise Problem(410, "This is another profile now, or another stream. Begin again without an id.") from None
         subscription = hub.join(kind, name, places)
         if subscription is None:
             raise Problem(503, "There are too many streams already.", retry_after="10")
@@ -67,33 +71,79 @@ class Live:
             hub.leave(subscription)
             raise
         return StreamingResponse(
-            self._events(subscription, call.caller.hide),
+            self._events(subscription, call.caller),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    async def _events(self, subscription: Subscription, hide: Hidden) -> AsyncIterator[bytes]:
-        cursor: Places = subscription.cursor
+    def _places(self, kind: Kind, name: str) -> list[tuple[str, int]]:
+        reached = self._service.hub.reached
+        partitions = {topic: sum(1 for place in reached if place[0] == topic) for topic in CHANGES}
+        if not all(partitions.values()):
+            raise Problem(503, "The streams are not ready yet.", retry_after="1")
+        return places_of(kind, name, partitions)
+
+    async def _events(self, subscription: Subscription, caller: Caller) -> AsyncIterator[bytes]:
         try:
-            yield b"retry: 2000\nid: %s\n: %s\n\n" % (cursor_text(cursor).encode(), subscription.kind.encode())
-            for change in subscription.missed:
-                yield self._event(cursor, change, hide)
-            subscription.missed = []
+            kind = subscription.kind.encode()
+            yield b"retry: 2000\nid: %s\n: %s\n\n" % (cursor_text(subscription.cursor).encode(), kind)
             while True:
                 try:
-                    live: Change | None = await asyncio.wait_for(subscription.queue.get(), _SILENCE_S)
+                    change = await self._next(subscription)
                 except TimeoutError:
+                    change = None
+                if not caller.is_in_force:
+                    yield b": this token is no longer in force\n\n"
+                    return
+                if change is None:
                     yield b": still here\n\n"
                     continue
-                if live is None:
-                    # The client comes back with the last id it saw, and is told what it missed.
-                    yield b": too slow\n\n"
+                if isinstance(change, bytes):
+                    yield change
                     return
-                yield self._event(cursor, live, hide)
+                told = self._event(subscription.cursor, change, caller.hide)
+                if told:
+                    yield told
+                has_ended, into = change.ended() if subscription.kind == "profile" else (False, "")
+                if has_ended and not into:
+                    yield b": it has ended\n\n"
+                    return
+                if has_ended:
+                    try:
+                        await self._follow(subscription, into, change.at_ms)
+                    except Problem:
+                        yield b": this is somebody else now, come back\n\n"
+                        return
         finally:
             self._service.hub.leave(subscription)
 
+    async def _next(self, subscription: Subscription) -> Change | bytes:
+        """The next change; the last words to a client that has to come back, with the last id it saw. Raises
+        TimeoutError after a silence."""
+        if subscription.missed:
+            return subscription.missed.popleft()
+        if not subscription.is_all:
+            return b": there is more, come back for it\n\n"
+        async with asyncio.timeout(_SILENCE_S):
+            while True:
+                live = await subscription.queue.get()
+                if live is None:
+                    return b": too slow\n\n"
+                if live.offset >= subscription.ahead.get((live.topic, live.partition), 0):
+                    return live
+
+    async def _follow(self, subscription: Subscription, into: str, at_ms: int) -> None:
+        """Who listens to somebody listens to who they are now: what came since they were merged comes first."""
+        service = self._service
+        places = self._places("profile", into)
+        since = await service.in_thread(lambda: places_at(service.settings, places, at_ms))
+        await go_on_with(service.hub, subscription, into, since, service.missed)
+
     def _event(self, cursor: Places, change: Change, hide: Hidden) -> bytes:
-        cursor[change.topic, change.partition] = change.offset + 1
-        value = _encode(hide.strip(msgspec.json.decode(change.value))) if hide else change.value
-        return event_bytes(cursor, change, value)
+        place = change.topic, change.partition
+        cursor[place] = max(cursor.get(place, 0), change.offset + 1)
+        if not hide:
+            return event_bytes(cursor, change, change.value)
+        if change.segment and not hide.sees_segment(change.segment):
+            return b""
+        return event_bytes(cursor, change, _encode(hide.strip(msgspec.json.decode(change.value))))

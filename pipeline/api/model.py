@@ -108,14 +108,18 @@ class ReadModel:
             (topic, int(number)): at for (topic, _, number), at in ((k.rpartition("/"), v) for k, v in found.items())
         }
 
+    def followed_at(self) -> int:
+        """When (ms) the tables were brought to where they stand; 0 if they do not say."""
+        return int(self._tables.get("meta", b"followed_at") or 0)
+
     def is_readable(self) -> bool:
         """Whether the tables are of this release, or new."""
         return self._tables.get("meta", b"format") in (None, b"%d" % FORMAT)
 
     # ---------------------------------------------------------------------------------------------------- writing
 
-    def apply(self, records: Iterable[Record], positions: Positions) -> None:
-        """Take in records; afterwards the tables stand at `positions`."""
+    def apply(self, records: Iterable[Record], positions: Positions, now_ms: int = 0) -> None:
+        """Take in records; afterwards the tables stand at `positions`, as of `now_ms`."""
         rows: list[Row] = []
         numbers = _Numbers(self._tables, self._next_number)
         people = People(self._tables)
@@ -149,6 +153,8 @@ class ReadModel:
         rows += histories.rows()
         rows.append(("meta", b"positions", _encode(named)))
         rows.append(("meta", b"format", b"%d" % FORMAT))
+        # In the same batch: a process that is killed may be left with tables older than any file beside them.
+        rows.append(("meta", b"followed_at", b"%d" % now_ms))
         if self.wants_scrub:
             rows.append(("meta", b"scrub", b"1"))
         self._tables.write(rows)
@@ -318,15 +324,15 @@ class ReadModel:
         found.sort(key=lambda one: (-one[0].time, one[1], -one[2]))
         return found[:limit]
 
-    def people(self, account: str, after: str, limit: int) -> list[ProfileDocument]:
-        """Up to `limit` people of an account in the order of their profile_ids, behind `after`."""
+    def people(self, account: str, after: str, limit: int) -> tuple[list[ProfileDocument], str]:
+        """Up to `limit` people of an account in the order of their profile_ids, behind `after`, and behind whom to go
+        on ("": those were all)."""
         start = belonging(account, after.encode()) + b"\x00" if after else b""
-        found = []
-        for key, _ in islice(self._tables.scan("people", belonging(account, b""), start), limit):
-            document = self._tables.get("profiles", key.rpartition(b"\x00")[2])
-            if document is not None:
-                found.append(_decode_document(document))
-        return found
+        keys = [key for key, _ in islice(self._tables.scan("people", belonging(account, b""), start), limit)]
+        ids = [key.rpartition(b"\x00")[2] for key in keys]
+        # Who has ended since the page was begun is left out of it; the page after it begins where it would have.
+        found = [_decode_document(one) for each in ids if (one := self._tables.get("profiles", each)) is not None]
+        return found, ids[-1].decode() if len(ids) == limit else ""
 
     def headcount(self, account: str) -> int:
         """How many people belong to an account."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +13,8 @@ from pipeline.api.access import Caller
 from pipeline.api.problems import Problem
 
 Json = dict[str, Any]
+_ALWAYS = (400, 401, 403, 414, 429, 500, 503)
+_TEXTS = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,17 @@ class Parameter:
 
 @dataclass(slots=True)
 class Call:
-    """One request, checked: who asks, and the values of the parameters (those left out are None)."""
+    """One request, checked: who asks, and the values of the parameters (those left out are None).
+
+    For the audit a handler tells whom it found (`profile_id`), or whom a body is about (`subject`).
+    """
 
     caller: Caller
     values: dict[str, Any]
     request: Request
     body: bytes = b""
+    profile_id: str = ""
+    subject: str = ""
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -85,13 +92,25 @@ class Operation:
     returns: Mapping[str, Json] = field(default_factory=dict)
     fails: tuple[int, ...] = ()
 
+    @property
+    def waits(self) -> bool:
+        """Whether the answer comes from the tables: it can be waited for, and has a tag."""
+        return any(one.name == "wait_for" for one in self.parameters)
+
+    def check_type(self, request: Request) -> None:
+        """Raises Problem 415 if a body says that it is something else; one that says nothing is taken."""
+        said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        taken = _TEXTS if "application/yaml" in self.body else tuple(self.body)
+        if said and said not in taken:
+            raise Problem(415, f"Send Content-Type: {taken[0]}.")
+
     def values(self, request: Request) -> dict[str, Any]:
         """The parameters' values. Raises Problem 400."""
         found = {}
         queries = request.query_params
         for one in self.parameters:
             text = (
-                unquote(request.path_params[one.name])
+                unquoted(request.path_params[one.name])
                 if one.where == "path"
                 else queries.get(one.name)
                 if one.where == "query"
@@ -100,6 +119,8 @@ class Operation:
             if text is None and one.required:
                 raise Problem(400, f"{one.name} is missing.")
             found[one.name] = None if text is None else one.read(text)
+        if len(queries) != len(queries.multi_items()):
+            raise Problem(400, "A parameter is given twice; each is given once, some take several with commas between.")
         unknown = set(queries) - {one.name for one in self.parameters if one.where == "query"}
         if unknown:
             known = ", ".join(one.name for one in self.parameters if one.where == "query") or "none"
@@ -116,7 +137,12 @@ class Operation:
         }
         if self.body:
             found["requestBody"] = {"required": True, "content": dict(self.body)}
-        fails = self.fails if self.scope is None else (400, 401, 403, 429, 503, *self.fails)
+        fails = self.fails if self.scope is None else (*_ALWAYS, *self.fails)
+        if self.body:
+            fails = (*fails, 413, 415, 422)
+        if self.waits:
+            fails = (*fails, 409)
+            found["responses"]["304"] = {"description": "What the caller has is still good"}
         for status in sorted(set(fails)):
             content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
             found["responses"][str(status)] = {"description": problems.title(status), "content": content}
@@ -124,6 +150,11 @@ class Operation:
             found["security"] = [{"token": []}]
             found["description"] = f"Needs the scope `{self.scope}`."
         return found
+
+
+def unquoted(text: str) -> str:
+    """A part of a path as it was sent (its bytes, as latin-1) as a text."""
+    return unquote_to_bytes(text.encode("latin-1", "replace")).decode("utf-8", "replace")
 
 
 def openapi(operations: tuple[Operation, ...], schemas: Json, version: str) -> Json:

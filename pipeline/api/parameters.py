@@ -46,6 +46,12 @@ WAIT = (
         {"type": "string", "maxLength": 8_000},
         "The header of an earlier answer: nothing older is answered, whichever process is asked.",
     ),
+    Parameter(
+        "If-None-Match",
+        "header",
+        {"type": "string", "maxLength": 2_000},
+        "The ETag of an earlier answer: 304 if it would be the same.",
+    ),
 )
 FIELDS = Parameter(
     "fields",

@@ -125,14 +125,10 @@ class Visible:
         """Take in what was read, up to `positions`."""
         for record in records:
             if record.topic == "events":
-                event = decode_events_record(record.value or b"")
-                if isinstance(event, Event):
+                event = self._came(record)
+                if event is not None:
                     self.latencies.came(record.partition, record.offset, event.received)
                     self.newest.add(event, record.partition, record.offset)
-                    topic, _, rest = event.source.partition("/")
-                    partition, _, offset = rest.partition("/")
-                    if _is_number(partition) and _is_number(offset):
-                        self._event_of[topic, int(partition), int(offset)] = (record.partition, record.offset)
             elif record.topic == "profile-changes":
                 evidence = _decode_change(record.value or b"").evidence
                 if evidence.partition is not None and evidence.offset is not None:
@@ -143,6 +139,28 @@ class Visible:
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
         self.positions = dict(positions)
+
+    def recall(self, records: Iterable[Record]) -> None:
+        """Take in records whose effect was in the tables before this process began: only who asks for them hears of
+        it."""
+        for record in records:
+            if record.topic == "events":
+                self._came(record)
+            elif record.topic == "profile-changes":
+                evidence = _decode_change(record.value or b"").evidence
+                if evidence.partition is not None and evidence.offset is not None:
+                    self._told[evidence.partition, evidence.offset] = None
+
+    def _came(self, record: Record) -> Event | None:
+        """Keep where the raw record of an event stood."""
+        event = decode_events_record(record.value or b"")
+        if not isinstance(event, Event):
+            return None
+        topic, _, rest = event.source.partition("/")
+        partition, _, offset = rest.partition("/")
+        if _is_number(partition) and _is_number(offset):
+            self._event_of[topic, int(partition), int(offset)] = (record.partition, record.offset)
+        return event
 
     def is_visible(self, place: Place) -> bool:
         """Whether the record at `place` has had its effect."""

@@ -44,9 +44,8 @@ class Privacy:
             raise Problem(422, "A rectification, and nothing else, names the traits that are to be corrected.")
         if asked.lift and asked.request != "suppress":
             raise Problem(422, "lift belongs to suppress.")
-        text = self._service.identifier(asked.identifier)
-        if ":" not in text:
-            raise Problem(422, "A request names a person by an identifier: NAMESPACE:VALUE.")
+        call.subject = self._service.subject_of(asked.identifier)
+        text = self._service.person(asked.identifier)
         settings, who = self._service.settings, call.caller.name
         request_id = await self._service.in_thread(
             lambda: ask(settings, asked.request, text, who, asked.traits, asked.lift)

@@ -11,12 +11,15 @@ _TITLES = {
     403: "The token does not allow this",
     404: "There is nothing by this name",
     405: "This method does not work here",
+    408: "The request took too long",
     409: "Not yet",
     410: "No longer there",
     413: "The request is too large",
+    414: "The address is too long",
     415: "This content type is not taken",
     422: "What was sent is not valid",
     429: "Too many requests",
+    500: "This failed here",
     503: "Not ready",
 }
 _encode = msgspec.json.Encoder().encode
@@ -36,7 +39,8 @@ class Problem(Exception):
         body = _encode(
             {"type": "about:blank", "title": title(self.status), "status": self.status, "detail": self.detail}
         )
-        return Response(body, self.status, self.headers, "application/problem+json")
+        headers = {"Cache-Control": "no-store", **self.headers}
+        return Response(body, self.status, headers, "application/problem+json")
 
 
 def title(status: int) -> str:

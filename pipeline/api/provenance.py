@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from pipeline.api.access import Hidden, namespace_of
+from pipeline.api.answers import answer
 from pipeline.api.histories import DAY_MS, Route
 from pipeline.api.model import decoded
 from pipeline.api.operations import Call
@@ -14,8 +14,6 @@ from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.identifiers import identifier
 from pipeline.records import ProfileDocument, Relink, Unlink, decode_edges_record
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Provenance:
@@ -31,12 +29,10 @@ class Provenance:
         if stored is None:
             raise Problem(404, "Nobody is known by this identifier.")
         document = decoded(stored)
+        call.profile_id = document.profile_id
         history = model.history(document)
         shown = hide.strip(msgspec.to_builtins(document))
-        may_see = "identifiers" not in hide.sections
-        own: list[str] = []
-        if may_see:
-            own = [_text(one) for one in shown.get("identifiers", [])]
+        own = [_text(one) for one in shown.get("identifiers", [])]
         trouble = ""
         taken_back: list[dict[str, Any]] = []
         if own:
@@ -45,7 +41,9 @@ class Provenance:
             except Problem as problem:
                 trouble = problem.detail
         visible = set(own)
-        return self._answer(
+        return answer(
+            self._service,
+            call,
             {
                 "profile_id": document.profile_id,
                 "since_days": self._service.settings.api.recent_days,
@@ -55,14 +53,12 @@ class Provenance:
                     {"a": a, "b": b, "reason": one["reason"], "since": one["since"]}
                     for one in shown.get("unfollowed", [])
                     for a, b in ((_text(one["identifier"]), _text(one["other"])),)
-                    if may_see and a in visible and not _is_hidden(hide, b)
+                    if a in visible
                 ],
-                "taken_back": [
-                    one for one in taken_back if not any(_is_hidden(hide, end) for end in (one["a"], one["b"]))
-                ],
+                "taken_back": [one for one in taken_back if hide.sees_identifier(*filter(None, (one["a"], one["b"])))],
                 "days": [{"day": day * DAY_MS, "events": count} for day, count in sorted(history.days.items())],
                 "trouble": trouble,
-            }
+            },
         )
 
     def _links(self, history: Route, own: list[str]) -> list[dict[str, Any]]:
@@ -103,9 +99,6 @@ class Provenance:
             }
         return list(found.values())
 
-    def _answer(self, found: dict[str, Any]) -> Response:
-        return Response(_encode(found), 200, self._service.freshness(), "application/json")
-
 
 def _decision(value: bytes) -> Any:
     try:
@@ -131,7 +124,3 @@ def _origins(history: Route, traits: dict[str, Any]) -> dict[str, Any]:
 
 def _text(pair: dict[str, str]) -> str:
     return identifier(pair["namespace"], pair["value"])
-
-
-def _is_hidden(hide: Hidden, text: str) -> bool:
-    return namespace_of(text) in hide.keys.get("identifiers", ())

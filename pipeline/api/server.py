@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -25,6 +26,7 @@ _MOST_WAITING = 1_000
 _KEEP_ALIVE_S = 75
 _LOOK_EVERY_S = 0.2
 _STOP_WITHIN_S = 5
+_THREADS = 32
 # The follower's thread and the event loop share the interpreter: a request waits this long for its turn at most.
 _SWITCH_S = 0.0005
 
@@ -55,7 +57,6 @@ async def _serve(
 ) -> None:
     own = settings.api
     plans = KafkaPlans(settings)
-    plans.latest()
     follower = Follower(settings)
     audit = Audit(settings.state_dir / "api" / f"audit-{settings.slot}.jsonl")
     service = Service(settings, follower, plans, tokens.access, audit, Hub(own.max_streams, _MOST_WAITING))
@@ -65,12 +66,14 @@ async def _serve(
     ApiMetrics(registry, service)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    # Whatever waits for Kafka has a thread: a few slow questions keep nobody else from asking.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "asks"))
     service.begin()
     pulse.start()
     server = serving.server(
         build_app(service),
+        own.max_connections,
         date_header=False,
-        limit_concurrency=own.max_connections,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_STOP_WITHIN_S,
     )
@@ -79,7 +82,7 @@ async def _serve(
         while not until() and follower.failure is None:
             await asyncio.sleep(_LOOK_EVERY_S)
             tokens.look()
-            service.look_at_definitions()
+            await service.follow_definitions()
         server.should_exit = True
         service.end_streams()
 

@@ -6,6 +6,7 @@ what it missed is read from the topic, and then it joins the live changes. Nothi
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,9 +27,14 @@ _TOPICS = {letter: topic for topic, letter in _LETTERS.items()}
 _MAX_CURSOR = 4_000
 
 
+_ENDS = ("merged", "expired", "erased")
+
+
 class _Head(msgspec.Struct):
     profile_id: str
     segment: str = ""
+    change: str = ""
+    into: str | None = None
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -42,16 +48,31 @@ class Change:
     partition: int
     offset: int
     value: bytes
+    at_ms: int = 0
+
+    @property
+    def segment(self) -> str:
+        """The segment that was entered or left; "" of a change of a profile."""
+        return _decode_head(self.value).segment
+
+    def ended(self) -> tuple[bool, str]:
+        """Whether a profile ended by it, and the id of the one it was merged into."""
+        head = _decode_head(self.value)
+        return self.topic == "profile-changes" and head.change in _ENDS, head.into or ""
 
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """Somebody who listens: first to what they had missed. None in the queue means that they fell too far behind."""
+    """Somebody who listens: first to what they had missed; `is_all` false: there is more than that. None in the queue
+    means that they fell too far behind. What is below `ahead` they had from a process that had read further."""
 
     kind: Kind
     name: str
     cursor: Places
-    missed: list[Change] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    ahead: Places = field(default_factory=dict)
+    missed: "deque[Change]" = field(default_factory=deque)
+    is_all: bool = True
     queue: "asyncio.Queue[Change | None]" = field(default_factory=asyncio.Queue)
     lost: bool = False
 
@@ -76,17 +97,27 @@ class Hub:
         """Listen from now on; None when there are too many streams already."""
         if self._count >= self._most:
             return None
-        found = Subscription(kind, name, {place: self.reached.get(place, 0) for place in places})
-        self._listeners.setdefault((kind, name), set()).add(found)
+        found = Subscription(kind, name, {})
+        self.also(found, name, places)
         self._count += 1
         return found
 
+    def also(self, subscription: Subscription, name: str, places: Iterable[tuple[str, int]]) -> Places:
+        """Listen to another profile too, from now on; where that is."""
+        now = {place: self.reached.get(place, 0) for place in places}
+        self._listeners.setdefault((subscription.kind, name), set()).add(subscription)
+        subscription.name = name
+        subscription.names.add(name)
+        subscription.cursor = now | subscription.cursor
+        return now
+
     def leave(self, subscription: Subscription) -> None:
         """Listen no more."""
-        listeners = self._listeners[subscription.kind, subscription.name]
-        listeners.discard(subscription)
-        if not listeners:
-            del self._listeners[subscription.kind, subscription.name]
+        for name in subscription.names:
+            listeners = self._listeners[subscription.kind, name]
+            listeners.discard(subscription)
+            if not listeners:
+                del self._listeners[subscription.kind, name]
         self._count -= 1
 
     def tell(self, records: Sequence[Record], reached: Mapping[tuple[str, int], int]) -> None:
@@ -117,7 +148,7 @@ def changes(records: Iterable[Record]) -> Iterator[Change]:
     """Those of the records that are changes."""
     for record in records:
         if record.topic in _LETTERS and record.value is not None:
-            yield Change(record.topic, record.partition, record.offset, record.value)
+            yield Change(record.topic, record.partition, record.offset, record.value, record.timestamp_ms)
 
 
 def concerns(change: Change, kind: Kind, name: str) -> bool:
@@ -139,7 +170,8 @@ def cursor_text(cursor: Mapping[tuple[str, int], int]) -> str:
 
 
 def parse_cursor(text: str, places: Sequence[tuple[str, int]]) -> Places:
-    """Read the id a client saw last. Raises InputError if it is not of this stream."""
+    """Read the id a client saw last; what it says of other places is left out. Raises InputError if it is no id,
+    KeyError if it does not say all that this stream needs."""
     found: Places = {}
     try:
         if len(text) > _MAX_CURSOR or not text.isascii():
@@ -149,13 +181,11 @@ def parse_cursor(text: str, places: Sequence[tuple[str, int]]) -> Places:
             if not place[1:].isdigit() or not at.isdigit() or len(at) > 18 or len(place) > 8:
                 raise ValueError
             found[_TOPICS[place[0]], int(place[1:])] = int(at)
-        if set(found) != set(places):
-            raise ValueError
     except (ValueError, KeyError, IndexError):
         raise InputError(
             "This is no id of this stream.", "Last-Event-ID", "send the last id you saw, or none to begin with now"
         ) from None
-    return found
+    return {place: found[place] for place in places}
 
 
 def event_bytes(cursor: Mapping[tuple[str, int], int], change: Change, value: bytes) -> bytes:
@@ -164,13 +194,26 @@ def event_bytes(cursor: Mapping[tuple[str, int], int], change: Change, value: by
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (cursor_text(cursor).encode(), kind.encode(), value)
 
 
-Missed = Callable[[Places, Places], Awaitable[list[Change]]]
-"""Reads what stands between two cursors."""
+Missed = Callable[[Places, Places, Callable[[Change], bool]], Awaitable[tuple[list[Change], bool]]]
+"""Reads what stands between two cursors, of what is meant; whether that is all of it."""
 
 
 async def catch_up(subscription: Subscription, since: Places, missed: Missed) -> None:
     """Let a subscription begin at the cursor `since`: what came between then and its joining is told first."""
-    until, subscription.cursor = subscription.cursor, dict(since)
-    subscription.missed = [
-        change for change in await missed(since, until) if concerns(change, subscription.kind, subscription.name)
-    ]
+    until = {place: subscription.cursor[place] for place in since}
+    subscription.cursor |= since
+    kind, name = subscription.kind, subscription.name
+    found, subscription.is_all = await missed(since, until, lambda change: concerns(change, kind, name))
+    subscription.missed.extend(found)
+    subscription.ahead |= {place: at for place, at in since.items() if at > until[place]}
+
+
+async def go_on_with(hub: Hub, subscription: Subscription, name: str, since: Places, missed: Missed) -> None:
+    """Let a subscription to a profile that was merged into another hear that one too, from `since` on."""
+    now = hub.also(subscription, name, since)
+    found, subscription.is_all = await missed(
+        {place: min(at, now[place]) for place, at in since.items()},
+        now,
+        lambda change: concerns(change, subscription.kind, name),
+    )
+    subscription.missed.extend(found)

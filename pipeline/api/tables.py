@@ -14,7 +14,7 @@ growth       segment, NUL, hour                                    how many ente
 violations   day                                                   how often which contract was not kept to
 alerts       profile_id of an account or `*`, NUL, newest first    the alert, without the people in it
 erased       hash of an identifier; a profile_id                   up to when they are erased; nothing
-meta         "positions", "next_number", "format", "scrub"         how far which topic was read
+meta         "positions", "followed_at", "next_number", "format"   how far which topic was read, and when
 
 Hashes are keyed: a key stands on in files that know of it, when its row has long been deleted.
 """

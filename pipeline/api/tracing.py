@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from pipeline.api.access import Hidden
 from pipeline.api.model import decoded
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
@@ -59,7 +60,7 @@ class Tracing:
             "cleaned": [one if not hide else {"path": one["path"]} for one in differences(raw, event)],
             "contract": event.contract,
             "profile_id": profile_id,
-            "who": self._who(event) if "identifiers" not in hide.sections else [],
+            "who": self._who(event, hide),
             "touched": [one._asdict() for one in touched_by(plan.segments, event)],
             "generation": catalog.latest.number,
             "changes": [],
@@ -91,15 +92,15 @@ class Tracing:
             return {"trouble": str(error), "all": False}
         return {
             "changes": [hide.strip(one) for one in told.changes],
-            "flips": [hide.strip(one) for one in told.flips],
-            "deliveries": told.deliveries,
+            "flips": [hide.strip(one) for one in told.flips if hide.sees_segment(one["segment"])],
+            "deliveries": [one for one in told.deliveries if hide.sees_segment(one["segment"] or "")],
             "all": told.all,
         }
 
-    def _who(self, event: Event) -> list[dict[str, Any]]:
-        """Each identifier of the event, and whose it is now."""
+    def _who(self, event: Event, hide: Hidden) -> list[dict[str, Any]]:
+        """Each identifier of the event that is not hidden, and whose it is now."""
         found = []
-        for text in event.identifiers:
+        for text in filter(hide.sees_identifier, event.identifiers):
             stored = self._service.model.document(text)
             found.append({"identifier": text, "profile_id": decoded(stored).profile_id if stored is not None else None})
         return found

@@ -174,8 +174,8 @@ def facts_of(
         facts.traits[_ACCOUNTS] = (0, {named: account_is(rule)(held, now_ms)[0] for named, rule in trial.accounts})
     if document.entity == "person":
         return facts, _fold(model, document, trial.plan, facts, hide)
-    people = model.people(document.identifiers[0].value, "", MOST_PEOPLE) if document.identifiers else []
-    whole = len(people) < MOST_PEOPLE
+    people, more = model.people(document.identifiers[0].value, "", MOST_PEOPLE) if document.identifiers else ([], "")
+    whole = not more
     for person in people:
         whole &= _fold(model, person, trial.plan, facts, hide)
     counts: dict[str, Any] = {}

@@ -12,13 +12,15 @@ from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.definitions.loader import load_text
 from pipeline.definitions.log import Readiness, apply
-from pipeline.records import EdgesRecord, Relink, Unlink, encode
+from pipeline.privacy import audit
+from pipeline.records import Relink, Unlink, encode
 from pipeline.runtime.kafka.doors import produce_all
 
 OWNER = "ui"
 MAX_BODY = 1_000_000
 _JSON = "application/json"
 _MOST_NAMED = 100
+_MOST_SAID = 2_000
 _SEEN_WITHIN_S = 5.0
 
 
@@ -84,6 +86,9 @@ class Writes:
 
         def carried_out(asked: dict[str, Any], readiness: Readiness | None) -> dict[str, Any]:
             planned = apply(settings, **asked, owner=OWNER, take_over=take_over, applied_by=who, dry_run=dry_run)
+            if planned.changes and not dry_run:
+                names = ", ".join(each.key for each in planned.changes)
+                audit.note(settings, "applied", what=names[:_MOST_SAID], by=who)
             in_force: bool | None = None
             if planned.generation is not None and not dry_run:
                 # Who is told that it is done may ask for it at once, as the pages do.
@@ -119,17 +124,24 @@ class Writes:
             asked = _decode_link(call.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem(422, f"The body is not a link: {error}") from None
-        a = self._service.identifier(asked.a)
-        b = self._service.identifier(asked.b) if asked.b else ""
+        call.subject = self._service.subject_of(asked.a, asked.b)
+        a = self._service.person(asked.a)
+        b = self._service.person(asked.b) if asked.b else ""
         if a == b:
             raise Problem(422, "An identifier has no link to itself.")
         a, b = sorted((a, b)) if b else (a, b)
         return LinkRequest(a, b, asked.forever)
 
-    async def _decide(self, decision: EdgesRecord) -> Response:
+    async def _decide(self, decision: Unlink | Relink) -> Response:
         record = [(None, encode(decision))]
         settings = self._service.settings
-        await self._service.in_thread(lambda: produce_all(settings, "identity-edges", record))
+
+        def work() -> None:
+            for end in filter(None, (decision.a, decision.b)):
+                audit.note(settings, "decided", end, type(decision).__name__.lower(), by=decision.actor)
+            produce_all(settings, "identity-edges", record)
+
+        await self._service.in_thread(work)
         return _answer({"told": "identity"})
 
 

@@ -69,7 +69,7 @@ async def _serve(
     door = Door(own, Parser(settings.secret_bytes(), known_bots()), outbox, metrics, wall_clock_ms, is_ready)
     server = serving.server(
         application(door),
-        limit_concurrency=own.max_connections,
+        most_connections=own.max_connections,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(own.stop_timeout_seconds),
         proxy_headers=bool(own.trusted_proxies),

@@ -79,7 +79,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
 
 async def _serve(desk: Desk, listening: socket.socket, until: Callable[[], bool]) -> None:
     server = serving.server(
-        desk.app, limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=30, timeout_graceful_shutdown=_STOP_WITHIN_S
+        desk.app, most_connections=_MAX_CONNECTIONS, timeout_keep_alive=30, timeout_graceful_shutdown=_STOP_WITHIN_S
     )
 
     async def watch() -> None:

@@ -33,6 +33,8 @@ from pipeline.wire import values_of
 OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _REQUEST_TIMEOUT_S = 15.0
 _MAX_IN_QUEUE = 100_000
+KAFKA_FAILURES: tuple[type[Exception], ...] = (KafkaException, TimeoutError)
+"""What the client library raises when a Kafka does not answer, where nobody has made words of it."""
 
 
 class TopicReader:

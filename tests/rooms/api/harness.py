@@ -143,13 +143,15 @@ class World:
             settings, lambda: self.service.names_in_force("destination"), self.kafka, lambda: self.now_ms
         )
         self.service._missed = self._missed  # type: ignore[method-assign]
+        self.service.partitions_of = lambda topic: PARTITIONS  # type: ignore[method-assign]
         self.app = build_app(self.service)
 
-    def _missed(self, since: Any, until: Any) -> Any:
+    def _missed(self, since: Any, until: Any, concerns: Any) -> Any:
         from pipeline.api.streams import changes
 
         wanted = [r for r in self.log if since.get((r.topic, r.partition), 1 << 60) <= r.offset]
-        return [one for one in changes(wanted) if one.offset < until[one.topic, one.partition]]
+        found = [one for one in changes(wanted) if one.offset < until[one.topic, one.partition] and concerns(one)]
+        return found, True
 
     def record(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> Record:
         """The next record of a topic."""

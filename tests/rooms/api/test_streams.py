@@ -34,6 +34,8 @@ async def next_event(stream: AsyncIterator[bytes]) -> tuple[str, Any]:
 
 def seen_so_far(world: World) -> None:
     world.service.begin()
+    for name in ("a", "b"):
+        world.segment(name)
     world.follower.read([*show(world, profile(ADA, "user_id:1")), *show(world, profile(BOB, "user_id:2"))])
 
 
@@ -128,10 +130,14 @@ def test_one_too_many_and_ids_of_other_streams(tmp_path: Path) -> None:
         assert many.value.status == 503
         await next_event(stream)
         await stream.aclose()  # type: ignore[attr-defined]
-        for junk in ("p0-1", "s0-1", "s0-1.s1-x", "s0--1.s1-1", "x" * 5_000, "s0-1.s1-²"):
+        ids = {"s0-1.s1-x": 400, "s0--1.s1-1": 400, "x" * 5_000: 400, "s0-1.s1-²": 400, "p0-1": 410, "s0-1": 410}
+        for junk, status in ids.items():
             with pytest.raises(Problem) as bad:
                 await opened(world, "segment/a", junk)
-            assert bad.value.status == 400
+            assert bad.value.status == status
+        with pytest.raises(Problem) as unknown:
+            await opened(world, "segment/c")
+        assert unknown.value.status == 404
         with pytest.raises(Problem) as nobody:
             await opened(world, "profile/user_id:9")
         assert nobody.value.status == 404

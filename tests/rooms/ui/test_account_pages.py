@@ -34,7 +34,7 @@ def test_accounts_are_found_by_name_and_have_their_page(house: House, viewer: Vi
     assert "wayne.example" not in viewer.get("/accounts?q=acme").text
     assert "No account" in viewer.get("/accounts?q=<b>").text
     page = viewer.get("/accounts/of/acme.example").text
-    people = house.world.follower.model.people("acme.example", "", 100)
+    people, _ = house.world.follower.model.people("acme.example", "", 100)
     assert f"account · {len(people)} people" in page and "<svg" in page and "owner" in page
     for person in people:
         assert f"/people/{person.profile_id}" in page

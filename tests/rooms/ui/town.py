@@ -138,6 +138,7 @@ def applies(house: House, monkeypatch: Any) -> None:
 
     monkeypatch.setattr("pipeline.api.writes.apply", apply)
     monkeypatch.setattr("pipeline.api.writes.Readiness", AtOnce)
+    monkeypatch.setattr("pipeline.api.writes.audit.note", lambda *_, **__: None)
 
 
 class AtOnce:

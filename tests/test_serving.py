@@ -1,0 +1,156 @@
+"""The server that every door shares, with sockets: who is slow, greedy or no HTTP at all is answered in its own words
+and let go, and keeps nobody else from being served."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipeline import serving
+from pipeline.serving import BoundedProtocol, server
+
+_HELLO = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body; on /endless it sends without end."""
+    assert scope["type"] == "http"
+    if scope["path"] == "/endless":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+            if (await _gone(receive)) is not None:
+                return
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def _gone(receive: Any) -> Any:
+    import asyncio
+
+    try:
+        async with asyncio.timeout(0.001):
+            while (message := await receive())["type"] != "http.disconnect":
+                pass
+            return message
+    except TimeoutError:
+        return None
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A server with short patience, and five connections at a time."""
+    monkeypatch.setattr(serving, "HEAD_WITHIN_S", 0.4)
+    monkeypatch.setattr(serving, "MESSAGE_WITHIN_S", 0.8)
+    monkeypatch.setattr(serving, "WRITTEN_WITHIN_S", 0.5)
+    monkeypatch.setattr(serving, "_CLOSED_WITHIN_S", 0.3)
+    listening = socket.create_server(("127.0.0.1", 0))
+    served = server(application, 5, timeout_keep_alive=2)
+    thread = threading.Thread(target=lambda: serving.runner().run(served.serve(sockets=[listening])))
+    thread.start()
+    while not served.started:
+        time.sleep(0.01)
+    served.port = listening.getsockname()[1]  # type: ignore[attr-defined]
+    yield served
+    served.should_exit = True
+    thread.join()
+
+
+def call(door: Any, *pieces: bytes, pause_s: float = 0.0) -> socket.socket:
+    found = socket.create_connection(("127.0.0.1", door.port), 5)
+    for piece in pieces:
+        found.sendall(piece)
+        time.sleep(pause_s)
+    return found
+
+
+def told(caller: socket.socket) -> tuple[int, bytes]:
+    """The status and the body of what is answered until the connection ends."""
+    data = b""
+    while piece := caller.recv(65_536):
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    return int(head[9:12]), body
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ((), 408),
+        ((b"GET / HT",), 408),
+        ((b"\r\n",), 408),
+        ((b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",), 408),
+        ((b"\x16\x03\x01\x00\xa5\x01\x00",), 400),
+        ((b"FROB / HTTP/1.1\r\nHost: x\r\n\r\n",), 400),
+        ((b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"a" * 40_000, b"a" * 40_000), 431),
+    ],
+)
+def test_what_the_server_refuses_by_itself(door: Any, pieces: tuple[bytes, ...], status: int) -> None:
+    with call(door, *pieces, pause_s=0.05) as caller:
+        code, body = told(caller)
+    assert code == status
+    problem = json.loads(body)
+    assert problem["status"] == status and problem["type"] == "about:blank" and problem["title"] and problem["detail"]
+    with call(door, _HELLO) as caller:
+        assert caller.recv(1_000).endswith(b"ok")
+
+
+def test_blank_lines_between_requests_do_not_hold_a_connection(door: Any) -> None:
+    with call(door, _HELLO) as caller:
+        assert caller.recv(1_000).endswith(b"ok")
+        caller.sendall(b"\r\n")
+        assert told(caller)[0] == 408
+
+
+def test_a_body_that_drips_is_cut_off(door: Any) -> None:
+    begin = time.monotonic()
+    with call(door, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n") as caller:
+        caller.settimeout(0.1)
+        while time.monotonic() - begin < 4:
+            try:
+                caller.sendall(b"a")
+                if caller.recv(100)[:12] == b"HTTP/1.1 408":
+                    break
+            except TimeoutError:
+                continue
+    assert time.monotonic() - begin < 3
+
+
+def test_who_takes_nothing_of_what_is_sent_is_cut_off(door: Any) -> None:
+    with call(door, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n"):
+        until = time.monotonic() + 5
+        while not door.server_state.connections:
+            time.sleep(0.01)
+        while door.server_state.connections and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not door.server_state.connections
+
+
+def test_one_connection_too_many_is_refused_and_those_there_go_on(door: Any) -> None:
+    callers = [call(door, _HELLO) for _ in range(5)]
+    assert all(one.recv(1_000).endswith(b"ok") for one in callers)
+    with call(door, _HELLO) as extra:
+        assert told(extra)[0] == 503
+    for one in callers:
+        one.sendall(_HELLO)
+        assert one.recv(1_000).endswith(b"ok")
+        one.close()
+    time.sleep(0.2)
+    with call(door, _HELLO) as caller:
+        assert caller.recv(1_000).endswith(b"ok")
+
+
+def test_what_was_ended_is_said_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    said = BoundedProtocol.said.__class__()
+    for now in (10.0, 10.1, 10.2, 11.5):
+        said.count("too slow", now)
+    assert [one.getMessage() for one in caplog.records] == [
+        "1 connection(s) ended: too slow",
+        "3 connection(s) ended: too slow",
+    ]
