@@ -6,6 +6,7 @@ A comparison compiles to a closure once; nothing is parsed when an event comes. 
 import json
 import math
 import re as standard_re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -33,6 +34,9 @@ _INSTANT = standard_re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DECIMAL = Context(prec=400, rounding=ROUND_HALF_EVEN, Emax=10_000, Emin=-10_000)
 NANO = 10**9
+# Up to here every whole number is a double.
+_EXACT_WHOLE = 2**53
+_LAST_DOUBLE = int(sys.float_info.max)
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -125,11 +129,15 @@ def to_nano(number: int | float) -> int:
 
 
 def from_nano(nano: int, count: int = 1) -> int | float:
-    """The double nearest to nano / 10^9 / count; an int where it is whole."""
+    """The double nearest to nano / 10^9 / count; an int where it is whole and no larger than doubles are exact. What is
+    beyond all doubles is the last one: JSON has no infinity."""
     divisor = NANO * count
-    if nano % divisor == 0:
-        return nano // divisor
-    return nano / divisor
+    whole, rest = divmod(nano, divisor)
+    if rest == 0 and -_EXACT_WHOLE <= whole <= _EXACT_WHOLE:
+        return whole
+    if -_LAST_DOUBLE <= whole < _LAST_DOUBLE:
+        return nano / divisor
+    return float(_LAST_DOUBLE) if whole > 0 else -float(_LAST_DOUBLE)
 
 
 def _cast_number(value: Any) -> Any:

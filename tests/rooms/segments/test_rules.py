@@ -45,6 +45,9 @@ PERFORMED = [
     ("{event: Order Completed, sum: {of: properties.total, exactly: 0.3}}", orders(0.1, 0.2), True),
     ("{event: Order Completed, sum: {of: properties.total, exactly: 0.3}, within: 1d}", orders(0.1, 0.2), True),
     ("{event: Order Completed, sum: {of: properties.total, at_most: 0}}", [], True),
+    ("{event: Order Completed, sum: {of: properties.total, at_least: 1.7e308}}", orders(1.7e308, 1.7e308, 0.1), True),
+    ("{event: Order Completed, sum: {of: properties.total, less_than: 0}}", orders(-1.7e308, -1.7e308, 0.1), True),
+    ("{event: Order Completed, average: {of: properties.total, less_than: 1.7e308}}", orders(1.7e308, 0.1), True),
     ("{event: Order Completed, sum: {of: properties.total, at_least: 30}, within: 150m}", orders(20, 10, 20), True),
     ("{event: Order Completed, sum: {of: properties.total, at_least: 31}, within: 150m}", orders(20, 10, 20), False),
     ("{event: Order Completed, average: {of: properties.total, exactly: 2.5}}", orders(2, 3, "9", None), True),
@@ -283,6 +286,9 @@ COMPUTED = [
     ("{function: count, event: A, within: 90s}", [1, 1, 1], 2),
     ("{function: sum, event: A, of: properties.v}", [0.1, 0.2, "x"], 0.3),
     ("{function: sum, event: A, of: properties.v, within: 1d}", [0.1, 0.2, 10**18, -(10**18)], 0.3),
+    ("{function: sum, event: A, of: properties.v}", [1.7e308, 1.7e308, 0.1], 1.7976931348623157e308),
+    ("{function: sum, event: A, of: properties.v, within: 1d}", [-1.7e308, -1.7e308], -1.7976931348623157e308),
+    ("{function: average, event: A, of: properties.v}", [1.7e308, 1.7e308, 0.5], 1.1333333333333334e308),
     ("{function: average, event: A, of: properties.v}", ["x"], None),
     ("{function: min, event: A, of: properties.v, within: 1d}", [3, 1.0], 1),
     ("{function: max, event: A, of: properties.v}", [3, 1.0], 3),
@@ -308,6 +314,17 @@ def test_computed_trait(compute: str, values: list[Any], expected: Any) -> None:
     for number, value in enumerate(values):
         profile.send(event("A", NOW + number * MINUTE, v=value))
     assert plan.computed(profile.facts, profile.now).get("c") == expected
+
+
+def test_a_sum_is_a_number_that_every_reader_of_json_can_hold() -> None:
+    """A whole one too: 1e300 written out has 301 digits, and what is beyond 2^53 is no double."""
+    plan = plan_of("computed: c\ncompute: {function: sum, event: A, of: properties.v}")
+    for values, expected in (([1e300], 1e300), ([2**53, 1], 2.0**53), ([2**53], 2**53), ([3, -1.0], 2)):
+        profile = Profile(plan, NOW)
+        for value in values:
+            profile.send(event("A", NOW, v=value))
+        found = plan.computed(profile.facts, NOW)["c"]
+        assert (found, type(found)) == (expected, type(expected))
 
 
 def test_computed_trait_is_used_in_a_rule_and_ages() -> None:
