@@ -1,6 +1,5 @@
 """Measures: the value of a leaf at a clock, and the next instant at which time alone may change it."""
 
-import json
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline.segments.leaves import distinct_count
-from pipeline.segments.values import from_nano, local_offset_ms, to_nano
+from pipeline.segments.values import from_nano, local_offset_ms, of_json_text, to_nano
 from pipeline.segments.windows import NEVER, EverWindow, RollingWindow, Window
 
 Value = Callable[[Any, int], tuple[Any, int]]
@@ -147,11 +146,11 @@ def end_value(last: bool, window: Window | None) -> Value:
         if state is None:
             return None, 0
         if window is None:
-            return json.loads(state[1]), 0
+            return of_json_text(state[1]), 0
         low, high, next_ms = in_window(state[0], window, now_ms)
         if low == high:
             return None, next_ms
-        return json.loads(state[0][high - 1 if last else low][1]), next_ms
+        return of_json_text(state[0][high - 1 if last else low][1]), next_ms
 
     return value
 
@@ -160,7 +159,7 @@ def _most_frequent(tally: dict[str, int]) -> Any:
     if not tally:
         return None
     most = max(tally.values())
-    return json.loads(min(text for text, count in tally.items() if count == most))
+    return of_json_text(min(text for text, count in tally.items() if count == most))
 
 
 def lifetime_most_frequent(state: Any, now_ms: int) -> tuple[Any, int]:
@@ -182,7 +181,7 @@ def windowed_most_frequent(window: Window) -> Value:
 
 def _listed(newest: dict[str, int], limit: int) -> Any:
     kept = sorted(newest, key=lambda text: (newest[text], text))[-limit:]
-    return [json.loads(text) for text in sorted(kept)] or None
+    return [of_json_text(text) for text in sorted(kept)] or None
 
 
 def lifetime_unique(limit: int) -> Value:

@@ -1,10 +1,9 @@
 """A model's score as a trait: the newest one by event time, until it is no longer valid."""
 
-import json
 from typing import Any
 
 from pipeline.segments.leaves import Exact
-from pipeline.segments.values import event_getter, instant_of, json_text
+from pipeline.segments.values import event_getter, instant_of, json_text, of_json_text
 
 _value = event_getter(("properties", "value"))
 _until = event_getter(("properties", "valid_until"))
@@ -35,4 +34,4 @@ def valid_score(state: Any, now_ms: int) -> tuple[Any, int]:
     _, text, until_ms = state
     if until_ms and now_ms >= until_ms:
         return None, 0
-    return json.loads(text), until_ms
+    return of_json_text(text), until_ms

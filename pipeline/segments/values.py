@@ -26,6 +26,8 @@ Judge = Callable[[Any, Mapping[str, Any], int], tuple[bool, int]]
 NEGATED = {"not_equals": "equals", "not_in": "in", "not_contains": "contains"}
 ORDERINGS = ("greater_than", "more_than", "at_least", "less_than", "at_most")
 _INT64 = 1 << 63
+_LONGEST_INT64 = 20
+_FARTHEST_MS = 1 << 61
 _NUMBER = standard_re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
 _INSTANT = standard_re.compile(
     r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(Z|[+-]\d{2}:?\d{2})?)?\Z",
@@ -66,16 +68,15 @@ def parse_instant(text: str) -> int | None:
 
 
 def instant_of(value: Any) -> int | None:
-    """A value as an instant (ms): numbers are ms since the epoch, texts dates; None if it is neither."""
+    """A value as an instant (ms): numbers are ms since the epoch, texts dates; None if it is neither. What lies further off
+    than any clock will get is as far as states and deadlines can say."""
     kind = value.__class__
     if kind is str:
         at: int | None = parse_instant(value)
         return at
-    if kind is int:
-        return int(value)
-    if kind is float and math.isfinite(value):
+    if kind is int or (kind is float and math.isfinite(value)):
         whole: int = math.floor(value)
-        return whole
+        return max(-_FARTHEST_MS, min(_FARTHEST_MS, whole))
     return None
 
 
@@ -117,6 +118,13 @@ def json_text(value: Any) -> str | None:
     return None if number is None else _plain_text(number)
 
 
+def of_json_text(text: str) -> Any:
+    """What `json_text` made a text of. A whole number that 64 bits do not hold is a double again, and not all of its
+    digits."""
+    value = json.loads(text)
+    return number_of(value) if value.__class__ is int else value
+
+
 def _plain_text(number: int | float) -> str:
     return repr(int(number)) if isinstance(number, int) or number.is_integer() else repr(number)
 
@@ -147,7 +155,9 @@ def _cast_number(value: Any) -> Any:
     if kind is str:
         text = value.strip()
         if _NUMBER.match(text):
-            number = json.loads(text)
+            if len(text) <= _LONGEST_INT64 and text.lstrip("-").isdigit():
+                return number_of(int(text))
+            number = float(text)
             return number if math.isfinite(number) else None
     return None
 

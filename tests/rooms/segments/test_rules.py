@@ -34,6 +34,19 @@ PERFORMED = [
     ('{event: "*", count: {at_least: 2}}', [*orders(1), event("Anything", NOW)], True),
     ("{event: Order Completed, where: {properties.total: 3}}", orders("3"), False),
     ("{event: Order Completed, where: {properties.total: {as: number, equals: 3}}}", orders("3"), True),
+    (
+        "{event: Order Completed, where: {properties.total: {as: number, equals: -9223372036854775807}}}",
+        orders("-9223372036854775807"),
+        True,
+    ),
+    ("{event: Order Completed, where: {properties.total: {as: number, at_least: 1e30}}}", orders("1" + 30 * "0"), True),
+    ("{event: Order Completed, where: {properties.total: {as: number, exists: true}}}", orders("1" + 400 * "0"), False),
+    (
+        "{event: Order Completed, where: {properties.total: {as: number, exists: true}}}",
+        orders("-" + 5_000 * "1"),
+        False,
+    ),
+    ("{event: Order Completed, where: {properties.total: {as: number, exists: true}}}", orders("1e400"), False),
     ("{event: Order Completed, where: {properties.total: {greater_than: 10}}}", orders(10, 10.5), True),
     ("{event: Order Completed, where: {properties.total: {in: [1, 2]}}}", orders(2.0), True),
     ("{event: Order Completed, where: {properties.total: {in: [1, 2]}}}", orders(True), False),
@@ -325,6 +338,28 @@ def test_a_sum_is_a_number_that_every_reader_of_json_can_hold() -> None:
             profile.send(event("A", NOW, v=value))
         found = plan.computed(profile.facts, NOW)["c"]
         assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1.7e308, 2**63 - 1, -(2**63), 1e18])
+@pytest.mark.parametrize("operator", ["within_next: 20s", "within_last: 100y", "before: now-30d", "after: now+100y"])
+def test_an_instant_that_no_clock_will_reach_makes_no_deadline_that_nothing_can_hold(value: Any, operator: str) -> None:
+    plan = plan_of_rule(f"{{trait: {{trial_end: {{{operator}}}}}}}")
+    profile = Profile(plan, NOW)
+    profile.set_trait("trial_end", value)
+    expected = {"within_next": False, "within_last": False, "before": value < 0, "after": value > 0}
+    assert ("s" in profile.members) is expected[operator.partition(":")[0]]
+    assert 0 <= profile.standing.deadline < 2**63
+
+
+@pytest.mark.parametrize("function", ["first", "last", "most_frequent"])
+@pytest.mark.parametrize("window", ["", ", within: 1d"])
+def test_a_value_that_was_kept_comes_back_as_the_number_it_was(function: str, window: str) -> None:
+    plan = plan_of(f"computed: c\ncompute: {{function: {function}, event: A, of: properties.v{window}}}")
+    for value in (1e300, -1.7e308, 2.0**63, 2**63 - 1, 0.1, 3):
+        profile = Profile(plan, NOW)
+        profile.send(event("A", NOW, v=value))
+        found = plan.computed(profile.facts, NOW)["c"]
+        assert (found, type(found)) == (value, type(value))
 
 
 def test_computed_trait_is_used_in_a_rule_and_ages() -> None:
