@@ -16,7 +16,7 @@ CASES ?= 10000
 FIRST ?= 1
 BODIES ?= 1000000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack fuzz-collector erasures leaving simulate golden
+.PHONY: help install helm run test test-rooms test-kafka check format attack blackbox fuzz-collector erasures leaving simulate golden
 .PHONY: image site dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
 
 help: ## show this list
@@ -54,6 +54,9 @@ format: install ## put the code into its common form
 
 attack: install ## the fault campaign on a real broker; ARGS="--kills 2000 --others 500" for longer
 	$(BIN)/python -m tests.attack $(ARGS)
+
+blackbox: install ## from DESIGN alone, by the doors alone, nasty events and kills: make blackbox ARGS="--seeds 3 --first 1"
+	$(BIN)/python -m tests.blackbox $(ARGS)
 
 fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-collector BODIES=1000000
 	$(BIN)/python -m tests.collector.fuzz --bodies $(BODIES) --seed $(FIRST)

@@ -1,0 +1,58 @@
+"""`python -m tests.blackbox --seeds 3 --first 1`: worlds on a broker of their own, each from its seed."""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pipeline.broker import running_kafka
+from pipeline.settings import Settings, load
+from tests.blackbox.doors import ask
+from tests.blackbox.judge import judge
+from tests.blackbox.world import Size, World
+from tests.kafka.deployment import Deployment
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.blackbox", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--people", type=int, default=80)
+    parser.add_argument("--events", type=int, default=1_500)
+    parser.add_argument("--kills", type=int, default=4)
+    parser.add_argument("--partitions", type=int, default=3)
+    options = parser.parse_args()
+    failed = 0
+    with running_kafka(load(), temporary=True) as kafka:
+        for seed in range(options.first, options.first + options.seeds):
+            began = time.monotonic()
+            with tempfile.TemporaryDirectory() as folder:
+                settings = Settings.model_validate(
+                    {
+                        "bootstrap_servers": kafka.bootstrap_servers,
+                        "prefix": f"blackbox{seed}.",
+                        "state_dir": Path(folder) / "state",
+                        "secret": "the secret of a test",
+                        "partitions": options.partitions,
+                    }
+                )
+                with Deployment(settings, Path(folder)) as deployment:
+                    world = World(deployment, seed, Size(options.people, options.events, options.kills))
+                    world.play()
+                    verdict = judge(world, ask)
+            failed += bool(verdict.findings)
+            counts = ", ".join(f"{count:,} {what}" for what, count in verdict.counts.items())
+            print(
+                f"seed {seed}: {len(verdict.findings)} findings in {time.monotonic() - began:.0f} s; {counts}",
+                flush=True,
+            )
+            for each in world.told:
+                print(f"    {each}")
+            for each in verdict.findings:
+                print(f"  ✗ {each[:1_500]}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

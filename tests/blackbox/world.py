@@ -1,0 +1,238 @@
+"""The world of a seed: topics, roles, events, kills, commands. It uses nothing that users have not."""
+
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from confluent_kafka import Message, Producer
+
+from tests.blackbox.language import Rules
+from tests.blackbox.people import Action, Erase, Known, Relink, Sent, Unlink, play
+from tests.blackbox.traffic import Person, Traffic, first_link, iso
+from tests.kafka.deployment import Deployment, Role
+
+HERE = Path(__file__).parent
+ROLES = [("ingest", "0"), ("identity", "0"), ("unify", "0"), ("unify", "1")]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a world is. `events` of each of three bursts; `links` taken back; `erased`: people."""
+
+    people: int = 40
+    events: int = 400
+    kills: int = 3
+    links: int = 4
+    erased: int = 3
+    pauses: bool = True
+
+
+@dataclass
+class World:
+    """One seed, played."""
+
+    deployment: Deployment
+    seed: int
+    size: Size
+    history: list[Action] = field(default_factory=list)
+    strange: list[Sent] = field(default_factory=list)
+    roles: dict[tuple[str, str], Role] = field(default_factory=dict)
+    applied_later: bool = False
+    told: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed + 1)
+        self.traffic = Traffic(self.seed, self.size.people)
+        self.producer = Producer(
+            {
+                "bootstrap.servers": str(self.deployment.settings.bootstrap_servers),
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "linger.ms": 2,
+            }
+        )
+
+    # -------------------------------------------------------------------------------------------------------- the play
+
+    def play(self) -> None:
+        """Everything but the judging."""
+        self.deployment.command("topics", "--create")
+        for name, slot in ROLES:
+            self.roles[name, slot] = self.deployment.start(name, slot=slot)
+        self.deployment.start("privacy")
+        self.deployment.command("apply", str(HERE / "rules.yaml"))
+        erased = self._silent(self.size.erased, "erased")
+        unlinked = [each for each in self.traffic.people if not each.loner and not each.silent]
+        for person in erased:
+            self._all_of(person)
+        self._send_strange()
+        self._burst(self.size.events)
+        self._burst(self.size.events, halfway=self._apply_later)
+        self.idle()
+        if self.size.pauses:
+            self.deployment.command("segments", "pause", "many_kinds")
+        links = first_link(unlinked, self.known().edges)[: self.size.links]
+        for link in links:
+            self._decide(link)
+        for person in erased:
+            self._erase(person)
+        self.idle()
+        self._come_back(erased)
+        if self.size.pauses:
+            self.deployment.command("segments", "resume", "many_kinds")
+        self._burst(self.size.events)
+        if self.size.pauses and links:
+            self.idle()
+            self._decide(Relink(links[-1].a, links[-1].b))
+        self.idle()
+
+    def idle(self) -> None:
+        self.deployment.wait_until_idle(180)
+        self.tell("idle")
+
+    def known(self) -> Known:
+        """What there must be by now."""
+        return play(self.history)
+
+    def rules(self) -> Rules:
+        """The definitions in force."""
+        files = ["rules.yaml", "later.yaml"] if self.applied_later else ["rules.yaml"]
+        return Rules([each for file in files for each in documents(HERE / file)])
+
+    def first_rules(self) -> Rules:
+        """The definitions from the beginning."""
+        return Rules(documents(HERE / "rules.yaml"))
+
+    def changed_later(self) -> set[str]:
+        """Segments that were not always what they are: how they came to their members is another history."""
+        later = {each["segment"] for each in documents(HERE / "later.yaml")} if self.applied_later else set()
+        return later | {"many_kinds"}
+
+    # ----------------------------------------------------------------------------------------------------------- parts
+
+    def tell(self, text: str) -> None:
+        self.told.append(f"{time.monotonic() - self.began:5.1f} s  {text}")
+
+    def send(self, records: Iterable[Sent]) -> None:
+        """Into `raw`, by their person, so that those of a person are in their order."""
+
+        def place(sent: Sent) -> Any:
+            def delivered(error: object, message: Message) -> None:
+                assert error is None, error
+                sent.place = (message.partition() or 0, message.offset() or 0)
+
+            return delivered
+
+        for sent in records:
+            self.producer.produce(
+                self.deployment.settings.topic("raw"), sent.value, sent.key.encode(), on_delivery=place(sent)
+            )
+            self.producer.poll(0)
+            self.history.append(sent)
+        self.producer.flush()
+
+    def _burst(self, events: int, halfway: Any = None) -> None:
+        kills = sorted(self.random.sample(range(events // 20), min(self.size.kills, events // 20)))
+        for step in range(events // 20):
+            now = now_ms()
+            self.send([self.traffic.some(now) for _ in range(20)])
+            if step in kills:
+                self._kill()
+            if halfway and step == events // 40:
+                halfway()
+            time.sleep(0.02)
+
+    def _kill(self) -> None:
+        place = self.random.choice(ROLES)
+        self.roles[place].kill()
+        self.roles[place] = self.deployment.start(place[0], slot=place[1])
+        self.tell(f"killed {place[0]} {place[1]}")
+
+    def _apply_later(self) -> None:
+        self.deployment.command("apply", str(HERE / "later.yaml"), "--wait", "120", timeout_s=150)
+        self.applied_later = True
+        self.tell("applied later.yaml")
+
+    def _send_strange(self) -> None:
+        self.strange = self.traffic.strange(now_ms())
+        self.send(each for each in self.strange)
+
+    def _silent(self, count: int, name: str) -> list[Person]:
+        made = []
+        for index in range(count):
+            identifiers = [
+                f"user_id:{name}{index}",
+                f"email:{name}{index}@example.org",
+                f"anonymous_id:{name}{index}.b",
+            ]
+            made.append(Person(f"{name}{index}", identifiers, silent=True))
+        return made
+
+    def _all_of(self, person: Person) -> None:
+        """Events under all identifiers of a person, which link them."""
+        now = now_ms()
+        user, email, browser = person.identifiers
+        for identifiers in ([user, email], [user, browser], [browser], [email], [user]):
+            self.send([self.traffic.event(now, person.name, identifiers, plain=True, own_id=True)])
+
+    def _decide(self, link: Unlink | Relink) -> None:
+        word = "unlink" if isinstance(link, Unlink) else "relink"
+        more = ["--forever"] if isinstance(link, Unlink) and link.forever else []
+        self.deployment.command("identity", word, link.a, link.b, *more)
+        self.history.append(link)
+        self.tell(f"{word} {link.a} {link.b} {more}")
+
+    def _erase(self, person: Person) -> None:
+        chosen = self.random.choice(person.identifiers)
+        self.deployment.command("privacy", "erase", chosen, "--wait", "30")
+        self.history.append(Erase(chosen, now_ms()))
+        self.tell(f"erase {chosen}")
+
+    def _come_back(self, erased: list[Person]) -> None:
+        """All send events that are kept out; then some allow something, and what they name comes in again."""
+        for person in erased:
+            user, email, browser = person.identifiers
+            for identifiers in ([user, browser], [email], [browser]):
+                self.send([self._quiet(person, identifiers)])
+        self.idle()
+        granted = {"consent": {"marketing": True}}
+        for person, count in zip(erased, (1, 2, 0), strict=False):
+            user, email, browser = person.identifiers
+            if count:
+                self.send([self._quiet(person, person.identifiers[:count], context=granted)])
+                time.sleep(3)
+            for identifiers in ([user, browser], [email], [user, email]):
+                self.send([self._quiet(person, identifiers)])
+        self.idle()
+
+    def _quiet(self, person: Person, identifiers: list[str], **more: Any) -> Sent:
+        """An event that happens now, and says nothing about consents by itself."""
+        now = now_ms()
+        body = {"type": "track", "event": "Order Completed", "properties": {"total": 1}, "context": {}, **more}
+        body |= {"messageId": f"quiet-{self.traffic.number}", "timestamp": iso(now), "receivedAt": iso(now)}
+        self.traffic.name(body, identifiers)
+        return self.traffic.sent(person.name, body, identifiers, now, now)
+
+
+class _AsWritten(yaml.SafeLoader):
+    """Dates are texts, as docs/definitions.md has it."""
+
+
+_AsWritten.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    """The definitions of a file."""
+    return list(yaml.load_all(path.read_text(), _AsWritten))
