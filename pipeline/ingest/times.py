@@ -4,6 +4,9 @@
     arrival   receivedAt, else the raw record's own timestamp, else now: what the sender's clock is compared with
     time      arrival - (sentAt - timestamp) if both are there, else timestamp, else received; never after received
 
+None is before the second millisecond of 1970: 0 stands for "never" in states and profiles, and an event at 0 would be
+seen by nobody.
+
 `arrival` differs from `received` after a downtime: an event that waited three hours in the raw topic was not three
 hours late in happening.
 """
@@ -13,6 +16,7 @@ from typing import NamedTuple
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_MS = 86_400_000
+FIRST_MS = 1
 LATEST_MS = 253_402_300_799_999
 # Less than this in milliseconds is 1973 or before; in seconds it is any day of our lives.
 _LEAST_PLAUSIBLE_MS = 100_000_000_000
@@ -72,7 +76,7 @@ def when(timestamp: RawTime, sent_at: RawTime, received_at: RawTime, record_ms: 
         if isinstance(stated, str):
             flags += ("bad_received_at",)
         else:
-            received, vouched = min(stated, now_ms), True
+            received, vouched = max(min(stated, now_ms), FIRST_MS), True
     if timestamp is None:
         return Times(received, received, flags)
     happened = to_ms(timestamp)
@@ -92,4 +96,4 @@ def when(timestamp: RawTime, sent_at: RawTime, received_at: RawTime, record_ms: 
         return "by the difference of sentAt and timestamp the event lies before 1970"
     if happened > received:
         return Times(received, received, (*flags, "future_timestamp"))
-    return Times(happened, received, flags)
+    return Times(max(happened, FIRST_MS), received, flags)

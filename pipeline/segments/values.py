@@ -68,8 +68,8 @@ def parse_instant(text: str) -> int | None:
 
 
 def instant_of(value: Any) -> int | None:
-    """A value as an instant (ms): numbers are ms since the epoch, texts dates; None if it is neither. What lies further off
-    than any clock will get is as far as states and deadlines can say."""
+    """A value as an instant (ms): numbers are ms since the epoch, texts dates; None if it is neither. What lies further
+    off than any clock will get is as far as states and deadlines can say."""
     kind = value.__class__
     if kind is str:
         at: int | None = parse_instant(value)

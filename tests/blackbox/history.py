@@ -28,18 +28,27 @@ class Change:
     cause: str
 
 
-def histories(rules: Rules, segment: str, profile_id: str, events: Sequence[Sent], until: int) -> list[list[Change]]:
-    """The logs that are right for this person and segment, up to the instant `until`: one for each lag."""
+def histories(
+    rules: Rules, segment: str, profile_id: str, events: Sequence[Sent], clocks: Mapping[int, int], until: int
+) -> list[list[Change]]:
+    """The logs that are right for this person and segment, up to the instant `until`: one for each lag. `clocks`: by an
+    event's number, the latest `received` of all that had been sent when it was."""
     found: list[list[Change]] = []
     for lag_ms in LAGS_MS:
-        log = history(rules, segment, profile_id, events, until, lag_ms)
+        log = history(rules, segment, profile_id, events, clocks, until, lag_ms)
         if log not in found:
             found.append(log)
     return found
 
 
 def history(
-    rules: Rules, segment: str, profile_id: str, events: Sequence[Sent], until: int, lag_ms: int = 0
+    rules: Rules,
+    segment: str,
+    profile_id: str,
+    events: Sequence[Sent],
+    clocks: Mapping[int, int],
+    until: int,
+    lag_ms: int = 0,
 ) -> list[Change]:
     """The log of one person and segment, if the clock is always `lag_ms` ahead of what comes."""
     log: list[Change] = []
@@ -57,7 +66,7 @@ def history(
                 see(instant, instant, "timer")
 
     for number, event in enumerate(events):
-        to = max(clock, event.received + lag_ms)
+        to = max(clock, clocks[event.number] + lag_ms)
         pass_time(to)
         clock = to
         facts = facts_of(profile_id, events[: number + 1])

@@ -253,7 +253,10 @@ def _logs(verdict: Verdict, output: Output) -> None:
     for profile_id in profiles.keys() | output.profiles.keys():
         left, right = profiles.get(profile_id), output.profiles.get(profile_id)
         if left is None or right is None or not alike(without_empty(left), without_empty(right)):
-            verdict.find(f"profile {profile_id}: the log folds to {left}, the table has {right}")
+            left, right = without_empty(left or {}), without_empty(right or {})
+            other = [name for name in left.keys() | right.keys() if not alike(left.get(name), right.get(name))]
+            for name in other:
+                verdict.find(f"{name} of {profile_id}: the log folds to {left.get(name)}, and not {right.get(name)}")
 
 
 def fold_profiles(changes: list[Any]) -> dict[str, dict[str, Any]]:
@@ -296,6 +299,10 @@ def _alone(
     for change in output.segment_changes:
         found = Change(change["change"], change["at"], change["cause"])
         logs[change["segment"], change["profile_id"]].append(found)
+    clocks: dict[int, int] = {}
+    for event in world.history:
+        if isinstance(event, Sent):
+            clocks[event.number] = max(event.received, *list(clocks.values())[-1:], 0)
     for person in world.traffic.people:
         profile_id = ids.get(person.identifiers[0])
         if not person.loner or profile_id is None:
@@ -304,7 +311,7 @@ def _alone(
         for segment in rules.names("person"):
             if segment in world.changed_later() or segment in {"hot", "with_enterprise"}:
                 continue
-            right = histories(rules, segment, profile_id, events, output.before)
+            right = histories(rules, segment, profile_id, events, clocks, output.before)
             log = logs[segment, profile_id]
             verdict.counts["histories"] += 1
             if any(starts(each, log) and due(each, output.after - BEHIND_MS) <= len(log) for each in right):

@@ -192,7 +192,7 @@ class Traffic:
             json.dumps(body, ensure_ascii=self.random.random() < 0.5).encode(),
             key,
             names.get(body["type"], body.get("event", "")),
-            time,
+            max(time, 1),  # docs/segments.md: the first instant there is
             received,
             tuple(sorted(identifiers, key=lambda each: ranks.index(each.partition(":")[0]))),
             body.get("messageId"),

@@ -346,3 +346,11 @@ def test_case_41_two_events_with_the_same_timestamp_keep_it() -> None:
 def test_a_correction_cannot_lead_before_1970() -> None:
     far = {"timestamp": "1970-01-01T00:00:00Z", "sentAt": "9999-01-01T00:00:00Z", "receivedAt": AT}
     assert refused(track(**far)).reason == "bad_timestamp"
+
+
+@pytest.mark.parametrize("changes", [{"timestamp": "1970-01-01T00:00:00Z"}, {"timestamp": 0}, {"timestamp": 1}])
+def test_a_clock_that_stands_at_its_beginning_is_seen(changes: dict[str, Any]) -> None:
+    """0 means "never" from there on: somebody with no other event had no profile, and the event was nowhere."""
+    assert emitted(track(**changes)).time == 1
+    at_first = emitted(track(receivedAt="1970-01-01T00:00:00Z"))
+    assert (at_first.time, at_first.received) == (1, 1)
