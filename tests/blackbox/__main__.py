@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--people", type=int, default=80)
     parser.add_argument("--events", type=int, default=1_500)
     parser.add_argument("--kills", type=int, default=4)
+    parser.add_argument("--giant", type=int, default=0, help="identifiers of one person; and one of 3 MB")
     parser.add_argument("--partitions", type=int, default=3)
     options = parser.parse_args()
     failed = 0
@@ -38,7 +39,8 @@ def main() -> int:
                     }
                 )
                 with Deployment(settings, Path(folder)) as deployment:
-                    world = World(deployment, seed, Size(options.people, options.events, options.kills))
+                    size = Size(options.people, options.events, options.kills, giant=options.giant)
+                    world = World(deployment, seed, size)
                     world.play()
                     verdict = judge(world, ask)
             failed += bool(verdict.findings)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -296,6 +296,20 @@ class Traffic:
         return found
 
     # --------------------------------------------------------------------------------------------------------- strange
+
+    def giants(self, now: int, identifiers: int) -> Iterator[Sent]:
+        """Somebody with traits of 3 MB, and somebody with very many browsers."""
+        for index in range(75):
+            body = {"type": "identify", "traits": {f"trait-{index}": f"{index}" + "x" * 40_000}}
+            yield self._bare(now - index, "giant", ["user_id:giant", f"anonymous_id:giant.{index}"], body)
+        for index in range(identifiers):
+            body = {"type": "track", "event": "Order Completed", "properties": {"total": 1}}
+            yield self._bare(now - index, "crowd", ["user_id:crowd", f"anonymous_id:crowd.{index}"], body)
+
+    def _bare(self, now: int, key: str, identifiers: list[str], body: dict[str, Any]) -> Sent:
+        body |= {"messageId": f"{key}-{self.number}", "timestamp": iso(now), "receivedAt": iso(now)}
+        self.name(body, identifiers)
+        return self.sent(key, body, identifiers, now, now)
 
     def strange(self, now: int) -> list[Sent]:
         """Records that are hardly events, each under a person of its own: in their profile, or a dead letter."""

@@ -33,6 +33,7 @@ class Size:
     links: int = 4
     erased: int = 3
     pauses: bool = True
+    giant: int = 0  # identifiers of one person
 
 
 @dataclass
@@ -75,6 +76,8 @@ class World:
         for person in erased:
             self._all_of(person)
         self._send_strange()
+        if self.size.giant:
+            self.send(self.traffic.giants(now_ms(), self.size.giant))
         self._burst(self.size.events)
         self._burst(self.size.events, halfway=self._apply_later)
         self.idle()
