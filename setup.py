@@ -20,6 +20,7 @@ HOT = (
     "pipeline/profile/document.py",
     "pipeline/profile/fragment.py",
     "pipeline/profile/keeping.py",
+    "pipeline/profile/values.py",
     "pipeline/runtime/overlay.py",
     "pipeline/segments/atoms.py",
     "pipeline/segments/leaves.py",

@@ -28,6 +28,7 @@ from pipeline.profile.fragment import (
 from pipeline.profile.keeping import kept_until, take_out, to_go
 from pipeline.profile.proofs import Proof, proof_of
 from pipeline.profile.state import Fragment
+from pipeline.profile.values import same_value
 
 __all__ = [
     "RECENT_EVENTS",
@@ -49,6 +50,7 @@ __all__ = [
     "kept_until",
     "pieces",
     "proof_of",
+    "same_value",
     "shown_consents",
     "shown_totals",
     "shown_traits",

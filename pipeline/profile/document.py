@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pipeline.profile.state import Fragment
+from pipeline.profile.values import same_value
 from pipeline.records import IdentifierPair, Membership, ProfileChange, ProfileDocument, Total, UnfollowedLink
 
 SHOWN_IDENTIFIERS = 100
@@ -81,7 +82,7 @@ def difference(before: ProfileDocument, after: ProfileDocument) -> tuple[dict[st
         old, new = getattr(before, section), getattr(after, section)
         if old is new:
             continue
-        changed = {name: value for name, value in new.items() if name not in old or not _same(old[name], value)}
+        changed = {name: value for name, value in new.items() if name not in old or not same_value(old[name], value)}
         if changed:
             added[section] = changed
         gone = [name for name in old if name not in new]
@@ -112,7 +113,3 @@ def apply_change(document: ProfileDocument | None, change: ProfileChange) -> Pro
     for section, names in change.unset.items():
         there[section] = {name: value for name, value in there.get(section, {}).items() if name not in names}
     return msgspec.convert(there, ProfileDocument)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one == other and type(one) is type(other)

@@ -22,6 +22,7 @@ import msgspec
 from pipeline.at_rest import rest
 from pipeline.profile.proofs import join_proofs, prove
 from pipeline.profile.state import Fragment, Leaves
+from pipeline.profile.values import same_value
 from pipeline.records import CHANNEL, Event
 
 RECENT_EVENTS = 10
@@ -210,8 +211,7 @@ def write(traits: dict[str, tuple[int, Any]], name: str, time: int, value: Any) 
     traits[name] = (time, value)
     if there is None:
         return value is not None
-    # 1, 1.0 and True are equal to Python, and different values here.
-    return there[1] != value or type(there[1]) is not type(value)
+    return not same_value(there[1], value)
 
 
 def _consent(consents: dict[str, tuple[int, bool]], purpose: str, time: int, granted: bool) -> bool:

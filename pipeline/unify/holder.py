@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.accounts import stated
 from pipeline.identifiers import BURIED
-from pipeline.profile import Fragment, difference, events_in, fold, is_empty, tie
+from pipeline.profile import Fragment, difference, events_in, fold, is_empty, same_value, tie
 from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
 from pipeline.unify import keeping, memberships, news, publish
@@ -431,7 +431,9 @@ def compute(task: Task, profile: Profile, now: int, added: dict[str, Any], remov
     before = profile.computed
     task.compute(profile, now)
     after = profile.computed
-    changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
+    changed = {
+        name: value for name, value in after.items() if name not in before or not same_value(before[name], value)
+    }
     if changed:
         added["computed"] = changed
     gone = sorted(name for name in before if name not in after)

@@ -432,6 +432,23 @@ def test_very_many_edges_of_one_route(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_value_that_becomes_another_which_python_takes_for_the_same_is_told(seed: int) -> None:
+    """true and 1, in traits and in computed traits, by themselves and in lists: the log folds to the table."""
+    last = {"computed": "last", "compute": {"function": "last", "event": "Page Viewed", "of": "properties.v"}}
+    unique = {"computed": "seen", "compute": {"function": "unique", "event": "*", "of": "properties.v", "limit": 1}}
+    world = World((last, unique), seed)
+    for minute, value in enumerate((True, 1, False, 0, True, 1)):
+        world.send(
+            ANN, at=minute * MINUTE, traits={"t": value, "l": [value], "m": {"in": value}}, properties={"v": value}
+        )
+        world.work(seed % 3)
+    world.rest(HOUR)
+    world.check()
+    shown = world.profile(ANN)
+    assert repr((shown.traits["l"], shown.computed)) == "([1], {'last': 1, 'seen': [1]})"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_computed_traits_follow_events_and_time(seed: int) -> None:
     visits = {"computed": "visits", "compute": {"function": "count", "event": "Page Viewed", "within": "1h"}}
     world = World((visits, RECENT), seed)
