@@ -25,7 +25,8 @@ def now_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a world is. `events` of each of three bursts; `links` taken back; `erased`: people."""
+    """How large a world is. `events` of each of three bursts; `kills` in the one in which rules change, half of them in
+    the others; `links` taken back; `erased`: people."""
 
     people: int = 40
     events: int = 400
@@ -78,8 +79,8 @@ class World:
         self._send_strange()
         if self.size.giant:
             self.send(self.traffic.giants(now_ms(), self.size.giant))
-        self._burst(self.size.events)
-        self._burst(self.size.events, halfway=self._apply_later)
+        self._burst(self.size.events, self.size.kills // 2)
+        self._burst(self.size.events, self.size.kills, halfway=self._apply_later)
         self.idle()
         if self.size.pauses:
             self.deployment.command("segments", "pause", "many_kinds")
@@ -92,7 +93,7 @@ class World:
         self._come_back(erased)
         if self.size.pauses:
             self.deployment.command("segments", "resume", "many_kinds")
-        self._burst(self.size.events)
+        self._burst(self.size.events, self.size.kills // 2)
         if self.size.pauses and links:
             self.idle()
             self._decide(Relink(links[-1].a, links[-1].b))
@@ -143,8 +144,8 @@ class World:
             self.history.append(sent)
         self.producer.flush()
 
-    def _burst(self, events: int, halfway: Any = None) -> None:
-        kills = sorted(self.random.sample(range(events // 20), min(self.size.kills, events // 20)))
+    def _burst(self, events: int, count: int, halfway: Any = None) -> None:
+        kills = sorted(self.random.sample(range(events // 20), min(count, events // 20)))
         for step in range(events // 20):
             now = now_ms()
             self.send([self.traffic.some(now) for _ in range(20)])
