@@ -26,19 +26,24 @@ ERASURE_FAULTS: tuple[Fault, ...] = (
     Fault(
         "what an erasure keeps out is not in the state",
         _ROUTE,
-        (("kept_out=max(task.clock, 1) if message.keep_out else 0,", "kept_out=0,"),),
+        (("kept_out=max(message.erased_at or task.clock, 1) if message.keep_out else 0,", "kept_out=0,"),),
         "erasures",
     ),
     Fault(
         "every erasure keeps out",
         _ROUTE,
-        (("kept_out=max(task.clock, 1) if message.keep_out else 0,", "kept_out=max(task.clock, 1),"),),
+        (
+            (
+                "kept_out=max(message.erased_at or task.clock, 1) if message.keep_out else 0,",
+                "kept_out=max(task.clock, 1),",
+            ),
+        ),
         "erasures",
     ),
     Fault(
         "the identity stage does not pass on who is kept out",
         "pipeline.identity.decisions",
-        (("message.request_id, message.keep_out)", "message.request_id, False)"),),
+        (("message.request_id, message.keep_out\n        erasure", "message.request_id, False\n        erasure"),),
         "erasures",
     ),
     Fault(
