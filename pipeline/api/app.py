@@ -121,7 +121,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "GET", "/v1/ranking", "rankAccounts", "The accounts whose people do most, of those that are meant",
             "events:read", accounts.ranking, (*ask.RANKED, ask.DAYS, ask.ACCOUNTS_LIMIT, *ask.WAIT),
-            returns=_json("Ranking", RANKING),
+            returns=_json("Ranking", RANKING), fails=missing,
         ),
         Operation(
             "GET", "/v1/alerts", "listAlerts", "The newest alerts of all accounts", read,

@@ -71,7 +71,7 @@ class Follower:
     def start(self) -> None:
         """Open the tables and begin to read. Raises StateError, BrokerError."""
         self.model, self._starts, begin = self._open()
-        self._reader = TopicReader(self._settings, TOPICS, start_at=begin)
+        self._reader = TopicReader(self._settings, TOPICS, start_at=begin, patient=True)
         self._places = dict.fromkeys(self._reader.partitions, 0)
         # An answer is never older than one that was given before: those were from before this moment.
         self.fresh_at_ms = time.time_ns() // 1_000_000
@@ -100,9 +100,7 @@ class Follower:
         bounds |= (changes := watermarks(self._settings, ("profile-changes",)))
         starts |= {place: end for place, (_, end) in changes.items()}
         recalled = {
-            place: max(bounds[place][0], at - _RECALLED)
-            for place, at in starts.items()
-            if positions and place[0] in _RECALLED_TOPICS
+            place: max(bounds[place][0], at - _RECALLED) for place, at in starts.items() if place[0] in _RECALLED_TOPICS
         }
         return model, starts, {**starts, **recalled}
 
@@ -204,7 +202,7 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join(30)
         if self._asking.is_alive():
-            self._asking.join(20)
+            self._asking.join(1)  # it may be waiting for a Kafka that is away, and keeps nothing
 
 
 def _why_anew(

@@ -20,7 +20,7 @@ from pipeline.api.pulse import Pulse
 from pipeline.api.streams import Change, Hub, Places
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.log import KafkaPlans
-from pipeline.errors import BrokerError, HeadwaterError, InputError
+from pipeline.errors import BrokerError, HeadwaterError, InputError, LookupFailed
 from pipeline.identifiers import ACCOUNT, Identifier, Keys, identifier
 from pipeline.identity import Junk
 from pipeline.lookup import normalised, person
@@ -75,6 +75,7 @@ class Service:
 
     def begin(self) -> None:
         """Follow the topics; from now on what is read is told to those who wait and listen."""
+        self.look_at_definitions()  # before anything is answered: what labels hide is hidden from the first answer on
         loop = asyncio.get_running_loop()
         self.follower.told = lambda records: _soon(loop, self._told, records, self.follower.visible.positions)
         self.follower.start()
@@ -292,7 +293,8 @@ class Service:
         try:
             return await asyncio.to_thread(work)
         except HeadwaterError as error:
-            status = 422 if error.exit_code == 2 else 503
+            is_asked_wrongly = error.exit_code == 2 or isinstance(error, LookupFailed)
+            status = 422 if is_asked_wrongly else 503
             raise Problem(status, "\n".join(filter(None, (error.what, error.where, error.what_to_do)))) from None
         except KAFKA_FAILURES as error:
             raise Problem(503, f"The Kafka does not answer: {error}", retry_after="5") from None

@@ -1,5 +1,8 @@
 """The API on a real broker, as a process of its own, with the pipeline behind it."""
 
+import itertools
+import os
+import random
 import socket
 import threading
 import time
@@ -11,7 +14,7 @@ import httpx
 import pytest
 
 from pipeline.admin import create_topics
-from pipeline.api.access import SCOPES, create_token
+from pipeline.api.access import SCOPES, create_token, read_tokens
 from pipeline.api.client import ApiClient, ApiError
 from pipeline.api.model import ReadModel
 from pipeline.api.tables import TABLES
@@ -28,20 +31,26 @@ when: {performed: {event: Page Viewed, count: {at_least: 2}}}
 """
 
 
+KILLS = int(os.environ.get("HEADWATER_API_KILLS", "4"))
+
+
 class Api:
     """The API process of a workspace, and how to reach it."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
-        self.token = create_token(deployment.settings.state_dir / "tokens.yaml", "test", SCOPES, [], 100_000)
+        tokens = deployment.settings.state_dir / "tokens.yaml"
+        self.token = create_token(
+            tokens, f"test-{len(read_tokens(tokens)) if tokens.is_file() else 0}", SCOPES, [], 1e5
+        )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.role: Role
 
-    def start(self) -> None:
-        self.role = self.deployment.start("api", HEADWATER_API__PORT=str(self.port))
+    def start(self, slot: str = "0") -> None:
+        self.role = self.deployment.start("api", slot=slot, HEADWATER_API__PORT=str(self.port))
         self.deployment.wait_until(self.is_ready, "the API is ready")
 
     def is_ready(self) -> bool:
@@ -172,3 +181,98 @@ def test_ones_own_writes_through_every_door(deployment: Deployment) -> None:
         deployment.wait_until(lambda: total() == 1, "unlinked")
         client.relink("user_id:w", "anonymous_id:x")
         deployment.wait_until(lambda: total() == 2, "linked again")
+
+
+def test_two_processes_that_are_killed_never_answer_backwards(deployment: Deployment) -> None:
+    """Readers go from one process to the other, with the position of their last answer; both are killed again and again
+    while traits rise and visitors log in. What was written before a kill can be waited for behind it."""
+    apis = [Api(deployment), Api(deployment)]
+    for slot, api in enumerate(apis):
+        api.start(str(slot))
+    people, over = 12, threading.Event()
+    backwards: list[str] = []
+    counts = {"answers": 0, "lost": 0, 409: 0, 503: 0}
+
+    def write() -> None:
+        for turn in itertools.count(1):
+            events = [
+                {"type": "identify", "userId": f"w{n}", "traits": {"n": turn}, "messageId": f"{turn}-{n}"}
+                for n in range(people)
+            ]
+            visitor = {"type": "page", "anonymousId": f"a{turn}", "properties": {}, "messageId": f"a-{turn}"}
+            login = {"type": "identify", "anonymousId": f"a{turn - 3}", "userId": f"w{turn % people}"}
+            deployment.produce([*events, visitor, {**login, "messageId": f"l-{turn}"}])
+            if over.wait(0.03):
+                return
+
+    def read(seed: int) -> None:
+        rng, position, seen = random.Random(seed), "", dict[int, int]()
+        with httpx.Client(timeout=10) as client:
+            while not over.is_set():
+                api, who = rng.choice(apis), rng.randrange(people)
+                headers = {"Authorization": f"Bearer {api.token}"} | (
+                    {"Headwater-Position": position} if position else {}
+                )
+                url = f"{api.url}/v1/profiles/user_id:w{who}?timeout_ms=3000&fields=traits"
+                try:
+                    answer = client.get(url, headers=headers)
+                except httpx.TransportError:
+                    counts["lost"] += 1
+                    time.sleep(0.02)
+                    continue
+                if answer.status_code in (409, 503):
+                    counts[answer.status_code] += 1
+                    continue
+                n = answer.json()["traits"]["n"] if answer.status_code == 200 else 0
+                if n < seen.get(who, 0):
+                    backwards.append(f"w{who}: {n} after {seen[who]}, {answer.status_code}, {position}")
+                seen[who], counts["answers"] = max(n, seen.get(who, 0)), counts["answers"] + 1
+                position = answer.headers.get("headwater-position", position)
+
+    threads = [threading.Thread(target=write), *(threading.Thread(target=read, args=(seed,)) for seed in range(4))]
+    for thread in threads:
+        thread.start()
+    try:
+        for kill in range(KILLS):
+            time.sleep(1.0)
+            place = written_at(deployment, f"k{kill}")
+            api = apis[kill % 2]
+            with ApiClient(api.url, api.token, timeout_s=15) as client:
+                assert client.get_profile(f"user_id:k{kill}", wait_for=place, timeout_ms=10_000) is not None
+            api.role.kill()
+            api.start(str(kill % 2))
+            with ApiClient(api.url, api.token, timeout_s=15) as client:
+                assert client.get_profile(f"user_id:k{kill}", wait_for=place, timeout_ms=5_000) is not None
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not backwards, backwards[:5]
+    assert counts["answers"] > 50 * KILLS and counts["lost"] > 0, counts
+    deployment.wait_until_idle()
+    topics = {name: current_values(deployment.settings, name) for name in ("profiles", "identities", "segment-members")}
+    for slot, api in enumerate(apis):
+        with ApiClient(api.url, api.token) as client:
+            deployment.wait_until(lambda client=client: bool(client.list_segments()), "it answers")  # type: ignore[misc]
+        time.sleep(0.5)
+        assert api.role.stop() == 0
+        folder = deployment.settings.state_dir / "api" / str(slot)
+        model = ReadModel(RocksTables(folder, TABLES), Keys(deployment.settings.secret_bytes()))
+        assert model.rows() == topics
+        model.close()
+
+
+def written_at(deployment: Deployment, user: str) -> str:
+    """Write an event of somebody; where it stands."""
+    from confluent_kafka import Producer
+
+    places: list[str] = []
+    producer = Producer({"bootstrap.servers": str(deployment.settings.bootstrap_servers), "linger.ms": 0})
+    producer.produce(
+        deployment.settings.topic("raw"),
+        b'{"type":"identify","userId":"%s","traits":{},"messageId":"%s"}' % (user.encode(), user.encode()),
+        user.encode(),
+        on_delivery=lambda _, told: places.append(f"raw:{told.partition()}:{told.offset()}"),
+    )
+    producer.flush()
+    return places[0]

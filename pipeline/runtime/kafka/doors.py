@@ -55,15 +55,18 @@ class TopicReader:
         only: Mapping[tuple[str, int], int] | None = None,
         fetch_wait_ms: int = 20,
         as_they_stand: bool = False,
+        patient: bool = False,
     ) -> None:
         """Open the topics at their beginnings, or at their ends; with `key`, only the partitions where it would be.
         `start_at` gives positions by (topic, partition), for those that begin elsewhere; with `only`, nothing is read
-        but these partitions, from these positions on. `as_they_stand`: events stay sealed.
+        but these partitions, from these positions on. `as_they_stand`: events stay sealed. `patient`: a broker that is
+        away is waited for, with nothing to read, where others are told of it.
 
         Raises:
             BrokerError: a topic does not exist, or the broker does not answer.
         """
         self._settings = settings
+        self._patient = patient
         self._values = values_of(settings)
         self._names = {settings.topic(name): name for name in topics}
         opens = "events" in self._names.values() and not as_they_stand
@@ -153,7 +156,7 @@ class TopicReader:
                 # Only the end-of-partition event passes the control records that end transactions.
                 self._reached[partition] = message.offset()
                 self._at_end.add(partition)
-            elif not error.retriable():
+            elif not error.retriable() and not (self._patient and error.code() in PASSING):
                 raise BrokerError(f"Reading failed: {error.str()}.", partition[0], "is the broker still there?")
 
     def ends(self) -> dict[tuple[str, int], int]:

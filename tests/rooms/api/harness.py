@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from pipeline.activation.data import NO_RULES
 from pipeline.api.access import SCOPES, Access, Token, hashed
 from pipeline.api.app import build_app
 from pipeline.api.audit import Audit
@@ -18,6 +19,7 @@ from pipeline.api.pulse import Pulse
 from pipeline.api.service import Service
 from pipeline.api.streams import Hub
 from pipeline.api.tables import TABLES
+from pipeline.contracts import NO_CONTRACTS
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.identity import identity_rules
 from pipeline.identifiers import Keys, partition_of
@@ -117,7 +119,12 @@ class World:
         self.catalog = Catalog()
         self.log: list[Record] = []
         plans = SimpleNamespace(
-            latest=lambda: SimpleNamespace(identity=identity_rules({}), segments=NO_SEGMENTS),
+            latest=lambda: SimpleNamespace(
+                identity=identity_rules({}),
+                segments=NO_SEGMENTS,
+                contracts=NO_CONTRACTS,
+                activation=SimpleNamespace(data=NO_RULES),
+            ),
             look=lambda: self.catalog,
             follow_to=lambda *_: True,
             close=lambda: None,

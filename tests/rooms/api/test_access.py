@@ -25,7 +25,8 @@ def test_without_a_token_and_with_a_wrong_one(world: World) -> None:
     for token in (None, "wrong", "", "all ", "ALL"):
         answer = world.ask("/v1/profiles/user_id:42", token)
         assert answer.status_code == (200 if token == "all " else 401)
-    assert world.ask("/v1/profiles/user_id:42", None, headers={"Authorization": "Basic all"}).status_code == 401
+    other = world.ask("/v1/profiles/user_id:42", None, headers={"Authorization": "Basic all"})
+    assert other.status_code == 401 and other.headers["connection"] == "close"
 
 
 def test_every_operation_asks_for_its_scope(world: World) -> None:

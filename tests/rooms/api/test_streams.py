@@ -8,9 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.api.access import SCOPES, Token, hashed
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
-from tests.rooms.api.harness import ADA, BOB, World, changed, enter, leave, profile, show
+from pipeline.records import Cause, ProfileChange, encode
+from pipeline.runtime.ports import Record
+from tests.rooms.api.harness import ADA, BOB, World, changed, enter, leave, profile, retire, show
 
 
 async def opened(world: World, path: str, last: str | None = None, token: str = "all") -> AsyncIterator[bytes]:
@@ -143,3 +146,144 @@ def test_one_too_many_and_ids_of_other_streams(tmp_path: Path) -> None:
         assert nobody.value.status == 404
 
     asyncio.run(play())
+
+
+def merged(world: World, old: str, new: str) -> list[Record]:
+    """The records by which a profile ends in another."""
+    change = ProfileChange(old, "person", "merged", 1, 1, "merge", Cause("m", 0, 1), into=new)
+    return [world.record("profile-changes", old, encode(change)), *retire(world, old, new)]
+
+
+def test_a_stream_of_somebody_goes_on_with_who_they_are_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of the successor between the merge and its being read is told, once; a way back leads on too."""
+
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        before = dict(world.hub.reached)
+        monkeypatch.setattr(
+            "pipeline.api.live.places_at", lambda _, places, __: {place: before.get(place, 0) for place in places}
+        )
+        world.service.in_thread = _at_once  # type: ignore[method-assign, assignment]
+        stream = await opened(world, "profile/user_id:1")
+        await next_event(stream)
+        # The successor's change is read before the merge that led to it.
+        world.follower.read([changed(world, BOB, (0, 5)), *enter(world, "a", BOB)])
+        world.follower.read(merged(world, ADA, BOB))
+        await asyncio.sleep(0)
+        told = [await next_event(stream) for _ in range(3)]
+        assert told[0][1]["into"] == BOB
+        assert {one.get("segment", one["change"]) for _, one in told[1:]} == {"a", "updated"}
+        world.follower.read([changed(world, BOB, (0, 6))])
+        last, more = await next_event(stream)
+        assert more["evidence"]["offset"] == 6
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert world.hub.count == 0 and not world.hub._listeners
+        world.follower.read([changed(world, BOB, (0, 7))])
+        await asyncio.sleep(0)
+        again = await opened(world, "profile/user_id:1", last)
+        await next_event(again)
+        assert (await next_event(again))[1]["evidence"]["offset"] == 7
+
+    asyncio.run(play())
+
+
+def test_a_stream_of_who_has_ended_ends(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream = await opened(world, "profile/user_id:1")
+        await next_event(stream)
+        erased = ProfileChange(ADA, "person", "erased", 1, 1, "erase", Cause("m", 0, 1))
+        world.follower.read([world.record("profile-changes", ADA, encode(erased))])
+        assert (await next_event(stream))[1]["change"] == "erased"
+        assert (await next_event(stream))[1] is None
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        assert world.hub.count == 0
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("how", ["revoked", "other scopes", "more is hidden"])
+def test_a_token_that_is_changed_ends_its_streams(tmp_path: Path, how: str) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream, other = await opened(world, "segment/a", token="shy"), await opened(world, "segment/a")
+        await next_event(stream)
+        await next_event(other)
+        kept = Token(name="all", sha256=hashed("all"), scopes=SCOPES)  # type: ignore[arg-type]
+        shy = Token(
+            name="shy", sha256=hashed("shy"), scopes=("streams:read", "events:read"), hide=("properties.total",)
+        )
+        changes = {"other scopes": {"scopes": ("events:read",)}, "more is hidden": {"hide": ("identifiers",)}}
+        now = [] if how == "revoked" else [shy.model_copy(update=changes[how])]
+        world.service.access.replace([kept, *now])
+        world.follower.read(enter(world, "a", ADA))
+        assert (await next_event(stream))[1] is None
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        assert (await next_event(other))[1]["segment"] == "a"
+
+    asyncio.run(play())
+
+
+def test_nothing_comes_twice_from_a_process_that_is_behind(tmp_path: Path) -> None:
+    """The id came from a process that had read further than this one."""
+
+    async def play() -> None:
+        world = World(tmp_path, most_waiting=10)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        records = [record for turn in range(1, 5) for record in enter(world, "a", ADA, turn)]
+        changes = [one for one in records if one.topic == "segment-changes"]
+        place = changes[1]
+        positions = dict.fromkeys(range(2), 0) | {place.partition: place.offset + 1}
+        last = ".".join(f"s{number}-{at}" for number, at in positions.items())
+        stream = await opened(world, "segment/a", last)
+        assert (await next_event(stream))[0] == last
+        world.follower.read(records)
+        assert [(await next_event(stream))[1]["sequence"] for _ in range(2)] == [3, 4]
+
+    asyncio.run(play())
+
+
+def test_who_missed_very_much_is_told_some_and_comes_back_for_more(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        whole = world.service._missed
+
+        def some(since: Any, until: Any, concerns: Any) -> Any:
+            found, _ = whole(since, until, concerns)
+            return found[:2], len(found) <= 2
+
+        world.service._missed = some  # type: ignore[method-assign]
+        last, heard = "s0-0.s1-0", []
+        world.follower.read([record for turn in range(1, 6) for record in enter(world, "a", ADA, turn)])
+        await asyncio.sleep(0)
+        for _ in range(3):
+            stream = await opened(world, "segment/a", last)
+            await next_event(stream)
+            try:
+                while True:
+                    at, told = await next_event(stream)
+                    if told is None:
+                        break
+                    last = at
+                    heard.append(told["sequence"])
+            except TimeoutError:
+                pass
+            await stream.aclose()  # type: ignore[attr-defined]
+        assert heard == [1, 2, 3, 4, 5]
+
+    asyncio.run(play())
+
+
+async def _at_once(work: Any) -> Any:
+    return work()

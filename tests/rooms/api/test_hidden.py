@@ -1,0 +1,167 @@
+"""What a token may not see is nowhere: in no answer, no stream, no list of links, no size of what somebody is in."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.api.access import SCOPES, Hidden, Token, hashed
+from pipeline.api.app import operations
+from pipeline.contracts import Contract, ContractsPlan, EventContract, LabelledField
+from pipeline.records import (
+    AccountAlert,
+    Cause,
+    IdentifierPair,
+    IdentityPointer,
+    Membership,
+    ProfileDocument,
+    Total,
+    UnfollowedLink,
+    encode,
+)
+from tests.rooms.api.harness import ADA, World, body, changed, enter, event
+from tests.rooms.api.test_streams import next_event, opened
+
+SECRET = "Zanthia"  # stands in everything that is hidden, and nowhere else
+
+
+def hiding(world: World, *hide: str, labels: Iterable[str] = ()) -> None:
+    """Put the token `part` into force, which may do everything but sees nothing of these."""
+    tokens = [
+        Token(name="all", sha256=hashed("all"), scopes=SCOPES),  # type: ignore[arg-type]
+        Token(name="part", sha256=hashed("part"), scopes=SCOPES, hide=hide, hide_labels=tuple(labels)),  # type: ignore[arg-type]
+    ]
+    world.service.access.replace(tokens)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    found = World(tmp_path)
+    for name in ("vip", "buyers"):
+        found.segment(name)
+    pairs = [IdentifierPair("user_id", "42"), IdentifierPair("email", f"{SECRET}@example.org")]
+    document = ProfileDocument(
+        ADA, "person", pairs, 2, {"plan": "pro", "phone": SECRET}, {"preferred_channel": SECRET, "last_card": SECRET},
+        totals={"Order Completed": Total(3, 1_000, 2_000)},
+        segments={"vip": Membership(1_000, 1, 1), "buyers": Membership(1_000, 1, 1)},
+        unfollowed=[UnfollowedLink(pairs[0], IdentifierPair("email", f"{SECRET}2@example.org"), "conflict", 1_000)],
+    )  # fmt: skip
+    pointers = [
+        found.record("identities", f"{one.namespace}:{one.value}", encode(IdentityPointer(ADA, 1))) for one in pairs
+    ]
+    seen = event(found, "user_id:42", 5, "Order Completed", card=SECRET)
+    whole = found.record("profiles", ADA, encode(document))
+    found.follower.read([whole, *pointers, seen, *enter(found, "vip", ADA), *enter(found, "buyers", ADA)])
+    return found
+
+
+HIDE = ("identifiers.email", "traits.phone", "computed.preferred_channel", "computed.last_card", "properties.card")
+
+
+def test_no_operation_shows_what_is_hidden(world: World) -> None:
+    hiding(world, *HIDE)
+    asked = 0
+    for one in operations(world.service):
+        if one.method != "GET" or one.path.endswith("/stream"):
+            continue
+        path = one.path.replace("{profile}", "user_id:42").replace("{segment}", "vip")
+        if "{" in path or one.name in ("getWhy", "getOverlap", "getOperations", "listDeadLetters"):
+            continue
+        assert SECRET not in world.ask(path, "part").text, one.name
+        asked += 1
+    for path in ("profiles/user_id:42/why?segment=vip", "overlap?of=vip,buyers", "segments/vip/members?fields=traits"):
+        assert SECRET not in world.ask(f"/v1/{path}", "part").text
+    assert asked > 12 and SECRET in world.ask("/v1/profiles/user_id:42").text
+    unfollowed = body(world.ask("/v1/profiles/user_id:42"))["unfollowed"]
+    assert unfollowed and not body(world.ask("/v1/profiles/user_id:42", "part"))["unfollowed"]
+
+
+def test_the_view_of_an_agent_counts_nothing_that_is_hidden(world: World) -> None:
+    hiding(world, "totals", "computed", "context")
+    view = body(world.ask("/v1/profiles/user_id:42/support", "part"))
+    assert view["orders"]["count"] == 0 and view["orders"]["last"] is None and view["preferred_channel"] is None
+    assert body(world.ask("/v1/profiles/user_id:42/support"))["orders"]["count"] == 3
+
+
+@pytest.mark.parametrize("hide", ["segments.vip", "segments"])
+def test_who_is_in_a_hidden_segment_is_told_nowhere(world: World, hide: str) -> None:
+    hiding(world, hide)
+    for path in (
+        "segments/vip/members",
+        "segments/vip/stream",
+        "overlap?of=buyers,vip",
+        "ranking?segment=vip",
+        "ranking?without=vip",
+        "profiles/user_id:42/why?segment=vip",
+    ):
+        assert world.ask(f"/v1/{path}", "part").status_code == 403, path
+    for path in ("profiles/user_id:42", "profiles/user_id:42/segments", "profiles/user_id:42/support"):
+        assert "vip" not in world.ask(f"/v1/{path}", "part").text, path
+    tried = world.ask("/v1/preview", "part", "POST", content=b"segment: s\nwhen: {all: []}\n")
+    assert tried.status_code == 200 and "vip" not in tried.text
+    alert = AccountAlert("a", "a", "acme", ADA, "", "vip", 1, 1, 1, 1, "event", Cause("m", 0, 1))
+    world.follower.read([world.record("account-alerts", ADA, encode(alert))])
+    assert body(world.ask("/v1/alerts", "part"))["alerts"] == [] and body(world.ask("/v1/alerts"))["alerts"]
+
+
+def test_streams_hide_segments_and_go_by_the_labels_of_now(world: World) -> None:
+    async def play() -> None:
+        hiding(world, "segments.vip", labels=["pii"])
+        world.service.begin()
+        world.follower.read([])
+        await asyncio.sleep(0)
+        stream = await opened(world, "profile/user_id:42", token="part")
+        await next_event(stream)
+        fields = (LabelledField("traits", ("phone",), frozenset({"pii"})),)
+        contract = EventContract("Identify", "shop/1", None, "flag", "allow", {}, fields=fields)
+        contracts = ContractsPlan((Contract("shop", 1, None, "allow", {"Identify": contract}),))
+        world.service.access.look_at_contracts(contracts)
+        world.follower.read([*enter(world, "vip", ADA, 2), changed(world, ADA, (0, 1))])
+        _, told = await next_event(stream)
+        assert told["set"] == {"traits": {"plan": "pro"}}  # the membership was passed over, the trait left out
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(play())
+
+
+def test_labels_hide_from_the_first_answer_on(world: World) -> None:
+    async def play() -> None:
+        hiding(world, labels=["pii"])
+        fields = (LabelledField("traits", ("phone",), frozenset({"pii"})),)
+        contract = EventContract("Identify", "shop/1", None, "flag", "allow", {}, fields=fields)
+        world.service._plan.contracts = ContractsPlan((Contract("shop", 1, None, "allow", {"Identify": contract}),))  # type: ignore[misc]
+        world.service.begin()
+        async with world.client("part") as client:
+            assert "phone" not in (await client.get("/v1/profiles/user_id:42")).text
+
+    asyncio.run(play())
+
+
+def test_what_is_computed_from_labelled_data_carries_the_label(world: World) -> None:
+    hiding(world, labels=["sensitive"])
+    assert body(world.ask("/v1/profiles/user_id:42?fields=computed", "part"))["computed"]["last_card"] == SECRET
+    world.service.access.look_at_contracts(ContractsPlan(()), {"last_card": frozenset({"sensitive"})})
+    shown = body(world.ask("/v1/profiles/user_id:42?fields=computed", "part"))["computed"]
+    assert "last_card" not in shown and "preferred_channel" in shown
+
+
+def test_a_tag_is_of_what_the_caller_sees(world: World) -> None:
+    hiding(world, *HIDE)
+    whole = world.ask("/v1/profiles/user_id:42").headers["etag"]
+    part = world.ask("/v1/profiles/user_id:42", "part", headers={"If-None-Match": whole})
+    assert part.status_code == 200 and part.headers["etag"] != whole
+    again = world.ask("/v1/profiles/user_id:42", "part", headers={"If-None-Match": part.headers["etag"]})
+    assert again.status_code == 304 and again.content == b""
+    assert world.ask("/v1/profiles/user_id:42", None, headers={"If-None-Match": whole}).status_code == 401
+
+
+def test_what_is_unset_is_hidden_by_name_too() -> None:
+    hide = Hidden(["traits.phone", "segments.vip", "identifiers.email"])
+    change = {
+        "unset": {"traits": ["phone", "plan"], "segments": ["vip", "b"]},
+        "set": {"unfollowed": [{"identifier": {"namespace": "email", "value": "x"}, "other": "user_id:1"}]},
+    }
+    assert hide.strip(change) == {"unset": {"traits": ["plan"], "segments": ["b"]}, "set": {"unfollowed": []}}
+    assert msgspec.json.encode(change).count(b"phone") == 1  # what was given is left as it was
