@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 _MAX_HEAD_BYTES = 64 * 1024
 _BACKLOG = 2_048
 HEAD_WITHIN_S = 10.0
-"""From the first byte of a request (or the opening of a connection) to the end of its headers."""
+"""From the first byte of a request to the end of its headers."""
 MESSAGE_WITHIN_S = 60.0
 """From the first byte of a request to the last of its body."""
 WRITTEN_WITHIN_S = 30.0
@@ -73,6 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _began_at = 0.0
     _refused = False
+    _is_unused = False
     _message_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
@@ -81,8 +82,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.most is not None and len(self.connections) > self.most:
             self._refuse(503, "there are too many")
             return
-        self._began_at = self.loop.time()
-        self._message_timer = self.loop.call_later(HEAD_WITHIN_S, self._look_at_message)
+        # Browsers and pools open connections before they need them: such a one waits as long as between two requests.
+        self._is_unused = True
+        self._message_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_message_timer()
@@ -108,6 +110,9 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head_bytes > _MOST_IGNORED_BYTES:
                 self.transport.abort()
             return
+        if self._is_unused:
+            self._is_unused = False
+            self._forget_message_timer()
         if self._in_head or not self._in_message:
             self._head_bytes += len(data)
             # What comes in one piece may be a whole request with its body.
@@ -131,6 +136,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _look_at_message(self) -> None:
         self._message_timer = None
+        if self._is_unused:
+            self.transport.close()
+            return
         if not self._is_awaited():
             return
         if self._in_head or not self._in_message:

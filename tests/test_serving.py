@@ -82,7 +82,6 @@ def told(caller: socket.socket) -> tuple[int, bytes]:
 @pytest.mark.parametrize(
     ("pieces", "status"),
     [
-        ((), 408),
         ((b"GET / HT",), 408),
         ((b"\r\n",), 408),
         ((b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",), 408),
@@ -99,6 +98,15 @@ def test_what_the_server_refuses_by_itself(door: Any, pieces: tuple[bytes, ...],
     assert problem["status"] == status and problem["type"] == "about:blank" and problem["title"] and problem["detail"]
     with call(door, _HELLO) as caller:
         assert caller.recv(1_000).endswith(b"ok")
+
+
+def test_a_connection_that_is_opened_ahead_waits_like_one_between_requests(door: Any) -> None:
+    with call(door) as caller:
+        time.sleep(1.0)  # longer than a head may take
+        caller.sendall(_HELLO)
+        assert caller.recv(1_000).endswith(b"ok")
+    with call(door) as caller:
+        assert caller.recv(1_000) == b""  # nothing was asked: nothing is said
 
 
 def test_blank_lines_between_requests_do_not_hold_a_connection(door: Any) -> None:
