@@ -177,10 +177,11 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--load-seconds", type=int, default=600, help="time to load the profiles before they fall due")
     parser.add_argument("--seconds", type=float, default=20, help="of live events, before and while they drain")
+    parser.add_argument("--broker", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the broker")
     parser.add_argument("--role", nargs="*", default=[], metavar="NAME=VALUE", help="environment of the roles")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, broker() as kafka:
-        environment = dict(each.split("=", 1) for each in given.role)
+    properties, environment = (dict(each.split("=", 1) for each in pairs) for pairs in (given.broker, given.role))
+    with tempfile.TemporaryDirectory() as folder, broker(properties=properties) as kafka:
         print("\n".join(measure(kafka, Path(folder), given, environment)))
 
 
