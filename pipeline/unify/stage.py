@@ -75,9 +75,9 @@ from pipeline.unify.task import SEALED_FIRST, OpenSealed, Profile, Task
 
 DAY_MS = 86_400_000
 # What is due is settled by one tick after another, of which a batch holds one for each of a worker's partitions. Live
-# events are not in it (`can_wait`), but those that come meanwhile wait for it. So a tick settles as many as let the
-# next one be written so long after it, and that is about the longest an event waits. It is never fewer than the first:
-# where a transaction alone takes longer, as with a distant broker, fewer would not make it shorter.
+# events that come while they are stepped go with them (`can_wait`), others wait for them. So a tick settles as many as
+# let the next one be written so long after it, and that is about the longest an event waits. It is never fewer than the
+# first: where a transaction alone takes longer, as with a distant broker, fewer would not make it shorter.
 TICK_MS = 25
 PROFILES_PER_TICK = 100
 MOST_PER_TICK = 1_000
