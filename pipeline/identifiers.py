@@ -14,6 +14,8 @@ ACCOUNT = "account"
 """The namespace that names accounts. No person has an identifier in it: their profiles would have the same id."""
 
 _CACHED_KEYS = 200_000
+# A profile at hand knows its own: what is asked again is asked soon.
+_CACHED_IDS = 2_000
 BURIED = "\0"
 """Begins what stands for a buried identifier; no identifier holds a control character."""
 
@@ -47,7 +49,7 @@ class Keys:
                 return text[1:].encode()
             return hashlib.blake2b(text.encode(), digest_size=16, key=hashed).hexdigest().encode()
 
-        @lru_cache(maxsize=_CACHED_KEYS)
+        @lru_cache(maxsize=_CACHED_IDS)
         def profile_id(text: str, erase_epoch: int = 0) -> str:
             return _uuid5(space, f"{text}#{erase_epoch}" if erase_epoch else text)
 

@@ -15,7 +15,7 @@ when the value goes to rest, and when it is forgotten.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 from pipeline.runtime.adapters import CHOOSE_BY_KEY, Outgoing, Store
@@ -368,42 +368,51 @@ class Outbox:
     def __init__(self) -> None:
         self.place = -1
         self.upserts: dict[tuple[str, bytes], tuple[bytes | None, int | bytes]] = {}
-        self._logged: list[Outgoing] = []
-        # (place, number of records that were logged before): a run of `_logged` begins there.
-        self._runs: list[tuple[int, int]] = []
+        # What was said, by place, in the order in which it was.
+        self._said: list[Outgoing] = []
+        self._runs: list[tuple[int, list[Outgoing]]] = [(-1, self._said)]
+        self._is_in_order = True
+        self._count = 0
 
     def at(self, place: int) -> None:
+        if place < self.place:
+            self._is_in_order = False
         self.place = place
-        self._runs.append((place, len(self._logged)))
+        if self._said:
+            self._said = []
+            self._runs.append((place, self._said))
+        else:
+            # Nothing was said of the last record: its run is this one's.
+            self._runs[-1] = (place, self._said)
 
     def log(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
-        self._logged.append((topic, value, key, CHOOSE_BY_KEY if partition is None else partition))
+        self._said.append((topic, value, key, CHOOSE_BY_KEY if partition is None else partition))
+        self._count += 1
 
     def upsert(self, topic: str, key: bytes, value: bytes | None, by: bytes | None = None) -> None:
         self.upserts[(topic, key)] = (value, CHOOSE_BY_KEY if by is None else by)
 
     def take_logged(self) -> list[Outgoing]:
         """What was logged, in the order of the places it was logged at."""
-        logged, runs = self._logged, self._runs
-        if all(one[0] <= other[0] for one, other in pairwise(runs)):
-            return logged
-        whole = [(place, begin, end) for (place, begin), (_, end) in pairwise([*runs, (0, len(logged))]) if begin < end]
-        whole.sort()
-        ordered = logged[: runs[0][1]]
-        for _, begin, end in whole:
-            ordered += logged[begin:end]
-        return ordered
+        runs = self._runs if self._is_in_order else sorted(self._runs, key=_place)
+        return [one for _, said in runs for one in said]
 
     def take_upserts(self) -> list[Outgoing]:
         """The last value of each key, as records."""
         return [(topic, value, key, partition) for (topic, key), (value, partition) in self.upserts.items()]
 
     def __len__(self) -> int:
-        return len(self._logged) + len(self.upserts)
+        return self._count + len(self.upserts)
 
     def clear(self) -> None:
         """Drop everything."""
         self.place = -1
         self.upserts = {}
-        self._logged = []
-        self._runs = []
+        self._said = []
+        self._runs = [(-1, self._said)]
+        self._is_in_order = True
+        self._count = 0
+
+
+def _place(run: tuple[int, list[Outgoing]]) -> int:
+    return run[0]

@@ -151,23 +151,26 @@ class UnifyStage:
         waiting: dict[bytes, list[_Waiting]] = {}
         clock = -1
         for place, record in records:
-            out.at(place)
-            value = record.value
-            if value is not None and record.topic == "events":
-                value = self._opened(value)
-                if record.key is not None and value is not None and value.startswith(_EVENT):
+            key, value = record.key, record.value
+            if value is not None and key is not None and record.topic == "events":
+                try:
+                    value = self._opened(value)
+                    received = decode_received(value).received if value and value.startswith(_EVENT) else -1
+                except Exception:
+                    out.at(place)
+                    raise
+                if value and received >= 0:
                     if clock < 0:
                         task.enter(state, out)
                         clock = task.clock
-                    received = decode_received(value).received
                     if received > clock:
                         clock = received
-                    waiting.setdefault(record.key, []).append((place, record, value, clock))
+                    waiting.setdefault(key, []).append((place, record, value, clock))
                     continue
             if waiting:
                 self._step_waiting(waiting, state, out)
                 waiting, clock = {}, -1
-                out.at(place)
+            out.at(place)
             self.step(record, state, out)
         if waiting:
             self._step_waiting(waiting, state, out)
@@ -176,9 +179,9 @@ class UnifyStage:
         task = self._task
         clock = position = 0
         for of_actor in waiting.values():
+            task.enter(state, out)
             for place, record, value, at_clock in of_actor:
                 out.at(place)
-                task.enter(state, out)
                 task.clock = at_clock
                 clock = max(clock, at_clock)
                 position = max(position, record.offset + 1)

@@ -8,7 +8,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from pipeline.runtime.adapters import Change, Committed, Listener, Membership, Partition
 from pipeline.runtime.errors import Fatal, Retriable
-from pipeline.runtime.kafka.arrivals import take
+from pipeline.runtime.kafka.arrivals import records_of, take
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
 from pipeline.runtime.kafka.lifeline import LOST, Lifeline
@@ -30,29 +30,6 @@ def generation_of(metadata: bytes) -> int:
             f"of confluent-kafka is not supported"
         )
     return int.from_bytes(metadata[7:11], "little", signed=True)
-
-
-# What `Record(...)` comes to, without a call in Python for each of a hundred thousand records.
-_new_record: Any = tuple.__new__
-
-
-def _records(messages: list[Message], names: Mapping[str, str]) -> list[Record]:
-    return [
-        _new_record(
-            Record,
-            (
-                names[m.topic()],  # type: ignore[index]
-                m.partition(),
-                m.offset(),
-                m.key(),
-                m.value(),
-                m.timestamp()[1],
-                tuple(headers) if (headers := m.headers()) else (),
-            ),
-        )
-        for m in messages
-        if m.error() is None
-    ]
 
 
 class KafkaConsumer:
@@ -83,7 +60,7 @@ class KafkaConsumer:
             raise passing_or_fatal(error, "consuming") from error
         if self._lifeline.is_cut:
             raise Fatal(f"consuming: {LOST}")
-        records = _records(messages, self._names)
+        records = records_of(messages, self._names)
         if len(records) != len(messages):
             for message in messages:
                 self._check(message)
@@ -252,7 +229,7 @@ class KafkaLogReader:
 
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         messages = self._consume(limit, timeout_s)
-        records = _records(messages, self._names)
+        records = records_of(messages, self._names)
         for record in records:
             self._positions[(record.topic, record.partition)] = record.offset + 1
         if len(records) != len(messages):
