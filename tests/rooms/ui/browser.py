@@ -20,7 +20,7 @@ SIZES = {1280: 800, 1920: 1080}
 def served(app: Any) -> Iterator[str]:
     """Serve an application; its address."""
     listening = serving.listen("127.0.0.1", 0, "")
-    server = serving.server(app, timeout_graceful_shutdown=1)
+    server = serving.server(app, 100, timeout_graceful_shutdown=1)
 
     def run() -> None:
         with serving.runner() as runner:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def nothing_noted() -> Iterator[None]:
-    """For the towns of whole modules too."""
+    """For the towns of whole modules too, and for nobody else's tests."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("pipeline.api.writes.audit.note", lambda *_, **__: None)
         yield
