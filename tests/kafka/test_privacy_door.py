@@ -71,5 +71,5 @@ def test_who_is_suppressed_leaves_every_destination_and_comes_back(
             assert client.get_profile("user_id:eve") is None
         subject = Keys(settings.secret_bytes()).actor("user_id:ada").decode()
         done = [(one["by"], one["action"], one["subject"]) for one in running.values("audit") if one.get("request_id")]
-        assert done[0] == ("test", "suppressed", subject) and done[2] == ("test", "rectified", subject)
+        assert done[0] == ("test-0", "suppressed", subject) and done[2] == ("test-0", "rectified", subject)
         assert "ada" not in json.dumps(running.values("audit"))
