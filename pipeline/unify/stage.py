@@ -177,16 +177,15 @@ class UnifyStage:
 
     def _step_waiting(self, waiting: dict[bytes, list[_Waiting]], state: State, out: PlacedOutputs) -> None:
         task = self._task
-        clock = position = 0
         for of_actor in waiting.values():
             task.enter(state, out)
             for place, record, value, at_clock in of_actor:
                 out.at(place)
                 task.clock = at_clock
-                clock = max(clock, at_clock)
-                position = max(position, record.offset + 1)
                 self._step_event(record, value)
-        task.clock, task.position = clock, position
+        # Each actor's last event is the latest of its own.
+        task.clock = max([of_actor[-1][3] for of_actor in waiting.values()])
+        task.position = max([of_actor[-1][1].offset for of_actor in waiting.values()]) + 1
 
     def _opened(self, value: bytes) -> bytes | None:
         """A record of `events`, open; None if nobody can open it any more."""

@@ -270,3 +270,11 @@ def changed(world: World, profile_id: str, evidence: tuple[int, int], at: int = 
 def body(answer: httpx.Response) -> Any:
     """What was answered."""
     return msgspec.json.decode(answer.content)
+
+
+def world_with_ada(folder: Path) -> World:
+    """A world of one segment and one person, who has a number and an e-mail."""
+    found = World(folder)
+    found.segment("a")
+    found.follower.read(show(found, profile(ADA, "user_id:42", "email:ada@example.org")))
+    return found

@@ -10,15 +10,12 @@ from pipeline.api.access import SCOPES, Token, create_token, hashed, read_tokens
 from pipeline.api.app import operations
 from pipeline.contracts import Contract, ContractsPlan, EventContract, LabelledField
 from pipeline.errors import InputError, SettingsError
-from tests.rooms.api.harness import ADA, World, body, profile, show
+from tests.rooms.api.harness import World, body, world_with_ada
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    found = World(tmp_path)
-    found.segment("a")
-    found.follower.read(show(found, profile(ADA, "user_id:42", "email:ada@example.org")))
-    return found
+    return world_with_ada(tmp_path)
 
 
 def test_without_a_token_and_with_a_wrong_one(world: World) -> None:

@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline.api.audit import Audit
-from tests.rooms.api.harness import ADA, World, profile, show
+from tests.rooms.api.harness import ADA, World, world_with_ada
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    found = World(tmp_path)
-    found.segment("a")
-    found.follower.read(show(found, profile(ADA, "user_id:42", "email:ada@example.org")))
-    return found
+    return world_with_ada(tmp_path)
 
 
 def lines(world: World) -> list[dict[str, Any]]:
