@@ -207,8 +207,8 @@ def _watch(address: str, prefix: str, pipe: Connection, aside: Aside | None) -> 
     events_topic = f"{prefix}events"
     # Events may be sealed: which one a change comes from is known by its place.
     seen: dict[tuple[int, int], tuple[float, float]] = {}
-    made: dict[str, tuple[float, float]] = {}
     changed: dict[str, tuple[float, float]] = {}
+    came_from: dict[str, tuple[int, int]] = {}
     consumer.poll(1)
     pipe.send("ready")
     while True:
@@ -225,16 +225,17 @@ def _watch(address: str, prefix: str, pipe: Connection, aside: Aside | None) -> 
                 seen[message.partition(), message.offset()] = (at, now)
             elif aside is None or not aside.takes(value, at):
                 evidence = of_changes(value).evidence
-                changed.setdefault(evidence.message_id, (at, now))
-                clean = seen.get((evidence.partition, evidence.offset))
-                if clean is not None:
-                    made.setdefault(evidence.message_id, clean)
+                if evidence.message_id not in changed:
+                    changed[evidence.message_id] = (at, now)
+                    came_from[evidence.message_id] = (evidence.partition, evidence.offset)
         if pipe.poll():
             asked = pipe.recv()
             if asked == "end":
                 break
             pipe.send(aside if asked == "aside" else len(changed))
     consumer.close()
+    # Only now: of two topics, the later record may be handed over first.
+    made = {message_id: seen[place] for message_id, place in came_from.items() if place in seen}
     pipe.send((made, changed))
 
 
