@@ -47,6 +47,8 @@ _decode_letter = msgspec.json.Decoder(DeadLetter).decode
 # A commit is answered before the broker has written its markers, and until it has, the next transaction is refused and
 # asked for again only after 20 ms: longer than it takes to write them (docs/decisions/transactions-that-take-turns.md).
 PAUSE_S = 0.002
+# A turn of ticks is to take 25 ms (docs/decisions/a-tick-settles-what-fits.md).
+LONG_TURN_S = 0.030
 
 STAGES = ("ingest", "identity", "unify")
 """The roles that are stages; `deliver` and the doors run otherwise."""
@@ -82,6 +84,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
             tombstone_retention_ms=DELETE_RETENTION_MS,
             scrub_interval_ms=int(settings.scrub_every_s * 1000),
             pause_s=PAUSE_S,
+            long_turn_s=LONG_TURN_S,
         ),
         failpoints,
         Observer(

@@ -71,6 +71,8 @@ def broker_properties(nodes: int) -> dict[str, str]:
         # What was forgotten leaves the disk of one machine in seconds; a large cluster looks every few minutes.
         "log.retention.check.interval.ms": "5000",
         "log.cleaner.backoff.ms": "1000",
+        # Compacting at full speed takes one of two cores for seconds, and everybody else waits.
+        "log.cleaner.io.max.bytes.per.second": str(20 * 1024 * 1024),
         # The cleaner takes this from the heap: the default is a third of it.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         "num.network.threads": "2",

@@ -19,6 +19,7 @@ class WorkerSettings:
     `scrub_interval_ms` is how often files with values of the erased are rewritten, where there are any.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `pause_s` is the least time between the end of a transaction and the next batch; records come together meanwhile.
+    `long_turn_s` is how long a turn with long work (`can_wait` of the stage) may take before such work rests; 0: never.
     `touch_after_ms` is how long a restore makes no progress before a transaction of ours that hangs there is ended, and
     `hanging_after_ms` how long one is open in the outputs before it is looked at whose it is and whether it hangs.
     `stuck_s` bounds a turn of the worker; a process that passes it ends itself. A transaction lasts 10 s at most, so
@@ -35,6 +36,7 @@ class WorkerSettings:
     history_wait_s: float = 0.02
     idle_timeout_s: float = 0.05
     pause_s: float = 0.0
+    long_turn_s: float = 0.0
     cache_objects: int = 200_000
     cache_bytes: int = 512 * 1024 * 1024
     call_timeout_s: float = 5.0

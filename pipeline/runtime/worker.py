@@ -36,8 +36,9 @@ from pipeline.runtime.history import HistoryReader, Pace, Slice, fold_slices
 from pipeline.runtime.lost import Told, refuse_lost
 from pipeline.runtime.observing import Observer
 from pipeline.runtime.overlay import Outbox
-from pipeline.runtime.poison import STEPPED_AGAIN, Rest, StageRaised, blame
+from pipeline.runtime.poison import STEPPED_AGAIN, StageRaised, blame
 from pipeline.runtime.ports import Record, Stage
+from pipeline.runtime.rest import Rest
 from pipeline.runtime.restore import Restorer, open_store
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.stepping import step_batch
@@ -93,7 +94,8 @@ class Worker:
         self._owners: dict[Partition, Task] = {}
         self._outbox = Outbox()
         self._woken: set[int] = set()
-        self._rest = Rest(role.patient)
+        self._rest = Rest(role.patient, self.settings.long_turn_s)
+        self._had_long = False
         self._resume_s = 0.0
         self._size = BatchSize(self.settings)
         self._tasks_given = 0
@@ -146,13 +148,9 @@ class Worker:
         if self._restorer.waiting:
             self._restore()
         busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken) or bool(self.history_left())
-        records = self._rest.take()
+        records = self._rest.take(time.perf_counter())
         if not records:
-            self._pause()
-            try:
-                records = self._consumer.consume(self._size.limit, 0.0 if busy else self.settings.idle_timeout_s)
-            except Retriable:
-                records = []
+            records = self._consume(0.0 if busy else self.settings.idle_timeout_s)
         if records:
             self._reach("after_consume")
         done = self._batch(records) if records or self._woken else 0
@@ -163,6 +161,20 @@ class Worker:
         self._scrub()
         self._observer.state(self.tasks.values(), self.input_lag, self.history_left())
         return done
+
+    def _consume(self, timeout_s: float) -> list[Record]:
+        """What is waiting; while long work is to rest, without it."""
+        self._pause()
+        waits_s = self._rest.waits_s(time.perf_counter())
+        if waits_s is not None:
+            timeout_s = min(timeout_s, waits_s)
+        try:
+            records = self._consumer.consume(self._size.limit, timeout_s)
+        except Retriable:
+            return []
+        if waits_s is not None:
+            self._rest.leave_long(records)
+        return records
 
     def _pause(self) -> None:
         """Let the broker end the last transaction, and records gather for the next."""
@@ -186,7 +198,10 @@ class Worker:
         except Abortable as abortable:
             self._abort(str(abortable), records)
             return 0
-        took_s = time.perf_counter() - began
+        ended = time.perf_counter()
+        took_s = ended - began
+        if self._had_long:
+            self._rest.was_long(took_s, ended)
         if records:
             self._observer.batch(records, took_s)
         self._size.took(len(records), took_s)
@@ -204,7 +219,8 @@ class Worker:
             involved = {number: self.tasks[number] for number in woken}
             try:
                 meanwhile = None
-                if not put_aside and self._rest.is_long(records):
+                self._had_long = not put_aside and self._rest.is_long(records)
+                if self._had_long:
                     meanwhile = partial(self._meanwhile, records)
                 if not step_batch(self.role, records, put_aside, self._owners, self._outbox, involved, meanwhile):
                     return None

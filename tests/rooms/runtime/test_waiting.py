@@ -11,6 +11,7 @@ from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import COUNTING, CountingStage, World, run_idle
 
 ROLE = COUNTING._replace(patient="echoes")
+NEVER_S = 1e12
 KINDS = (
     ("words", "w"),
     ("words", "w"),
@@ -145,7 +146,12 @@ def test_rebalances_faults_and_poison_in_the_midst_of_long_work(monkeypatch: pyt
     for _ in range(60):
         come()
         for worker in workers:
+            if seed % 2:
+                # Long work is left alone now and then, and at last it is not.
+                worker._rest._until_s = chance.choice((0.0, NEVER_S))
             worker.run_once()
+    for worker in workers:
+        worker._rest._until_s = 0.0
     run_idle(*workers)
     counted: dict[str, int] = {}
     for each in world.counts():
