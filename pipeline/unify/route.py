@@ -36,11 +36,12 @@ REASONS = {
 
 def on_event(task: Task, record: Record, event: Event) -> None:
     """An event at the actor of its strongest identifier."""
-    task.see(event.received)
-    if event.time > event.received:
-        event.time = event.received
+    received, identifiers = event.received, event.identifiers
+    task.see(received)
+    if event.time > received:
+        event.time = received
     state = task.state
-    identifier = event.identifiers[0]
+    identifier = identifiers[0]
     key = b"a" + record.key if record.key is not None else task.actor_key(identifier)
     actor: Actor | None = state.get(key)
     if actor is None:
@@ -51,43 +52,45 @@ def on_event(task: Task, record: Record, event: Event) -> None:
             history.note_dropped(task, record.offset)
             return
         actor.kept_out = 0
-        for other in event.identifiers[1:]:
+        for other in identifiers[1:]:
             message = Readmit(identifier=other, time=event.time, clock=task.clock)
             task.out.log("links", task.keys.actor(other), encode(message))
-        for one in event.identifiers:
+        for one in identifiers:
             # Before the evidence of this event, which is refused otherwise.
-            readmitted = Readmitted(identifier=one, time=event.time, received=event.received)
+            readmitted = Readmitted(identifier=one, time=event.time, received=received)
             task.out.log("identity-edges", None, encode(readmitted), 0)
-    task.unbury(key, actor, identifier)
+    if actor.identifier != identifier:
+        task.unbury(key, actor, identifier)
     message_hash = holder.hash_of(event.message_id)
-    if dedup.is_duplicate(state, task.message_index, key, actor, message_hash, event.received):
+    if dedup.is_duplicate(state, task.message_index, key, actor, message_hash, received):
         task.count("duplicates")
         history.note_dropped(task, record.offset)
         return
     if event.group_id is not None and event.type == "group":
         _name_account(task, record, event)
-    if len(event.identifiers) > 1:
+    if len(identifiers) > 1:
         evidence.send(task, key, actor, event)
     if not actor.announced:
         actor.announced = True
         _point(task, actor)
     generation = task.meta.marked
     position = (record.partition, record.offset)
-    if actor.name and actor.name != identifier:
+    name, epoch = actor.name, actor.epoch
+    if name and name != identifier:
         task.put(key, actor)
         forward = Forward(
-            to=actor.name,
+            to=name,
             fragment=identifier,
             event=event,
             position=position,
             generation=generation,
             clock=task.clock,
             birth=actor.erased,
-            epoch=actor.epoch,
+            epoch=epoch,
         )
-        task.out.log("links", task.keys.actor(actor.name), encode(forward))
+        task.out.log("links", task.keys.actor(name), encode(forward))
     else:
-        holder.take_event(task, key, actor, identifier, event, message_hash, position, generation, actor.epoch)
+        holder.take_event(task, key, actor, identifier, event, message_hash, position, generation, epoch)
 
 
 def on_assign(task: Task, message: Assign) -> None:

@@ -149,7 +149,7 @@ class UnifyStage:
         """
         task = self._task
         waiting: dict[bytes, list[_Waiting]] = {}
-        clock = -1
+        clock, position = -1, 0
         for place, record in records:
             key, value = record.key, record.value
             if value is not None and key is not None and record.topic == "events":
@@ -166,16 +166,20 @@ class UnifyStage:
                     if received > clock:
                         clock = received
                     waiting.setdefault(key, []).append((place, record, value, clock))
+                    position = record.offset + 1
                     continue
             if waiting:
-                self._step_waiting(waiting, state, out)
+                self._step_waiting(waiting, state, out, clock, position)
                 waiting, clock = {}, -1
             out.at(place)
             self.step(record, state, out)
         if waiting:
-            self._step_waiting(waiting, state, out)
+            self._step_waiting(waiting, state, out, clock, position)
 
-    def _step_waiting(self, waiting: dict[bytes, list[_Waiting]], state: State, out: PlacedOutputs) -> None:
+    def _step_waiting(
+        self, waiting: dict[bytes, list[_Waiting]], state: State, out: PlacedOutputs, clock: int, position: int
+    ) -> None:
+        """`clock` and `position` are those of the last of these events: the task goes on from there."""
         task = self._task
         for of_actor in waiting.values():
             task.enter(state, out)
@@ -183,9 +187,7 @@ class UnifyStage:
                 out.at(place)
                 task.clock = at_clock
                 self._step_event(record, value)
-        # Each actor's last event is the latest of its own.
-        task.clock = max([of_actor[-1][3] for of_actor in waiting.values()])
-        task.position = max([of_actor[-1][1].offset for of_actor in waiting.values()]) + 1
+        task.clock, task.position = clock, position
 
     def _opened(self, value: bytes) -> bytes | None:
         """A record of `events`, open; None if nobody can open it any more."""

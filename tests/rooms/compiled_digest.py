@@ -48,6 +48,6 @@ def main() -> None:
         changes = state.changes()
         store.write(changes.values, changes.timers_gone, changes.timers_new, StoreMeta())
         state.committed()
-        for said in (outbox.take_logged(), outbox.take_upserts(), changes.values, changes.timers_new):
+        for said in (list(outbox.take_logged()), outbox.take_upserts(), changes.values, changes.timers_new):
             found.update(repr(said).encode())
     print("pure" if (plan_module.__file__ or "").endswith(".py") else "compiled", found.hexdigest())

@@ -47,4 +47,4 @@ def test_what_was_said_before_and_after_the_records_stays_there() -> None:
     assert values == [b"woken", *[one for one in (b"zero", b"two", b"two again", b"end") for _ in range(2)]]
     assert len(out) == 9
     out.clear()
-    assert (out.take_logged(), out.place, len(out)) == ([], -1, 0)
+    assert (list(out.take_logged()), out.place, len(out)) == ([], -1, 0)

@@ -71,7 +71,7 @@ class Run:
         changes = self.state.changes()
         self.store.write(changes.values, changes.timers_gone, changes.timers_new, StoreMeta())
         self.state.committed()
-        return out.take_logged(), out.upserts, dict(changes.values), sorted(changes.timers_new)
+        return list(out.take_logged()), out.upserts, dict(changes.values), sorted(changes.timers_new)
 
 
 @pytest.mark.parametrize("seed", range(4))
