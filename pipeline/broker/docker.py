@@ -61,7 +61,7 @@ class DockerKafka(Kafka):
             published[f"{_CLIENTS}/tcp"] = (HOST, port)  # for this machine, not for its whole network
         for name, value in _properties(host, port).items():
             container = container.with_env("KAFKA_" + name.replace(".", "_").upper(), value)
-        container = container.with_env("CLUSTER_ID", _CLUSTER_ID).with_env("KAFKA_HEAP_OPTS", "-Xms256m -Xmn160m -Xmx400m -XX:+UseSerialGC")
+        container = container.with_env("CLUSTER_ID", _CLUSTER_ID).with_env("KAFKA_HEAP_OPTS", "-Xms64m -Xmx400m")
         if folder is not None:
             named = hashlib.blake2b(str(folder.absolute()).encode(), digest_size=6).hexdigest()
             container = container.with_volume_mapping(f"headwater-kafka-{named}", _DATA, "rw")
