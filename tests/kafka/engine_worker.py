@@ -54,12 +54,14 @@ def tell(worker: Worker) -> None:
 
 def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
     config = KafkaConfig({"bootstrap.servers": bootstrap}, prefix, slot, session_timeout_ms=6_000, turns=2)
+    is_long = bool(os.environ.get("LONG"))
     settings = WorkerSettings(
+        # Its turns are late now and then: what is long rests, and rebalances come there, too.
+        long_turn_s=0.04 if is_long else 0.0,
         batch_records=int(os.environ.get("BATCH", "1500")),
         restore_records=200,
         trim_interval_ms=int(os.environ.get("TRIM_MS", "10000")),
     )
-    is_long = bool(os.environ.get("LONG"))
     kind, make = (LongWorker, LongStage) if is_long else (Worker, CountingStage)
     worker = kind(
         COUNTING._replace(patient="words") if is_long else COUNTING,
