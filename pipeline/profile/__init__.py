@@ -12,6 +12,7 @@ from pipeline.profile.document import (
 )
 from pipeline.profile.fragment import (
     RECENT_EVENTS,
+    consents_anew,
     decode_fragment,
     encode_fragment,
     events_in,
@@ -21,7 +22,6 @@ from pipeline.profile.fragment import (
     join,
     join_all,
     pieces,
-    stated_consents,
     tie,
     write,
 )
@@ -37,6 +37,7 @@ __all__ = [
     "Proof",
     "apply_change",
     "build",
+    "consents_anew",
     "contents",
     "decode_fragment",
     "difference",
@@ -54,7 +55,6 @@ __all__ = [
     "shown_consents",
     "shown_totals",
     "shown_traits",
-    "stated_consents",
     "take_out",
     "tie",
     "to_go",

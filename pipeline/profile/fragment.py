@@ -227,6 +227,13 @@ def stated_consents(event: Event) -> list[tuple[str, bool]]:
     return _consents(event.context.get("consent")) if event.context else []
 
 
+def consents_anew(event: Event, erased_ms: int) -> bool:
+    """Whether an event of somebody who was erased at `erased_ms` brings a consent that was given after that."""
+    return event.time > erased_ms and any(
+        granted and not purpose.startswith(CHANNEL) for purpose, granted in stated_consents(event)
+    )
+
+
 def _consents(stated: Any) -> list[tuple[str, bool]]:
     """The (purpose, granted) of an event's `context.consent`: `categoryPreferences`, or the purposes themselves, each
     true or false, `granted` or `denied`; and `channels` likewise. What is neither says nothing."""

@@ -12,7 +12,8 @@ Everything a batch writes and how far it has come are one transaction. Whoever s
 former one, reads how far it came, and goes on from there.
 
 It never runs far ahead of what the new workspace has taken in, so its tasks never stand far apart in time. Around an
-erasure or a release it waits until everything before it has been taken in: what they do depends on what there is.
+erasure or a release it waits until everything before it has been taken in: what they do depends on what there is. So
+it does behind a consent anew: what comes next under another of the identifiers it names is let in by it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,6 +34,7 @@ from pipeline.replay.passage import (
     decision,
     glance,
     passage,
+    readmitted,
     renamed,
     returned,
     standing_for_all,
@@ -74,6 +76,11 @@ class CopySettings:
     at_hand: int = 20_000
     read: int = 10_000
     wait_s: float = 0.05
+
+    @property
+    def at_once(self) -> int:
+        """How many are sent before it looks how many are on their way."""
+        return max(1, min(self.batch, self.ahead))
 
 
 class Committed(NamedTuple):
@@ -133,6 +140,7 @@ class Copier:
         self._erasures_copied: dict[bytes, int] = {}
         self._to_erase: dict[bytes, str] = {}
         self._to_find: set[bytes] = set()
+        self._welcome: set[bytes] = set()
         self._known_decisions = 0
         self._sent = 0
         self._must_rest = True
@@ -226,7 +234,7 @@ class Copier:
             if not ports.at_rest():
                 return 0
             self._must_rest = False
-        if self._sent >= settings.batch:
+        if self._sent >= settings.at_once:
             if ports.in_flight() > settings.ahead:
                 return 0
             self._sent = 0
@@ -254,6 +262,7 @@ class Copier:
                 known = self._erasures.get(actor)
                 received = max(gone.received, known.received if known is not None else 0)
                 self._erasures[actor] = Erasure(received, *cuts.get(actor, (-1, 0)), gone.keep_out)
+                self._welcome.discard(actor)
             if self.state.copied:
                 # What was copied of them before is to go, and what is at hand may name them.
                 self._to_find.update(one for one in erased if self._is_to_be_copied(one))
@@ -327,7 +336,7 @@ class Copier:
         positions, clocks = list(state.positions), list(state.clocks)
         counts = dict.fromkeys(("copied", "rerouted", "erased", "refused", "decided_records"), 0)
         clock, decided, taken = state.clock, state.decided, 0
-        limit = ports.settings.batch
+        limit = ports.settings.at_once
         while taken < limit:
             until = self._pending.first.due + 1 if self._pending else None
             before = taken
@@ -338,7 +347,9 @@ class Copier:
                 positions[placed.partition] = record.offset + 1
                 clocks[placed.partition] = placed.clock
                 self._pass(record, seen, rules, out, counts)
-            if until is None or taken >= limit:
+                if self._must_rest:
+                    break
+            if until is None or taken >= limit or self._must_rest:
                 break
             following = self._order.next_clock(ended)
             if following is None and not (all(ended) and until <= max(clock, ports.clock()) + 1):
@@ -387,6 +398,8 @@ class Copier:
                 out.append((EVENTS, value, result.key, CHOOSE_BY_KEY))
                 counts["copied"] += 1
                 counts["rerouted"] += result.rerouted
+                if self._erasures:
+                    self._welcome_again(record, seen)
                 return
             counts[result.why] += 1
             if result.why == "refused":
@@ -400,6 +413,13 @@ class Copier:
         elif seen is None and record.value is not None:
             out.append((EVENTS, record.value, record.key, CHOOSE_BY_KEY if record.key is not None else 0))
             counts["copied"] += 1
+
+    def _welcome_again(self, record: Record, seen: EventGlance) -> None:
+        """Where somebody consents anew, their other identifiers hear of it from the route of that event. In the old
+        workspace seconds lay before what came under those; here it must not overtake the word."""
+        back = readmitted(record, seen, self._ports.keys, self._erasures, self._welcome)
+        self._welcome.update(back)
+        self._must_rest |= len(back) > 1
 
     def _time_to_tell(self, clock: int) -> int:
         """Until when everything that was accepted has been copied."""

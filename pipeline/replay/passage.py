@@ -6,7 +6,7 @@ of an erased identifier      what the erasure took is left out, and is named in 
 marker, ready, caught_up     their time counts; the new workspace has definitions and marks of its own
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from pipeline.identifiers import Keys, split_identifier
 from pipeline.identity import IdentityRules, Junk
+from pipeline.profile import consents_anew
 from pipeline.records import Erased, Event, Release, Relink, Unlink
 from pipeline.replay.errors import ReplayError
 from pipeline.runtime.ports import Record
@@ -151,6 +152,21 @@ def returned(event: EventGlance, keys: Keys, erasures: Mapping[bytes, Erasure]) 
         if gone is not None and event.received > gone.received:
             found.append((actor, text))
     return found
+
+
+def readmitted(
+    record: Record, event: EventGlance, keys: Keys, erasures: Mapping[bytes, Erasure], welcome: Collection[bytes]
+) -> list[bytes]:
+    """The actors' keys of those who are welcome again by an event: it is of somebody who was kept out, and is none of
+    the `welcome` by now, and brings a consent anew."""
+    gone = erasures.get(record.key or b"")
+    if gone is None or not gone.keep_out or record.key in welcome or record.value is None:
+        return []
+    try:
+        whole = _decode_event(record.value)
+    except msgspec.MsgspecError:
+        return []
+    return [keys.actor(text) for text in whole.identifiers] if consents_anew(whole, gone.received) else []
 
 
 def translated(made: Unlink | Relink | Release, rules: IdentityRules) -> Unlink | Relink | Release | None:

@@ -1,9 +1,8 @@
 """The route: it decides what is a duplicate, tells new evidence, and sends each event to whoever holds its fragment."""
 
 from pipeline.accounts import identifier_of
-from pipeline.profile import events_in, stated_consents
+from pipeline.profile import consents_anew, events_in
 from pipeline.records import (
-    CHANNEL,
     Assign,
     Bury,
     Cause,
@@ -47,7 +46,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
     if actor is None:
         actor = Actor(VERSION, identifier, generation=task.generation)
     if actor.kept_out:
-        if not _consents_anew(event, actor.kept_out):
+        if not consents_anew(event, actor.kept_out):
             task.count("kept_out")
             history.note_dropped(task, record.offset)
             return
@@ -215,12 +214,6 @@ def on_readmit(task: Task, message: Readmit) -> None:
     if actor is not None and 0 < actor.kept_out < message.time:
         actor.kept_out = 0
         task.put(key, actor)
-
-
-def _consents_anew(event: Event, erased_ms: int) -> bool:
-    """Whether an event of somebody who was erased brings a consent that was given after that."""
-    stated = stated_consents(event)
-    return event.time > erased_ms and any(yes and not name.startswith(CHANNEL) for name, yes in stated)
 
 
 def _name_account(task: Task, record: Record, event: Event) -> None:

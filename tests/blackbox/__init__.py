@@ -10,7 +10,9 @@ and no increments.
     people.py      who is who, and what a profile is, by DESIGN sections 4 and 5
     history.py     when somebody who has one identifier enters and leaves, by DESIGN sections 3 and 6
     traffic.py     a seed's events
+    collected.py   the HTTP door: what is posted to the collector, and what then stands in `raw`
     world.py       the world they are played in: roles, kills, commands
     judge.py       what came out, beside the reference
+    copied.py      the world replayed into a second workspace, and the switch to it
     doors.py       the same questions at the API, at `headwater explain` and at `headwater test`
 """

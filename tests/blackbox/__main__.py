@@ -4,10 +4,12 @@ import argparse
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.broker import running_kafka
 from pipeline.settings import Settings, load
+from tests.blackbox.copied import replay
 from tests.blackbox.doors import ask
 from tests.blackbox.judge import judge
 from tests.blackbox.world import Size, World
@@ -23,6 +25,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=4)
     parser.add_argument("--giant", type=int, default=0, help="identifiers of one person; and one of 3 MB")
     parser.add_argument("--partitions", type=int, default=3)
+    parser.add_argument("--no-collector", action="store_true", help="nobody posts; all produce")
+    parser.add_argument("--replay", action="store_true", help="then a replay into a second workspace, and the switch")
     options = parser.parse_args()
     failed = 0
     with running_kafka(load(), temporary=True) as kafka:
@@ -38,21 +42,30 @@ def main() -> int:
                         "partitions": options.partitions,
                     }
                 )
-                with Deployment(settings, Path(folder)) as deployment:
-                    size = Size(options.people, options.events, options.kills, giant=options.giant)
+                with Deployment(settings, Path(folder)) as deployment, ExitStack() as closing:
+                    size = Size(
+                        options.people,
+                        options.events,
+                        options.kills,
+                        giant=options.giant,
+                        posted=not options.no_collector,
+                        replayed=options.replay,
+                    )
                     world = World(deployment, seed, size)
                     world.play()
-                    verdict = judge(world, ask)
-            failed += bool(verdict.findings)
-            counts = ", ".join(f"{count:,} {what}" for what, count in verdict.counts.items())
-            print(
-                f"seed {seed}: {len(verdict.findings)} findings in {time.monotonic() - began:.0f} s; {counts}",
-                flush=True,
-            )
+                    verdicts = {"": judge(world, ask)}
+                    if options.replay:
+                        verdicts["the copy of "] = replay(world, closing)
+                        verdicts["the switched "] = judge(world, ask)
+            for what, verdict in verdicts.items():
+                failed += bool(verdict.findings)
+                counts = ", ".join(f"{count:,} {what}" for what, count in verdict.counts.items())
+                print(f"{what}seed {seed}: {len(verdict.findings)} findings; {counts}", flush=True)
+                for each in verdict.findings:
+                    print(f"  ✗ {each[:1_500]}", flush=True)
             for each in world.told:
                 print(f"    {each}")
-            for each in verdict.findings:
-                print(f"  ✗ {each[:1_500]}", flush=True)
+            print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
     return 1 if failed else 0
 
 

@@ -13,7 +13,7 @@ from tests.blackbox.people import World as Truth
 from tests.blackbox.traffic import iso
 from tests.blackbox.world import World, now_ms
 
-TESTED = ["silent", "eight_months", "straight", "cast_three", "big_spender", "abandoned", "deep", "hot", "pro"]
+TESTED = ["silent", "eight_months", "straight", "cast_three", "big_spender", "abandoned", "deep", "hot", "by_people"]
 
 
 def ask(world: World, truth: Truth, known: Known, ids: dict[Identifier, str], verdict: Verdict) -> None:

@@ -51,6 +51,8 @@ class Sent:
     expected: str = "used"
     what: str = ""
     place: tuple[int, int] = (-1, -1)  # partition and offset in `raw`
+    stated: Mapping[str, Any] = field(default_factory=dict)  # `timestamp` and `sentAt`, of what was posted
+    posted: int = 0  # what the collector answered to a strange one
 
     @property
     def route(self) -> Identifier:

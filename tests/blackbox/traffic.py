@@ -311,12 +311,12 @@ class Traffic:
         self.name(body, identifiers)
         return self.sent(key, body, identifiers, now, now)
 
-    def strange(self, now: int) -> list[Sent]:
+    def strange(self, now: int, door: str = "") -> list[Sent]:
         """Records that are hardly events, each under a person of its own: in their profile, or a dead letter."""
         made: list[Sent] = []
         for label, expected, build in STRANGE:
             self.number += 1
-            user = f"strange-{len(made)}"
+            user = f"strange-{door}{len(made)}"
             body = build(
                 {"type": "track", "event": "Strange", "userId": user, "receivedAt": iso(now), "timestamp": iso(now)}
             )

@@ -20,5 +20,6 @@ def test_a_nasty_world_is_as_the_documentation_has_it(new_workspace: Callable[..
         verdict = judge(world)
     assert not verdict.findings, "\n".join([*world.told, *verdict.findings])
     assert verdict.counts["pairs"] > 300
+    assert verdict.counts["requests"] > 20
     assert verdict.counts["histories"] > 200
     assert verdict.counts["pairs that flip just then"] < verdict.counts["pairs"] // 10

@@ -175,3 +175,29 @@ def test_a_consent_after_the_erasure_counts_also_where_the_copy_had_come_further
     replay.come_to_the_end()
     assert known_in(shop.old)[ANN] == 1
     assert known(replay) == known_in(shop.old)
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["before", "while the copy follows"])
+@pytest.mark.parametrize("seed", range(12))
+def test_what_comes_by_another_name_after_a_consent_counts_in_the_copy_too(seed: int, follows: bool) -> None:
+    """Live, seconds lie between the consent and what comes next under another identifier that it named; a copy passes
+    both at once, and the one who is named may hear of the consent later than of the event."""
+    shop = Shop(seed, crash_rate=0.1 if seed % 2 else 0.0)
+    shop.send(ANN, TAB, at=1)
+    shop.rest(3)
+    replay = shop.replay() if follows else None
+    if replay is not None:
+        replay.steps(40)
+    shop.erase(ANN, at=10, keep_out=True)
+    shop.send(ANN, TAB, at=20, consents=True)
+    shop.rest(21)
+    for number in range(4):
+        shop.send(TAB, at=30 + number)
+        shop.send(BOB, TAB, at=30 + number)
+    shop.rest(40)
+    told = known_in(shop.old)
+    assert sum(told.values()) == 9
+    if replay is None:
+        replay = shop.replay()
+    replay.come_to_the_end()
+    assert known(replay) == told
