@@ -13,7 +13,8 @@ former one, reads how far it came, and goes on from there.
 
 It never runs far ahead of what the new workspace has taken in, so its tasks never stand far apart in time. Around an
 erasure or a release it waits until everything before it has been taken in: what they do depends on what there is. So
-it does behind a consent anew: what comes next under another of the identifiers it names is let in by it.
+it does before and behind a consent anew: who is named before it is kept out, and what comes next under another of the
+identifiers it names is let in by it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -143,7 +144,7 @@ class Copier:
         self._welcome: set[bytes] = set()
         self._known_decisions = 0
         self._sent = 0
-        self._must_rest = True
+        self._must_rest, self._rests = True, False
         self.ends: list[int] = []
 
     # ---------------------------------------------------------------------------------------------------- beginning
@@ -233,7 +234,7 @@ class Copier:
         if self._must_rest:
             if not ports.at_rest():
                 return 0
-            self._must_rest = False
+            self._must_rest, self._rests = False, True
         if self._sent >= settings.at_once:
             if ports.in_flight() > settings.ahead:
                 return 0
@@ -342,6 +343,13 @@ class Copier:
             before = taken
             for placed in self._order.take(limit - taken, ended, until):
                 record, seen = placed.what
+                back = self._welcome_again(record, seen)
+                if back and (taken or not self._rests):
+                    self._order.give_back(placed)
+                    self._must_rest = True
+                    break
+                self._welcome.update(back)
+                self._must_rest = len(back) > 1
                 taken += 1
                 clock = max(clock, placed.clock)
                 positions[placed.partition] = record.offset + 1
@@ -398,8 +406,6 @@ class Copier:
                 out.append((EVENTS, value, result.key, CHOOSE_BY_KEY))
                 counts["copied"] += 1
                 counts["rerouted"] += result.rerouted
-                if self._erasures:
-                    self._welcome_again(record, seen)
                 return
             counts[result.why] += 1
             if result.why == "refused":
@@ -414,12 +420,13 @@ class Copier:
             out.append((EVENTS, record.value, record.key, CHOOSE_BY_KEY if record.key is not None else 0))
             counts["copied"] += 1
 
-    def _welcome_again(self, record: Record, seen: EventGlance) -> None:
-        """Where somebody consents anew, their other identifiers hear of it from the route of that event. In the old
-        workspace seconds lay before what came under those; here it must not overtake the word."""
-        back = readmitted(record, seen, self._ports.keys, self._erasures, self._welcome)
-        self._welcome.update(back)
-        self._must_rest |= len(back) > 1
+    def _welcome_again(self, record: Record, seen: Glance | None) -> list[bytes]:
+        """Who is welcome again by a record, if anybody. In the old workspace time lay on both sides of a consent anew;
+        here neither what came before it may be judged after it (somebody else's event that names them would be linked),
+        nor what comes next under their other identifiers overtake the word that those are told."""
+        if not self._erasures or type(seen) is not EventGlance:
+            return []
+        return readmitted(record, seen, self._ports.keys, self._erasures, self._welcome)
 
     def _time_to_tell(self, clock: int) -> int:
         """Until when everything that was accepted has been copied."""
@@ -441,6 +448,7 @@ class Copier:
         self._patiently("commit", lambda: producer.commit(_TIMEOUT_S))
         self.state = state
         self._sent += len(out)
+        self._rests = self._rests and not out
 
     def hand_over(self, told: Sequence[Takeover]) -> int:
         """Tell the holders what the old workspace said where they differ: once, in one transaction."""

@@ -33,6 +33,10 @@ class InOrder(Generic[_What]):
         self._clocks[partition] = clock
         self._waiting[partition].append((clock, what))
 
+    def give_back(self, placed: Placed[_What]) -> None:
+        """Put what was taken last back: it comes next again."""
+        self._waiting[placed.partition].appendleft((placed.clock, placed.what))
+
     def waiting(self, partition: int) -> int:
         """How much of a partition is at hand."""
         return len(self._waiting[partition])

@@ -1,14 +1,12 @@
-"""From rules to a plan: equal parts of rules become one node, equal states one leaf with a stable id."""
+"""From rules to a plan: equal parts of rules become one node, over the leaves that `leaf_specs` makes."""
 
-import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from pipeline.segments import atoms, measures, rules
+from pipeline.segments import atoms, rules
 from pipeline.segments.accounts import (
     ACCOUNTS,
     PEOPLE,
@@ -21,32 +19,17 @@ from pipeline.segments.accounts import (
     questions,
 )
 from pipeline.segments.kept import NOTHING_SAID, Keeps, kept, kept_leaves, kept_measure
+from pipeline.segments.leaf_specs import LeafSpecs
 from pipeline.segments.leaves import (
     Counter,
-    DistinctValues,
     Exact,
-    FirstAndLast,
-    Frequencies,
-    HashEntries,
-    Leaf,
     NewestTimes,
-    NumberEntries,
     PathEntries,
-    RecentValues,
-    Statistics,
-    StepEntries,
-    TextEntries,
-    TimeEntries,
-    ValueAt,
-    WeightEntries,
 )
-from pipeline.segments.plan import Atom, Computed, Gate, LeafSpec, Rule, SegmentsPlan, index_leaves
-from pipeline.segments.predictions import LatestScore, valid_score
-from pipeline.segments.selection import event_predicate, split_equality, thresholds
+from pipeline.segments.plan import Atom, Computed, Gate, Rule, SegmentsPlan, index_leaves
+from pipeline.segments.selection import thresholds
 from pipeline.segments.values import (
     Getter,
-    Predicate,
-    compile_condition,
     compile_condition_with_traits,
     event_getter,
     has_trait_values,
@@ -55,8 +38,6 @@ from pipeline.segments.values import (
     trait_names,
 )
 from pipeline.segments.windows import Window, compile_window
-
-_STATISTICS = frozenset(("sum", "average", "min", "max"))
 
 
 class RuleError(ValueError):
@@ -78,11 +59,6 @@ class NoFacts:
     traits: Mapping[str, Any] = field(default_factory=dict)
     consents: Mapping[str, Any] = field(default_factory=dict)
     profile_id: str = ""
-
-
-def leaf_hash(canonical: bytes) -> str:
-    """The part of a leaf's id that its meaning decides."""
-    return urlsafe_b64encode(hashlib.blake2b(canonical, digest_size=9).digest()).decode()
 
 
 def compile_plan(
@@ -141,24 +117,21 @@ class _Compiler:
         entities: Mapping[str, str] | None = None,
         keeps: Keeps = NOTHING_SAID,
     ) -> None:
-        self.keeps = keeps
         self.entities = entities or {}
         self.segments = {one.name: one for one in segments}
         self.computed = {one.name: one for one in computed}
-        self.generation, self.births = generation, births
+        self.generation = generation
+        self.made = LeafSpecs(generation, births, keeps)
         self.nodes: list[Atom | Gate] = []
         self.node_of: dict[bytes, int] = {}
-        self.leaves: dict[str, LeafSpec] = {}
         self.leaves_below: list[frozenset[str]] = []
         self.roots: dict[str, int] = {}
         self.path: list[str] = []
-        self.conditions: dict[bytes, Predicate] = {}
-        self.measures: dict[bytes, tuple[str, measures.Value]] = {}
 
     def plan(self) -> SegmentsPlan:
         traits = {}
         for name in sorted(self.computed):
-            leaf_id, value = self._measure(self.computed[name].measure)
+            leaf_id, value = self.made.measure(self.computed[name].measure)
             traits[name] = Computed(name, self.computed[name].version, leaf_id, value)
         for name in sorted(self.segments):
             self._root(name)
@@ -192,20 +165,20 @@ class _Compiler:
                     tuple(
                         leaf_id
                         for leaf_id in sorted(self.leaves_below[self.roots[name]])
-                        if not isinstance(self.leaves[leaf_id].leaf, Exact)
+                        if not isinstance(self.made.leaves[leaf_id].leaf, Exact)
                     ),
                     tuple(sorted(referred(one.when))),
                 )
                 for name, one in sorted(self.segments.items())
             },
             default_members=frozenset(name for name, node in self.roots.items() if defaults[node]),
-            leaves=self.leaves,
-            kept=kept_leaves(self.leaves),
+            leaves=self.made.leaves,
+            kept=kept_leaves(self.made.leaves),
             computed_traits=traits,
             nodes=tuple(self.nodes),
             node_of=self.node_of,
             sources=self.segments,
-            measures=self.measures,
+            measures=self.made.measures,
             _judges=tuple(node.judge if isinstance(node, Atom) else None for node in self.nodes),
             _leaf_of=tuple(node.leaf if isinstance(node, Atom) else "" for node in self.nodes),
             _defaults=defaults,
@@ -216,7 +189,7 @@ class _Compiler:
             _by_trait=by_trait,
             _by_purpose=by_purpose,
             _always=tuple(always),
-            _index=index_leaves(self.leaves),
+            _index=index_leaves(self.made.leaves),
         )
 
     def _defaults(self) -> tuple[tuple[bool, ...], tuple[int, ...], tuple[tuple[int, ...], ...]]:
@@ -326,9 +299,10 @@ class _Compiler:
         if isinstance(rule, rules.Period):
             return self._add(key, Atom(atoms.in_period(rule), always=True))
         if isinstance(rule, rules.Sequence):
-            return self._add(key, Atom(atoms.sequence_matches(self._sequence(rule), rule), leaf=self._sequence(rule)))
+            leaf_id = self.made.sequence(rule)
+            return self._add(key, Atom(atoms.sequence_matches(leaf_id, rule), leaf=leaf_id))
         if isinstance(rule, rules.Score):
-            leaf_id = self._score(rule)
+            leaf_id = self.made.score(rule)
             return self._add(key, Atom(atoms.score_passes(leaf_id, rule), leaf=leaf_id))
         raise TypeError(f"no rule: {rule!r}")
 
@@ -339,7 +313,7 @@ class _Compiler:
         window = compile_window(measure.window)
         if measure.function == "count" and window.suffix:
             return self._count(rule, window)
-        leaf_id, value = self._measure(measure)
+        leaf_id, value = self.made.measure(measure)
         falls = window.suffix and measure.function in ("count", "sum", "distinct")
         traits = tuple(sorted(trait_names(rule.comparison)))
         return self._add(key, Atom(atoms.compare(leaf_id, value, rule.comparison, falls), leaf=leaf_id, traits=traits))
@@ -349,7 +323,7 @@ class _Compiler:
         if trait is None:
             what = f"computed: there is no computed trait {rule.name!r}; define it, or correct the name"
             raise RuleError(name, what, rule.name)
-        leaf_id, value = self._measure(trait.measure)
+        leaf_id, value = self.made.measure(trait.measure)
         traits = tuple(sorted(trait_names(rule.comparison)))
         key = rules.canonical((rule.comparison, trait.measure))
         judge = atoms.compare(leaf_id, value, rule.comparison, False)
@@ -362,9 +336,9 @@ class _Compiler:
         bounds = [thresholds(test) for test in rule.comparison.tests]
         keep = max((k for pair in bounds for k in pair if k is not None and k > 0), default=1)
         if isinstance(rule.measure.window, rules.Ever | rules.Between):
-            leaf_id = self._leaf(("count",), Counter(), rule.measure)
+            leaf_id = self.made.leaf(("count",), Counter(), rule.measure)
         else:
-            leaf_id = self._leaf(("newest", keep), NewestTimes(keep), rule.measure)
+            leaf_id = self.made.leaf(("newest", keep), NewestTimes(keep), rule.measure)
         children = []
         for low, high in bounds:
             if low is not None:
@@ -392,7 +366,7 @@ class _Compiler:
         window = compile_window(measure.window)
         leaf = PathEntries(window.span_ms, tuple(event_getter(path) for path in paths))
         selection = rules.Selection(measure.selection.events, rules.AllOf(fixed) if fixed else None)
-        leaf_id = self._leaf(("paths", paths), leaf, rules.Measure(selection, measure.window))
+        leaf_id = self.made.leaf(("paths", paths), leaf, rules.Measure(selection, measure.window))
 
         def getter_of(path: tuple[str, ...]) -> Getter:
             place = places[path]
@@ -401,129 +375,6 @@ class _Compiler:
         passes = compile_condition_with_traits(moving, getter_of)
         judge = atoms.compare_against_trait(leaf_id, leaf, passes, rule.comparison, window)
         return self._add(key, Atom(judge, leaf=leaf_id, traits=tuple(sorted(trait_names(where)))))
-
-    # ------------------------------------------------------------------------------------------------------- leaves
-
-    def _measure(self, measure: rules.Measure) -> tuple[str, measures.Value]:
-        """The leaf of a measure, and how its state is read."""
-        window = compile_window(measure.window)
-        ever = isinstance(measure.window, rules.Ever | rules.Between)
-        function, span_ms = measure.function, window.span_ms
-        get = event_getter(measure.of) if measure.of else lambda event: None
-        leaf: Leaf
-        if function == "count":
-            leaf = Counter() if ever else TimeEntries(span_ms)
-            tile_ms = 0 if ever else TimeEntries(span_ms).tile_ms
-            value = measures.lifetime_count if ever else measures.windowed_statistic("count", window, tile_ms)
-            kind: tuple[Any, ...] = ("count",) if ever else ("times",)
-        elif function in _STATISTICS:
-            numbers = NumberEntries(span_ms, get)
-            leaf = Statistics(get) if ever else numbers
-            value = (
-                measures.lifetime_statistic(function)
-                if ever
-                else measures.windowed_statistic(function, window, numbers.tile_ms)
-            )
-            kind = ("numbers", measure.of)
-        elif function == "distinct":
-            leaf = DistinctValues(get) if ever else HashEntries(span_ms, get)
-            value = measures.lifetime_distinct if ever else measures.windowed_distinct(window)
-            kind = ("hashes", measure.of)
-        elif function in ("first_time", "last_time"):
-            leaf = FirstAndLast() if ever else TimeEntries(span_ms)
-            value = measures.end_time(function == "last_time", None if ever else window)
-            kind = ("ends",) if ever else ("times",)
-        elif function in ("first", "last"):
-            last = function == "last"
-            leaf = ValueAt(get, last) if ever else TextEntries(span_ms, get)
-            value = measures.end_value(last, None if ever else window)
-            kind = (function, measure.of) if ever else ("texts", measure.of)
-        elif function == "most_frequent":
-            leaf = Frequencies(get) if ever else TextEntries(span_ms, get)
-            value = measures.lifetime_most_frequent if ever else measures.windowed_most_frequent(window)
-            kind = ("frequencies", measure.of) if ever else ("texts", measure.of)
-        elif function == "unique":
-            leaf = RecentValues(get, measure.limit) if ever else TextEntries(span_ms, get)
-            value = measures.lifetime_unique(measure.limit) if ever else measures.windowed_unique(window, measure.limit)
-            kind = ("recent", measure.of, measure.limit) if ever else ("texts", measure.of)
-        elif function == "preferred_hour":
-            hour = measures.hour_getter(measure.time_zone)
-            leaf = Frequencies(hour) if ever else TextEntries(span_ms, hour)
-            value = measures.preferred_hour(window)
-            kind = ("hours", measure.time_zone)
-        elif function == "prediction":
-            leaf, value, kind = LatestScore(), valid_score, ("score",)
-        else:
-            raise TypeError(f"no measure: {function!r}")
-        found = self._leaf(kind, leaf, measure), value
-        self.measures[rules.canonical(measure)] = found
-        return found
-
-    def _leaf(self, kind: tuple[Any, ...], leaf: Leaf, measure: rules.Measure) -> str:
-        selection, window = measure.selection, measure.window
-        canonical = rules.canonical(("leaf", kind, selection, window))
-        leaf_id, birth = self._identify(canonical)
-        if leaf_id not in self.leaves:
-            table, rest = split_equality(selection.where)
-            dates = window.window if isinstance(window, rules.Kept) else window
-            between = dates if isinstance(dates, rules.Between) else None
-            key = rules.canonical((rest, between))
-            predicate = self.conditions.get(key)
-            if predicate is None and (rest is not None or between is not None):
-                predicate = self.conditions[key] = event_predicate(rest, between)
-            compiled = compile_window(window)
-            limited = self.keeps.of(selection, *([measure.of] if measure.of else [])) is not None
-            kept_ms = compiled.span_ms if limited else 0
-            self.leaves[leaf_id] = LeafSpec(
-                leaf, selection.events, predicate, key, table, compiled, birth, canonical.decode(), kept_ms
-            )
-        return leaf_id
-
-    def _identify(self, canonical: bytes) -> tuple[str, int]:
-        hashed = leaf_hash(canonical)
-        birth = self.births.get(hashed, self.generation)
-        return f"{hashed}.{birth}", birth
-
-    def _sequence(self, rule: rules.Sequence) -> str:
-        steps = tuple(rules.Step(step.selection, by=step.by) for step in rule.steps)
-        canonical = rules.canonical(("leaf", "steps", steps, rule.within_ms))
-        leaf_id, birth = self._identify(canonical)
-        if leaf_id not in self.leaves:
-            lines: dict[str, list[tuple[Predicate | None, Getter | None, int]]] = {}
-            for number, step in enumerate(rule.steps):
-                where = step.selection.where
-                passes = None if where is None else compile_condition(where)
-                get = event_getter(step.by) if step.by else None
-                for event in step.selection.events:
-                    lines.setdefault(event, []).append((passes, get, 1 << number))
-            leaf = StepEntries(rule.within_ms, lines)
-            limited = any(self.keeps.of(one.selection, *([one.by] if one.by else [])) for one in steps)
-            self.leaves[leaf_id] = _whole(leaf, lines, rule.within_ms, birth, canonical, limited)
-        return leaf_id
-
-    def _score(self, rule: rules.Score) -> str:
-        canonical = rules.canonical(("leaf", "weights", rule.weights, rule.within_ms))
-        leaf_id, birth = self._identify(canonical)
-        if leaf_id not in self.leaves:
-            lines: dict[str, list[tuple[Predicate | None, float]]] = {}
-            for one in rule.weights:
-                where = one.selection.where
-                passes = None if where is None else compile_condition(where)
-                for event in one.selection.events:
-                    lines.setdefault(event, []).append((passes, one.weight))
-            leaf = WeightEntries(rule.within_ms, lines)
-            limited = any(self.keeps.of(one.selection) for one in rule.weights)
-            self.leaves[leaf_id] = _whole(leaf, lines, rule.within_ms, birth, canonical, limited)
-        return leaf_id
-
-
-def _whole(
-    leaf: Leaf, lines: Mapping[str, Any], within_ms: int, birth: int, canonical: bytes, limited: bool
-) -> LeafSpec:
-    """A leaf that does its own selecting."""
-    window = compile_window(rules.Within(within_ms) if within_ms else rules.Ever())
-    kept_ms = window.span_ms if limited else 0
-    return LeafSpec(leaf, tuple(sorted(lines)), None, b"", None, window, birth, canonical.decode(), kept_ms)
 
 
 def referred(rule: Any) -> set[str]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.admin import create_topics
-from pipeline.records import EraseRequest, encode
+from pipeline.identifiers import Keys
+from pipeline.records import EraseRequest, Event, encode
 from pipeline.replay.workspace import view_of
 from pipeline.runtime.kafka.doors import produce_all
 from pipeline.settings import Settings
@@ -200,3 +201,63 @@ def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_th
         subscriber.hear(old)
         subscriber.hear(new, view_of(old.settings).successor)
         assert subscriber.members() == set(new.table("segment-members"))
+
+
+def past_the_door(old: Deployment, *identifiers: str) -> None:
+    """What an ingest had taken for an event before it heard of the erasure, and writes only now."""
+    now = int(time.time() * 1000)
+    event = Event(f"late {identifiers}", "track", "Seen", list(identifiers), now, now)
+    actor = Keys(old.settings.secret_bytes()).actor(identifiers[0])
+    produce_all(old.settings, "events", [(actor, encode(event))])
+
+
+def seen_by(deployment: Deployment) -> dict[str, int]:
+    """How often each was seen, by the strongest identifier."""
+    profiles = deployment.table("profiles").values()
+    return {f"{one['identifiers'][0]['namespace']}:{one['identifiers'][0]['value']}": total(one) for one in profiles}
+
+
+@pytest.mark.timeout(180)
+def test_who_is_kept_out_stays_out_of_the_copy_until_they_consent_anew(old: Deployment) -> None:
+    both = ("ada", "eve")
+    for role in ("ingest", "identity", "unify", "privacy"):
+        old.start(role)
+    old.produce(
+        {"type": "track", "event": "Seen", "userId": who, "anonymousId": f"{who}-tab"} for who in ("ada", "eve")
+    )
+    old.produce([{"type": "track", "event": "Seen", "userId": "bob"}])
+    old.wait_until(lambda: len(old.table("identities")) == 5, "who is who")
+    for who in both:
+        old.command("privacy", "erase", f"user_id:{who}", "--wait", "30")
+    for who in both:
+        past_the_door(old, f"user_id:{who}", f"anonymous_id:{who}-tab")
+        past_the_door(old, "user_id:bob", f"anonymous_id:{who}-tab")
+    old.wait_until_idle()
+    assert seen_by(old) == {"user_id:bob": 3}
+    ada = {"type": "track", "event": "Seen", "userId": "ada", "anonymousId": "ada-tab"}
+    old.produce([ada | {"context": {"consent": {"marketing": True}}}])
+    old.wait_until(lambda: "anonymous_id:ada-tab" in old.table("identities"), "she is welcome again")
+    old.wait_until_idle()
+    old.produce({"type": "track", "event": "Seen", "anonymousId": "ada-tab", "messageId": f"t{n}"} for n in range(20))
+    old.wait_until_idle()
+    assert seen_by(old) == {"user_id:bob": 3, "user_id:ada": 21}
+    with replayed(old, "kept", 5) as new:
+        new.start("identity")
+        new.start("unify")
+        running = copier(new)
+        try:
+            until_s = time.monotonic() + 30
+            while seen_by(new) != seen_by(old):
+                assert time.monotonic() < until_s, f"{seen_by(new)}, and not {seen_by(old)}"
+                time.sleep(0.3)
+            past_the_door(old, "user_id:eve")
+            past_the_door(old, "user_id:bob")
+            new.wait_until(lambda: seen_by(new).get("user_id:bob") == 4, "the copy follows")
+            new.wait_until_idle()
+            assert seen_by(new) == {"user_id:bob": 4, "user_id:ada": 21}
+            known = new.table("identities")
+            assert not [key for key in known if "eve" in key]
+            assert known["anonymous_id:ada-tab"]["profile_id"] == known["user_id:ada"]["profile_id"]
+        finally:
+            running.terminate()
+            running.wait(20)

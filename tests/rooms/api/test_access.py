@@ -125,3 +125,14 @@ def test_what_a_contract_labels_is_hidden_from_who_may_not_see_it(world: World) 
     assert "ada@example.org" in world.ask("/v1/profiles/user_id:42", "b").text
     shown = world.service.access.caller("a").hide.strip({"properties": {"card": {"number": 1}, "total": 2}})  # type: ignore[union-attr]
     assert shown == {"properties": {"total": 2}}
+
+
+def test_a_label_of_a_whole_event_hides_what_the_contract_plans_of_it(world: World) -> None:
+    planned = {"properties": frozenset({"total", "sku"})}
+    event = EventContract("Order", "shop/1", None, "flag", "allow", planned, labels=frozenset({"sensitive"}))
+    tokens = [Token(name="b", sha256=hashed("b"), scopes=("profiles:read",), hide_labels=("sensitive",))]
+    world.service.access.replace(tokens)
+    world.service.access.look_at_contracts(ContractsPlan((Contract("shop", 1, None, "allow", {"Order": event}),)))
+    caller = world.service.access.caller("b")
+    assert caller is not None
+    assert caller.hide.strip({"properties": {"total": 2, "sku": 1, "path": "/"}}) == {"properties": {"path": "/"}}

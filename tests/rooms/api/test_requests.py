@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,15 @@ def test_what_is_not_there_is_no_failure_of_ours(world: World) -> None:
 
     wrong = (LookupFailed("There is no segment x."), InputError("It is not valid."), BrokerError("It is away."))
     assert [asyncio.run(status(error)) for error in wrong] == [422, 422, 503]
+
+
+def test_an_answer_says_how_old_it_is(world: World) -> None:
+    def age_ms() -> int:
+        return int(world.ask("/v1/profiles/user_id:42").headers["Headwater-Age-Ms"])
+
+    world.follower.fresh_at_ms = time.time_ns() // 1_000_000
+    assert age_ms() < 60_000
+    world.follower.fresh_at_ms -= 3_600_000
+    assert 3_600_000 <= age_ms() < 3_660_000
+    world.follower.fresh_at_ms += 7_200_000  # a clock that was put back
+    assert age_ms() == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.definitions import comparisons, segments, traits
+from pipeline.definitions import comparisons, event_rules, segments, traits
 from pipeline.definitions.loader import load_text
 from tests.rooms.segments.helpers import plan_of
 
@@ -27,11 +27,11 @@ def test_examples_are_valid(block: str) -> None:
     "model",
     [
         segments.SegmentDefinition,
-        segments.Performed,
-        segments.SequenceOfSteps,
-        segments.EventStep,
-        segments.DecayingScore,
-        segments.WeightedEvents,
+        event_rules.Performed,
+        event_rules.SequenceOfSteps,
+        event_rules.EventStep,
+        event_rules.DecayingScore,
+        event_rules.WeightedEvents,
         segments.Bucket,
         segments.Consent,
         traits.TraitDefinition,
