@@ -13,6 +13,7 @@ ORDER, RESTORE = RUNTIME + "test_commit_order.py::", RUNTIME + "test_restore.py:
 ROLES, STATE, POISON = RUNTIME + "test_roles.py::", RUNTIME + "test_state.py::", RUNTIME + "test_poison.py::"
 STEPS, CLIENTS = RUNTIME + "test_ten_steps.py::", RUNTIME + "test_kafka_clients.py::"
 LOST, WAITING = RUNTIME + "test_lost.py::", RUNTIME + "test_waiting.py::"
+RESTING = RUNTIME + "test_rest.py::"
 STORES, BROKERS = "tests/contracts/test_stores.py::", "tests/contracts/test_brokers.py::"
 
 
@@ -318,8 +319,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "partitions that are ready do not wait for those which are not",
         "worker",
-        "        records = self._rest.take()\n",
-        "        if self._restorer.waiting:\n            return 0\n        records = self._rest.take()\n",
+        "        records = self._rest.take(time.perf_counter())\n",
+        "        if self._restorer.waiting:\n            return 0\n"
+        "        records = self._rest.take(time.perf_counter())\n",
         RESTORE + "test_a_ready_partition_does_not_wait_for_one_that_is_restoring",
     ),
     # topics and the group
@@ -398,7 +400,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "a batch that raises at its end is halved",
-        "poison",
+        "rest",
         "        count = max(1, self.suspects // 2) if self.suspects else len(records)\n",
         "        count = 1 if self.suspects else len(records)\n",
         POISON + "test_a_flood_of_poison_that_shows_at_the_end_of_each_batch_is_halved",
@@ -420,10 +422,25 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "what is older is done before anything is consumed in the midst of long work",
-        "poison",
+        "rest",
         "        if topic is None or can_wait is None or self._records or self.suspects:\n",
         "        if topic is None or can_wait is None:\n",
         WAITING + "test_rebalances_faults_and_poison_in_the_midst_of_long_work",
+    ),
+    _rule(
+        "what stands behind long work that rests waits with it",
+        "rest",
+        "        begin = {record[1]: -1 for record in self._left}\n",
+        "        begin: dict[int, int] = {}\n",
+        RESTING + "test_while_it_rests_what_stands_behind_it_in_its_partition_waits_with_it",
+        WAITING + "test_rebalances_faults_and_poison_in_the_midst_of_long_work",
+    ),
+    _rule(
+        "a rest that ends while records are consumed does not turn them round",
+        "worker",
+        "        if waits_s is not None:\n            self._rest.leave_long(records)\n",
+        "        if waits_s:\n            self._rest.leave_long(records)\n",
+        RESTING + "test_a_rest_that_ends_while_records_are_consumed_does_not_turn_them_round",
     ),
     # beside the loop
     _rule(

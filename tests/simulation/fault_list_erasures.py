@@ -8,13 +8,13 @@ ERASURE_FAULTS: tuple[Fault, ...] = (
     Fault(
         "what got past the door is taken in",
         _ROUTE,
-        (("        if not _consents_anew(event, actor.kept_out):", "        if False:"),),
+        (("        if not consents_anew(event, actor.kept_out):", "        if False:"),),
         "erasures",
     ),
     Fault(
         "an old consent brings somebody back behind the door",
-        _ROUTE,
-        (("return event.time > erased_ms and any(yes", "return any(yes"),),
+        "pipeline.profile.fragment",
+        (("return event.time > erased_ms and any(", "return any("),),
         "erasures",
     ),
     Fault(
