@@ -23,7 +23,7 @@ def main() -> None:
         consumer_group=job["application"],
         auto_offset_reset="earliest",
         processing_guarantee="exactly-once",
-        commit_interval=2.0,
+        commit_interval=1.0,
         state_dir=job["state_dir"],
         auto_create_topics=True,
         use_changelog_topics=True,

@@ -263,7 +263,7 @@ public final class CoreJob {
     properties.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, job.get("bootstrap").asText());
     properties.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
     properties.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
-    properties.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 2000);
+    properties.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1000);
     properties.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 100L * 1024 * 1024);
     properties.put(StreamsConfig.STATE_DIR_CONFIG, job.get("state_dir").asText());
     properties.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
