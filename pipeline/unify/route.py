@@ -58,8 +58,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
             # Before the evidence of this event, which is refused otherwise.
             readmitted = Readmitted(identifier=one, time=event.time, received=received)
             task.out.log("identity-edges", None, encode(readmitted), 0)
-    if actor.identifier != identifier:
-        task.unbury(key, actor, identifier)
+    task.unbury(key, actor, identifier)
     message_hash = holder.hash_of(event.message_id)
     if dedup.is_duplicate(state, task.message_index, key, actor, message_hash, received):
         task.count("duplicates")

@@ -309,7 +309,7 @@ class Task:
     def unbury(self, key: bytes, actor: Actor, identifier: str) -> None:
         """Somebody who was erased is known anew: their actor has its identifier again. It must be put afterwards."""
         buried = actor.identifier
-        if buried[:1] != BURIED or identifier[:1] == BURIED:
+        if buried == identifier or buried[:1] != BURIED or identifier[:1] == BURIED:
             return
         group = self.group(key, actor)
         if group is not None and buried in group.present:
