@@ -37,14 +37,42 @@ def test_young_cycles_go_and_the_answer_is_passed_on(monkeypatch: pytest.MonkeyP
     assert over() is True
 
 
-def test_many_new_objects_do_not_wait_for_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+def test_many_new_objects_are_set_aside_unseen_while_no_walk_finds_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(garbage, "_MOST_OBJECTS", 1_000)
     over = garbage.collecting_between(lambda: False)
-    ring = weakref.ref(Ring())
     kept = [[number] for number in range(900)]
     over()
-    assert ring() is not None, "collected at once"
+    assert gc.get_count()[0] > 800, "set aside at once"
     kept += [[number] for number in range(900)]
     over()
-    assert ring() is None and len(kept) == 1_800
+    assert gc.get_count()[0] < 100, "walked over later"
+    now = 6.0
+    late = weakref.ref(Ring())
+    over()
+    assert late() is None and len(kept) == 1_800, "the latest objects are walked over with every pause"
+
+
+def test_once_a_walk_has_found_a_cycle_all_objects_are_walked_over_until_none_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 6.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(garbage, "_MOST_OBJECTS", 1_000)
+    over = garbage.collecting_between(lambda: False)
+    now = 12.0
+    Ring()
+    over()
+    ring = weakref.ref(Ring())
+    kept = [[number] for number in range(1_100)]
+    over()
+    assert ring() is None
+    now = 18.0
+    over()
+    now = 24.0
+    over()
+    kept += [[number] for number in range(1_100)]
+    unseen = weakref.ref(Ring())
+    over()
+    assert unseen() is not None and len(kept) == 2_200
