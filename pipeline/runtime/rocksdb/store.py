@@ -72,12 +72,9 @@ class RocksStores:
         options.create_missing_column_families(True)
         options.set_atomic_flush(True)
         options.set_write_buffer_size(8 * _MB)
-        # Compaction takes a whole core for a while: half as often. Files that it reads soon anyway are not packed.
-        options.set_level_zero_file_num_compaction_trigger(8)
         options.set_write_buffer_manager(self._buffers)
         options.set_block_based_table_factory(blocks)
         options.set_compression_type(DBCompressionType.lz4() if self._compressed else DBCompressionType.none())
-        options.set_min_level_to_compress(1)
         options.set_max_background_jobs(2)
         options.set_max_open_files(256)
         options.set_keep_log_file_num(2)
