@@ -41,7 +41,7 @@ def collecting_between(until: Callable[[], bool]) -> Callable[[], bool]:
                 found = gc.collect(0)
                 walked = now
             elif found:
-                found += gc.collect(0)
+                gc.collect(0)
             gc.freeze()
         return until()
 
