@@ -39,34 +39,65 @@ const builder = document.querySelector("form[data-builder]");
 if (builder) {
   const tree = document.getElementById("tree");
   const meaning = document.getElementById("meaning");
-  let turn = 0, waiting = 0;
+  const said = document.getElementById("builder-said");
+  let looks = 0, waiting = 0, steps = 0, last = Promise.resolve();
 
-  async function again(button) {
-    const mine = ++turn;
-    builder.setAttribute("aria-busy", "true");
-    const found = await ask(builder.dataset.builder, "tree", sent(builder, button || { name: "do", value: "show:n" }));
-    builder.removeAttribute("aria-busy");
-    if (found && mine === turn) {
-      put(found.ok ? tree : document.getElementById("builder-said"), found.text);
-      if (found.ok) document.getElementById("builder-said").textContent = "";
-      look(0);
+  function typed() {
+    return new Map([...tree.querySelectorAll("input:not([type=hidden]), select, textarea")].map((one) => [one.id, one.value]));
+  }
+
+  // What was typed while the answer was on its way stays, and so does the focus, unless the answer changed that field.
+  function keep(before, meanwhile, focused) {
+    for (const [id, value] of meanwhile) {
+      const field = value !== before.get(id) && document.getElementById(id);
+      if (field && field.value === before.get(id)) field.value = value;
     }
+    const place = focused && document.getElementById(focused);
+    if (place) place.focus();
+  }
+
+  async function step(pressed) {
+    const before = typed(), place = document.activeElement;
+    const lost = { ok: false, text: "No answer came. What you typed is still here: try again." };
+    const found = await ask(builder.dataset.builder, "tree", sent(builder, pressed)).catch(() => lost);
+    if (!found) return;
+    said.innerHTML = found.ok ? "" : found.text;
+    if (!found.ok) return;
+    const meanwhile = typed(), now = document.activeElement;
+    put(tree, found.text);
+    keep(before, meanwhile, now === place ? "" : now.id);
+  }
+
+  // One step after the other, each upon what the one before it made: none is lost when somebody is quick.
+  function again(button) {
+    const pressed = button ? { name: button.name, value: button.value } : { name: "do", value: "show:n" };
+    steps += 1;
+    builder.setAttribute("aria-busy", "true");
+    last = last.then(() => step(pressed)).then(() => {
+      steps -= 1;
+      if (steps) return;
+      builder.removeAttribute("aria-busy");
+      look(0);
+    });
   }
 
   function look(after) {
     clearTimeout(waiting);
+    const mine = ++looks;
+    if (steps) return;  // the last of them looks
     waiting = setTimeout(async () => {
-      const mine = ++turn;
       meaning.setAttribute("aria-busy", "true");
-      const found = await ask(builder.dataset.meaning, "meaning", sent(builder));
+      const found = await ask(builder.dataset.meaning, "meaning", sent(builder)).catch(() => null);
+      if (mine !== looks) return;
       meaning.removeAttribute("aria-busy");
-      if (found && mine === turn) put(meaning, found.text);
+      if (found) put(meaning, found.text);
     }, after);
   }
 
   builder.addEventListener("submit", (event) => {
     const button = event.submitter;
     if (button && button.name === "do") { event.preventDefault(); again(button); }
+    else if (steps) { event.preventDefault(); last.then(() => builder.requestSubmit(button)); }
   });
   builder.addEventListener("change", (event) => { if (event.target.matches("[data-again]")) again(null); });
   builder.addEventListener("input", () => look(350));

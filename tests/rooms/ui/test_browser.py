@@ -1,6 +1,6 @@
 """The pages in a real headless Chromium: the rule of the design in few moves, by keyboard alone, and axe."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,58 @@ def test_the_pricing_intent_rule_in_twelve_moves(place: tuple[House, str, Any]) 
     assert house.applied[-1][1]["written"][0].body == PRICING_INTENT
     assert int(page.locator(".size strong").inner_text()) == house.world.follower.model.size("pricing_intent") > 0
     assert faults == []
+    page.context.close()
+
+
+def test_what_is_done_while_an_answer_is_on_its_way_is_not_lost(place: tuple[House, str, Any]) -> None:
+    house, address, browser = place
+    page = signed_in(browser, address, "editor", PASSWORD)
+    page.goto(f"{address}/segments/new")
+    held: list[Any] = []
+    page.route(f"{address}/builder", lambda route: held.append(route))  # noqa: PLW0108 - it marks what it is given
+
+    def answer_until(there: Callable[[], bool]) -> None:
+        """Let one question after the other through; there never are two on their way."""
+        while not there():
+            if held:
+                [one] = held
+                held.clear()
+                one.continue_()
+            page.wait_for_timeout(10)
+
+    rules = page.locator("#n\\.0 > .rule")
+    page.get_by_label("Say it in words").fill("Page Viewed where path starts with /pricing")
+    page.keyboard.press("Enter")
+    page.get_by_label("Name").click()
+    page.keyboard.type("qu")
+    page.get_by_role("button", name="+ A trait").click()
+    page.get_by_label("Name").click()
+    page.wait_for_timeout(500)  # longer than the meaning waits for somebody who types
+    answer_until(lambda: rules.count() == 1)
+    page.keyboard.press("End")
+    page.keyboard.type("ick")
+    answer_until(lambda: rules.count() == 2)
+    assert page.get_by_label("Name").input_value() == "quick"
+    page.get_by_label("trait", exact=True).fill("plan")
+    page.get_by_label("value", exact=True).last.fill("team")
+    page.get_by_label("Say it in words").fill("Order Completed in the last 7 days")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Publish").click()
+    answer_until(lambda: "/segments/quick?" in page.url)
+    published = house.applied[-1][1]["written"][0].body["when"]["all"]
+    assert [next(iter(rule)) for rule in published] == ["performed", "trait", "performed"], published
+
+    # Without an answer nothing goes away either, and the next step is as ever.
+    page.goto(f"{address}/segments/new")
+    page.route(f"{address}/builder", lambda route: route.abort())
+    page.get_by_label("Name").fill("slow")
+    page.get_by_role("button", name="+ A trait").click()
+    page.get_by_text("No answer came").wait_for()
+    page.unroute_all()
+    page.get_by_role("button", name="+ A trait").click()
+    page.get_by_label("trait", exact=True).wait_for()
+    assert page.get_by_label("Name").input_value() == "slow"
+    assert not page.get_by_text("No answer came").is_visible()
     page.context.close()
 
 
