@@ -22,26 +22,26 @@ def collecting_between(until: Callable[[], bool]) -> Callable[[], bool]:
     """`until`, as a worker asks it between its batches, with the young garbage collected now and then.
 
     From here on nothing is collected by itself. A cycle that lives longer than the pause stays for good, and so does
-    one among a hundred thousand objects that are set aside: the engine makes none. Once a walk has found some, all
-    objects are walked over until a walk after another pause finds none.
+    one among a hundred thousand objects that are set aside: the engine makes none. Once the walk after a pause has
+    found some, all objects are walked over until a whole pause has passed in which no walk found any.
     """
     gc.collect()
     gc.freeze()
     gc.disable()
     walked = time.monotonic()
-    found = 0
+    found = found_since = 0
 
     def collect_and_ask() -> bool:
-        nonlocal walked, found
+        nonlocal walked, found, found_since
         now = time.monotonic()
         is_time = now - walked >= _PAUSE_S
         # The first count is of objects made since then that are still there.
         if is_time or gc.get_count()[0] > _MOST_OBJECTS:
             if is_time:
-                found = gc.collect(0)
+                found, found_since = found_since + gc.collect(0), 0
                 walked = now
             elif found:
-                gc.collect(0)
+                found_since += gc.collect(0)
             gc.freeze()
         return until()
 

@@ -76,3 +76,35 @@ def test_once_a_walk_has_found_a_cycle_all_objects_are_walked_over_until_none_is
     unseen = weakref.ref(Ring())
     over()
     assert unseen() is not None and len(kept) == 2_200
+
+
+def test_what_the_walks_of_a_pause_have_found_counts_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 6.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(garbage, "_MOST_OBJECTS", 1_000)
+    over = garbage.collecting_between(lambda: False)
+    kept = []
+
+    def is_seen() -> bool:
+        """Whether a cycle among a great number of objects goes."""
+        ring = weakref.ref(Ring())
+        kept.extend([number] for number in range(1_100))
+        over()
+        return ring() is None
+
+    now = 12.0
+    Ring()
+    over()
+    assert is_seen()
+    now = 18.0
+    over()
+    assert is_seen(), "a walk of the pause had found a cycle, though the one at its end found none"
+    now = 24.0
+    over()
+    assert is_seen()
+    now = 30.0
+    over()
+    now = 36.0
+    over()
+    assert not is_seen(), "a pause has passed in which no walk found any"
+    assert len(kept) == 4_400
