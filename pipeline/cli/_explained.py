@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from pipeline.errors import InputError
-from pipeline.ingest.times import to_ms
+from pipeline.ingest.times import LATEST_MS, to_ms
 from pipeline.segments import Explained
 
 _SHOWN_VALUE = 80
@@ -23,8 +23,11 @@ def instant(text: str, option: str) -> int:
 
 
 def shown_time(time_ms: int) -> str:
-    """A time to the millisecond, UTC."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    """A time to the millisecond, UTC. A trait may name one that no calendar has."""
+    if time_ms > LATEST_MS:
+        return "after the year 9999"
+    seconds, ms = divmod(time_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{ms:03}"
 
 
 def tree(explained: Explained, now_ms: int) -> Tree:

@@ -101,6 +101,22 @@ def test_a_difference_comes_with_its_reason(folder: Path) -> None:
     assert "is 1 · changes with 1 more Page Viewed within 10s" in words
 
 
+@pytest.mark.parametrize(
+    ("trial_end", "told"),
+    [
+        ("9999-12-31T23:59:59.999Z", "changes 9999-12-31 23:59:39.999, in"),
+        (253_402_300_820_000, "changes after the year 9999, in"),
+        (1e300, "changes after the year 9999, in"),
+    ],
+)
+def test_an_instant_that_no_calendar_has_is_told(folder: Path, trial_end: Any, told: str) -> None:
+    (folder / "trial.yaml").write_text("segment: trial\nwhen: {trait: {trial_end: {within_next: 20s}}}\n")
+    events = [page(0, userId="ada", type="identify", traits={"trial_end": trial_end})]
+    said = run(events, *at(5), "--expect", "user_id:ada", segment="trial.yaml")
+    assert said.exit_code == 1
+    assert told in " ".join(said.stdout.split())
+
+
 def test_each_instant_has_its_expectation(folder: Path) -> None:
     events = [page(0, userId="ada"), page(4, userId="ada")]
     both = (*at(4), "--expect", "user_id:ada", *at(10), "--expect", "nobody")
