@@ -130,7 +130,8 @@ class Door:
     def _send_at(self, posting: Posting, body: dict[str, Any]) -> None:
         """A batch says when it was sent, by a clock that may be wrong; it holds for events that do not. None does where
         an event would come to lie before 1970 by it: that is refused."""
-        if any((value_as_instant(event.stated.get("timestamp")) or YEAR_MS) < YEAR_MS for event in posting.events):
+        said = (value_as_instant(event.stated.get("timestamp")) for event in posting.events)
+        if any(time is not None and time < YEAR_MS for time in said):
             return
         sent_at = iso(_now_ms() + self.random.choice([0, -3_600_000, 7_200_000]))
         body["sentAt"] = sent_at
