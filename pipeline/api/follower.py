@@ -58,7 +58,7 @@ class Follower:
         self._asking = threading.Thread(target=self._ask_ends, name="ends", daemon=True)
         self._asked: deque[tuple[int, dict[tuple[str, int], int]]] = deque(maxlen=_ASKED)
         self._starts: dict[tuple[str, int], int] = {}
-        self._stamped_at = 0
+        self._complete_at = self._stamped_at = 0
         self._admin = admin_client(settings)
         self.failure: BaseException | None = None
         self.model: ReadModel
@@ -93,6 +93,8 @@ class Follower:
             model.close()
             RocksTables.wipe(self._folder)
             model, positions = self._tables(), {}
+        # While it still reads what stood there, the tables are as old as before; new ones miss nothing from now on.
+        self._complete_at = model.followed_at() or time.time_ns() // 1_000_000
         starts = {place: max(at, bounds[place][0]) for place, at in positions.items() if place in bounds}
         if not starts:
             since = time.time_ns() // 1_000_000 - self._recent_days * DAY_MS
@@ -126,17 +128,16 @@ class Follower:
         positions = {**self._places, **self._reader.positions}
         if self._starts:
             records, positions = self._recall(records, positions)
-        now_ms = time.time_ns() // 1_000_000
         if records or positions != self.visible.positions:
             # Before the tables have it: an answer may say that it is newer than it is, never that it is older.
             self.position = position_text(positions, TRUTH)
-            self.model.apply(records, positions, now_ms)
-            self._stamped_at = now_ms
+            self.model.apply(records, positions, self._complete_at)
+            self._stamped_at = self._complete_at
             self.visible.see(records, positions)
             self.told(records)
-        elif now_ms - self._stamped_at > _STAMP_EVERY_MS and self._reader.at_end:
-            self.model.apply((), positions, now_ms)
-            self._stamped_at = now_ms
+        elif self._complete_at - self._stamped_at > _STAMP_EVERY_MS:
+            self.model.apply((), positions, self._complete_at)
+            self._stamped_at = self._complete_at
         if not self.is_ready and self.visible.is_reached(self._ready_at):
             self.is_ready = True
             _log.info("the read model is ready: %s", self.position)
@@ -144,6 +145,8 @@ class Follower:
         asked = self._asked
         while asked and self.visible.is_reached(asked[0][1]):
             self.fresh_at_ms = asked.popleft()[0]
+        if self.is_ready:
+            self._complete_at = self.fresh_at_ms
 
     def _recall(
         self, records: list[Record], positions: dict[tuple[str, int], int]

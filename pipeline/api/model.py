@@ -109,7 +109,7 @@ class ReadModel:
         }
 
     def followed_at(self) -> int:
-        """When (ms) the tables were brought to where they stand; 0 if they do not say."""
+        """Up to when (ms) the tables miss nothing; 0 if they do not say."""
         return int(self._tables.get("meta", b"followed_at") or 0)
 
     def is_readable(self) -> bool:
@@ -118,8 +118,9 @@ class ReadModel:
 
     # ---------------------------------------------------------------------------------------------------- writing
 
-    def apply(self, records: Iterable[Record], positions: Positions, now_ms: int = 0) -> None:
-        """Take in records; afterwards the tables stand at `positions`, as of `now_ms`."""
+    def apply(self, records: Iterable[Record], positions: Positions, followed_at: int = 0) -> None:
+        """Take in records; afterwards the tables stand at `positions`, and miss nothing of what was up to
+        `followed_at`."""
         rows: list[Row] = []
         numbers = _Numbers(self._tables, self._next_number)
         people = People(self._tables)
@@ -154,7 +155,7 @@ class ReadModel:
         rows.append(("meta", b"positions", _encode(named)))
         rows.append(("meta", b"format", b"%d" % FORMAT))
         # In the same batch: a process that is killed may be left with tables older than any file beside them.
-        rows.append(("meta", b"followed_at", b"%d" % now_ms))
+        rows.append(("meta", b"followed_at", b"%d" % followed_at))
         if self.wants_scrub:
             rows.append(("meta", b"scrub", b"1"))
         self._tables.write(rows)
