@@ -34,6 +34,7 @@ SCOPES: tuple[str, ...] = get_args(Scope)
 _PREFIX = "hw_"
 _log = logging.getLogger(__name__)
 _MAX_TOKENS = 10_000
+_UNREAD = (0, -1)
 
 
 class Token(BaseModel):
@@ -211,23 +212,34 @@ def labelled_fields(contracts: ContractsPlan) -> dict[str, set[str]]:
     return found
 
 
+class UnreadableError(SettingsError):
+    """A file is there, and what it holds cannot be had."""
+
+
 class TokensFollowed:
     """The tokens of a file, as it is now. A file that has become unreadable changes nothing."""
 
     def __init__(self, path: Path) -> None:
         """Read it for the first time. Raises SettingsError."""
         self._path = path
-        self.access = Access(read_tokens(path))
         self._seen = self._stamp()
+        self._trouble = ""
+        self.access = Access(read_tokens(path))
 
     def look(self) -> None:
         """Read it again if it has changed."""
-        if self._stamp() != self._seen:
-            self._seen = self._stamp()
-            try:
-                self.access.replace(read_tokens(self._path))
-            except SettingsError as error:
+        if self._stamp() == self._seen:
+            return
+        self._seen = self._stamp()
+        try:
+            self.access.replace(read_tokens(self._path))
+            self._trouble = ""
+        except SettingsError as error:
+            if isinstance(error, UnreadableError):
+                self._seen = _UNREAD  # it may become readable without a change: by its rights, or with fewer open files
+            if str(error) != self._trouble:
                 _log.error("the tokens stay as they were: %s", error)
+            self._trouble = str(error)
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
@@ -245,14 +257,15 @@ def hashed(token: str) -> str:
 def read_tokens(path: Path | None) -> list[Token]:
     """The tokens in a file. Raises SettingsError."""
     advice = "make one with `headwater tokens create NAME --scope profiles:read`"
-    if path is None or not path.is_file():
-        where = "api_tokens" if path is None else str(path)
-        raise SettingsError("There are no tokens, so nobody could ask the API anything.", where, advice)
     try:
+        if path is None or not path.is_file():
+            where = "api_tokens" if path is None else str(path)
+            raise SettingsError("There are no tokens, so nobody could ask the API anything.", where, advice)
         return TokensFile.model_validate(yaml.safe_load(path.read_text()) or {}).tokens
     except OSError as error:
-        raise SettingsError(f"The file of tokens cannot be read: {error.strerror}.", str(path), advice) from None
-    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"The file of tokens cannot be read: {error.strerror}.", str(path), advice) from None
+    # An impossible date is a plain ValueError of the parser.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = (
             f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
             if isinstance(error, ValidationError)
