@@ -24,6 +24,7 @@ The stores are touched in step 9 only, so until then dropping the overlays undoe
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from pipeline.runtime import dead_letters
@@ -332,7 +333,9 @@ class Worker:
             for task in involved:
                 producer.send_changelog(changelog, task.number, task.changelog_records)
         reach("after_produce")
-        highest = self._patiently("flush", lambda: producer.flush(timeout_s))
+        # Long work goes on with what falls due next: while the broker has to be waited for, that is read.
+        ahead = chain.from_iterable(task.read_ahead() for task in involved if self._had_long)
+        highest = self._patiently("flush", lambda: producer.flush(timeout_s, ahead))
         reach("before_offsets")
         positions = {p: position for task in involved for p, position in task.reached.items()}
         self.beats += 1

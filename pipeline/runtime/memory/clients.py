@@ -184,7 +184,9 @@ class MemoryProducer:
         for key, value in records:
             self._highest[(topic, partition)] = self._broker.produce(topic, key, value, partition, transaction)
 
-    def flush(self, timeout_s: float) -> dict[Partition, int]:
+    def flush(self, timeout_s: float, meanwhile: Iterable[object] = ()) -> dict[Partition, int]:
+        for _ in meanwhile:
+            pass
         fault = self._before("flush")
         self._open_transaction()
         self._after(fault)

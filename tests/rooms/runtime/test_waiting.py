@@ -109,6 +109,22 @@ def test_what_is_left_of_long_work_is_first_in_the_next_turn_and_has_company_the
     assert world.stored() == world.changelog()
 
 
+@pytest.mark.parametrize(("value", "read"), [("long", [b"cc", b"cd"]), ("w", [b"cc"])])
+def test_while_the_broker_is_waited_for_what_falls_due_next_is_read(value: str, read: list[bytes]) -> None:
+    world, worker = settled()
+    far = world.now_ms + 1_000
+    world.say(*((key, f"wake {far + number}") for number, key in enumerate("abcde")))
+    run_idle(worker)
+    state = worker.tasks[0].task_state
+    assert state is not None
+    state.drop()
+    world.say(("a", value), ("b", "w"), topic="echoes")
+    assert worker.run_once() == 2
+    assert [key for key in (b"cc", b"cd", b"ce") if key in state._recent] == read, "as many as were settled; one else"
+    run_idle(worker)
+    assert world.stored() == world.changelog()
+
+
 def test_a_transaction_that_is_aborted_takes_what_was_left_with_it() -> None:
     world, worker = settled(partitions=2)
     worker._rest.enough_s = lambda: 0.0  # type: ignore[method-assign]
