@@ -106,7 +106,7 @@ class Task:
             self.changelog_records.insert(0, (TOPICS_KEY, msgspec.json.encode(told)))
 
     def read_ahead(self) -> Iterator[bytes]:
-        """Read into memory what falls due next, as much as the batch has taken off the time index; one value at a time."""
+        """Read into memory what falls due next, as much as the batch took off the time index; one value at a time."""
         if self.task_state is None or self.changes is None:
             return iter(())
         return self.task_state.read_ahead(len(self.changes.timers_gone))
