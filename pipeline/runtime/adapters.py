@@ -109,9 +109,9 @@ class Producer(Protocol):
         """Hand the (key, value) pairs of a task's changes over, in order; `flush` tells where the last one came to."""
         ...
 
-    def flush(self, timeout_s: float, meanwhile: Iterable[object] = ()) -> dict[Partition, int]:
-        """Wait until everything handed over is in the log; `meanwhile` is gone through as far as there is time. Gives
-        the highest offset per changelog partition of this transaction; one that the broker did not tell is missing."""
+    def flush(self, timeout_s: float) -> dict[Partition, int]:
+        """Wait until everything handed over is in the log. Gives the highest offset per changelog partition of this
+        transaction; one that the broker did not tell is missing."""
         ...
 
     def send_offsets(

@@ -282,22 +282,6 @@ class TaskState:
             count += 1
         return count, first
 
-    def read_ahead(self, count: int) -> Iterator[bytes]:
-        """Read values into memory that fall due next, `count` at most and one at a time: their keys. The running batch
-        may be on its way to the log: what it has changed is left alone, and so is what is known of the index, for the
-        rows it has made are not there yet."""
-        for _, key in self._store.timers(self._floor):
-            if count <= 0:
-                break
-            if key in self._dirty:
-                continue
-            if key not in self._recent:
-                missed = self._missed
-                self._find(key)
-                self._missed = missed
-            count -= 1
-            yield key
-
     @property
     def cached(self) -> int:
         """How many decoded values are kept."""

@@ -1,18 +1,14 @@
 """What was consumed and is still to be done: because the stage raised, or because it is long work that is to rest.
 
 Long work that nobody waits for (a tick of mass deadlines) has one turn in a batch, and what comes meanwhile goes with
-it. When that of some partitions has taken long enough, that of the others is left for the next turn. On a machine with
-too little for everybody even that makes live events wait: then long work rests for a while, and live events have the
-worker for themselves.
+it. On a machine with too little for everybody even that makes live events wait: then long work rests for a while, and
+live events have the worker for themselves.
 """
 
-import math
 from collections.abc import Callable
 
 from pipeline.runtime.ports import Record
 
-# After this share of a long turn no more long work is begun in it: the rest of it is for what is read and written.
-_ENOUGH = 0.5
 # A turn is late that takes so many times as long as turns usually do, where each counts for so much in what is usual.
 # How long long work rests then: so many times as long as that turn was late, of its time this share at most, and no
 # more at once than so many seconds.
@@ -30,7 +26,7 @@ class Rest:
     for: a batch has one turn of it. A turn that takes longer than `long_turn_s`, and than turns have taken of late,
     shows that the machine or the broker has too much to do. Then long work is left alone for `_REST_FOR_LATE` times as
     long as the turn was late, but for no more than `_SHARE` of the time that turns take: it is to be over on a slow
-    machine too. With 0 it never is left alone, and never left for the next turn.
+    machine too. With 0 it never is left alone.
     """
 
     def __init__(self, patient: str | None = None, long_turn_s: float = 0.0) -> None:
@@ -47,17 +43,14 @@ class Rest:
     def __bool__(self) -> bool:
         return bool(self._records or self._left)
 
-    def take(self) -> list[Record]:
-        """What is to be done before anything else is consumed: half of the suspects, or what was cut off."""
+    def take(self, now_s: float) -> list[Record]:
+        """What is next: half of the suspects, or everything; what is long work only if it need not wait any more."""
         records = self._records
+        if not records and now_s >= self._until_s:
+            records, self._left = self._left, []
         count = max(1, self.suspects // 2) if self.suspects else len(records)
         self._records = records[count:]
         return records[:count]
-
-    def join(self, records: list[Record]) -> list[Record]:
-        """What was left, and behind it what was consumed just now."""
-        left, self._left = self._left, []
-        return left + records if left else records
 
     def waits_s(self, now_s: float) -> float | None:
         """How long what is long is still to be left alone, s. None: it is not, and nothing is left of it."""
@@ -75,10 +68,9 @@ class Rest:
         del records[count:]
 
     def is_long(self, records: list[Record]) -> bool:
-        """Whether a batch has long work in it, and nothing else is still to be done: what was left would be older than
-        what comes now, or newer than what is done again."""
+        """Whether a batch has long work in it, and nothing older than what has come since is still to be done."""
         topic, can_wait = self._patient, self.can_wait
-        if topic is None or can_wait is None or self._records or self._left or self.suspects:
+        if topic is None or can_wait is None or self._records or self.suspects:
             return False
         return any(record[0] == topic and can_wait(record) for record in records)
 
@@ -99,20 +91,6 @@ class Rest:
             first = begin.get(record[1]) if record[0] == topic else None
             (now if first is None or record[2] < first else self._left).append(record)
         records[:] = now
-
-    def next_long(self, took_s: float | None) -> list[Record]:
-        """Of what was left, that of one partition: the first of this turn (`took_s` None), or a further one. None of it
-        if there is no more, or if the turn has taken so long that the others are for the next."""
-        left = self._left
-        if not left or (took_s is not None and took_s > self.enough_s()):
-            return []
-        number = left[0][1]
-        self._left = [record for record in left if record[1] != number]
-        return [record for record in left if record[1] == number]
-
-    def enough_s(self) -> float:
-        """After so long no more long work is begun in a turn, s."""
-        return _ENOUGH * max(self._long_turn_s, self._usual_s) if self._long_turn_s > 0 else math.inf
 
     def was_long(self, took_s: float, now_s: float) -> None:
         """A turn of long work has ended, and took so long."""

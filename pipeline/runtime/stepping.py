@@ -1,11 +1,11 @@
 """Step 4 of the worker: each record of a batch goes to the stage of its task, then the stages end the batch. Where long
-work was among them, it comes after the others, and what has come meanwhile goes with it.
+work was among them, what has come meanwhile goes with it.
 
 Tasks have nothing to do with each other, so one after the other takes all that is for it. What they log stands in the
 order in which the records came.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import Partition
@@ -26,18 +26,18 @@ def step_batch(
     owners: Mapping[Partition, Task],
     outbox: Outbox,
     involved: dict[int, Task],
-    further: Iterable[bool] = (),
+    meanwhile: Callable[[], bool] | None = None,
 ) -> bool:
     """Step `records`, but those that are `put_aside` (place, why): they become dead letters. Tasks that have something
-    to do with the batch are added to `involved`. `further` adds more to `records` whenever all are stepped, which is
-    stepped too. False if it gives False: then nothing is left of the batch. Raises StageRaised."""
+    to do with the batch are added to `involved`. `meanwhile` is called when all are stepped: it adds to `records` what
+    has come since, which is stepped too. False if it gives False: then nothing is left of the batch. Raises
+    StageRaised."""
     _step_from(0, role, records, put_aside, owners, outbox, involved)
-    stepped = len(records)
-    for is_ours in further:
-        if not is_ours:
+    if meanwhile is not None:
+        stepped = len(records)
+        if not meanwhile():
             return False
         _step_from(stepped, role, records, put_aside, owners, outbox, involved)
-        stepped = len(records)
     try:
         for task in involved.values():
             task.stage.finish(task.state, outbox)

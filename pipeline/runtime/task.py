@@ -1,7 +1,7 @@
 """A task: one stage on one partition, its state, and how far it has read. A role without state has a single task
 over everything assigned to its worker."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -104,12 +104,6 @@ class Task:
         if self.topic_ids != self.meta.topic_ids:
             told = {topic: id for topic, id in self.topic_ids.items() if topic in inputs}
             self.changelog_records.insert(0, (TOPICS_KEY, msgspec.json.encode(told)))
-
-    def read_ahead(self) -> Iterator[bytes]:
-        """Read into memory what falls due next, as much as the batch took off the time index; one value at a time."""
-        if self.task_state is None or self.changes is None:
-            return iter(())
-        return self.task_state.read_ahead(len(self.changes.timers_gone))
 
     def write(self, changelog_offset: int | None, now_ms: int) -> None:
         """The transaction is committed: bring the store to it, in one write.

@@ -5,8 +5,8 @@ The commit order. Every number is a line below and a failpoint of that name.
      1  consume what is waiting                                                       after_consume
      2  drop what is not of an open task of one's own
      3  take the group membership; refuse one without a generation
-     4  step every record into the overlays, long work last and what has come         after_step
-        meanwhile after it, then finish the stages
+     4  step every record into the overlays, after long work also what has come       after_step
+        meanwhile, then finish the stages
      5  begin; hand over the outputs, then the changelog, each dirty key once         after_begin, after_produce
      6  flush: nothing of this transaction may still be on its way when the offsets   before_offsets
         are sent, because from then on even a zombie's commit succeeds
@@ -23,8 +23,8 @@ The stores are touched in step 9 only, so until then dropping the overlays undoe
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from pipeline.runtime import dead_letters
@@ -148,7 +148,7 @@ class Worker:
         if self._restorer.waiting:
             self._restore()
         busy = bool(self._restorer.waiting) or len(self._outbox) > 0 or bool(self._woken) or bool(self.history_left())
-        records = self._rest.take()
+        records = self._rest.take(time.perf_counter())
         if not records:
             records = self._consume(0.0 if busy else self.settings.idle_timeout_s)
         if records:
@@ -163,7 +163,7 @@ class Worker:
         return done
 
     def _consume(self, timeout_s: float) -> list[Record]:
-        """What is waiting, behind what was left; while long work is to rest, without it."""
+        """What is waiting; while long work is to rest, without it."""
         self._pause()
         waits_s = self._rest.waits_s(time.perf_counter())
         if waits_s is not None:
@@ -172,10 +172,8 @@ class Worker:
             records = self._consumer.consume(self._size.limit, timeout_s)
         except Retriable:
             return []
-        if waits_s:
+        if waits_s is not None:
             self._rest.leave_long(records)
-        elif waits_s is not None:
-            records = self._rest.join(records)
         return records
 
     def _pause(self) -> None:
@@ -191,7 +189,7 @@ class Worker:
         if membership.generation < 0:
             self._drop("the membership has no generation", records)
             return 0
-        involved = self._step_all(records, began)
+        involved = self._step_all(records)
         if not involved:
             return 0
         self._reach("after_step")
@@ -211,7 +209,7 @@ class Worker:
         self._trim()
         return len(records)
 
-    def _step_all(self, records: list[Record], began_s: float) -> list[Task] | None:
+    def _step_all(self, records: list[Record]) -> list[Task] | None:
         """Step 4. A batch that raised is done again without the record that was to blame; `records` is cut short where
         there is one after the other. None if nobody knows which it was: then one half of them is next."""
         put_aside: dict[int, str] = {}
@@ -220,12 +218,11 @@ class Worker:
         while True:
             involved = {number: self.tasks[number] for number in woken}
             try:
-                further: Iterable[bool] = ()
+                meanwhile = None
                 self._had_long = not put_aside and self._rest.is_long(records)
                 if self._had_long:
-                    self._rest.leave_long(records)
-                    further = self._further(records, began_s)
-                if not step_batch(self.role, records, put_aside, self._owners, self._outbox, involved, further):
+                    meanwhile = partial(self._meanwhile, records)
+                if not step_batch(self.role, records, put_aside, self._owners, self._outbox, involved, meanwhile):
                     return None
                 self._observer.put_aside(len(put_aside))
                 return list(involved.values())
@@ -248,27 +245,20 @@ class Worker:
                     self._rest.cut(records, index + 1)
                 stepped_again += index + 1
 
-    def _further(self, records: list[Record], began_s: float) -> Iterator[bool]:
-        """Long work is added to the batch, one partition after the other, until the turn has taken long enough. Then
-        what has come since: it need not wait for the end of this transaction, and then for one of its own. At the
-        broker nothing is begun yet, so a rebalance in here costs the batch and no more: the tasks are closed, what they
-        had stepped is gone with them, and False is given."""
-        took_s = None
-        while long := self._rest.next_long(took_s):
-            records += long
-            yield True
-            took_s = time.perf_counter() - began_s
+    def _meanwhile(self, records: list[Record]) -> bool:
+        """What has come while long work was stepped is added to the batch: it need not wait for the end of this
+        transaction, and then for one of its own. At the broker nothing is begun yet, so a rebalance in here costs the
+        batch and no more: the tasks are closed, what they had stepped is gone with them, and False is given."""
         tasks_given = self._tasks_given
         try:
             come = self._consumer.consume(max(1, self._size.limit - len(records)), 0.0)
         except Retriable:
             come = []
         if self._tasks_given != tasks_given:
-            yield False
-            return
+            return False
         self._rest.leave_long(come)
         records += come
-        yield True
+        return True
 
     def _read_history(self, history: HistoryReader, idle: bool) -> None:
         """A slice of what stages want of the past. One that cannot be folded is folded record by record, without those
@@ -333,9 +323,7 @@ class Worker:
             for task in involved:
                 producer.send_changelog(changelog, task.number, task.changelog_records)
         reach("after_produce")
-        # Long work goes on with what falls due next: while the broker has to be waited for, that is read.
-        ahead = chain.from_iterable(task.read_ahead() for task in involved if self._had_long)
-        highest = self._patiently("flush", lambda: producer.flush(timeout_s, ahead))
+        highest = self._patiently("flush", lambda: producer.flush(timeout_s))
         reach("before_offsets")
         positions = {p: position for task in involved for p, position in task.reached.items()}
         self.beats += 1

@@ -98,32 +98,6 @@ def test_the_key_chooses_the_partition_as_java_does(side: Side) -> None:
     assert {r.key: r.partition for r in records} == {key: partition_of(key, PARTITIONS) for key in keys}
 
 
-def test_while_records_are_on_their_way_something_else_can_be_done(side: Side) -> None:
-    consumer, _ = joined(side, ["left"])
-    consumer.start({("left", 0): 0})
-    producer = side.producer()
-    producer.init(TIMEOUT_S)
-    for values in ([b"some", b"more"], []):
-        done: list[int] = []
-        producer.begin()
-        producer.send([("left", value, None, 0) for value in values])
-        producer.send_changelog("changelog", 0, [(b"k", b"v")])
-        highest = producer.flush(TIMEOUT_S, (done.append(number) for number in range(1_000_000)))
-        assert done and ("changelog", 0) in highest
-        producer.commit(TIMEOUT_S)
-    assert [record.value for record in take(consumer, 2)] == [b"some", b"more"]
-
-    def fails() -> Iterator[None]:
-        yield
-        raise ValueError("it did not work")
-
-    producer.begin()
-    producer.send([("left", b"never", None, 0)])
-    with pytest.raises(ValueError, match="it did not work"):
-        producer.flush(TIMEOUT_S, fails())
-    producer.abort(TIMEOUT_S)
-
-
 def test_another_key_than_the_records_may_choose_the_partition(side: Side) -> None:
     consumer, _ = joined(side, ["left"])
     consumer.start({("left", 0): 0, ("left", 1): 0})

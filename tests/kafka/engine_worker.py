@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -39,11 +38,11 @@ class LongStage(CountingStage):
 class LongWorker(Worker):
     """Tells of the batches that a rebalance in their midst has undone."""
 
-    def _further(self, records: list[Record], began_s: float) -> Iterator[bool]:
-        for is_ours in super()._further(records, began_s):
-            if not is_ours:
-                print(f"{len(records)} records undone", file=sys.stderr)
-            yield is_ours
+    def _meanwhile(self, records: list[Record]) -> bool:
+        is_there = super()._meanwhile(records)
+        if not is_there:
+            print(f"{len(records)} records undone", file=sys.stderr)
+        return is_there
 
 
 def tell(worker: Worker) -> None:

@@ -5,7 +5,6 @@ without its last local writes; its slot stays empty until the session expires; a
 starts a rebalance; a second process takes over the slot while the first still believes it owns it.
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -90,11 +89,6 @@ def compacted(records: list[Record]) -> dict[bytes, bytes]:
     return present
 
 
-def in_pieces(worker: Worker, pieces: random.Random) -> None:
-    """Now and then long work has taken long enough, and what is left of it is for the next turn."""
-    worker._rest.enough_s = lambda: pieces.choice((-1.0, math.inf))  # type: ignore[method-assign]
-
-
 class Cluster:
     """One deployment: a worker for identity, one to three for unify."""
 
@@ -120,8 +114,6 @@ class Cluster:
         self.slots += [Slot(UNIFY, number, make_unify) for number in range(rng.choice((1, 2, 3)))]
         self.weights = [rng.choice((0.2, 1.0, 3.0)) for _ in self.slots]
         self.batch_records = rng.choice((1, 3, 10, 100))
-        # Drawn apart, so that all else is what it would be if nothing were left.
-        self.pieces = random.Random(f"pieces of long work {self.batch_records} {self.weights}")
 
     # ------------------------------------------------------------------------------------------------- the outside
 
@@ -179,7 +171,6 @@ class Cluster:
             batch_records=self.batch_records, trim_interval_ms=86_400_000, cache_objects=self.rng.choice((2, 1_000))
         )
         worker = Worker(slot.role, slot.make_stage, adapters, settings, self._reach)
-        in_pieces(worker, self.pieces)
         slot.worker = worker
         worker.start()
         return worker

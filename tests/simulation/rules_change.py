@@ -40,7 +40,7 @@ from tests.simulation.accounts import (
     room_rules,
     world_of,
 )
-from tests.simulation.cluster import Cluster, Slot, in_pieces
+from tests.simulation.cluster import Cluster, Slot
 from tests.simulation.definitions import Rule, make_segments
 from tests.simulation.run import KEYS
 from tests.simulation.vocabulary import EVENT_NAMES
@@ -199,7 +199,6 @@ class ChangingCluster(Cluster):
             cache_objects=self.rng.choice((2, 1_000)),
         )
         worker = Worker(slot.role, slot.make_stage, adapters, settings, self._reach)
-        in_pieces(worker, self.pieces)
         slot.worker = worker
         worker.start()
         return worker

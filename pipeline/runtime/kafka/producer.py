@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _FULL_PAUSE_S = 0.01
 _METADATA_WITHIN_S = 5.0
-# After so many values that are read while records are on their way, see whether they still are.
-_LOOK_AFTER = 16
 # Hashing a key in Python costs more than producing a record.
 _MOST_PARTITIONS_KNOWN = 50_000
 _NOT_TOLD = frozenset(
@@ -163,13 +161,8 @@ class KafkaProducer:
             except BufferError:
                 continue
 
-    def flush(self, timeout_s: float, meanwhile: Iterable[object] = ()) -> dict[Partition, int]:
+    def flush(self, timeout_s: float) -> dict[Partition, int]:
         try:
-            for number, _ in enumerate(meanwhile, start=1):
-                if number % _LOOK_AFTER == 0:
-                    self._producer.poll(0)
-                    if len(self._producer) == 0:
-                        break
             left = self._producer.flush(timeout_s)
         except KafkaException as error:
             raise fault_of(error, "flush") from error

@@ -184,9 +184,7 @@ class MemoryProducer:
         for key, value in records:
             self._highest[(topic, partition)] = self._broker.produce(topic, key, value, partition, transaction)
 
-    def flush(self, timeout_s: float, meanwhile: Iterable[object] = ()) -> dict[Partition, int]:
-        for _ in meanwhile:
-            pass
+    def flush(self, timeout_s: float) -> dict[Partition, int]:
         fault = self._before("flush")
         self._open_transaction()
         self._after(fault)

@@ -84,9 +84,8 @@ def test_while_it_rests_what_stands_behind_it_in_its_partition_waits_with_it() -
     later = [record(0, 3), record(1, 1), record(1, 2, long=True), record(0, 1, long=True, topic="events")]
     rest.leave_long(later)
     assert [each[:3] for each in later] == [("links", 1, 1), ("events", 0, 1)], "other topics never wait"
-    now = [record(0, 4)]
-    assert [each[1:3] for each in rest.join(now)] == [(0, 1), (0, 2), (0, 3), (1, 2), (0, 4)]
-    assert not rest and rest.join(now) is now
+    assert [each[:3] for each in rest.take(0.0)] == [("links", 0, 1), ("links", 0, 2), ("links", 0, 3), ("links", 1, 2)]
+    assert not rest
 
 
 def test_nothing_is_taken_of_it_before_the_rest_is_over() -> None:
@@ -96,10 +95,10 @@ def test_nothing_is_taken_of_it_before_the_rest_is_over() -> None:
     waits_s = rest.waits_s(now_s)
     assert waits_s is not None and waits_s > 0
     rest.leave_long([record(0, 0, long=True)])
-    assert rest and rest.take() == []
+    assert rest and rest.take(now_s) == []
     over_s = now_s + waits_s
     assert rest.waits_s(over_s) == 0.0, "it is still to be taken before what comes now"
-    assert len(rest.join([])) == 1
+    assert len(rest.take(over_s)) == 1
     assert rest.waits_s(over_s) is None
 
 
@@ -108,11 +107,11 @@ def test_what_made_the_stage_raise_is_done_first_and_does_not_wait() -> None:
     rest.leave_long([record(0, 5, long=True)])
     rest._until_s = NEVER_S
     rest.doubt([record(1, 0), record(1, 1)])
-    assert rest.take() == [record(1, 0)]
+    assert rest.take(0.0) == [record(1, 0)]
     rest.done(1)
-    assert rest.take() == [record(1, 1)]
+    assert rest.take(0.0) == [record(1, 1)]
     rest.done(1)
-    assert rest.take() == []
+    assert rest.take(0.0) == []
     assert rest.clear() == [record(0, 5, long=True)]
 
 
@@ -135,7 +134,7 @@ def test_live_events_are_served_while_long_work_rests() -> None:
 def test_a_rest_that_ends_while_records_are_consumed_does_not_turn_them_round(monkeypatch: pytest.MonkeyPatch) -> None:
     world, worker = settled()
     worker._rest._until_s = 2.0
-    times = iter([1.0, 1.0])  # of the pause, and of the rest
+    times = iter([1.0])
     monkeypatch.setattr("pipeline.runtime.worker.time.perf_counter", lambda: next(times, 3.0))
     worker._rest._left = [Record("echoes", 0, 0, b"long", b"long")]
     world.say(("long", "long"), ("behind", "w"), topic="echoes")
@@ -143,49 +142,6 @@ def test_a_rest_that_ends_while_records_are_consumed_does_not_turn_them_round(mo
     assert worker.run_once() == 0, "what stands behind it waits, too"
     run_idle(worker)
     assert world.counts() == ["long 1", "behind 1"]
-
-
-def test_what_was_left_comes_before_what_has_come_since() -> None:
-    world, worker = settled()
-    worker._rest._until_s = NEVER_S
-    world.say(("long", "long"), ("behind", "w"), topic="echoes")
-    worker.run_once()
-    worker._rest._until_s = 0.0
-    world.say(("later", "w"), topic="echoes")
-    world.say(("live", "w"))
-    assert worker.run_once() == 4
-    assert sorted(world.counts()) == ["behind 1", "later 1", "live 1", "long 1"]
-    assert [each for each in world.counts() if each != "live 1"] == ["long 1", "behind 1", "later 1"]
-
-
-def test_what_was_left_and_what_is_done_again_are_not_mixed() -> None:
-    rest = resting()
-    again = [record(0, 0, long=True)]
-    assert rest.is_long(again)
-    rest.leave_long([record(0, 1, long=True)])
-    assert not rest.is_long(again), "left now, it would come behind what is newer"
-    assert rest.is_long(rest.join([]))
-
-
-def test_a_turn_begins_no_further_partition_after_half_of_a_long_turn() -> None:
-    rest = resting()
-
-    def leave() -> None:
-        rest.leave_long([record(n, offset, long=True) for n in range(3) for offset in range(2)])
-
-    leave()
-    assert [each[1:3] for each in rest.next_long(None)] == [(0, 0), (0, 1)], "the first one always"
-    assert [each[1:3] for each in rest.next_long(TURN_S * 0.5)] == [(1, 0), (1, 1)]
-    assert rest.next_long(TURN_S * 0.5 + 1e-6) == [] and rest, "the third one is for the next turn"
-    assert len(rest.next_long(None)) == 2 and rest.next_long(0.0) == [] and not rest
-    turns(rest, 2 * TURN_S, 200)
-    leave()
-    rest.next_long(None)
-    assert rest.next_long(TURN_S * 0.95), "where all turns are long it is half of those"
-    endless = Rest("links")
-    endless.can_wait = lambda record: True
-    endless.leave_long([record(0, 0), record(1, 0)])
-    assert endless.next_long(None) and endless.next_long(1e9), "without a bound nothing is left"
 
 
 def test_a_turn_of_the_worker_that_is_late_makes_long_work_rest() -> None:

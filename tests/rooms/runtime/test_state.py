@@ -19,7 +19,6 @@ STEPS = st.lists(
         st.tuples(st.just("grow"), KEYS, st.integers(0, 9), st.integers(0, 5)),
         st.tuples(st.just("delete"), KEYS, st.just(0), st.just(0)),
         st.tuples(st.sampled_from(["commit", "commit", "abort", "reopen"]), st.just(b""), st.just(0), st.just(0)),
-        st.tuples(st.just("commit"), st.just(b""), st.integers(1, 5), st.just(0)),
         st.tuples(st.just("look"), st.just(b""), st.just(0), st.integers(0, 6)),
     ),
     max_size=40,
@@ -43,11 +42,8 @@ def opened(store: Any, cache: int) -> TaskState:
     )
 
 
-def committed(state: TaskState, store: Any, ahead: int = 0) -> None:
-    """Commit; while the batch is on its way to the log so many values are read ahead."""
+def committed(state: TaskState, store: Any) -> None:
     changes = state.changes()
-    read = list(state.read_ahead(ahead))
-    assert len(read) <= ahead and all(state.cached and key not in state._dirty for key in read)
     store.write(changes.values, changes.timers_gone, changes.timers_new, StoreMeta())
     state.committed()
 
@@ -75,7 +71,7 @@ def test_equals_a_dictionary(steps: list[tuple[str, bytes, int, int]], cache: in
             state.delete(key)
             running.pop(key, None)
         elif what == "commit":
-            committed(state, store, number)
+            committed(state, store)
             kept = {k: (list(v), w) for k, (v, w) in running.items()}
         elif what == "abort":
             state.drop()
@@ -220,25 +216,3 @@ def test_a_row_before_all_others_is_found_after_they_were_looked_at() -> None:
     committed(state, store)
     assert state.first_wake() == 2
     assert state.due(9, 9) == [(2, b"b"), (5, b"a")]
-
-
-def test_what_falls_due_next_is_read_ahead_and_not_again() -> None:
-    store = MemoryStores().open(0)
-    state = opened(store, 100)
-    for number in range(5):
-        state.put(b"%d" % number, [number], 10 + number)
-    committed(state, store)
-    state.drop()
-    read: list[bytes] = []
-    original = store.get
-    store.get = lambda key: read.append(key) or original(key)  # type: ignore[func-returns-value, method-assign]
-    hits, loads = state.hits, state.loads
-    assert state.due(11, 2) == [(10, b"0"), (11, b"1")]
-    state.put(b"0", [0])
-    state.put(b"1", [1])
-    state.put(b"9", [9], 5)
-    committed(state, store, 3)
-    assert read == [b"0", b"1", b"2", b"3", b"4"]
-    assert state.due(14, 5) == [(5, b"9"), (12, b"2"), (13, b"3"), (14, b"4")], "what came before them is found, too"
-    assert read == [b"0", b"1", b"2", b"3", b"4"]
-    assert (state.hits - hits, state.loads - loads) == (1, 5)

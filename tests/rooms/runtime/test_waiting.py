@@ -86,78 +86,6 @@ def test_one_batch_has_one_turn_of_long_work(monkeypatch: pytest.MonkeyPatch) ->
     assert world.stored() == world.changelog()
 
 
-def test_what_is_left_of_long_work_is_first_in_the_next_turn_and_has_company_there() -> None:
-    world, worker = settled(partitions=3)
-    worker._rest.enough_s = lambda: 0.0  # type: ignore[method-assign]
-
-    def long_in(*partitions: int) -> None:
-        for partition in partitions:
-            world.broker.produce("echoes", b"k%d" % partition, b"long", partition)
-            world.broker.produce("echoes", b"behind%d" % partition, b"w", partition)
-
-    long_in(0, 1, 2)
-    world.broker.produce("words", b"live", b"w", 2)
-    assert worker.run_once() == 3
-    assert sorted(world.counts()) == ["behind0 1", "k0 1", "live 1"], "one of them, and what is not long"
-    positions = {at: position for task in worker.tasks.values() for at, position in task.positions.items()}
-    assert [positions["echoes", n] for n in range(3)] == [2, 0, 0]
-    long_in(0)
-    assert worker.run_once() == 2
-    assert "k1 1" in world.counts() and "k0 2" not in world.counts(), "those that were left come first"
-    worker._rest.enough_s = lambda: 1e9  # type: ignore[method-assign]
-    assert worker.run_once() == 4, "what was left and what has come since have one turn"
-    assert world.stored() == world.changelog()
-
-
-@pytest.mark.parametrize(("value", "read"), [("long", [b"cc", b"cd"]), ("w", [b"cc"])])
-def test_while_the_broker_is_waited_for_what_falls_due_next_is_read(value: str, read: list[bytes]) -> None:
-    world, worker = settled()
-    far = world.now_ms + 1_000
-    world.say(*((key, f"wake {far + number}") for number, key in enumerate("abcde")))
-    run_idle(worker)
-    state = worker.tasks[0].task_state
-    assert state is not None
-    state.drop()
-    world.say(("a", value), ("b", "w"), topic="echoes")
-    assert worker.run_once() == 2
-    assert [key for key in (b"cc", b"cd", b"ce") if key in state._recent] == read, "as many as were settled; one else"
-    run_idle(worker)
-    assert world.stored() == world.changelog()
-
-
-def test_a_transaction_that_is_aborted_takes_what_was_left_with_it() -> None:
-    world, worker = settled(partitions=2)
-    worker._rest.enough_s = lambda: 0.0  # type: ignore[method-assign]
-    for partition in (0, 1):
-        world.broker.produce("echoes", b"k%d" % partition, b"long", partition)
-    world.broker.fail_next("commit", Abortable("fenced"))
-    assert worker.run_once() == 0 and not worker._rest
-    run_idle(worker)
-    assert sorted(world.counts()) == ["k0 1", "k1 1"]
-    assert world.stored() == world.changelog()
-
-
-def test_what_is_done_again_comes_before_what_was_left_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, worker = settled(partitions=2)
-    monkeypatch.setattr("pipeline.runtime.worker.STEPPED_AGAIN", 0)
-    worker._rest.enough_s = lambda: 0.0  # type: ignore[method-assign]
-    said = [("k", "w"), ("k", "poison"), ("k", "w"), ("k", "poison"), ("k", "w")]
-
-    def come() -> None:
-        for _, value in said:
-            world.broker.produce("words", b"k", value.encode(), 0)
-        for key, value in ((b"m", b"w"), (b"m", b"long"), (b"m", b"w")):
-            world.broker.produce("echoes", key, value, 0)
-
-    come_while_stepping(world, monkeypatch, come)
-    for partition in (0, 1):
-        world.broker.produce("echoes", b"long%d" % partition, b"long", partition)
-    run_idle(worker)
-    assert sorted(world.counts()) == sorted(["k 1", "k 2", "k 3", "long0 1", "long1 1", "m 1", "m 2", "m 3"])
-    assert [each for each in world.counts() if each[0] == "m"] == ["m 1", "m 2", "m 3"]
-    assert world.stored() == world.changelog()
-
-
 @pytest.mark.parametrize("also", [0, 1])
 def test_a_rebalance_while_long_work_is_stepped_undoes_the_batch(monkeypatch: pytest.MonkeyPatch, also: int) -> None:
     world, worker = settled(partitions=2)
@@ -215,11 +143,6 @@ def test_rebalances_faults_and_poison_in_the_midst_of_long_work(monkeypatch: pyt
             world.broker.fail_next(chance.choice(("flush", "send_offsets", "commit")), Abortable("try again"))
 
     come_while_stepping(world, monkeypatch, *[come] * 40)
-    if seed % 3:
-        # Now and then a turn has taken long enough, and the other partition's long work is for the next.
-        pieces = random.Random(f"pieces {seed}")
-        for worker in workers:
-            worker._rest.enough_s = lambda: pieces.choice((-1.0, NEVER_S))  # type: ignore[method-assign]
     for _ in range(60):
         come()
         for worker in workers:
