@@ -38,6 +38,7 @@ class Topics:
         self.partitions = PARTITIONS
         self.lows: dict[Place, int] = {}
         self.held: set[str] = set()
+        self.given_up_to: dict[Place, int] = {}
         self.reads = 0
         self.away = False
         self.answers: threading.Semaphore | None = None
@@ -73,6 +74,7 @@ class Reader:
     """Stands where `TopicReader` does."""
 
     def __init__(self, topics: Topics, places: list[Place], start_at: Mapping[Place, int]) -> None:
+        assert all(at >= topics.lows.get(place, 0) for place, at in start_at.items()), "nothing is kept there"
         self._topics = topics
         self.partitions = places
         self.positions = dict(start_at)
@@ -82,14 +84,16 @@ class Reader:
         topics.reads += 1
         time.sleep(0.001)
         given = [place for place in self.partitions if place[0] not in topics.held]
-        ends = {place: topics.world.offsets.get(place, 0) for place in given}
+        ends = {
+            place: min(topics.world.offsets.get(place, 0), topics.given_up_to.get(place, 1 << 60)) for place in given
+        }
         found = [
             one
             for one in list(topics.world.log)
             if (one.topic, one.partition) in ends
             and self.positions.get((one.topic, one.partition), 0) <= one.offset < ends[one.topic, one.partition]
         ]
-        self.positions |= ends
+        self.positions |= {place: max(end, self.positions.get(place, 0)) for place, end in ends.items()}
         assert len(found) < limit
         return found
 
@@ -106,6 +110,8 @@ class Process:
         self.follower = Follower(world.service.settings)
         world.service.follower = self.follower
         world.service._ends = Ends(self.follower.ends)
+        self.heard: list[Record] = []
+        self.follower.told = self.heard.extend
         self.follower.start()
 
     def ask(self, path: str, **more: Any) -> Any:
@@ -362,14 +368,15 @@ def _is_away(topics: Topics) -> None:
     topics.away = True
 
 
-@pytest.mark.parametrize("fault", [_reads_nothing, _is_away])
+@pytest.mark.parametrize(("fault", "thirds"), [(_reads_nothing, 1), (_is_away, 2)])
 def test_tables_that_may_miss_something_do_grow_old_while_a_process_runs(
-    topics: Topics, process: Callable[[], Process], fault: Callable[[Topics], None]
+    topics: Topics, process: Callable[[], Process], fault: Callable[[Topics], None], thirds: int
 ) -> None:
     _keep_bob_in_the_tables_only(topics, process)
+    _later(topics, DELETE_RETENTION_MS // 3)
     fault(topics)
     api = process()
-    for _ in range(3):
+    for _ in range(thirds):
         api.has_read_on()
         _later(topics, DELETE_RETENTION_MS // 3)
     api.has_read_on()
@@ -415,6 +422,29 @@ def test_what_had_its_effect_before_a_restart_can_be_waited_for_and_is_not_count
     until(lambda: days(api) == [2])
     assert body(api.ask("/v1/events"))["events"][0]["offset"] == 1
     assert len(body(api.ask("/v1/events"))["events"]) == 1, "what was there before is no news"
+    assert [(one.topic, one.offset) for one in api.heard] == [("events", 1)], "nor for who listens"
+
+
+def test_who_ends_while_it_reads_again_what_it_had_counts_nothing_twice(
+    topics: Topics, process: Callable[[], Process]
+) -> None:
+    for _ in range(3):
+        event(topics.world, "user_id:1", BEGIN_MS)
+    api = process()
+    until(lambda: api.follower.is_ready)
+
+    def days(api: Process) -> list[int]:
+        until(lambda: api.follower.is_ready)
+        api.has_read_on()
+        return [one["events"] for one in body(api.ask("/v1/profiles/user_id:1/provenance"))["days"]]
+
+    topics.given_up_to = {("events", 0): 1}
+    assert days(process()) == [3]
+    api = process()
+    api.has_read_on()
+    topics.given_up_to = {}
+    assert days(api) == [3]
+    assert days(process()) == [3]
 
 
 def test_a_position_that_was_given_out_is_not_gone_back_behind(topics: Topics, process: Callable[[], Process]) -> None:
