@@ -70,7 +70,7 @@ def begin(
 @app.command()
 def run(
     with_roles: Annotated[bool, typer.Option(help="Also run identity and unify of the new workspace here.")] = False,
-    ahead: Annotated[int, typer.Option(help="Records that may be on their way in it at once.", min=1)] = 12_000,
+    ahead: Annotated[int, typer.Option(help="Records that may be on their way in it at once.", min=1)] = 16_000,
     until_caught_up: Annotated[bool, typer.Option(help="End when it has reached the end of the old log.")] = False,
 ) -> None:
     """Copy the history of the old workspace into this one, and follow it until the switch.

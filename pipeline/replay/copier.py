@@ -69,19 +69,19 @@ class ReplayStopped(WorkerStopped):
 
 @dataclass(frozen=True, slots=True)
 class CopySettings:
-    """Paces of a copier, in records. `ahead`: how many may be on their way in the new workspace; `at_hand`: how many of
-    one old partition may wait in memory for the others."""
+    """Paces of a copier, in records. `ahead`: how many may be on their way in the new workspace, besides the words that
+    tell its partitions the time; `at_hand`: how many of one old partition may wait in memory for the others."""
 
     batch: int = 4_000
-    ahead: int = 12_000
+    ahead: int = 16_000
     at_hand: int = 20_000
     read: int = 10_000
     wait_s: float = 0.05
 
     @property
     def at_once(self) -> int:
-        """How many are sent before it looks how many are on their way."""
-        return max(1, min(self.batch, self.ahead))
+        """How many are sent together, once there is room for so many: few enough not to wait for all others."""
+        return max(1, min(self.batch, self.ahead // 2))
 
 
 class Committed(NamedTuple):
@@ -143,7 +143,7 @@ class Copier:
         self._to_find: set[bytes] = set()
         self._welcome: set[bytes] = set()
         self._known_decisions = 0
-        self._sent = 0
+        self._on_their_way = 0
         self._must_rest, self._rests = True, False
         self.ends: list[int] = []
 
@@ -235,10 +235,13 @@ class Copier:
             if not ports.at_rest():
                 return 0
             self._must_rest, self._rests = False, True
-        if self._sent >= settings.at_once:
-            if ports.in_flight() > settings.ahead:
+        if self._on_their_way + settings.at_once > settings.ahead:
+            before, self._on_their_way = self._on_their_way, ports.in_flight()
+            # On a Kafka what ends transactions is counted too; where nothing moves any more, that may be all.
+            if self._on_their_way == before and ports.at_rest():
+                self._on_their_way = 0
+            if self._on_their_way + settings.at_once > settings.ahead:
                 return 0
-            self._sent = 0
         self._read()
         if self._to_erase:
             # None of what names them may pass before that.
@@ -447,7 +450,7 @@ class Copier:
         self._patiently("flush", lambda: producer.flush(_TIMEOUT_S))
         self._patiently("commit", lambda: producer.commit(_TIMEOUT_S))
         self.state = state
-        self._sent += len(out)
+        self._on_their_way += len(out)
         self._rests = self._rests and not out
 
     def hand_over(self, told: Sequence[Takeover]) -> int:

@@ -66,7 +66,7 @@ class Replay:
             keys=KEYS,
             clock=lambda: old.now,
             settings=CopySettings(
-                batch=rng.choice((1, 3, 20)), ahead=rng.choice((0, 5, 100)), at_hand=rng.choice((1, 4, 100)), read=5
+                batch=rng.choice((1, 3, 20)), ahead=rng.choice((1, 5, 100)), at_hand=rng.choice((1, 4, 100)), read=5
             ),
         )
         self.copier: Copier | None = None
