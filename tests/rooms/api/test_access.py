@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -37,6 +38,18 @@ def test_every_operation_asks_for_its_scope(world: World) -> None:
 def test_more_than_the_rate(world: World) -> None:
     assert [world.ask("/v1/profiles/user_id:42", "slow").status_code for _ in range(3)] == [200, 429, 429]
     assert int(world.ask("/v1/profiles/user_id:42", "slow").headers["retry-after"]) >= 1
+
+
+def test_who_was_silent_for_long_may_not_ask_all_the_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("pipeline.api.access.time", SimpleNamespace(monotonic=lambda: now))
+    token = Token(name="three", sha256=hashed("three"), scopes=("profiles:read",), per_second=3)
+    world.service.access.replace([token])
+    for _ in range(2):
+        now += 3_600.0
+        assert [world.ask("/v1/profiles/user_id:42", "three").status_code for _ in range(4)] == [200, 200, 200, 429]
+    now += 0.34
+    assert [world.ask("/v1/profiles/user_id:42", "three").status_code for _ in range(2)] == [200, 429]
 
 
 def test_each_look_up_is_noted_and_nothing_of_the_profile_is(world: World) -> None:
@@ -123,6 +136,9 @@ def test_what_a_contract_labels_is_hidden_from_who_may_not_see_it(world: World) 
     world.service.access.look_at_contracts(contracts)
     assert "ada@example.org" not in world.ask("/v1/profiles/user_id:42", "a").text
     assert "ada@example.org" in world.ask("/v1/profiles/user_id:42", "b").text
+    later = Token(name="c", sha256=hashed("c"), scopes=("profiles:read",), hide_labels=("pii",))
+    world.service.access.replace([*(one._token for one in world.service.access._callers.values()), later])
+    assert "ada@example.org" not in world.ask("/v1/profiles/user_id:42", "c").text, "nor from who got a token since"
     shown = world.service.access.caller("a").hide.strip({"properties": {"card": {"number": 1}, "total": 2}})  # type: ignore[union-attr]
     assert shown == {"properties": {"total": 2}}
 

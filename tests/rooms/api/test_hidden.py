@@ -78,6 +78,14 @@ def test_no_operation_shows_what_is_hidden(world: World) -> None:
     assert unfollowed and not body(world.ask("/v1/profiles/user_id:42", "part"))["unfollowed"]
 
 
+def test_who_sees_no_identifiers_sees_none_of_a_link_either(world: World) -> None:
+    hiding(world, "identifiers")
+    for path in ("", "/provenance", "/events", "/support"):
+        answer = world.ask(f"/v1/profiles/user_id:42{path}", "part")
+        assert answer.status_code == 200, path
+        assert not any(word in answer.text for word in ("user_id", "email", "@")), path
+
+
 def test_the_view_of_an_agent_counts_nothing_that_is_hidden(world: World) -> None:
     hiding(world, "totals", "computed", "context")
     view = body(world.ask("/v1/profiles/user_id:42/support", "part"))

@@ -45,6 +45,13 @@ def test_refused_look_ups_say_whom_they_were_about(world: World) -> None:
     assert [one.get("profile_id") for one in found if one["status"] == 200] == [ADA, ADA]
 
 
+def test_who_was_refused_was_told_of_nobody(world: World) -> None:
+    assert world.ask("/v1/profiles/user_id:42/why?segment=nothing").status_code == 404
+    assert world.ask("/v1/profiles/user_id:42?fields=nothing").status_code == 400
+    world.ask("/v1/profiles/user_id:42")
+    assert [one.get("profile_id") for one in lines(world)] == [None, None, ADA]
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -149,7 +149,7 @@ def test_what_had_its_effect_before_the_process_began_can_be_waited_for(world: W
     seen, told = event(world, "user_id:42", 5), changed(world, ADA, (0, 0))
     visible = world.follower.visible
     visible.recall([seen, told])
-    assert world.ask("/v1/profiles/user_id:42?timeout_ms=20&wait_for=raw:0:0").status_code == 200
+    assert world.ask("/v1/profiles/user_id:42?timeout_ms=2000&wait_for=raw:0:0").status_code == 200
     assert not visible.latencies.minutes() and not visible.newest.tail(1)  # it is not news
 
 
