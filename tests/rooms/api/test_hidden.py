@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pipeline.api.access import SCOPES, Hidden, Token, hashed
 from pipeline.api.app import operations
 from pipeline.contracts import Contract, ContractsPlan, EventContract, LabelledField
+from pipeline.errors import BrokerError
 from pipeline.records import (
     AccountAlert,
     Cause,
@@ -145,6 +147,37 @@ def test_labels_hide_from_the_first_answer_on(world: World) -> None:
             assert "phone" not in (await client.get("/v1/profiles/user_id:42")).text
 
     asyncio.run(play())
+
+
+def test_labels_of_definitions_that_come_into_force_later_hide_too_and_stay_while_no_kafka_answers(
+    world: World,
+) -> None:
+    hiding(world, labels=["pii"])
+    world.service.look_at_definitions()
+    assert "phone" in world.ask("/v1/profiles/user_id:42", "part").text
+    fields = (LabelledField("traits", ("phone",), frozenset({"pii"})),)
+    contract = EventContract("Identify", "shop/1", None, "flag", "allow", {}, fields=fields)
+    plan = world.service.plans.latest()
+    plan.contracts = ContractsPlan((Contract("shop", 1, None, "allow", {"Identify": contract}),))  # type: ignore[misc]
+    answers: list[Any] = [plan, BrokerError("It is away."), BrokerError("It is away.")]
+
+    def latest() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    world.service.plans.latest = latest  # type: ignore[method-assign]
+    for _ in range(3):
+        asyncio.run(world.service.follow_definitions())
+        assert "phone" not in world.ask("/v1/profiles/user_id:42", "part").text
+
+
+def test_nobody_finds_out_a_hidden_trait_by_ranking_accounts_by_it(world: World) -> None:
+    for hide in ("traits.plan", "traits"):
+        hiding(world, hide)
+        assert world.ask("/v1/ranking?trait=plan&among=pro", "part").status_code == 403
+        assert world.ask("/v1/ranking?trait=plan&among=pro").status_code == 200
 
 
 def test_what_is_computed_from_labelled_data_carries_the_label(world: World) -> None:

@@ -145,6 +145,18 @@ def test_waiting_for_what_cannot_come_and_for_what_has_not(world: World, place: 
     assert world.ask(f"/v1/profiles/user_id:42?timeout_ms=20&wait_for={place}").status_code == status
 
 
+def test_not_everybody_can_wait_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.api.service._MAX_WAITING", 2)
+
+    async def play() -> list[int]:
+        async with world.client() as client:
+            path = "/v1/profiles/user_id:42?timeout_ms=300&wait_for=profiles:0:99"
+            return sorted(one.status_code for one in await asyncio.gather(*(client.get(path) for _ in range(5))))
+
+    assert asyncio.run(play()) == [409, 409, 503, 503, 503]
+    assert asyncio.run(play()) == [409, 409, 503, 503, 503], "who has waited makes room"
+
+
 def test_what_had_its_effect_before_the_process_began_can_be_waited_for(world: World) -> None:
     seen, told = event(world, "user_id:42", 5), changed(world, ADA, (0, 0))
     visible = world.follower.visible
