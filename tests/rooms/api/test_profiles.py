@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.api.model import ReadModel
+from pipeline.api.tables import TABLES
 from pipeline.identifiers import Keys
 from pipeline.records import Suppression, encode
+from pipeline.runtime.memory import MemoryTables
 from tests.rooms.api.harness import (
     ADA,
     BOB,
@@ -220,3 +223,36 @@ def test_who_was_erased_is_in_no_table_and_their_rows_are_to_go_from_the_files(w
     world.follower.read([world.record("suppressions", keys.actor("user_id:zanthia").decode(), encode(back), 0)])
     world.follower.read(show(world, profile(OLD, "user_id:zanthia")))
     assert len(body(world.ask("/v1/profiles/user_id:zanthia/events"))["events"]) == 1
+
+
+def test_after_a_restart_too_an_erased_person_comes_back_by_no_old_event_and_goes_from_the_files(world: World) -> None:
+    def restart() -> None:
+        world.follower.model.close()
+        world.follower.model = ReadModel(MemoryTables(world.kept, TABLES), Keys(b"s"), recent_events=20)
+
+    world.follower.read([*show(world, profile(ERASED, "user_id:zanthia")), event(world, "user_id:zanthia", 1_000)])
+    key = Keys(b"s").actor("user_id:zanthia").decode()
+    world.follower.read([world.record("suppressions", key, encode(Suppression(5_000, "r1")), 0)])
+    restart()
+    assert world.follower.model.wants_scrub, "the files were not written anew before it ended"
+    world.follower.read([world.record("identities", "user_id:zanthia", None), world.record("profiles", ERASED, None)])
+    world.follower.model.begin_scrub()()
+    world.follower.model.end_scrub()
+    restart()
+    assert not world.follower.model.wants_scrub
+    world.follower.read([event(world, "user_id:zanthia", 2_000)])
+    assert not [key for name, rows in world.kept.items() for key, row in rows.items() if b"zanthia" in key + row]
+
+
+def test_a_record_is_waited_for_until_it_was_read_and_an_event_until_it_had_its_effect(world: World) -> None:
+    def status(place: str) -> int:
+        return world.ask(f"/v1/profiles/user_id:42?timeout_ms=20&wait_for={place}").status_code
+
+    world.follower.read(show(world, profile(ADA, "user_id:42")))
+    at = [one for one in world.log if one.topic == "profiles"][-1]
+    assert status(f"profiles:{at.partition}:{at.offset}") == 200
+    assert status(f"profiles:{at.partition}:{at.offset + 1}") == 409, "the next has not come"
+    world.follower.read([event(world, "user_id:42", 5)])
+    assert status("events:0:0") == status("raw:0:0") == 409, "it was read, and unify has not taken it in"
+    world.follower.read([changed(world, ADA, (0, 0))])
+    assert world.ask("/v1/profiles/user_id:42?timeout_ms=2000&wait_for=events:0:0").status_code == 200
