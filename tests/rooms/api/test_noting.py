@@ -103,6 +103,20 @@ def test_a_link_is_between_identifiers_of_people(world: World, name: str, monkey
         assert world.ask(f"/v1/{door}", method="POST", json=asked).status_code == 422, door
 
 
+def test_a_link_is_the_same_whichever_end_is_named_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr("pipeline.privacy.audit.produce_all", lambda *_: None)
+    monkeypatch.setattr(
+        "pipeline.api.writes.produce_all", lambda _, __, records: written.extend(json.loads(one[1]) for one in records)
+    )
+    for a, b in (("user_id:42", "email:ada@example.org"), ("email:ADA@example.org", "user_id:42")):
+        for door in ("unlink", "relink"):
+            assert world.ask(f"/v1/{door}", method="POST", json={"a": a, "b": b}).status_code == 200
+    lasting = {"a": "user_id:42", "b": "email:ada@example.org", "forever": True}
+    assert world.ask("/v1/relink", method="POST", json=lasting).status_code == 422, "only an unlink lasts"
+    assert len(written) == 4 and len({(one["a"], one["b"]) for one in written}) == 1
+
+
 def test_a_full_disk_loses_no_line_and_stops_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     write, full = os.write, True
 

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.activation import segment_delivery_id
 from pipeline.api import trace
+from pipeline.api.access import Token, hashed
 from pipeline.definitions.segments import SegmentDefinition
 from pipeline.letters import Letter
 from pipeline.records import Cause, DeadLetter, Delivery, Event, IdentifierPair, ProfileChange, SegmentChange, encode
@@ -124,3 +125,25 @@ def test_what_is_hidden_is_not_in_a_trace(tmp_path: Path, monkeypatch: pytest.Mo
     assert shy["event"]["properties"] == {"path": "/a"}
     monkeypatch.setattr("pipeline.api.tracing.event_at", lambda *_: None)
     assert world.ask("/v1/events/0/3").status_code == 404
+
+
+def test_who_may_not_know_who_is_in_a_segment_is_told_no_flip_and_no_delivery_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    world.follower.read(show(world, profile(ADA, "user_id:42")))
+    flips = [{"segment": name, "change": "entered"} for name in ("vip", "buyers")]
+    deliveries = [{"segment": name, "destination": "crm"} for name in ("vip", "buyers", None)]
+    monkeypatch.setattr("pipeline.api.tracing.event_at", lambda *_: SEEN)
+    monkeypatch.setattr("pipeline.api.tracing.raw_of", lambda *_: None)
+    monkeypatch.setattr("pipeline.api.tracing.effects", lambda *_: trace.Effects([], flips, deliveries, True))
+
+    def told(hide: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
+        token = Token(name="some", sha256=hashed("some"), scopes=("events:read",), hide=hide)
+        world.service.access.replace([token])
+        found = body(world.ask("/v1/events/0/3", "some"))
+        return [one["segment"] for one in found["flips"]], [one["segment"] for one in found["deliveries"]]
+
+    assert told(()) == (["vip", "buyers"], ["vip", "buyers", None])
+    assert told(("segments.vip",)) == (["buyers"], ["buyers", None])
+    assert told(("segments",))[0] == []

@@ -87,6 +87,16 @@ def test_who_has_more_events_than_are_kept_is_not_judged_on_everything(world: Wo
     assert (found["judged"], found["matching"], found["whole"]) == (1, 1, 0)
 
 
+def test_who_has_more_identifiers_than_are_listed_is_not_judged_on_everything(world: World) -> None:
+    ada = profile(ADA, "user_id:1", plan="pro")
+    ada.totals = {}
+    for known, whole in ((1, 1), (2, 0)):
+        ada.identifiers_total = known
+        world.follower.read(show(world, ada))
+        found = preview(world, {"segment": "s", "when": {"trait": {"plan": {"equals": "pro"}}}})
+        assert (found["matching"], found["whole"]) == (1, whole)
+
+
 def test_memberships_and_computed_traits_are_those_of_the_document(world: World) -> None:
     ada, bob = profile(ADA, "user_id:1", segments={"buyers": 1}), profile(BOB, "user_id:2")
     bob.computed = {"orders": 3}
