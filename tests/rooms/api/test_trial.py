@@ -199,11 +199,14 @@ def test_why_somebody_is_in_a_segment(world: World) -> None:
     assert world.ask("/v1/profiles/user_id:9/why?segment=buyers").status_code == 404
     assert world.ask("/v1/profiles/user_id:1/why?segment=other").status_code == 404
     assert world.ask("/v1/profiles/user_id:1/why").status_code == 400
+    _put(world, "warm", 1, {"all": []}, entity="account")
+    of_accounts = world.ask("/v1/profiles/user_id:1/why?segment=warm")
+    assert of_accounts.status_code == 422 and "one of accounts" in body(of_accounts)["detail"]
 
 
-def _put(world: World, name: str, version: int, rule: Any, by: str = "ui.ada") -> None:
+def _put(world: World, name: str, version: int, rule: Any, by: str = "ui.ada", entity: str = "person") -> None:
     latest = world.catalog.latest
-    made = Definition("segment", name, version, {"segment": name, "when": rule}, "ui", 5, by)
+    made = Definition("segment", name, version, {"segment": name, "when": rule, "entity": entity}, "ui", 5, by)
     world.catalog.add(f"segment/{name}/{version}".encode(), encode(made))
     members = {**latest.members, f"segment/{name}": version}
     world.catalog.add(b"generation/x", encode(Generation(latest.number + 1, members)))
