@@ -48,3 +48,16 @@ def test_people_come_and_go(tmp_path: Path, seed: int) -> None:
         assert seen == expected
     assert world.ask("/v1/accounts/nobody").status_code == 404
     assert world.ask("/v1/accounts/nobody/people").status_code == 404
+
+
+def test_an_account_that_has_ended_is_not_counted_and_its_name_is_kept_nowhere(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    account_id = world.service.identifier("account:acme")
+    whole = encode(ProfileDocument(account_id, "account", [IdentifierPair("account", "acme")], 1))
+    ends = [world.record("profiles", account_id, whole), world.record("profiles", account_id, None)]
+    for batches in ([ends], [ends[:1], ends[1:]]):
+        for batch in batches:
+            world.follower.read(batch)
+        assert world.follower.model.account_count() == 0
+        assert b"acme" not in b"".join(key + row for rows in world.kept.values() for key, row in rows.items())
+        assert body(world.ask("/v1/accounts")) == {"accounts": [], "next": None}
