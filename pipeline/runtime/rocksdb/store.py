@@ -16,6 +16,7 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
+    ReadOptions,
     WriteBatch,
     WriteBufferManager,
     WriteOptions,
@@ -65,9 +66,12 @@ class RocksStores:
         blocks = BlockBasedOptions()
         blocks.set_block_cache(self._cache)
         blocks.set_bloom_filter(10, False)
-        blocks.set_cache_index_and_filter_blocks(True)
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        # Looked up in the cache, with its locks, they cost as much as all else of a read. As many as files may be open.
+        blocks.set_cache_index_and_filter_blocks(False)
         options = Options(raw_mode=True)
+        # A key that is not in memory is not looked for there.
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)
         options.create_if_missing(True)
         options.create_missing_column_families(True)
         options.set_atomic_flush(True)
@@ -93,6 +97,7 @@ class RocksStore:
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True  # type: ignore[method-assign, assignment]  # the stubs are wrong
         self._values = self._db.get_column_family("values")
+        self._values.set_read_options(_read_past_the_cache())
         self._timers = self._db.get_column_family("timers")
         self._meta = self._db.get_column_family("meta")
         self._handles = [self._db.get_column_family_handle(name) for name in _FAMILIES]
@@ -227,6 +232,14 @@ class RocksStore:
 
     def _failed(self, what: str, error: Exception) -> Fatal:
         return Fatal(f"{what} the store in {self.path} failed: {error}")
+
+
+def _read_past_the_cache() -> ReadOptions:
+    """What is read once is kept decoded, by the overlay: RocksDB's own cache would only hold it twice, and to put each
+    block in and another out costs more than the read that it saves now and then."""
+    options = ReadOptions()
+    options.fill_cache(False)  # type: ignore[call-arg]  # the stubs are wrong
+    return options
 
 
 def _row(row: tuple[int, bytes]) -> bytes:
