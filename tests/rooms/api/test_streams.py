@@ -11,6 +11,7 @@ import pytest
 from pipeline.api.access import SCOPES, Token, hashed
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
+from pipeline.api.streams import Hub
 from pipeline.records import Cause, ProfileChange, encode
 from pipeline.runtime.ports import Record
 from tests.rooms.api.harness import ADA, BOB, World, changed, enter, leave, profile, retire, show
@@ -185,6 +186,21 @@ def test_a_stream_of_somebody_goes_on_with_who_they_are_now(tmp_path: Path, monk
         again = await opened(world, "profile/user_id:1", last)
         await next_event(again)
         assert (await next_event(again))[1]["evidence"]["offset"] == 7
+
+    asyncio.run(play())
+
+
+def test_who_goes_on_with_another_is_not_taken_to_have_heard_what_waits_for_them() -> None:
+    async def play() -> None:
+        hub = Hub(1, 100)
+        own, other = ("profile-changes", 0), ("profile-changes", 1)
+        hub.reached = {own: 5, other: 7}
+        stream = hub.join("profile", ADA, [own])
+        assert stream is not None
+        # Read, and put into the queue, but not sent yet: with the id they have, they would come back to it.
+        hub.tell([], {own: 9, other: 8})
+        assert hub.also(stream, BOB, [own, other]) == {own: 9, other: 8}
+        assert stream.cursor == {own: 5, other: 8}
 
     asyncio.run(play())
 
