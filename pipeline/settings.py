@@ -311,7 +311,7 @@ def _property_name(name: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date is a ValueError of yaml's
         raise SettingsError("The settings file is not valid YAML.", f"{path}: {error}", "correct it") from None
     if values is None:
         return {}

@@ -107,7 +107,7 @@ def read_users(path: Path) -> list[User]:
         return []
     try:
         return UsersFile.model_validate(yaml.safe_load(path.read_text()) or {}).users
-    except (yaml.YAMLError, ValidationError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):  # an impossible date is a ValueError of yaml's
         raise SettingsError("The file of users cannot be used.", str(path), "correct it, or make it anew") from None
 
 

@@ -23,7 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from pipeline.api.client import ApiClient, ApiError
-from pipeline.errors import HeadwaterError
+from pipeline.errors import HeadwaterError, SettingsError
 from pipeline.ui import shown
 from pipeline.ui.forms import MAX_FIELDS
 from pipeline.ui.sessions import Session, Sessions, TooManyTries
@@ -210,16 +210,21 @@ class Desk:
     async def _sign_in(self, request: Request) -> Response:
         if not _is_own(request):
             return self._finish(Response("This form is of another site.", 403))
-        form = dict(await _form(request))
+        try:
+            form = dict(await _form(request))
+        except Refused as refused:
+            return self._finish(Response(refused.what, refused.status, None, "text/plain"))
         name, onward = form.get("name", "").strip(), _inside(form.get("onward", "/"))
+        cookie, status, wrong = None, 401, "Name and password do not belong together."
         try:
             cookie = await run_in_threadpool(self._sessions.sign_in, name, form.get("password", ""))
-            wrong = "" if cookie else "Name and password do not belong together."
         except TooManyTries:
-            cookie, wrong = None, "Too many tries: wait half a minute."
+            status, wrong = 429, "Too many tries: wait half a minute."
+        except SettingsError as error:
+            _log.error("nobody can sign in: %s", error)
+            status, wrong = 500, "Nobody can sign in now; the log of these pages says why."
         if cookie is None:
             _log.info("a sign-in was refused")
-            status = 401 if "belong" in wrong else 429
             return self._finish(self._render(None, "sign_in.html", status, onward=onward, wrong=wrong, name=name[:60]))
         answer = RedirectResponse(onward, 303)
         answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", secure=self._behind_tls, path="/")

@@ -77,6 +77,8 @@ def test_lists_are_written_as_people_write_them(monkeypatch: pytest.MonkeyPatch)
         ("", {"PARTITONS": "4"}, "means nothing", "HEADWATER_PARTITONS", "did you mean HEADWATER_PARTITIONS?"),
         ("- a list", {}, "not a mapping", "headwater.yaml", "partitions: 4"),
         ("a: [", {}, "not valid YAML", "headwater.yaml: ", "correct it"),
+        ("a: 2026-99-99", {}, "not valid YAML", "headwater.yaml: ", "correct it"),
+        ("[" * 50_000, {}, "not valid YAML", "headwater.yaml: ", "correct it"),
         ("kafka: {group.id: mine}", {}, "`group.id` is set by the engine", "kafka", "librdkafka"),
         ("kafka: {auto.offset.reset: latest}", {}, "`auto.offset.reset` is set by the engine", "kafka", ""),
         ("prefix: 'a b'", {}, "`prefix` cannot be used", "headwater.yaml", ""),

@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.api.app import operations
 from pipeline.api.client import ApiError
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingsError
 from pipeline.ui.sessions import Sessions, TooManyTries
 from pipeline.ui.users import SCOPES, read_users, seal_user
+from pipeline.ui.web import MAX_FORM
 from tests.rooms.ui.house import PASSWORD, House, Visitor
 
 
@@ -144,6 +145,23 @@ def test_the_file_of_users_opens_nothing(tmp_path: Path, house: House) -> None:
         seal_user("a", "viewer", "t", "short")
     with pytest.raises(InputError):
         seal_user("A b", "viewer", "t", PASSWORD)
+
+
+@pytest.mark.parametrize("text", ["users: [", "users: 3", "users: 2026-99-99", "[" * 50_000, "\udcff"])
+def test_a_file_of_users_that_cannot_be_used_is_told(tmp_path: Path, house: House, text: str) -> None:
+    path = tmp_path / "users.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(SettingsError, match="The file of users cannot be used") as caught:
+        read_users(path)
+    assert caught.value.where == str(path)
+    answer = Visitor(house).post("/sign-in", {"name": "editor", "password": PASSWORD})
+    assert answer.status_code == 500 and "Nobody can sign in now" in answer.text and str(path) not in answer.text
+
+
+def test_a_sign_in_that_is_too_large_or_unreadable_is_refused(house: House) -> None:
+    visitor = Visitor(house)
+    assert visitor.ask("POST", "/sign-in", content=b"name=" + b"a" * MAX_FORM).status_code == 413
+    assert visitor.ask("POST", "/sign-in", content=b"name=\xff").status_code == 400
 
 
 def test_pages_forbid_what_they_do_not_need(house: House) -> None:
