@@ -18,7 +18,7 @@ class WorkerSettings:
     `topics_interval_ms` is how often it is asked whether a topic has been made again under the worker.
     `scrub_interval_ms` is how often files with values of the erased are rewritten, where there are any.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
-    `pause_s` is the least time between the end of a transaction and the next batch; records come together meanwhile.
+    `pause_s` is the least time between the commit of a transaction and the next batch; records come together meanwhile.
     `long_turn_s` is how long a turn with long work (`can_wait` of the stage) may take before such work rests; 0: never.
     `touch_after_ms` is how long a restore makes no progress before a transaction of ours that hangs there is ended, and
     `hanging_after_ms` how long one is open in the outputs before it is looked at whose it is and whether it hangs.

@@ -334,12 +334,12 @@ class Worker:
         reach("after_offsets")
         reach("commit_in_flight")
         self._patiently("commit", lambda: producer.commit(timeout_s))
+        self._resume_s = time.perf_counter() + self.settings.pause_s
         reach("after_commit")
         now = self._adapters.clock()
         for task in involved:
             task.write(highest.get((changelog or "", task.number)), now)
         reach("after_write")
-        self._resume_s = time.perf_counter() + self.settings.pause_s
         self._observer.committed(len(self._outbox), time.perf_counter() - began)
         self._outbox.clear()
         self._woken.clear()

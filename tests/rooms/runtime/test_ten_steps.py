@@ -9,7 +9,7 @@ from pipeline.runtime import worker as worker_module
 from pipeline.runtime.adapters import Membership
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.settings import WorkerSettings
-from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY
+from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY, Task
 from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import CountingStage, World, run_idle
 
@@ -175,3 +175,15 @@ def test_a_pause_between_a_transaction_and_the_next_batch(monkeypatch: pytest.Mo
     worker.run_once()
     worker.run_once()
     assert slept == [0.125, 0.25], "one after each transaction"
+    original = Task.write
+
+    def slow(*given: Any) -> None:
+        nonlocal now
+        now += 0.0625
+        original(*given)
+
+    monkeypatch.setattr(Task, "write", slow)
+    world.say(*WORDS)
+    assert worker.run_once() == len(WORDS)
+    worker.run_once()
+    assert slept == [0.125, 0.25, 0.1875], "the broker ends the transaction while the store is written"
