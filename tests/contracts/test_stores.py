@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.adapters import StoreMeta, Stores
-from pipeline.runtime.errors import RuntimeFault
+from pipeline.runtime.errors import Fatal, RuntimeFault
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.rocksdb import RocksStores
 
@@ -157,3 +157,31 @@ def test_killed_it_is_at_one_position_in_all_of_its_parts(least: int, tmp_path: 
     assert meta is not None, "nothing was ever flushed"
     assert keys == [b"%09d" % (number * 10 + n) for number in range(1, meta.changelog + 1) for n in range(10)]
     assert rows == [(meta.changelog, b"%09d" % (meta.changelog * 10 + n)) for n in range(10)]
+
+
+@pytest.mark.parametrize("family", ["values", "timers"])
+def test_a_damaged_file_is_told_as_the_stores_failure_by_every_read(family: str, tmp_path: Path) -> None:
+    """Raised as whatever RocksDB raises it would pass for an event that the stage cannot use: a dead letter."""
+    stores = RocksStores(tmp_path, compressed=False)
+    store = stores.open(0)
+    keys = [b"a%06d" % n for n in range(2_000)]
+    values = [(key, b"of the family of values" * 9) for key in keys]
+    store.write(values, [], [(n, b"of the family of timers" * 9 + key) for n, key in enumerate(keys, 1)], META)
+    store.close()
+    [file] = [file for file in tmp_path.glob("0/*.sst") if b"of the family of " + family.encode() in file.read_bytes()]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    store = stores.open(0)
+    readings: dict[str, list[Callable[[], object]]] = {
+        "values": [lambda: [store.get(key) for key in keys], lambda: list(store.scan(b"a"))],
+        "timers": [lambda: list(store.timers())],
+    }
+    for other, readers in readings.items():
+        for read in readers:
+            if other == family:
+                with pytest.raises(Fatal, match=r"reading the store in .* failed.* delete the folder"):
+                    read()
+            else:
+                read()
+    store.close()

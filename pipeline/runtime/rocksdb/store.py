@@ -33,6 +33,7 @@ _WAKE = 8
 _NO_WAKE = bytes(_WAKE)
 _MOST_RANGES = 500
 _FAMILIES = ("values", "timers", "meta")
+_IF_DAMAGED = "If it is damaged, delete the folder: it is restored from the changelog"
 _encode_meta = msgspec.json.encode
 _meta_decoder = msgspec.json.Decoder(StoreMeta)
 
@@ -93,7 +94,7 @@ class RocksStore:
         try:
             self._db = Rdict(str(path), options, dict.fromkeys(_FAMILIES, options))
         except Exception as error:
-            raise WorkerStopped(f"the store in {path} cannot be opened: {error}") from error
+            raise WorkerStopped(f"the store in {path} cannot be opened: {error}. {_IF_DAMAGED}") from error
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True  # type: ignore[method-assign, assignment]  # the stubs are wrong
         self._values = self._db.get_column_family("values")
@@ -106,7 +107,10 @@ class RocksStore:
         self._is_open = True
 
     def meta(self) -> StoreMeta | None:
-        data = self._meta.get(_META_KEY)
+        try:
+            data = self._meta.get(_META_KEY)
+        except Exception as error:
+            raise self._failed("reading", error) from error
         if data is None:
             return None
         meta = _meta_decoder.decode(data)
@@ -124,15 +128,19 @@ class RocksStore:
             raise self._failed("reading", error) from error
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        iterator = self._values.iter()
-        iterator.seek(prefix)
-        while iterator.valid():
-            key = iterator.key()
-            if not key.startswith(prefix):
-                break
-            yield key, iterator.value()
-            iterator.next()
-        iterator.status()
+        try:
+            iterator = self._values.iter()
+            iterator.seek(prefix)
+            while iterator.valid():
+                key = iterator.key()
+                if not key.startswith(prefix):
+                    break
+                yield key, iterator.value()
+                iterator.next()
+            iterator.status()
+        except Exception as error:
+            # Not as it is: what a stage raises over an event makes that a dead letter.
+            raise self._failed("reading", error) from error
 
     def size(self) -> tuple[int, int]:
         values, timers = self._values, self._timers
@@ -141,13 +149,16 @@ class RocksStore:
         return keys, sum(family.property_int_value(name) or 0 for family in (values, timers) for name in names)
 
     def timers(self, start: tuple[int, bytes] = (0, b"")) -> Iterator[tuple[int, bytes]]:
-        iterator = self._timers.iter()
-        iterator.seek(_row(start))
-        while iterator.valid():
-            row = iterator.key()
-            yield int.from_bytes(row[:_WAKE], "big"), row[_WAKE:]
-            iterator.next()
-        iterator.status()
+        try:
+            iterator = self._timers.iter()
+            iterator.seek(_row(start))
+            while iterator.valid():
+                row = iterator.key()
+                yield int.from_bytes(row[:_WAKE], "big"), row[_WAKE:]
+                iterator.next()
+            iterator.status()
+        except Exception as error:
+            raise self._failed("reading", error) from error
 
     def write(
         self,
@@ -231,7 +242,7 @@ class RocksStore:
             self._db.close()
 
     def _failed(self, what: str, error: Exception) -> Fatal:
-        return Fatal(f"{what} the store in {self.path} failed: {error}")
+        return Fatal(f"{what} the store in {self.path} failed: {error}. {_IF_DAMAGED}")
 
 
 def _read_past_the_cache() -> ReadOptions:
