@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.records import CaughtUp, encode
+from pipeline.runtime import worker as worker_module
 from pipeline.runtime.errors import Abortable, Retriable, WorkerStopped
 from pipeline.runtime.failpoints import POINTS
 from pipeline.runtime.memory import MemoryBroker, MemoryStores, memory_adapters
@@ -21,10 +22,27 @@ from pipeline.topology import IDENTITY, TOPICS, UNIFY, Role
 from tests.simulation.driver import Stuck, Written
 
 MOST_ROUNDS = 20_000
+# Every turn of long work is late, so that such work rests whenever it can.
+LONG_TURN_S = 1e-9
 
 
 class Killed(BaseException):
     """The process of a worker ended here. No handler of the worker may catch it."""
+
+
+class Watch:
+    """The stopwatch of the workers: what took how long, and when long work has rested enough, is drawn too."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._now_s = 0.0
+
+    def perf_counter(self) -> float:
+        self._now_s += self._rng.choice((0.0, 0.0, 0.001, 0.01, 0.3))
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        self._now_s += seconds
 
 
 @dataclass
@@ -114,6 +132,8 @@ class Cluster:
         self.slots += [Slot(UNIFY, number, make_unify) for number in range(rng.choice((1, 2, 3)))]
         self.weights = [rng.choice((0.2, 1.0, 3.0)) for _ in self.slots]
         self.batch_records = rng.choice((1, 3, 10, 100))
+        # Drawn apart: worlds are what they were before workers had a stopwatch.
+        self.watch = Watch(random.Random(repr(rng.getstate())))
 
     # ------------------------------------------------------------------------------------------------- the outside
 
@@ -155,6 +175,7 @@ class Cluster:
         if chaos:
             self.crashes += 1
             self._mischief(slot)
+        of_process, worker_module.time = worker_module.time, self.watch  # type: ignore[attr-defined]
         try:
             if slot.worker is None:
                 slot.worker = self._start(slot)
@@ -164,11 +185,16 @@ class Cluster:
                 raise
             slot.worker = None
             slot.stores.crash(rng.choice((0, 1, 3)))
+        finally:
+            worker_module.time = of_process  # type: ignore[attr-defined]
 
     def _start(self, slot: Slot) -> Worker:
         adapters = memory_adapters(self.memory, slot.role.name, slot.number, lambda: self.now, slot.stores)
         settings = WorkerSettings(
-            batch_records=self.batch_records, trim_interval_ms=86_400_000, cache_objects=self.rng.choice((2, 1_000))
+            batch_records=self.batch_records,
+            trim_interval_ms=86_400_000,
+            cache_objects=self.rng.choice((2, 1_000)),
+            long_turn_s=LONG_TURN_S,
         )
         worker = Worker(slot.role, slot.make_stage, adapters, settings, self._reach)
         slot.worker = worker
@@ -213,7 +239,7 @@ class Cluster:
         """Whether every partition has an owner that has read everything."""
         owned = dict.fromkeys((slot.role.name for slot in self.slots), 0)
         for slot in self.slots:
-            if slot.worker is None or (slot.worker.tasks and slot.worker.input_lag() != 0):
+            if slot.worker is None or (slot.worker.tasks and slot.worker.input_lag() != 0) or slot.worker._rest:
                 return False
             owned[slot.role.name] += len(slot.worker.tasks)
         return owned == {IDENTITY.name: 1, UNIFY.name: self.partitions}

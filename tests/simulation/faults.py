@@ -20,6 +20,7 @@ from tests.simulation.fault_kinds import Fault
 from tests.simulation.fault_list import FAULTS
 from tests.simulation.fault_list_accounts import ACCOUNT_FAULTS
 from tests.simulation.fault_list_erasures import ERASURE_FAULTS
+from tests.simulation.fault_list_resting import RESTING_FAULTS
 
 
 class Found(NamedTuple):
@@ -123,7 +124,7 @@ def main() -> int:
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    every = (*FAULTS, *ACCOUNT_FAULTS, *ERASURE_FAULTS)
+    every = (*FAULTS, *ACCOUNT_FAULTS, *ERASURE_FAULTS, *RESTING_FAULTS)
     faults = ACCOUNT_FAULTS if arguments.accounts else ERASURE_FAULTS if arguments.erasures else every
     by_name = {fault.name: fault for fault in every}
     if arguments.inside:

@@ -10,8 +10,9 @@ from tests.simulation.fault_kinds import Fault
 from tests.simulation.fault_list import FAULTS
 from tests.simulation.fault_list_accounts import ACCOUNT_FAULTS
 from tests.simulation.fault_list_erasures import ERASURE_FAULTS
+from tests.simulation.fault_list_resting import RESTING_FAULTS
 
-EVERY = (*FAULTS, *ACCOUNT_FAULTS, *ERASURE_FAULTS)
+EVERY = (*FAULTS, *ACCOUNT_FAULTS, *ERASURE_FAULTS, *RESTING_FAULTS)
 
 
 @pytest.mark.parametrize("fault", EVERY, ids=[fault.name for fault in EVERY])

@@ -45,7 +45,7 @@ def compile_segments(definitions: Sequence[Mapping[str, Any]], keeps: Keeps = NO
 
 
 # How state is laid out and work is cut up: it must not matter, so every world draws its own.
-_LAYOUT: tuple[tuple[str, str, int], ...] = (
+_LAYOUT: tuple[tuple[str, str, Any], ...] = (
     ("pipeline.unify.dedup", "INLINE", 2),
     ("pipeline.unify.dedup", "PAGE", 3),
     ("pipeline.unify.dedup", "_MOST_INDEXED", 1),
@@ -59,6 +59,8 @@ _LAYOUT: tuple[tuple[str, str, int], ...] = (
     ("pipeline.unify.belonging", "PIECE_BYTES", 150),
     ("pipeline.unify.together", "_MOST_BELOW", 1),
     ("pipeline.unify.account", "ACCOUNTS_PER_SWEEP", 1),
+    # Not sweeps alone: whatever is assigned or absorbed is long work, which rests, and holds up what stands behind it.
+    ("pipeline.unify.stage", "_SWEEP", b'{"kind":"a'),
 )
 _ORDINARY = {(module, name): getattr(importlib.import_module(module), name) for module, name, _ in _LAYOUT}
 
