@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--others", type=int, default=2, help="of every other fault; of slow ones a fifth")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=0, help="begin no slice after this; 0: no end")
+    parser.add_argument("--partitions", type=int, default=0, help="of every world; 0: two or three")
     parser.add_argument("--only", default="", help="only faults (and variants) whose name has this in it")
     parser.add_argument("--setting", default="", help="only slices of this setting: storm, workers, network, broker, …")
     parser.add_argument("--broken", choices=[*RULES, "all"], help="break a rule of the engine: it must be found out")
@@ -38,17 +39,17 @@ def main() -> int:
     if not options.report:
         until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
         planned = slices(options.seed, options.kills, options.others, options.only)
-        attack(folders[0], [each for each in planned if options.setting in each.setting], until)
+        attack(folders[0], [each for each in planned if options.setting in each.setting], until, options.partitions)
     results = [result for folder in folders for result in results_in(folder)]
     print(table(results))
     return 1 if any(result.failed for result in results) else 0
 
 
-def attack(folder: Path, planned: list[Slice], until: float) -> None:
+def attack(folder: Path, planned: list[Slice], until: float, partitions: int = 0) -> None:
     """Run what has not been done yet of the planned slices."""
     done = {result.slice for result in results_in(folder)}
     todo = [each for each in planned if each.name not in done]
-    with Campaign(folder) as campaign:
+    with Campaign(folder, partitions=partitions) as campaign:
         for number, each in enumerate(todo, 1):
             if time.monotonic() > until:
                 break

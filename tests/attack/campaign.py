@@ -110,10 +110,11 @@ def results_in(folder: Path) -> list[Result]:
 class Campaign:
     """Brokers and the launcher, for as many slices as wanted. `folder` keeps results, and the worlds that failed."""
 
-    def __init__(self, folder: Path, broken_rule: str = "") -> None:
+    def __init__(self, folder: Path, broken_rule: str = "", partitions: int = 0) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self._broken = broken_rule
+        self._partitions = partitions
         self._launcher = Launcher()
         self._single: tuple[LocalKafka, Proxy] | None = None
 
@@ -174,6 +175,8 @@ class Campaign:
 
     def _in_world(self, each: Slice, kafka: LocalKafka, proxy: Proxy | None, folder: Path, result: Result) -> None:
         random_ = random.Random(each.seed)
+        # Drawn apart: a seed's faults are what they were before there were other shapes.
+        shape = random.Random(f"shape {each.seed}")
         via = f"127.0.0.1:{proxy.port}" if proxy is not None and each.setting == "network" else ""
         done: Counter[str] = Counter()
         world = World(
@@ -182,7 +185,10 @@ class Campaign:
             self._launcher,
             each.seed,
             via=via,
-            partitions=random_.choice([2, 2, 3]),
+            partitions=self._partitions or random_.choice([2, 2, 3]),
+            output_partitions=shape.choice([None, 1, 2, 5]),
+            transactional_ids=shape.choice([1, 2]),
+            resting=shape.random() < 0.5,
             broken_rule=self._broken,
             per_second=random_.choice([30, 60, 120, 300]),
             wait_s=60.0 if self._broken else 180.0,

@@ -14,10 +14,11 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 
 from pipeline.broker import LocalKafka
-from tests.attack import disk, role, sessions
+from pipeline.runtime.failpoints import VARIABLE
+from tests.attack import disk, inflight, role, sessions
 from tests.attack.judge import STATEFUL
 from tests.attack.proxy import Proxy
-from tests.attack.world import ROLES, World
+from tests.attack.world import ROLES, World, last_words
 
 
 @dataclass
@@ -148,6 +149,29 @@ def foreign_transaction(place: Place) -> None:
         pass  # the broker has done so already
 
 
+def crowded_deadlines(place: Place) -> None:
+    """Thousands of deadlines fall due at once; unify is killed again and again while it settles them, and restores what
+    it had in between. Live events go on."""
+    world, random_ = place.world, place.random
+    world.crowd(random_.choice([1_000, 4_000]))
+    time.sleep(random_.uniform(2.0, 4.5))
+    for _ in range(random_.choice([2, 4, 7])):
+        world.kill("unify")
+        if random_.random() < 0.25:
+            shutil.rmtree(world.state_dir("0") / "unify")
+        point = random_.choice(["mid_restore", "after_step", "after_produce", "after_offsets", "after_commit"])
+        armed = f"{point}:1" if point == "mid_restore" else f"tick@{point}:{random_.choice([1, 2, 5])}"
+        variable = VARIABLE if point == "mid_restore" else inflight.KILL_IN
+        running = world.start("unify", **{variable: armed})
+        world.hurt("killed while thousands of deadlines are settled", "unify")
+        until = time.monotonic() + 8
+        while world.exit_code(running) is None and time.monotonic() < until:
+            time.sleep(0.02)
+    world.kill("unify")
+    world.start("unify")
+    world.wait_recovered()
+
+
 def failing_write(place: Place) -> None:
     who = place.random.choice(list(STATEFUL))
     world = place.world
@@ -156,6 +180,33 @@ def failing_write(place: Place) -> None:
     world.wait("the end of a worker that cannot write", lambda: world.exit_code(running) is not None)
     world.hurt("failing write under the store", who)
     world.tend()
+    world.wait_recovered()
+
+
+def damaged_store(place: Place) -> None:
+    """The files of a store are damaged while nobody has it open. Its worker must end over it, put no event aside for
+    it, and go on when the folder is deleted, as it says."""
+    world = place.world
+    who = place.random.choice(list(STATEFUL))
+    world.stop(who)
+    folder = world.state_dir("0") / who
+    for file in folder.glob("*/*.sst"):
+        content = bytearray(file.read_bytes())
+        # Not what is read when it is opened: that is refused at once.
+        for at in range(0, len(content) * 3 // 4, 500):
+            content[at] ^= 0xFF
+        file.write_bytes(content)
+    running = world.start(who)
+    world.hurt("damaged store", who)
+    until = time.monotonic() + 20
+    while world.exit_code(running) is None:
+        assert time.monotonic() < until, f"{who} goes on with a damaged store\n{world.last_lines()}"
+        time.sleep(0.05)
+    words = last_words(running.log)
+    assert "delete the folder" in words, words
+    world.kill(who)
+    shutil.rmtree(folder)
+    world.start(who)
     world.wait_recovered()
 
 
@@ -398,7 +449,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("zombie: SIGSTOP after the commit", "workers", _stopped_at("after_commit")),
     Fault("lost local store", "workers", lost_store),
     Fault("foreign transaction on the changelog, store lost", "workers", foreign_transaction),
+    Fault("killed while thousands of deadlines are settled", "workers", crowded_deadlines),
     Fault("failing write under the store", "workers", failing_write),
+    Fault("damaged store", "workers", damaged_store),
     Fault("full disk under the store", "workers", full_disk),
     Fault("network stalls", "network", stall),
     Fault("connections cut", "network", cut),

@@ -1,9 +1,9 @@
 """Kills while something is under way that the engine knows nothing of: a fragment between its holders, a backfill.
 
 `ATTACK_KILL_IN=recall@after_commit:2` kills the process with SIGKILL when it comes to that point of the commit order
-with a Recall in the running batch, for the second time. The marks are `recall`, `absorb`, `history` (unify) and
+with a Recall in the running batch, for the second time. The marks are `recall`, `absorb`, `history`, `tick` (unify) and
 `assign` (identity). A batch that was committed with a Recall in it has sent the Absorb, which nobody has read yet: the
-fragment is in `links` and nowhere else.
+fragment is in `links` and nowhere else. With a tick in it, it has settled deadlines.
 """
 
 import functools
@@ -17,13 +17,14 @@ from typing import Any
 
 from pipeline.identity.turn import Turn
 from pipeline.runtime.failpoints import Failpoints
-from pipeline.unify import history, transfer
+from pipeline.unify import UnifyStage, history, transfer
 
 KILL_IN = "ATTACK_KILL_IN"
 _WHERE: dict[str, tuple[ModuleType | type, str]] = {
     "recall": (transfer, "on_recall"),
     "absorb": (transfer, "on_absorb"),
     "history": (history, "fold_slice"),
+    "tick": (UnifyStage, "_tick"),
     "assign": (Turn, "send"),
 }
 

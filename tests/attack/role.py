@@ -15,7 +15,7 @@ from pipeline import settings as settings_module
 from pipeline.roles import run_stage
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, failpoints_from
-from tests.attack import broken, disk, inflight, sessions
+from tests.attack import broken, disk, inflight, rests, sessions
 
 STOP_AT = "ATTACK_STOP_AT"
 STOPPED = 3
@@ -49,6 +49,7 @@ def run(name: str) -> int:
     sessions.apply(os.environ)
     disk.apply(os.environ)
     broken.apply(os.environ)
+    rests.apply(os.environ)
     until: Callable[[], bool] = lambda: bool(asked)  # noqa: E731 - a name for the two uses below
     try:
         points = inflight.killing_in(os.environ, stopping_at(os.environ, failpoints_from(os.environ)))

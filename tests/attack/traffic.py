@@ -107,6 +107,7 @@ class Traffic:
 
     def __init__(self, settings: Settings, seed: int, per_second: int = 60) -> None:
         self.produced = 0
+        self._crowds = 0
         self._topic = settings.topic("raw")
         self._stream = messages(seed)
         self._per_second = per_second
@@ -145,6 +146,22 @@ class Traffic:
             except (BufferError, KafkaException) as error:
                 raise AssertionError(f"the traffic could not be produced: {error}") from error
             self.produced += 1
+        self._producer.poll(0)
+
+    def crowd(self, people: int) -> None:
+        """Produce one event each of so many who have not been here, all at once, beside the stream."""
+        self._crowds += 1
+        weights = random.Random(f"{self._topic} {self._crowds}")
+        for n in range(people):
+            user = f"crowd{self._crowds}-{n}"
+            message = {
+                "type": "track",
+                "messageId": f"m{user}",
+                "event": "Seen",
+                "properties": {"weight": weights.getrandbits(32)},
+                "userId": user,
+            }
+            self._producer.produce(self._topic, msgspec.json.encode(message), user.encode())
         self._producer.poll(0)
 
     def stop(self) -> None:

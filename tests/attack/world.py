@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from pipeline.admin import create_topics, delete_topics
 from pipeline.settings import Settings
 from pipeline.topology import TOPICS
-from tests.attack import broken, sessions
+from tests.attack import broken, rests, sessions
 from tests.attack.expected import expected_of
 from tests.attack.judge import STATEFUL, Findings, Verdict, judge, settled
 from tests.attack.launcher import Launcher
@@ -82,6 +82,9 @@ class World:
         *,
         via: str = "",
         partitions: int = 2,
+        output_partitions: int | None = None,
+        transactional_ids: int = 1,
+        resting: bool = False,
         broken_rule: str = "",
         per_second: int = 60,
         wait_s: float = 120.0,
@@ -98,6 +101,8 @@ class World:
                 "state_dir": folder / "state-0",
                 "secret": "of an attacked workspace",
                 "partitions": partitions,
+                "output_partitions": output_partitions,
+                "transactional_ids": transactional_ids,
             }
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +112,7 @@ class World:
         self._via = via or bootstrap
         self._launcher = launcher
         self._broken = broken_rule
+        self._resting = resting
         self._per_second = per_second
         self._seed = seed
         # The broker will be away; nobody wants to read that every second.
@@ -164,6 +170,11 @@ class World:
         self._applying = threading.Thread(target=self.deployment.apply, args=(text,), daemon=True)
         self._applying.start()
 
+    def crowd(self, people: int) -> None:
+        """So many who come at once, and are fresh no more at once."""
+        assert self._traffic is not None
+        self._traffic.crowd(people)
+
     # -------------------------------------------------------------------------------------------- its processes
 
     def state_dir(self, slot: str) -> Path:
@@ -180,6 +191,8 @@ class World:
                 sessions.SESSION_MS: str(SESSION_MS),
                 sessions.TRANSACTION_MS: str(TRANSACTION_MS),
                 broken.BROKEN: self._broken,
+                **({rests.RESTING: "1"} if self._resting else {}),
+                "HEADWATER_TRANSACTIONAL_IDS": str(self.settings.transactional_ids),
                 **more,
             },
         )
