@@ -1,6 +1,7 @@
 """`python -m tests.blackbox --seeds 3 --first 1`: worlds on a broker of their own, each from its seed."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -25,10 +26,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=4)
     parser.add_argument("--giant", type=int, default=0, help="identifiers of one person; and one of 3 MB")
     parser.add_argument("--partitions", type=int, default=3)
+    parser.add_argument("--output-partitions", type=int)
+    parser.add_argument("--transactional-ids", type=int, default=1)
+    parser.add_argument("--ahead", type=int, default=0, help="of the replay: records on their way; 0: its default")
     parser.add_argument("--no-collector", action="store_true", help="nobody posts; all produce")
     parser.add_argument("--replay", action="store_true", help="then a replay into a second workspace, and the switch")
     options = parser.parse_args()
     failed = 0
+    os.environ["HEADWATER_TRANSACTIONAL_IDS"] = str(options.transactional_ids)
+    if options.output_partitions:
+        os.environ["HEADWATER_OUTPUT_PARTITIONS"] = str(options.output_partitions)
     with running_kafka(load(), temporary=True) as kafka:
         for seed in range(options.first, options.first + options.seeds):
             began = time.monotonic()
@@ -40,6 +47,7 @@ def main() -> int:
                         "state_dir": Path(folder) / "state",
                         "secret": "the secret of a test",
                         "partitions": options.partitions,
+                        "output_partitions": options.output_partitions,
                     }
                 )
                 with Deployment(settings, Path(folder)) as deployment, ExitStack() as closing:
@@ -50,6 +58,7 @@ def main() -> int:
                         giant=options.giant,
                         posted=not options.no_collector,
                         replayed=options.replay,
+                        ahead=options.ahead,
                     )
                     world = World(deployment, seed, size)
                     world.play()

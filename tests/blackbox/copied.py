@@ -37,13 +37,14 @@ def replay(world: World, closing: ExitStack) -> Verdict:
     followed, last = world.still
     for name, slot in ROLES[1:]:
         world.copy_roles[name, slot] = new.start(name, slot=slot)
+    ahead = ("--ahead", str(world.size.ahead)) if world.size.ahead else ()
     for wait_s in (1.5, 3.0):
-        copier = _copier(new, "--ahead", "60")
+        copier = _copier(new, *(ahead or ("--ahead", "60")))
         time.sleep(wait_s)
         copier.kill()
         copier.wait()
         world.kill_in(new, world.copy_roles)
-    copier = _copier(new)
+    copier = _copier(new, *ahead)
     try:
         world.burst(world.size.events // 2, 0)
         world.idle()
