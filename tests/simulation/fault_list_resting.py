@@ -13,6 +13,7 @@ RESTING_FAULTS: tuple[Fault, ...] = (
             ),
         ),
         "real",
+        (1151,),
     ),
     Fault(
         "what_rests_is_passed_by_an_abort",
