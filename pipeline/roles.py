@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -71,6 +72,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         max_message_bytes=MAX_MESSAGE_BYTES,
         turns=settings.transactional_ids,
         values=values_of(settings),
+        subscription=_subscription(settings) if name == INGEST.name else "",
     )
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -102,6 +104,14 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
     )
     _log.info("%s runs in slot %s", name, settings.slot)
     worker.run(collecting_between(until))
+
+
+def _subscription(settings: Settings) -> str:
+    """What tells the sources from others, unless they are those that there are by default."""
+    topics = sorted({settings.topic(source) for source in settings.sources})
+    if topics == [settings.topic(source) for source in INGEST.inputs]:
+        return ""
+    return blake2b("\n".join(topics).encode(), digest_size=4).hexdigest()
 
 
 def _with_archive(settings: Settings, adapters: Adapters) -> Adapters:

@@ -6,6 +6,7 @@
 import difflib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -169,6 +170,11 @@ class Settings(BaseSettings):
     def topic(self, name: str) -> str:
         """The real name of a topic: the prefix before a logical name; `/name` stands outside of the workspace."""
         return name[1:] if name.startswith("/") else self.prefix + name
+
+    def unread(self, topics: Iterable[str]) -> list[str]:
+        """Those of the topics that are not among `sources`: ingest does not read them."""
+        read = {self.topic(source) for source in self.sources}
+        return sorted({topic for topic in topics if self.topic(topic) not in read})
 
     def client_properties(self) -> dict[str, KafkaProperty]:
         """What every Kafka client of the workspace starts from. SettingsError without an address."""

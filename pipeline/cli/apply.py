@@ -45,6 +45,12 @@ def command(
             settings, written, prune=prune, take_over=take_over, applied_by=getpass.getuser(), dry_run=dry_run
         )
         tell(planned, console, dry_run=dry_run)
+        unread = settings.unread(one.body["topic"] for one in written if one.kind == "source")
+        if unread:
+            console.print(
+                f"By these settings ingest does not read {', '.join(unread)}. Start it with "
+                f"HEADWATER_SOURCES={','.join((*settings.sources, *unread))}"
+            )
         if dry_run:
             for line in consequences(settings, planned):
                 console.print(line)

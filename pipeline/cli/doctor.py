@@ -46,5 +46,6 @@ def command(
     failed = "wrong" in verdicts or (strict and "warning" in verdicts)
     if not as_json and not failed:
         warnings = verdicts.count("warning")
-        console.print(f"This set-up works{f', with {warnings} remarks' if warnings else ''}.")
+        remarks = f", with {warnings} remark{'s' if warnings > 1 else ''}" if warnings else ""
+        console.print(f"This set-up works{remarks}.")
     raise typer.Exit(1 if failed else 0)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.errors import InputError
-from pipeline.runtime.kafka.doors import produce_all
+from pipeline.runtime.kafka.doors import produce_all, topic_partitions
 from pipeline.sources.files import CsvMapping, inspect_file, is_csv, is_parquet, read_rows
 from pipeline.sources.progress import FileProgress
 
@@ -40,6 +40,7 @@ def command(
         raise InputError(
             "--event and --column are for CSV and Parquet files.", str(file), "name the file *.csv, or leave them out"
         )
+    topic_partitions(settings, [target])  # one that is not there is told now, and not when the producer gives up
     mapping = CsvMapping(kind, event, dict(map(_column, column or [])), "\t" if delimiter == _TAB else delimiter)
     facts = inspect_file(file, mapping)
     progress = Progress(

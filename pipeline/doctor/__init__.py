@@ -19,6 +19,7 @@ from pipeline.doctor.groups import lag, members
 from pipeline.doctor.machine import environment, folders, restores, secret
 from pipeline.doctor.registry import registry
 from pipeline.doctor.retention import retention
+from pipeline.doctor.sources import sources
 from pipeline.doctor.topics import broker, broker_settings, copies, partitions, topics
 from pipeline.doctor.transactions import transactions
 from pipeline.errors import BrokerError, HeadwaterError
@@ -35,6 +36,7 @@ KAFKA_CHECKS: tuple[Check, ...] = (
     partitions,
     copies,
     retention,
+    sources,
     members,
     lag,
     transactions,

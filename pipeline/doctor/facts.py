@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from pipeline.admin import admin_client, configs_of, unreachable
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.log import KafkaPlans
+from pipeline.plans import GenerationPlan
 from pipeline.runtime.kafka.doors import GroupPositions
 from pipeline.settings import Settings
 
@@ -91,6 +92,7 @@ class Facts(Protocol):
     def held_back(self, topics: Sequence[str]) -> dict[tuple[str, int], int]: ...
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed: ...
     def contracts(self) -> ContractsPlan: ...
+    def mapped(self) -> dict[str, str]: ...
 
 
 class KafkaFacts:
@@ -101,6 +103,7 @@ class KafkaFacts:
         self._client: AdminClient = admin_client(settings)
         self._cluster: Cluster | None = None
         self._positions: GroupPositions | None = None
+        self._plan: GenerationPlan | None = None
 
     def cluster(self) -> Cluster:
         if self._cluster is None:
@@ -210,11 +213,20 @@ class KafkaFacts:
 
     def contracts(self) -> ContractsPlan:
         """Those in force."""
-        plans = KafkaPlans(self._settings)
-        try:
-            return plans.latest().contracts
-        finally:
-            plans.close()
+        return self._latest().contracts
+
+    def mapped(self) -> dict[str, str]:
+        """The topic of each source in force, as the setting `sources` has it."""
+        return {mapping.source: mapping.topic for mapping in self._latest().sources.mappings}
+
+    def _latest(self) -> GenerationPlan:
+        if self._plan is None:
+            plans = KafkaPlans(self._settings)
+            try:
+                self._plan = plans.latest()
+            finally:
+                plans.close()
+        return self._plan
 
 
 def _operations(futures: Mapping[str, Any]) -> dict[str, frozenset[str] | None]:

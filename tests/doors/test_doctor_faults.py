@@ -53,6 +53,7 @@ class Said:
     held: tuple[dict[tuple[str, int], int], ...] = ()
     looked: int = 0
     contracts_: ContractsPlan = NO_CONTRACTS
+    mapped_: dict[str, str] = field(default_factory=lambda: {"web": "raw"})
 
     def cluster(self) -> Cluster:
         return self.cluster_
@@ -80,6 +81,9 @@ class Said:
 
     def contracts(self) -> ContractsPlan:
         return self.contracts_
+
+    def mapped(self) -> dict[str, str]:
+        return self.mapped_
 
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed:
         return self.allowed_
@@ -213,6 +217,8 @@ FAULTS = (
           "warning", "Order Completed may be kept for 400.0 days; kept for ever: w.events", "HEADWATER_ARCHIVE"),
     Fault("copies kept for longer than a contract lets a part be", "retention", lambda s: may_be_kept(s, 400, 2),
           "warning", "properties.receipt_to of Order Completed may be kept for 2.0 days; kept longer: ", "segment.ms"),
+    Fault("a source of which nobody reads the topic", "sources", lambda s: s.mapped_.update({"orders": "/shop.orders"}),
+          "warning", "does not read: /shop.orders of the source orders", "HEADWATER_SOURCES=raw,/shop.orders"),
     Fault("clock skew of ingest", "clocks", lambda s: s.latest.update({"w.events": NOW_MS + 600_000}),
           "warning", "w.events holds records from 600 s after now", "set the clock of the machine that runs ingest"),
     Fault("clock skew of a producer", "clocks", lambda s: s.latest.update({"w.raw": NOW_MS + 90_000}),

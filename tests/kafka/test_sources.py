@@ -80,6 +80,29 @@ def test_a_table_feeds_profiles(new_workspace: Callable[..., Settings], tmp_path
         assert "crm" in running.command("sources", "--newest", "100", **sources).stdout
 
 
+def test_a_topic_that_is_added_to_the_sources_is_read_after_a_restart_and_one_that_is_taken_away_is_not(
+    new_workspace: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = new_workspace(partitions=2)
+    create_topics(settings.model_copy(update={"sources": ("raw", "shop")}))
+
+    def names() -> list[str]:
+        return [each["message_id"] for each in running.values("events") if each["kind"] == "event"]
+
+    with Deployment(settings, tmp_path) as running:
+        for number, sources in enumerate(("raw", "raw,shop", "raw")):
+            # At once: as far as the group knows, the worker was never away.
+            ingest = running.start("ingest", HEADWATER_SOURCES=sources)
+            pages = [{"type": "page", "userId": f"u{n}", "messageId": f"shop-{number}-{n}"} for n in range(4)]
+            running.produce(pages, "shop")
+            running.produce([{"type": "page", "userId": "u1", "messageId": f"raw-{number}"}])
+            running.wait_until(lambda n=number: f"raw-{n}" in names(), "what came into the topic that was always read")
+            if "shop" in sources:
+                running.wait_until(lambda: len(names()) == 2 + 8, "what came into the topic that was added")
+            assert ingest.stop() == 0
+        assert len(names()) == 3 + 8
+
+
 ORDERS = """
 source: orders
 topic: /TOPIC

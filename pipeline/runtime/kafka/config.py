@@ -22,6 +22,8 @@ class KafkaConfig:
     group, the instance and the transactional ids. `slot` is stable over restarts: it is what fences a worker's former
     self. `session_timeout_ms` bounds how long another slot waits for the partitions of one that died.
     `turns` is the number of the slot's transactional ids. `values` is the format of the workspace's values.
+    `subscription` names what the worker reads, where that is not what the role always reads: a broker gives a static
+    member that comes back the partitions it had, whatever it subscribes to now. Under another name it is a new one.
     """
 
     properties: Mapping[str, Any]
@@ -33,6 +35,7 @@ class KafkaConfig:
     turns: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
     values: Values = JSON
+    subscription: str = ""
 
     def topic_name(self, name: str) -> str:
         """The real name of a topic; one that begins with a slash stands outside of the workspace."""
@@ -49,7 +52,7 @@ class KafkaConfig:
             "fetch.message.max.bytes": self.max_message_bytes,
             **self.extra,
             "group.id": f"{self.prefix}{role}",
-            "group.instance.id": f"{self.prefix}{role}-{self.slot}",
+            "group.instance.id": f"{self.prefix}{role}-{self.slot}{self.subscription and '.'}{self.subscription}",
             "group.protocol": "classic",
             # The only assignor that gives partition p of every input to the same member.
             "partition.assignment.strategy": "range",

@@ -36,6 +36,12 @@ def test_the_consumer_is_set_up_as_it_was_measured() -> None:
     assert MEASURED_CONSUMER.items() <= CONFIG.consumer("unify").items()
 
 
+def test_with_another_subscription_it_is_another_member_of_the_same_slot() -> None:
+    config = replace(CONFIG, subscription="5e0f")
+    assert config.consumer("ingest")["group.instance.id"] == "shop.ingest-b.5e0f"
+    assert config.transactional_ids("ingest") == CONFIG.transactional_ids("ingest"), "and fences the slot's former self"
+
+
 def test_the_producer_is_set_up_as_it_was_measured() -> None:
     ids = replace(CONFIG, turns=2).transactional_ids("unify")
     assert ids[:1] == CONFIG.transactional_ids("unify") == ("shop.unify-b",)
