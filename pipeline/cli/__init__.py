@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from pipeline import __version__
 from pipeline.compiled import refuse_what_is_stale
 from pipeline.errors import HeadwaterError
 
@@ -76,11 +77,20 @@ def show(error: HeadwaterError) -> None:
         console.print(f"  what to do: {error.what_to_do}", markup=False)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"headwater {__version__}")
+        raise typer.Exit
+
+
 def _options(
     config: Annotated[
         Path | None, typer.Option(help="Settings file; headwater.yaml of this folder by default.", show_default=False)
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """A real-time customer data platform that is nothing but a streaming pipeline on Kafka.
 

@@ -9,7 +9,7 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cli._definitions import build
 from pipeline.definitions.log import read_catalog
-from pipeline.runtime.kafka.doors import GroupPositions
+from pipeline.runtime.kafka.doors import waiting
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 
@@ -17,8 +17,8 @@ from pipeline.topology import DELIVERIES
 def _waiting(settings: Settings) -> dict[str, str]:
     catalog = read_catalog(settings)
     names = [each.name for each in catalog.of_kind(catalog.latest, "destination")]
-    positions = GroupPositions(settings)({f"deliver-{name}": [DELIVERIES.name + name] for name in names})
-    return {group.removeprefix("deliver-"): f"{max(0, end - reached):,}" for group, (reached, end) in positions.items()}
+    counts = waiting(settings, {f"deliver-{name}": DELIVERIES.name + name for name in names})
+    return {group.removeprefix("deliver-"): f"{count:,}" for group, count in counts.items()}
 
 
 app = build("destination", "destinations", "waiting", _waiting)

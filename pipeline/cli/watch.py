@@ -81,6 +81,8 @@ def line(record: Record) -> str:
 def _segment_change(value: dict[str, Any]) -> str:
     sign = "[green]→ entered[/]" if value["change"] == "entered" else "[yellow]← exited[/] "
     segment, cause = escape(value["segment"]), escape(value["cause"])
+    if value.get("continues"):
+        cause += ", goes on"
     return f"{_time(value['at'])} {sign} [bold]{segment}[/]  {_who(value)}  [dim]{cause}[/]"
 
 

@@ -27,7 +27,8 @@ def screen(picture: Picture, segments: list[str], status: str, calls: int | None
         sign = "[green]→[/]" if change.change == "entered" else "[yellow]←[/]"
         who = change.identifiers[0] if change.identifiers else None
         named = f"{who.namespace}:{who.value}" if who else change.profile_id
-        changes.add_row(_time(change.at), sign, f"[bold]{escape(change.segment)}[/]", escape(named), change.cause)
+        cause = f"{change.cause}, goes on" if change.continues else change.cause
+        changes.add_row(_time(change.at), sign, f"[bold]{escape(change.segment)}[/]", escape(named), cause)
     return Group(
         Panel(Group(Text(status), figures), title="headwater", title_align="left"),
         sizes_table(picture, segments),

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import Producer
 
 from pipeline.admin import create_topics
 from pipeline.definitions.loader import Written
@@ -28,7 +29,7 @@ from pipeline.deliver.resync import resync
 from pipeline.doctor.facts import KafkaFacts
 from pipeline.errors import InputError, LookupFailed
 from pipeline.records import DeadLetter, Delivery, IdentifierPair, ProfileDocument, SegmentMember, encode
-from pipeline.runtime.kafka.doors import TopicReader, produce_all
+from pipeline.runtime.kafka.doors import GroupPositions, TopicReader, produce_all, waiting
 from pipeline.settings import Settings
 from tests.contracts.webhook_receiver import Request, WebhookReceiver
 
@@ -158,6 +159,28 @@ def test_signed_webhooks_arrive_in_order(ready: Settings, receivers: Callable[..
         wait_for(lambda: set(more) <= arrived(receiver))
         time.sleep(0.5)
     assert len(receiver.requests) == 310
+
+
+def test_what_waits_is_told_without_the_ends_of_transactions(ready: Settings, tmp_path: Path) -> None:
+    apply(
+        ready, [Written("destination", "notes", {"destination": "notes", "kind": "file", "path": str(tmp_path / "a")})]
+    )
+    asked = {"deliver-notes": "deliveries.notes"}
+    with delivering(ready):
+        wait_for(lambda: "deliver-notes" in waiting(ready, asked))
+    producer = Producer({"bootstrap.servers": ready.bootstrap_servers, "transactional.id": "unify"})
+    producer.init_transactions(20)
+    for number in range(3):
+        producer.begin_transaction()
+        delivery = Delivery(f"dlv_{number}", "notes", "p1", "segment_entered", 1, 1, [], "trial", body={"sequence": 1})
+        producer.produce(ready.topic("deliveries.notes"), encode(delivery), b"p1", on_delivery=lambda *_: None)
+        producer.commit_transaction(20)
+    assert waiting(ready, asked) == {"deliver-notes": 3}
+    with delivering(ready):
+        wait_for(lambda: (tmp_path / "a").exists() and len((tmp_path / "a").read_text().splitlines()) == 3)
+    # At rest its position is before the end of the last transaction.
+    ((committed, end),) = GroupPositions(ready)({"deliver-notes": ["deliveries.notes"]}).values()
+    assert end - committed == 1 and waiting(ready, asked) == {"deliver-notes": 0}
 
 
 def said_of(settings: Settings, destination: str) -> str | None:

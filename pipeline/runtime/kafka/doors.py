@@ -33,6 +33,7 @@ from pipeline.wire import values_of
 OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _REQUEST_TIMEOUT_S = 15.0
 _MAX_IN_QUEUE = 100_000
+_FEW = 1_000
 KAFKA_FAILURES: tuple[type[Exception], ...] = (KafkaException, TimeoutError)
 """What the client library raises when a Kafka does not answer, where nobody has made words of it."""
 
@@ -401,6 +402,20 @@ def committed_positions(settings: Settings, groups: Mapping[str, str]) -> Partit
             told = committed(settings.prefix + group, partitions, _REQUEST_TIMEOUT_S)
             found |= {(topic, number): at for (_, number), at in told.items()}
     return found
+
+
+def waiting(settings: Settings, groups: Mapping[str, str]) -> dict[str, int]:
+    """How many records wait for groups (named without the prefix) in the topic each reads. Where few positions are left
+    the records are counted, for what is left may be the ends of transactions only, which nobody is given."""
+    topics = {group: [topic] for group, topic in groups.items()}
+    counts = {group: max(0, end - reached) for group, (reached, end) in GroupPositions(settings)(topics).items()}
+    few = {group: groups[group] for group, count in counts.items() if 0 < count <= _FEW}
+    committed = committed_positions(settings, few)
+    for group, topic in few.items():
+        places = {at: max(0, position) for at, position in committed.items() if at[0] == topic}
+        with TopicReader(settings, [topic], only=places) as reader:
+            counts[group] = sum(1 for _ in reader.read_to_end())
+    return counts
 
 
 def list_offsets(
