@@ -14,7 +14,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.api.trial import facts_of, reasons, trial_of, try_rule, vocabulary
 from pipeline.definitions.catalog import Catalog
-from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.definitions.loader import InvalidDefinitionsError, load_text, told
 from pipeline.definitions.segments import SegmentDefinition
 from pipeline.records import ProfileDocument
 
@@ -144,7 +144,7 @@ class Definitions:
         except UnicodeDecodeError:
             raise Problem(400, "The body is not UTF-8.") from None
         except InvalidDefinitionsError as error:
-            raise Problem(422, "\n".join(map(str, error.problems))) from None
+            raise Problem(422, "\n".join(told(error.problems))) from None
         if len(written) != 1 or written[0].kind != "segment":
             raise Problem(422, "Send one segment.")
         return SegmentDefinition.model_validate(written[0].body)

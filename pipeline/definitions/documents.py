@@ -16,6 +16,8 @@ Mark = tuple[int, int]
 MAX_BYTES = 5_000_000
 _MAX_DEPTH = 100
 _MAX_VALUES = 500_000
+_MAX_STEPS = 3_000_000
+"""Of all paths of a text together: what is remembered of each part is where it stands."""
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _PLAIN = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -78,13 +80,13 @@ def read_documents(text: str) -> list[Document]:
     except RecursionError:
         raise DocumentError("this is nested too deeply") from None
     documents = []
+    builder = _Builder()
     for node in nodes:
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for part in parts:
-            marks: dict[Path, Mark] = {(): _mark(part)}
-            value = _Builder(marks).build(part, ())
-            if value is not None:
-                documents.append(Document(value, marks))
+            document = builder.document(part)
+            if document.value is not None:
+                documents.append(document)
     return documents
 
 
@@ -93,12 +95,21 @@ def _mark(node: Any) -> Mark:
 
 
 class _Builder:
-    def __init__(self, marks: dict[Path, Mark]) -> None:
-        self._marks = marks
+    """Builds the documents of one text. Aliases let a short one stand for an endless one: what may be built is bounded
+    for all of them together."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Path, Mark] = {}
+        self._values = self._steps = 0
+
+    def document(self, node: Any) -> Document:
+        self._marks = {(): _mark(node)}
+        return Document(self.build(node, ()), self._marks)
 
     def build(self, node: Any, path: Path) -> Any:
-        # Aliases let a short text stand for an endless one.
-        if len(self._marks) > _MAX_VALUES or len(path) > _MAX_DEPTH:
+        self._values += 1
+        self._steps += len(path)
+        if self._values > _MAX_VALUES or self._steps > _MAX_STEPS or len(path) > _MAX_DEPTH:
             raise DocumentError("this is too large, or nested too deeply", _mark(node))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)

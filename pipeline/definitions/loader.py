@@ -13,6 +13,9 @@ from pipeline.records.definitions import Kind
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _SETTINGS_FILE = "headwater.yaml"
+MOST_TOLD = 100
+"""Of many problems the first are told, and how many more there are."""
+_LONGEST_LINE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +34,30 @@ class Problem:
 
 
 class InvalidDefinitionsError(DefinitionError):
-    """Some definitions are not valid; `problems` lists all that is wrong."""
+    """Some definitions are not valid; `problems` has all that is wrong."""
 
     def __init__(self, problems: list[Problem]) -> None:
         first = problems[0]
         if len(problems) == 1:
             place = f"{first.file}:{first.line}:{first.column}"
             super().__init__(
-                f"{first.field}: {first.what}" if first.field else first.what,
+                (f"{first.field}: {first.what}" if first.field else first.what)[:_LONGEST_LINE],
                 place,
                 "correct it; docs/segments.md and docs/definitions.md have the language",
             )
         else:
             super().__init__(
                 f"{len(problems)} things in the definitions are wrong.",
-                "\n    ".join(("", *map(str, problems))),
+                "\n    ".join(("", *told(problems))),
                 "correct them; docs/segments.md and docs/definitions.md have the language",
             )
         self.problems = problems
+
+
+def told(problems: list[Problem]) -> list[str]:
+    """The first problems, a line each."""
+    lines = [str(one)[:_LONGEST_LINE] for one in problems[:MOST_TOLD]]
+    return [*lines, f"… and {len(problems) - MOST_TOLD:,} more"] if len(problems) > MOST_TOLD else lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class SourceDefinition(Model):
         if unknown:
             raise ValueError(f"`from` goes with `as` and `without`, not with `{unknown[0]}`")
         kind, without = value.get("as"), value.get("without", [])
-        if kind is not None and kind not in _KINDS:
+        if kind not in (None, *_KINDS):  # it may be a list, which no set takes
             raise ValueError(f"`as` is one of {', '.join(sorted(_KINDS))}")
         if not isinstance(without, list) or not all(isinstance(name, str) for name in without):
             raise ValueError("`without` is a list of names")
@@ -143,7 +143,8 @@ class SourceDefinition(Model):
         steps = tuple(value.split(".")) if isinstance(value, str) else ()
         roots = _ROOTS[self.envelope]
         if not steps or not all(steps) or steps[0] not in roots:
-            raise ValueError(f"{value!r} is no field; it begins with {', '.join(roots)}, like {roots[-3]}.id")
+            example = "row.id" if "row" in roots else "value.id"
+            raise ValueError(f"{value!r} is no field; it begins with {', '.join(roots)}, like {example}")
         return steps
 
 

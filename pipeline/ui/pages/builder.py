@@ -9,7 +9,7 @@ from starlette.responses import Response
 from pipeline.api.client import ApiError
 from pipeline.definitions.export import as_yaml
 from pipeline.definitions.kinds import mistakes_in
-from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.definitions.loader import InvalidDefinitionsError, load_text, told
 from pipeline.ui.checks import checked
 from pipeline.ui.controls import Viewer
 from pipeline.ui.drafts import Drafts
@@ -75,7 +75,7 @@ class Builder:
         try:
             written = load_text(page.field("text").replace("\r\n", "\n"), "text")
         except InvalidDefinitionsError as error:
-            raise Refused(422, " · ".join(str(one).removeprefix("text:") for one in error.problems[:10])) from None
+            raise Refused(422, " · ".join(one.removeprefix("text:") for one in told(error.problems[:10]))) from None
         if len(written) != 1 or written[0].kind != "segment":
             raise Refused(422, "One segment can be brought in at a time.")
         return self._show(page, read_segment(written[0].body))

@@ -69,6 +69,30 @@ def test_a_bomb_of_aliases_is_refused() -> None:
         read_documents("\n".join(lines))
 
 
+def test_a_bomb_of_aliases_is_refused_however_many_documents_it_is_spread_over() -> None:
+    lines = ["- &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 5)]
+    with pytest.raises(DocumentError, match="too large"):
+        read_documents("\n".join([*lines, *(["- [*a4, *a4]"] * 20)]))
+
+
+def test_what_stands_deep_counts_for_more() -> None:
+    wide, deep = "[" + "1," * 50_000 + "]", 80
+    assert read_documents(f"a: {wide}")
+    with pytest.raises(DocumentError, match="too large"):
+        read_documents("a: " + "[" * deep + wide + "]" * deep)
+
+
+def test_of_many_problems_the_first_are_told() -> None:
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text("".join(f"- {{segment: {'b' * 900}, {'c' * 900}{number}: 1}}\n" for number in range(1_000)))
+    assert len(caught.value.problems) > 1_000
+    assert len(str(caught.value)) < 120_000 and "more" in str(caught.value)
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text(f"segment: a\nwhen: {{all: []}}\n{'b' * 9_000}: 1\n")
+    assert len(str(caught.value)) < 3_000
+
+
 values = st.recursive(
     st.none()
     | st.booleans()

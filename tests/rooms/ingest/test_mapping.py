@@ -222,6 +222,7 @@ def test_avro_that_cannot_be_read_is_refused() -> None:
 WRONG = [
     ("userId: {from: id}", "no field"),
     ("userId: {from: row.id, as: number}", "`as` is one of"),
+    ("userId: {from: row.id, as: []}", "`as` is one of"),
     ("userId: {from: row.id, default: 3}", "not with `default`"),
     ("userId: {text: 'x-{nothing}'}", "no field"),
     ("user: {from: row.id}", "no `user`"),
@@ -233,6 +234,11 @@ WRONG = [
 def test_what_is_no_mapping_is_told(line: str, what: str) -> None:
     with pytest.raises(InvalidDefinitionsError, match=what):
         load_text(f"source: crm\ntopic: /x\nenvelope: debezium\nevent:\n  type: identify\n  {line}\n")
+
+
+def test_what_is_no_field_of_a_plain_record_is_told() -> None:
+    with pytest.raises(InvalidDefinitionsError, match=r"like value\.id"):
+        load_text("source: crm\ntopic: /x\nevent: {type: identify, userId: {from: id}}\n")
 
 
 def test_a_topic_has_one_source() -> None:
