@@ -29,7 +29,7 @@ def to_ms(raw: str | int | float) -> int | str:
     sentence that says what is wrong."""
     if isinstance(raw, str):
         text = raw.strip()
-        if not text.isdigit() or len(text) < 10:
+        if not text.isdecimal() or len(text) < 10:
             return _from_iso(text)
         if len(text) > 15:
             return f"{text[:20]!r} is too large for milliseconds since 1970"

@@ -63,6 +63,7 @@ REFUSED = [
     (track(timestamp="2025-02-30T00:00:00Z"), "bad_timestamp", "/timestamp"),
     (track(timestamp=1_740_830_400), "bad_timestamp", "/timestamp"),
     (track(timestamp="1740830400"), "bad_timestamp", "/timestamp"),
+    (track(timestamp="¹⁷⁴⁰⁸³⁰⁴⁰⁰⁰⁰⁰"), "bad_timestamp", "/timestamp"),
     (track(timestamp=-5), "bad_timestamp", "/timestamp"),
     (track(timestamp=1e300), "bad_timestamp", "/timestamp"),
     (track(timestamp="1960-01-01T00:00:00Z"), "bad_timestamp", "/timestamp"),
