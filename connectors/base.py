@@ -92,6 +92,8 @@ class SecretReference(Options):
                 text = Path(self.file).read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise ValueError(f"the secret is not in {place}: {error.strerror}") from None
+            except ValueError:
+                raise ValueError(f"the secret is not in {place}: it is no text in UTF-8, or no place at all") from None
         if not text:
             raise ValueError(f"the secret is not in {place}: it is empty or not set")
         return text

@@ -1,4 +1,4 @@
-"""Files that nobody but their owner may read."""
+"""Files that people keep beside a process, in YAML; what nobody but their owner may read is written here."""
 
 import os
 from collections.abc import Mapping
@@ -6,6 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pipeline.errors import SettingsError
+
+
+class UnreadableError(SettingsError):
+    """A file is there, and what it holds cannot be had."""
+
+
+def read_yaml(path: Path, called: str) -> Any:
+    """What a file holds; `called` is what people call it. What is wrong is told without a word of the file: a line of
+    it may be a secret. Raises SettingsError, UnreadableError."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnreadableError(
+            f"The {called} cannot be read: {error.strerror}.", str(path), "let this process read it"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+    # Impossible dates, depth, tags: the parser raises whatever it stumbles over.
+    except Exception:  # noqa: BLE001
+        where = str(path)
+    raise SettingsError(f"The {called} cannot be used: it is not valid YAML.", where, "correct it")
 
 
 def write_private_yaml(path: Path, document: Mapping[str, Any]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -24,6 +23,7 @@ from pydantic_settings import SettingsError as EnvironmentSourceError
 from pipeline.api.settings import ApiSettings
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
+from pipeline.private_files import read_yaml
 from pipeline.ui.settings import UiSettings
 
 ENV_PREFIX = "HEADWATER_"
@@ -218,6 +218,10 @@ class Settings(BaseSettings):
             )
         try:
             return _kept_secret(self.state_dir / SECRET_FILE)
+        except UnicodeDecodeError:
+            raise SettingsError(
+                "The kept secret is no text.", str(self.state_dir / SECRET_FILE), "restore it from a backup"
+            ) from None
         except OSError as error:
             raise SettingsError(
                 f"The workspace's secret cannot be kept: {error.strerror}.",
@@ -276,9 +280,9 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
     be right.
     """
     path = file or (Path(os.environ["HEADWATER_CONFIG"]) if os.environ.get("HEADWATER_CONFIG") else None)
-    if path is not None and not path.is_file():
+    if path is not None and not _is_there(path):
         raise SettingsError("The settings file does not exist.", str(path), "name another one, or leave it out")
-    if path is None and Path(DEFAULT_FILE).is_file():
+    if path is None and _is_there(Path(DEFAULT_FILE)):
         path = Path(DEFAULT_FILE)
     _refuse_misspelt_variables()
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -314,11 +318,17 @@ def _property_name(name: str) -> str:
     return name if name in _PROPERTIES_WITH_UNDERSCORES else name.replace("_", ".")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _is_there(path: Path) -> bool:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date is a ValueError of yaml's
-        raise SettingsError("The settings file is not valid YAML.", f"{path}: {error}", "correct it") from None
+        return path.is_file()
+    except OSError as error:  # its folder may be one that nobody may look into
+        raise SettingsError(
+            f"The settings file cannot be read: {error.strerror}.", str(path), "let this process read it"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values = read_yaml(path, "settings file")
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):

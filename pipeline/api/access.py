@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.errors import InputError, SettingsError
-from pipeline.private_files import write_private_yaml
+from pipeline.private_files import UnreadableError, read_yaml, write_private_yaml
 
 Scope = Literal[
     "profiles:read",
@@ -212,10 +211,6 @@ def labelled_fields(contracts: ContractsPlan) -> dict[str, set[str]]:
     return found
 
 
-class UnreadableError(SettingsError):
-    """A file is there, and what it holds cannot be had."""
-
-
 class TokensFollowed:
     """The tokens of a file, as it is now. A file that has become unreadable changes nothing."""
 
@@ -261,16 +256,11 @@ def read_tokens(path: Path | None) -> list[Token]:
         if path is None or not path.is_file():
             where = "api_tokens" if path is None else str(path)
             raise SettingsError("There are no tokens, so nobody could ask the API anything.", where, advice)
-        return TokensFile.model_validate(yaml.safe_load(path.read_text()) or {}).tokens
-    except OSError as error:
+        return TokensFile.model_validate(read_yaml(path, "file of tokens") or {}).tokens
+    except OSError as error:  # its folder may be one that nobody may look into
         raise UnreadableError(f"The file of tokens cannot be read: {error.strerror}.", str(path), advice) from None
-    # An impossible date is a plain ValueError of the parser.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = (
-            f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
-            if isinstance(error, ValidationError)
-            else "it is not valid YAML"
-        )
+    except ValidationError as error:
+        first = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
         raise SettingsError(f"The file of tokens cannot be used: {first}.", str(path), "correct it") from None
 
 

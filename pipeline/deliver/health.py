@@ -52,7 +52,7 @@ def healths_in(state_dir: Path) -> dict[str, Health]:
     for path in sorted((state_dir / _FOLDER).glob("health-*.json")):
         try:
             health = msgspec.json.decode(path.read_bytes(), type=Health)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         known = found.get(health.destination)
         if known is None or (known.up and not health.up) or (known.up is health.up and known.at_ms < health.at_ms):

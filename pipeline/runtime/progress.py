@@ -63,6 +63,6 @@ def reports_in(folder: Path) -> list[Progress]:
     for path in sorted(folder.glob(PATTERN)):
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=Progress))
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
     return found

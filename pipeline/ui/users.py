@@ -8,18 +8,17 @@ password is right if it opens the token, which is then kept in the memory of the
 import base64
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError, SettingsError
-from pipeline.private_files import write_private_yaml
+from pipeline.private_files import UnreadableError, read_yaml, write_private_yaml
 
 Role = Literal["viewer", "editor", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "editor", "operator")
@@ -36,6 +35,17 @@ SCOPES: dict[str, tuple[str, ...]] = {
 MIN_PASSWORD, MAX_PASSWORD = 12, 200
 _COST = 2**15
 _MAX_USERS = 1_000
+_NONCE, _TAG = 12, 16
+"""Bytes before what is sealed, and behind it."""
+
+
+def _bytes_of(least: int) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        if len(base64.b64decode(text, validate=True)) < least:
+            raise ValueError("it is too short")
+        return text
+
+    return checked
 
 
 class User(BaseModel):
@@ -45,14 +55,14 @@ class User(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
     role: Role
-    salt: str
-    sealed: str
+    salt: Annotated[str, AfterValidator(_bytes_of(16))]
+    sealed: Annotated[str, AfterValidator(_bytes_of(_NONCE + _TAG))]
 
     def token(self, password: str) -> str | None:
         """The user's token of the API; None if the password is another. Takes about a tenth of a second."""
-        sealed = base64.b64decode(self.sealed)
+        sealed, key = base64.b64decode(self.sealed), _key(password, base64.b64decode(self.salt))
         try:
-            opened = AESGCM(_key(password, base64.b64decode(self.salt))).decrypt(sealed[:12], sealed[12:], _bound(self))
+            opened = AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(self.name, self.role))
         except InvalidTag:
             return None
         return opened.decode()
@@ -66,9 +76,9 @@ class UsersFile(BaseModel):
     users: Annotated[list[User], Field(max_length=_MAX_USERS)] = []
 
 
-def _bound(user: User) -> bytes:
+def _bound(name: str, role: str) -> bytes:
     # Nobody who can write the file makes a viewer's token an editor's, or one person's another's.
-    return f"{user.name}/{user.role}".encode()
+    return f"{name}/{role}".encode()
 
 
 def _key(password: str, salt: bytes) -> bytes:
@@ -84,16 +94,15 @@ def seal_user(name: str, role: Role, token: str, password: str) -> User:
     """A user whose token is sealed under a password. Raises InputError."""
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise InputError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.", "", "choose a longer one")
-    salt = os.urandom(16)
+    salt, nonce = os.urandom(16), os.urandom(_NONCE)
+    sealed = nonce + AESGCM(_key(password, salt)).encrypt(nonce, token.encode(), _bound(name, role))
+    salted, written = (base64.b64encode(each).decode() for each in (salt, sealed))
     try:
-        empty = User(name=name, role=role, salt=base64.b64encode(salt).decode(), sealed="")
+        return User(name=name, role=role, salt=salted, sealed=written)
     except ValidationError:
         raise InputError(
             f"{name!r} is no name of a user.", "", "use small letters, digits, `_`, `.` and `-`, 60 at most"
         ) from None
-    nonce = os.urandom(12)
-    sealed = nonce + AESGCM(_key(password, salt)).encrypt(nonce, token.encode(), _bound(empty))
-    return empty.model_copy(update={"sealed": base64.b64encode(sealed).decode()})
 
 
 def make_password() -> str:
@@ -103,12 +112,19 @@ def make_password() -> str:
 
 def read_users(path: Path) -> list[User]:
     """The users in a file; none if there is no file. Raises SettingsError."""
-    if not path.is_file():
-        return []
     try:
-        return UsersFile.model_validate(yaml.safe_load(path.read_text()) or {}).users
-    except (yaml.YAMLError, ValueError, RecursionError):  # an impossible date is a ValueError of yaml's
-        raise SettingsError("The file of users cannot be used.", str(path), "correct it, or make it anew") from None
+        if not path.exists():
+            return []
+        return UsersFile.model_validate(read_yaml(path, "file of users") or {}).users
+    except OSError as error:  # its folder may be one that nobody may look into
+        raise UnreadableError(
+            f"The file of users cannot be read: {error.strerror}.", str(path), "let this process read it"
+        ) from None
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise SettingsError(
+            f"The file of users cannot be used: {place} is wrong.", str(path), "correct it, or make it anew"
+        ) from None
 
 
 def write_users(path: Path, users: Iterable[User]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from connectors.base import SecretReference
 from connectors.file import FileConnector
 from connectors.http import HttpConnector
 from connectors.testing import ERASED, ConnectorContract, sample_delivery
@@ -128,3 +129,11 @@ class TestFile(ConnectorContract):
         self._deliver([erased, sample_delivery(6, "p9", identifiers=other)])
         assert self.received() == [sample_delivery(n).delivery_id for n in (2, 3, 4, 5, 6)]
         assert [one.name for one in self.path.parent.iterdir() if not one.name.endswith(".new")] == [self.path.name]
+
+
+def test_a_secret_that_is_no_text_is_told_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xff\xfe")
+    for place in (str(tmp_path / "secret"), "a\x00b", str(tmp_path)):
+        with pytest.raises(ValueError, match="the secret is not in the file") as caught:
+            SecretReference(file=place).read()
+        assert "0xff" not in str(caught.value)

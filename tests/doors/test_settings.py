@@ -1,5 +1,6 @@
 """Settings: which source wins, and what a wrong one is told."""
 
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SettingsError
-from pipeline.settings import ENV_PREFIX, Settings, load
+from pipeline.settings import DEFAULT_FILE, ENV_PREFIX, Settings, load
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +77,13 @@ def test_lists_are_written_as_people_write_them(monkeypatch: pytest.MonkeyPatch)
         ("partitons: 4", {}, "There is no setting `partitons`", "headwater.yaml", "did you mean partitions?"),
         ("", {"PARTITONS": "4"}, "means nothing", "HEADWATER_PARTITONS", "did you mean HEADWATER_PARTITIONS?"),
         ("- a list", {}, "not a mapping", "headwater.yaml", "partitions: 4"),
-        ("a: [", {}, "not valid YAML", "headwater.yaml: ", "correct it"),
-        ("a: 2026-99-99", {}, "not valid YAML", "headwater.yaml: ", "correct it"),
-        ("[" * 50_000, {}, "not valid YAML", "headwater.yaml: ", "correct it"),
+        ("a: [", {}, "not valid YAML", "headwater.yaml:1", "correct it"),
+        ("a: 1\nb: c: d\n", {}, "not valid YAML", "headwater.yaml:2", "correct it"),
+        ("a: 2026-99-99", {}, "not valid YAML", "headwater.yaml", "correct it"),
+        ("a: !!bool x", {}, "not valid YAML", "headwater.yaml", "correct it"),
+        ("a: !!timestamp x", {}, "not valid YAML", "headwater.yaml", "correct it"),
+        ("a: " + "1" * 5_000, {}, "not valid YAML", "headwater.yaml", "correct it"),
+        ("[" * 50_000, {}, "not valid YAML", "headwater.yaml", "correct it"),
         ("kafka: {group.id: mine}", {}, "`group.id` is set by the engine", "kafka", "librdkafka"),
         ("kafka: {auto.offset.reset: latest}", {}, "`auto.offset.reset` is set by the engine", "kafka", ""),
         ("prefix: 'a b'", {}, "`prefix` cannot be used", "headwater.yaml", ""),
@@ -103,10 +108,37 @@ def test_a_wrong_setting_is_told(
 def test_no_secret_is_shown() -> None:
     _write("secret: hunter2\nkafka: {sasl.password: hunter2}\n")
     assert "hunter2" not in repr(load().secret)
-    _write("secret: [hunter2]\nkafka: {sasl.password: hunter2, group.id: x}\n")
-    with pytest.raises(SettingsError) as caught:
-        load()
-    assert "hunter2" not in str(caught.value)
+    # The last three are no YAML: what the parser says of them has the line in it.
+    for text in (
+        "secret: [hunter2]\nkafka: {sasl.password: hunter2, group.id: x}\n",
+        "secret: 'hunter2\n",
+        "secret: *hunter2\n",
+        "secret: !hunter2 a\n",
+    ):
+        _write(text)
+        with pytest.raises(SettingsError) as caught:
+            load()
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_settings_file_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write("partitions: 4\n")
+
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("read_text", "stat"):
+        with monkeypatch.context() as patch, pytest.raises(SettingsError, match="Permission denied") as caught:
+            patch.setattr(Path, name, denied)
+            load(Path(DEFAULT_FILE))
+        assert caught.value.where == DEFAULT_FILE and caught.value.what_to_do
+
+
+def test_a_kept_secret_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="no text") as caught:
+        load(state_dir=tmp_path).secret_bytes()
+    assert caught.value.where == str(tmp_path / "secret")
 
 
 def test_the_secret_is_made_once_and_kept_to_oneself(empty_folder: Path) -> None:

@@ -57,6 +57,8 @@ FORMS: dict[str, Callable[[Path], object]] = {
     "no yaml": lambda path: path.write_text("tokens: ["),
     "no bytes of a text": lambda path: path.write_bytes(b"\0" * 300),
     "an impossible date": lambda path: path.write_text("tokens: 2026-99-99"),
+    "no boolean": lambda path: path.write_text("tokens: !!bool x"),
+    "no time": lambda path: path.write_text("tokens: !!timestamp x"),
     "too deep": lambda path: path.write_text("[" * 50_000),
     "no tokens": lambda path: path.write_text("tokens: 3"),
     "a list": lambda path: path.write_text("- name: web"),

@@ -1,5 +1,6 @@
 """Signing in, roles and forms: what a viewer may not do is refused by the pages, and by the API behind them."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +148,39 @@ def test_the_file_of_users_opens_nothing(tmp_path: Path, house: House) -> None:
         seal_user("A b", "viewer", "t", PASSWORD)
 
 
-@pytest.mark.parametrize("text", ["users: [", "users: 3", "users: 2026-99-99", "[" * 50_000, "\udcff"])
+_BROKEN = ("users: [", "users: 3", "users: 2026-99-99", "users: !!bool x", "[" * 50_000, "\udcff")
+_ONE_USER = "users:\n- name: editor\n  role: editor\n%s\n"
+_BROKEN_ONES = (
+    "  salt: é\n  sealed: AAAA",
+    "  salt: AAAAAAAAAAAAAAAAAAAAAA==\n  sealed: ''",
+    "  salt: AAAAAAAAAAAAAAAAAAAAAA==\n  sealed: AAAA",
+    "  salt: ''\n  sealed: " + "A" * 64,
+)
+
+
+@pytest.mark.parametrize("text", [*_BROKEN, *(_ONE_USER % each for each in _BROKEN_ONES)])
 def test_a_file_of_users_that_cannot_be_used_is_told(tmp_path: Path, house: House, text: str) -> None:
     path = tmp_path / "users.yaml"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(SettingsError, match="The file of users cannot be used") as caught:
         read_users(path)
-    assert caught.value.where == str(path)
+    assert caught.value.where.startswith(str(path)) and caught.value.what_to_do
     answer = Visitor(house).post("/sign-in", {"name": "editor", "password": PASSWORD})
     assert answer.status_code == 500 and "Nobody can sign in now" in answer.text and str(path) not in answer.text
+
+
+def test_a_file_of_users_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    assert read_users(tmp_path / "none.yaml") == []
+    with pytest.raises(SettingsError, match="Is a directory"):
+        read_users(tmp_path)
+    (tmp_path / "users.yaml").write_text("users: []\n")
+    for name in ("read_text", "stat"):
+        with monkeypatch.context() as patch, pytest.raises(SettingsError, match="Permission denied"):
+            patch.setattr(Path, name, denied)
+            read_users(tmp_path / "users.yaml")
 
 
 def test_a_sign_in_that_is_too_large_or_unreadable_is_refused(house: House) -> None:
