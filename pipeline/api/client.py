@@ -43,33 +43,33 @@ class ApiClient:
         """The profile of an identifier or profile_id; None if nobody is known by it. With `fields`, a mapping of those.
         `wait_for` names a record, TOPIC:PARTITION:OFFSET, whose effect is to be seen first. Raises ApiError."""
         wanted = {"fields": ",".join(fields) or None, "wait_for": wait_for, "timeout_ms": timeout_ms}
-        answer = self._get(f"/v1/profiles/{quote(profile, safe=':')}", wanted, may_be_missing=True)
+        answer = self._get(f"/v1/profiles/{_part(profile)}", wanted, may_be_missing=True)
         if answer is None:
             return None
-        return msgspec.json.decode(answer, type=dict[str, Any]) if fields else _decode_profile(answer)
+        return _object_in(answer) if fields else _decode_profile(answer)
 
     def get_profile_segments(self, profile: str) -> list[dict[str, Any]]:
         """Its memberships, each with `since` and `why`. Raises ApiError."""
-        return self._list(f"/v1/profiles/{quote(profile, safe=':')}/segments", "segments", {})
+        return self._list(f"/v1/profiles/{_part(profile)}/segments", "segments", {})
 
     def get_profile_events(self, profile: str, limit: int = 20) -> list[dict[str, Any]]:
         """Its most recent events, newest first. Raises ApiError."""
-        return self._list(f"/v1/profiles/{quote(profile, safe=':')}/events", "events", {"limit": limit})
+        return self._list(f"/v1/profiles/{_part(profile)}/events", "events", {"limit": limit})
 
     def get_support_view(self, profile: str) -> dict[str, Any]:
         """Who is in front of an agent. Raises ApiError."""
-        return self._object(f"/v1/profiles/{quote(profile, safe=':')}/support", {})
+        return self._object(f"/v1/profiles/{_part(profile)}/support", {})
 
     def get_account(self, account: str) -> dict[str, Any] | None:
         """An account and how many people it has; None if there is none of the name. Raises ApiError."""
-        found = self._get(f"/v1/accounts/{quote(account, safe='')}", {}, may_be_missing=True)
-        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+        found = self._get(f"/v1/accounts/{_part(account)}", {}, may_be_missing=True)
+        return None if found is None else _object_in(found)
 
     def list_people(self, account: str) -> Iterator[dict[str, Any]]:
         """All people of an account with what they have done, page by page. Raises ApiError."""
         after: str | None = ""
         while after is not None:
-            page = self._object(f"/v1/accounts/{quote(account, safe='')}/people", {"after": after, "limit": 1_000})
+            page = self._object(f"/v1/accounts/{_part(account)}/people", {"after": after, "limit": 1_000})
             yield from page["people"]
             after = page["next"]
 
@@ -79,7 +79,7 @@ class ApiClient:
 
     def get_people(self, account: str, after: str = "", limit: int = 100) -> dict[str, Any]:
         """One page of the people of an account, with `next`. Raises ApiError."""
-        return self._object(f"/v1/accounts/{quote(account, safe='')}/people", {"after": after, "limit": limit})
+        return self._object(f"/v1/accounts/{_part(account)}/people", {"after": after, "limit": limit})
 
     def rank_accounts(
         self, segment: str = "", without: str = "", trait: str = "", among: str = "", days: int = 30, limit: int = 25
@@ -93,11 +93,11 @@ class ApiClient:
 
     def get_activity(self, account: str, days: int = 30) -> dict[str, Any]:
         """What the people of an account did, by the day. Raises ApiError."""
-        return self._object(f"/v1/accounts/{quote(account, safe='')}/activity", {"days": days})
+        return self._object(f"/v1/accounts/{_part(account)}/activity", {"days": days})
 
     def list_alerts(self, account: str = "", limit: int = 50) -> list[dict[str, Any]]:
         """The newest alerts of an account, or of all. Raises ApiError."""
-        path = f"/v1/accounts/{quote(account, safe='')}/alerts" if account else "/v1/alerts"
+        path = f"/v1/accounts/{_part(account)}/alerts" if account else "/v1/alerts"
         return self._list(path, "alerts", {"limit": limit})
 
     def list_segments(self) -> list[dict[str, Any]]:
@@ -107,18 +107,18 @@ class ApiClient:
     def get_members(self, segment: str, after: str = "", limit: int = 50, fields: Sequence[str] = ()) -> dict[str, Any]:
         """One page of the members, with `size` and `next`; each with `fields` of its `document`. Raises ApiError."""
         asked = {"after": after, "limit": limit, "fields": ",".join(fields) or None}
-        return self._object(f"/v1/segments/{quote(segment, safe='')}/members", asked)
+        return self._object(f"/v1/segments/{_part(segment)}/members", asked)
 
     def get_segment(self, segment: str) -> dict[str, Any] | None:
         """The definition and size of a segment in force; None if there is none. Raises ApiError."""
-        found = self._get(f"/v1/segments/{quote(segment, safe='')}", {}, may_be_missing=True)
-        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+        found = self._get(f"/v1/segments/{_part(segment)}", {}, may_be_missing=True)
+        return None if found is None else _object_in(found)
 
     def list_members(self, segment: str) -> Iterator[SegmentMember]:
         """All members, page by page. Raises ApiError."""
         after: str | None = ""
         while after is not None:
-            page = self._object(f"/v1/segments/{quote(segment, safe='')}/members", {"after": after, "limit": 1_000})
+            page = self._object(f"/v1/segments/{_part(segment)}/members", {"after": after, "limit": 1_000})
             yield from msgspec.convert(page["members"], list[SegmentMember])
             after = page["next"]
 
@@ -128,12 +128,12 @@ class ApiClient:
 
     def stream_segment(self, segment: str, last_id: str = "") -> Iterator[tuple[str, SegmentChange]]:
         """Who enters and leaves, for ever: (id, change). Goes on behind the last id you saw. Raises ApiError."""
-        for event_id, data, _ in self._stream(f"/v1/segments/{quote(segment, safe='')}/stream", last_id):
+        for event_id, data, _ in self._stream(f"/v1/segments/{_part(segment)}/stream", last_id):
             yield event_id, _decode_segment_change(data)
 
     def stream_profile(self, profile: str, last_id: str = "") -> Iterator[tuple[str, SegmentChange | ProfileChange]]:
         """The changes of one profile, for ever. Raises ApiError."""
-        for event_id, data, kind in self._stream(f"/v1/profiles/{quote(profile, safe=':')}/stream", last_id):
+        for event_id, data, kind in self._stream(f"/v1/profiles/{_part(profile)}/stream", last_id):
             decode = _decode_segment_change if kind == "segment_change" else _decode_profile_change
             yield event_id, decode(data)
 
@@ -163,9 +163,9 @@ class ApiClient:
 
     def get_history(self, kind: str, name: str) -> dict[str, Any] | None:
         """Every version of a definition, the newest first; None if there never was one. Raises ApiError."""
-        path = f"/v1/definitions/{quote(kind, safe='')}/{quote(name, safe='')}"
+        path = f"/v1/definitions/{_part(kind)}/{_part(name)}"
         found = self._get(path, {}, may_be_missing=True)
-        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+        return None if found is None else _object_in(found)
 
     def preview_segment(self, text: str) -> dict[str, Any]:
         """A segment, as YAML or JSON, tried on a sample of the people. Raises ApiError."""
@@ -173,11 +173,11 @@ class ApiClient:
 
     def get_why(self, profile: str, segment: str) -> dict[str, Any]:
         """Why somebody is in a segment, or is not, by what the API knows of them. Raises ApiError."""
-        return self._object(f"/v1/profiles/{quote(profile, safe=':')}/why", {"segment": segment})
+        return self._object(f"/v1/profiles/{_part(profile)}/why", {"segment": segment})
 
     def get_provenance(self, profile: str) -> dict[str, Any]:
         """Where somebody's traits and links came from, what is not followed, what was taken back. Raises ApiError."""
-        return self._object(f"/v1/profiles/{quote(profile, safe=':')}/provenance", {})
+        return self._object(f"/v1/profiles/{_part(profile)}/provenance", {})
 
     def get_vocabulary(self) -> dict[str, Any]:
         """What events, traits and consents there are, with some of their values. Raises ApiError."""
@@ -193,7 +193,7 @@ class ApiClient:
 
     def get_dead_letter(self, letter_id: str) -> dict[str, Any]:
         """One dead letter, PARTITION/OFFSET, with what the record held if one may see it. Raises ApiError."""
-        return self._object(f"/v1/dead-letters/{quote(letter_id)}", {})
+        return self._object(f"/v1/dead-letters/{'/'.join(map(_part, letter_id.split('/')))}", {})
 
     def replay_dead_letters(self, ids: Sequence[str], value: str | None = None) -> dict[str, int]:
         """Send dead letters again; `value` mends one. Gives how many went to which topic. Raises ApiError."""
@@ -209,7 +209,7 @@ class ApiClient:
         """One event followed through every room; None if there is none at this place. `patience_ms`: so long the topics
         are read for what changed by it. Raises ApiError."""
         found = self._get(f"/v1/events/{partition}/{offset}", {"patience_ms": patience_ms}, may_be_missing=True)
-        return None if found is None else msgspec.json.decode(found, type=dict[str, Any])
+        return None if found is None else _object_in(found)
 
     def get_backfills(self) -> dict[str, Any]:
         """How far the history of new definitions was read. Raises ApiError."""
@@ -238,7 +238,7 @@ class ApiClient:
     def get_receipt(self, request_id: str) -> dict[str, Any] | None:
         """What became of a request; None if nothing is known yet. Raises ApiError."""
         try:
-            return self._object(f"/v1/privacy/{quote(request_id, safe='')}", {})
+            return self._object(f"/v1/privacy/{_part(request_id)}", {})
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -258,24 +258,30 @@ class ApiClient:
 
     def _get(self, path: str, query: dict[str, Any], may_be_missing: bool = False) -> bytes | None:
         headers = {"Headwater-Position": self._position} if self._position else {}
-        answer = self._http.get(path, params={k: v for k, v in query.items() if v is not None}, headers=headers)
+        answer = self._ask("GET", path, params={k: v for k, v in query.items() if v is not None}, headers=headers)
         if answer.status_code == 404 and may_be_missing:
             return None
         _check(answer)
         self._position = answer.headers.get("headwater-position", self._position)
         return answer.content
 
+    def _ask(self, method: str, path: str, **what: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **what)
+        except httpx.InvalidURL:  # nobody has a name of so many letters
+            raise ApiError(414, "The address is too long.") from None
+
     def _object(self, path: str, query: dict[str, Any]) -> dict[str, Any]:
-        return msgspec.json.decode(self._get(path, query) or b"{}", type=dict[str, Any])
+        return _object_in(self._get(path, query) or b"{}")
 
     def _list(self, path: str, name: str, query: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._object(path, query)[name]
         return found
 
     def _post(self, path: str, body: bytes, query: dict[str, str]) -> dict[str, Any]:
-        answer = self._http.post(path, content=body, params=query)
+        answer = self._ask("POST", path, content=body, params=query)
         _check(answer)
-        return msgspec.json.decode(answer.content, type=dict[str, Any])
+        return _object_in(answer.content)
 
     def _stream(self, path: str, last_id: str) -> Iterator[tuple[str, bytes, str]]:
         pause_s = 0.1
@@ -318,10 +324,22 @@ def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
             data.append(value)
 
 
+def _part(text: str) -> str:
+    """A text as one part of a path. Dots alone would lead elsewhere."""
+    return quote(text, safe=":") if text.strip(".") else text.replace(".", "%2E")
+
+
+def _object_in(body: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ApiError(502, "What answers at this address is no API of Headwater.") from None
+
+
 def _check(answer: httpx.Response) -> None:
     if answer.status_code >= 400:
         try:
             detail = str(msgspec.json.decode(answer.content)["detail"])
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
             detail = answer.text[:200]
         raise ApiError(answer.status_code, detail)

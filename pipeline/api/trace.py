@@ -75,7 +75,7 @@ def raw_of(settings: Settings, event: Event) -> bytes | None:
     """The raw record an event was made of; None if it came another way, or is not kept any more."""
     topic, _, rest = event.source.partition("/")
     partition, _, offset = rest.partition("/")
-    if topic not in settings.sources or not partition.isdigit() or not offset.isdigit():
+    if topic not in settings.sources or not partition.isdecimal() or not offset.isdecimal():
         return None
     record = record_at(settings, topic, int(partition), int(offset))
     return record.value if record is not None else None
@@ -86,7 +86,7 @@ def differences(raw: bytes | None, event: Event) -> list[dict[str, Any]]:
     `after`."""
     try:
         sent = msgspec.json.decode(raw or b"")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     if not isinstance(sent, dict) or "type" not in sent:
         return []

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +16,7 @@ from pipeline.ui.tree import Node
 
 _MOST = 100
 _MAX_BYTES = 1_000_000
+_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class Draft(NamedTuple):
@@ -33,16 +37,17 @@ class Drafts:
     def save(self, user: str, tree: Node) -> None:
         """Keep a draft; one of the same name is replaced. Raises InputError."""
         folder = self._folder_of(user)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         text = json.dumps({"saved_at": time.time_ns() // 1_000_000, "fields": fields_of(tree)})
         key = _key(tree.get("name"))
         if len(text) > _MAX_BYTES:
             raise InputError("The draft is too large.", "", "split it with “is in segment”")
-        if len(list(folder.glob("*.json"))) >= _MOST and not (folder / f"{key}.json").exists():
-            raise InputError(f"You have {_MOST} drafts already.", "", "delete some")
-        fresh = folder / f"{key}.new"
-        fresh.write_text(text)
-        os.replace(fresh, folder / f"{key}.json")
+        with _kept():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if len(list(folder.glob("*.json"))) >= _MOST and not (folder / f"{key}.json").exists():
+                raise InputError(f"You have {_MOST} drafts already.", "", "delete some")
+            fresh = folder / f"{key}.new"
+            fresh.write_text(text)
+            os.replace(fresh, folder / f"{key}.json")
 
     def all(self, user: str) -> list[Draft]:
         """The drafts of a user, the newest first."""
@@ -51,19 +56,21 @@ class Drafts:
 
     def read(self, user: str, key: str) -> Draft | None:
         """One draft; None if it is not there or cannot be read any more."""
-        if not key.isalnum():
+        if not _KEY.fullmatch(key):
             return None
         try:
             held = json.loads((self._folder_of(user) / f"{key}.json").read_text())
             tree = tree_of((str(name), str(text)) for name, text in held["fields"])
-        except (OSError, ValueError, KeyError, TypeError, InputError):
+            saved_at = int(held["saved_at"])
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, InputError):
             return None
-        return Draft(key, tree.get("name") or "(without a name)", int(held["saved_at"]), tree)
+        return Draft(key, tree.get("name") or "(without a name)", saved_at, tree)
 
     def delete(self, user: str, key: str) -> None:
-        """Delete a draft, if it is there."""
-        if key.isalnum():
-            (self._folder_of(user) / f"{key}.json").unlink(missing_ok=True)
+        """Delete a draft, if it is there. Raises InputError."""
+        if _KEY.fullmatch(key):
+            with _kept():
+                (self._folder_of(user) / f"{key}.json").unlink(missing_ok=True)
 
     def published(self, user: str, name: str) -> None:
         """What was published is no draft any more."""
@@ -71,6 +78,15 @@ class Drafts:
 
     def _folder_of(self, user: str) -> Path:
         return self._folder / hashlib.sha256(user.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"The drafts cannot be kept here: {error.strerror}."
+        raise InputError(what, "", "tell who runs these pages; drafts stand in `state_dir`") from None
 
 
 def _key(name: str) -> str:

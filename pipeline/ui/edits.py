@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from pipeline.errors import InputError
-from pipeline.ui.tree import ROOT, RULES, Node, child_path, node_at
+from pipeline.ui.tree import PARTS, ROOT, RULES, Node, child_path, node_at
 from pipeline.ui.typed import read_line
 
 CONDITIONS = {
@@ -125,6 +125,8 @@ def _new(kind: str) -> Node:
 
 
 def _add(node: Node, path: str, added: Node) -> str:
+    if added.kind not in PARTS.get(node.kind, ()):
+        raise InputError("That has no place there.", added.kind, "load the page again")
     if node.kind in ("not", "members") and node.rules() and added.kind in RULES:
         # There is room for one rule: what is there and what is new go into a group.
         present = node.rules()[0]

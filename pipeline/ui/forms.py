@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterable, Mapping
 
 from pipeline.errors import InputError
-from pipeline.ui.tree import ROOT, Node
+from pipeline.ui.tree import PARTS, ROOT, Node
 
 MULTILINE = frozenset(("description", "tags", "lines"))
 MAX_FIELDS = 20_000
 _MAX_DEPTH = 60
 _MARK = "json:"
 _KEPT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*")
+_HALF = re.compile(r"[\ud800-\udfff]")
+"""Half of a character beyond the first 65,536: no text that can be sent has one."""
 _NAME = re.compile(r"(n(?:\.\d{1,4})*):([a-z_]{1,30})")
 
 
@@ -50,13 +52,18 @@ def tree_of(fields: Iterable[tuple[str, str]]) -> Node:
             texts.setdefault(place, {})[found[2]] = held(found[2], text)
     if () not in kinds:
         raise InputError("The form has no segment in it.", "", "load the page again")
+    if kinds[()] != "segment":
+        raise InputError("The form is that of something else.", "", "load the page again")
     nodes: dict[tuple[int, ...], Node] = {}
     for place in sorted(kinds):
         nodes[place] = Node(kinds[place], texts.get(place, {}))
         if place:
-            if place[:-1] not in nodes:
+            around = nodes.get(place[:-1])
+            if around is None:
                 raise InputError("The form lacks a part.", "", "load the page again")
-            nodes[place[:-1]].parts.append(nodes[place])
+            if kinds[place] not in PARTS.get(around.kind, ()):
+                raise InputError("A part of the form stands where it cannot stand.", "", "load the page again")
+            around.parts.append(nodes[place])
     return nodes[()]
 
 
@@ -73,9 +80,9 @@ def held(name: str, text: str) -> str:
     if text.startswith(_MARK):
         try:
             found = json.loads(text.removeprefix(_MARK))
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
-        return found if isinstance(found, str) else text
+        return found if isinstance(found, str) and not _HALF.search(found) else text
     return text.replace("\r\n", "\n") if name in MULTILINE else text
 
 

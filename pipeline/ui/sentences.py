@@ -122,8 +122,8 @@ def _performed(node: Node) -> str:
     if result == "count":
         return f"did {_events(node)} {_amounts(tests, ' times')}{_window(node)}"
     events = _events(node) + _window(node)
-    measured = _MEASURES[result].format(_path(node.get("of")), events) if result in AGGREGATES else ""
-    return f"{measured or _MEASURES[result].format(events)} {_tests(tests)}"
+    named = (_path(node.get("of")), events) if result in AGGREGATES else (events,)
+    return f"{_MEASURES.get(result, '… of {}').format(*named)} {_tests(tests)}"
 
 
 def _done(node: Node) -> str:

@@ -204,6 +204,30 @@ RULES = {
     "account": _account,
 }
 
+_SELECTED = frozenset(("event", "where"))
+PARTS: Mapping[str, frozenset[str]] = {
+    "segment": frozenset(RULES),
+    "all": frozenset(RULES),
+    "any": frozenset(RULES),
+    "not": frozenset(RULES),
+    "performed": _SELECTED | {"test"},
+    "sequence": frozenset(("step", "absence")),
+    "step": _SELECTED,
+    "absence": _SELECTED,
+    "score": frozenset(("weight", "test")),
+    "weight": _SELECTED,
+    "trait": frozenset(("check",)),
+    "computed": frozenset(("check",)),
+    "account": frozenset(("check",)),
+    "members": frozenset(RULES) | {"test"},
+    "where": frozenset(("check", "where_all", "where_any", "where_not")),
+    "where_all": frozenset(("where",)),
+    "where_any": frozenset(("where",)),
+    "where_not": frozenset(("where",)),
+    "check": frozenset(("test",)),
+}
+"""The kinds of parts that a node of a kind may have; those that are not here have none."""
+
 
 def _selected(kind: str, value: Json) -> Node:
     names = value["event"]

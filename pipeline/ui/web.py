@@ -17,7 +17,7 @@ import httpx
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -32,6 +32,8 @@ from pipeline.ui.users import Role
 COOKIE = "headwater_session"
 FORM_KEY = "form_key"
 MAX_FORM = 2_000_000
+_THEIRS = frozenset((400, 403, 404, 409, 410, 413, 414, 422, 429))
+"""What the API says no to because of what was asked; to all else because it fails, or does not know these pages."""
 _HERE = Path(__file__).parent
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -141,6 +143,7 @@ class Desk:
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ]
         self.app = Starlette(routes=routes, exception_handlers={404: self._nothing, 405: self._nothing})
+        self.app.router.redirect_slashes = False  # it would repeat whatever the request says its host is
 
     # ------------------------------------------------------------------------------------------------------- pages
 
@@ -150,11 +153,11 @@ class Desk:
             if session is None:
                 if request.headers.get("x-part"):
                     return self._finish(Response("You are signed out. Load the page again.", 401))
-                onward = quote(request.url.path) if entry.method == "GET" else "/"
+                onward = quote(request.scope["path"]) if entry.method == "GET" else "/"
                 return self._finish(RedirectResponse(f"/sign-in?onward={onward}", 303))
             page = Page(
                 session, request.path_params, request.query_params, [], request.headers.get("x-part", ""),
-                request.url.path, lambda *one, **two: self._render(page, *one, **two),
+                request.scope["path"], lambda *one, **two: self._render(page, *one, **two),
             )  # fmt: skip
             try:
                 if entry.method == "POST":
@@ -167,8 +170,8 @@ class Desk:
             except Refused as refused:
                 answer = self._sorry(page, refused.status, refused.what)
             except ApiError as error:
-                answer = self._sorry(page, 403 if error.status == 403 else 502, _of_api(error))
-            except httpx.TransportError:
+                answer = self._sorry(page, error.status if error.status in _THEIRS else 502, _of_api(error))
+            except httpx.RequestError:
                 answer = self._sorry(
                     page, 502, "The API does not answer. Is `headwater run api` running, where `ui.api` says?"
                 )
@@ -263,11 +266,14 @@ def _is_own(request: Request) -> bool:
 
 async def _form(request: Request) -> list[tuple[str, str]]:
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_FORM:
-            raise Refused(413, "The form is too large.")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_FORM:
+                raise Refused(413, "The form is too large.")
+            parts.append(part)
+    except ClientDisconnect:
+        raise Refused(400, "The form did not come whole.") from None
     try:
         return parse_qsl(
             b"".join(parts).decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS + 100, errors="strict"

@@ -1,6 +1,7 @@
 """Trees into definitions: what a form holds, half written or whole, as the document that is published."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ def read_lines(text: str) -> list[str]:
     if text.startswith("["):
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if isinstance(found, list) and all(isinstance(one, str) for one in found):
             return found
@@ -245,6 +246,8 @@ class _Writer:
             if operator in value:
                 self.problems.append((here, f"“{operator.replace('_', ' ')}” stands here twice; use it once"))
             value[operator] = operand_of(one)
+            if one.get("type") == "number" and isinstance(value[operator], str) and value[operator]:
+                self.problems.append((here, f"“{value[operator][:40]}” is no number, or too large a one"))
         return value
 
     def _twice(self, path: str, again: list[tuple[str, Any]], what: str) -> None:
@@ -282,6 +285,15 @@ def number_of(text: str) -> Any:
 
 def _json_of(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=lambda word: word)
+        return json.loads(text, parse_int=_whole, parse_float=_fraction, parse_constant=lambda word: word)
     except (ValueError, RecursionError):
         return text
+
+
+def _whole(text: str) -> int | str:
+    # What no definition can hold stays the text it is too.
+    return int(text) if len(text) < 30 and -(1 << 63) <= int(text) < 1 << 63 else text
+
+
+def _fraction(text: str) -> float | str:
+    return float(text) if math.isfinite(float(text)) else text

@@ -1,5 +1,6 @@
 """The live debugger: what comes just now, and one event, or one person, followed through every room."""
 
+import re
 from typing import Any
 
 from starlette.responses import Response
@@ -11,6 +12,7 @@ from pipeline.ui.web import Entry, Page, Refused, go, refusals_told
 _NEWEST = 25
 _EVENTS = 50
 _LONGER_MS = 4_000
+_PLACE = re.compile(r"[0-9]{1,6}/[0-9]{1,18}")
 _CONTRACT_FLAGS = ("contract_violation", "stripped", "unplanned_")
 
 
@@ -58,7 +60,7 @@ def _person(page: Page, wanted: str) -> ProfileDocument | None:
 def one(page: Page) -> Response:
     """One event, room after room."""
     partition, offset = page.path["partition"], page.path["offset"]
-    if not (partition.isdigit() and offset.isdigit() and len(partition + offset) < 25):
+    if not _PLACE.fullmatch(f"{partition}/{offset}"):
         raise Refused(404, "There is no such place.")
     with refusals_told():
         patience_ms = _LONGER_MS if page.query.get("longer") else None
