@@ -15,8 +15,9 @@ SEEDS ?= 200
 CASES ?= 10000
 FIRST ?= 1
 BODIES ?= 1000000
+REQUESTS ?= 100000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack blackbox fuzz-collector erasures leaving simulate golden
+.PHONY: help install helm run test test-rooms test-kafka check format attack blackbox fuzz-collector fuzz-doors erasures leaving simulate golden
 .PHONY: image site dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
 
 help: ## show this list
@@ -60,6 +61,9 @@ blackbox: install ## from DESIGN alone, by the doors alone, nasty events and kil
 
 fuzz-collector: install ## malformed bodies for the HTTP collector: make fuzz-collector BODIES=1000000
 	$(BIN)/python -m tests.collector.fuzz --bodies $(BODIES) --seed $(FIRST)
+
+fuzz-doors: install ## odd requests for every page and every route of the API: make fuzz-doors REQUESTS=100000 FIRST=1
+	$(BIN)/python -m tests.hostile.campaign --requests $(REQUESTS) --seed $(FIRST)
 
 destinations: install ## five destinations, one dead, one slow, one flapping, and kills: make destinations ARGS="--kills 30"
 	$(BIN)/python -m tests.destinations $(ARGS)
