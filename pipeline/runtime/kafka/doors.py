@@ -291,6 +291,18 @@ def produce_all(
     Raises:
         BrokerError: a record was refused or could not be delivered. What was acknowledged before stays.
     """
+    # A record has the timestamp as a third part, or none.
+    placed = ((topic, partition, one[0], one[1], one[2] if len(one) > 2 else 0) for one in records)
+    return produce_to(settings, placed, progress)
+
+
+def produce_to(
+    settings: Settings,
+    records: Iterable[tuple[str, int, bytes | None, bytes | None, int]],
+    progress: Callable[[int], None] = lambda acknowledged: None,
+) -> int:
+    """`produce_all` into several topics, with one client for all of them: (topic, partition, key, value, timestamp).
+    A partition of -1 is chosen by the key, a timestamp of 0 is now."""
     producer = Producer(
         {
             **quiet_properties(settings),
@@ -312,13 +324,13 @@ def produce_all(
         else:
             failure = failure or error
 
-    physical, written = settings.topic(topic), values_of(settings).written
+    physical, written = "", values_of(settings).written
     reported = 0
-    for key, value, *stamped in records:
+    for topic, partition, key, value, timestamp_ms in records:
+        physical = settings.topic(topic)
         while len(producer) > _MAX_IN_QUEUE:
             producer.poll(0.05)
         try:
-            timestamp_ms = stamped[0] if stamped else 0
             producer.produce(
                 physical, written(topic, value), key, partition, timestamp=timestamp_ms, on_delivery=delivered
             )
