@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=3)
     parser.add_argument("--output-partitions", type=int)
     parser.add_argument("--transactional-ids", type=int, default=1)
-    parser.add_argument("--ahead", type=int, default=0, help="of the replay: records on their way; 0: its default")
+    parser.add_argument("--ahead", type=int, default=60, help="of the replay while it is killed: records on their way")
     parser.add_argument("--no-collector", action="store_true", help="nobody posts; all produce")
     parser.add_argument("--replay", action="store_true", help="then a replay into a second workspace, and the switch")
     options = parser.parse_args()

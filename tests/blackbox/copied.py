@@ -37,14 +37,13 @@ def replay(world: World, closing: ExitStack) -> Verdict:
     followed, last = world.still
     for name, slot in ROLES[1:]:
         world.copy_roles[name, slot] = new.start(name, slot=slot)
-    ahead = ("--ahead", str(world.size.ahead)) if world.size.ahead else ()
-    for wait_s in (1.5, 3.0):
-        copier = _copier(new, *(ahead or ("--ahead", "60")))
+    for wait_s in (1.5, 3.0, 5.0, 8.0) if world.size.ahead < 60 else (1.5, 3.0):
+        copier = _copier(new, "--ahead", str(world.size.ahead))
         time.sleep(wait_s)
         copier.kill()
         copier.wait()
         world.kill_in(new, world.copy_roles)
-    copier = _copier(new, *ahead)
+    copier = _copier(new)
     try:
         world.burst(world.size.events // 2, 0)
         world.idle()

@@ -28,7 +28,8 @@ def now_ms() -> int:
 class Size:
     """How large a world is. `events` of each of three bursts; `kills` in the one in which rules change, half of them in
     the others; `links` taken back; `erased`: people. `posted`: half of the people send to the collector.
-    `replayed`: two more are there to be erased during the replay that comes then; `ahead`: its `--ahead`, if any."""
+    `replayed`: two more are there to be erased during the replay that comes then; `ahead`: until it was killed
+    for the last time."""
 
     people: int = 40
     events: int = 400
@@ -39,7 +40,7 @@ class Size:
     giant: int = 0  # identifiers of one person
     posted: bool = True
     replayed: bool = False
-    ahead: int = 0
+    ahead: int = 60
 
 
 @dataclass
