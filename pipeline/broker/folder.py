@@ -29,7 +29,7 @@ def announced(folder: Path) -> str | None:
         return None  # what it left behind when it was killed does not count
     try:
         return str(json.loads((folder / _ADDRESS).read_text())["bootstrap_servers"])
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

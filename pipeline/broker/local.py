@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -282,7 +283,7 @@ class LocalKafka(Kafka):
 
     def _start(self, properties: dict[str, str], proxied_ports: tuple[int, ...]) -> None:
         file = self.folder / "cluster.json"
-        known = json.loads(file.read_text()) if file.exists() else {}
+        known = _kept_in(file)
         cluster_id = str(known.get("cluster_id") or _kafka_uuid())
         # The address of last time, if it is still to be had: people have it in their subscribers.
         last = [(int(own), int(controller)) for own, controller in known.get("ports", [])]
@@ -298,7 +299,9 @@ class LocalKafka(Kafka):
                 self._ports = last
             else:
                 self._ports = [(free_port(), free_port()) for _ in self._nodes]
-            file.write_text(json.dumps({"cluster_id": cluster_id, "ports": self._ports}))
+            fresh = file.with_suffix(".new")
+            fresh.write_text(json.dumps({"cluster_id": cluster_id, "ports": self._ports}))
+            fresh.replace(file)
             self._configure(cluster_id, properties, proxied_ports)
             for node in self._nodes:
                 node.start(self._kafka, self._lock)
@@ -352,6 +355,21 @@ def _addresses(listeners: Mapping[str, int]) -> str:
 
 def _kafka_uuid() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+def _kept_in(file: Path) -> dict[str, Any]:
+    """What a Kafka of this folder was started with last; nothing where there was none. Raises BrokerError."""
+    try:
+        known = json.loads(file.read_text()) if file.exists() else {}
+    except (OSError, ValueError, RecursionError):
+        known = None
+    if isinstance(known, dict):
+        return known
+    raise BrokerError(
+        "What this machine's Kafka was started with cannot be read.",
+        str(file),
+        "remove the folder, and its topics with it, or restore the file from a backup",
+    )
 
 
 def _is_free(port: int) -> bool:

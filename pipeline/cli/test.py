@@ -1,5 +1,6 @@
 """`headwater test`: a segment on a fixture of events, with a simulated clock."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -194,12 +195,24 @@ def expected(text: str, rules: IdentityRules) -> list[str]:
     """The identifiers of an --expect, normalised: of a file (one a line, # for remarks), or with commas between."""
     if text.strip() == NOBODY:
         return []
-    path = Path(text)
-    if path.is_file():
-        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    held = _file_at(text)
+    if held is not None:
+        lines = [line.partition("#")[0].strip() for line in held.splitlines()]
     else:
         lines = [part.strip() for part in text.split(",")]
     return [normalised(line, rules) for line in lines if line]
+
+
+def _file_at(text: str) -> str | None:
+    """What stands in the file of this name; None if there is none. Raises InputError."""
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError("The file of --expect is not UTF-8.", text, "save it as UTF-8") from None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise InputError(f"The file of --expect cannot be read: {error.strerror}.", text) from None
 
 
 def compare(members: set[str], wanted: Sequence[str], people: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -1,7 +1,6 @@
 """One run of `headwater up`: a broker, the topics, the roles, the definitions, the sample, and a window on it all."""
 
 import base64
-import json
 import secrets
 import socket
 import threading
@@ -10,8 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 
@@ -40,6 +39,12 @@ _FRAMES_PER_SECOND = 4
 _RESTING_LAG_PER_PARTITION = 4
 
 
+class _Kept(msgspec.Struct):
+    secret: str = ""
+    port: int = 0
+    played: bool = False
+
+
 class Sample:
     """The sample shop in a folder of the project: its segments, its purchases, and a receiver for its webhooks.
 
@@ -54,10 +59,10 @@ class Sample:
             )
         self._folder = folder
         self._kept_in = settings.state_dir / "sample.json"
-        kept: dict[str, Any] = json.loads(self._kept_in.read_text()) if self._kept_in.is_file() else {}
-        self._secret = str(kept.get("secret") or "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
-        self.played = bool(kept.get("played"))
-        self.receiver = Receiver(self._secret, int(kept.get("port") or 0))
+        kept = self._kept()
+        self._secret = kept.secret or "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+        self.played = kept.played
+        self.receiver = Receiver(self._secret, kept.port)
         self._keep()
 
     @property
@@ -77,12 +82,21 @@ class Sample:
         self.played = True
         self._keep()
 
+    def _kept(self) -> _Kept:
+        try:
+            return msgspec.json.decode(self._kept_in.read_bytes(), type=_Kept)
+        except FileNotFoundError:
+            return _Kept()
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise InputError(
+                "What the sample shop keeps cannot be read.", str(self._kept_in), "remove it: the shop is played anew"
+            ) from None
+
     def _keep(self) -> None:
         self._kept_in.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._kept_in.with_suffix(".new")
         fresh.touch(mode=0o600)
-        kept = {"secret": self._secret, "port": self.receiver.port, "played": self.played}
-        fresh.write_text(json.dumps(kept))
+        fresh.write_bytes(msgspec.json.encode(_Kept(self._secret, self.receiver.port, self.played)))
         fresh.replace(self._kept_in)
 
 

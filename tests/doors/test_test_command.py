@@ -84,6 +84,7 @@ ADA_AND_BOB = [
         ("user_id:Ada,user_id:eve,user_id:zoe", 1, "user_id:zoe: expected, and is no member; no event says anything"),
         ("nobody", 1, "+ anonymous_id:a-1: a member, and was not expected"),
         ("wanted.txt", 0, "as expected"),
+        (",".join(["user_id:Ada", "user_id:eve"] * 20), 0, "as expected"),
     ],
 )
 def test_expectations(folder: Path, expected: str, exit_code: int, told: str) -> None:
@@ -167,9 +168,12 @@ def test_a_name_with_its_definitions(folder: Path) -> None:
         ([{"type": "page", "userId": "ada"}], at(1), "needs a time"),
         ([page(0, userId="ada")], ("--at", "yesterday"), "--at cannot be used"),
         ([page(0, userId="ada")], (*at(1), "--expect", "ada"), "no identifier"),
+        ([page(0, userId="ada")], (*at(1), "--expect", "."), "Is a directory"),
+        ([page(0, userId="ada")], (*at(1), "--expect", "latin.txt"), "is not UTF-8"),
     ],
 )
 def test_what_cannot_be_asked(folder: Path, events: list[Any], words: tuple[str, ...], told: str) -> None:
+    Path("latin.txt").write_bytes(b"user_id:J\xfcrgen\n")
     with pytest.raises(InputError, match=told):
         run(events, *words)
 

@@ -164,6 +164,7 @@ def test_a_draft_that_cannot_be_read_is_not_there(tmp_path: Path, text: str) -> 
 
 def test_names_of_drafts_that_are_none(house: House) -> None:
     editor = Visitor(house, "editor")
+    editor.post("/drafts", AN_EVERYONE)  # so that there is a folder to look into
     for key in ("a" * 500, "²", "%00", "a" * 32):
         assert editor.get(f"/drafts/{key}").status_code == 404
         assert editor.post(f"/drafts/{key}/delete").status_code == 303
