@@ -1,0 +1,107 @@
+"""A replay with its roles as they are shipped: a history with twenty rules into a second workspace on the same Kafka.
+
+    python -m bench.replay [--events 300000] [--people 20000] [--ahead 16000 1000]
+
+The events and rules are those of the core job, the old workspace is at rest. It is done when the new workspace has
+taken in everything; each `--ahead` begins a new one.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import machine
+from bench.core.job import SPAN_MS, encoded, rules_as_yaml
+from bench.workspace import SECRET, Headwater, broker, start_pinned, stop
+from pipeline.identifiers import Keys
+from pipeline.replay.workspace import WorkspaceView
+from pipeline.runtime.kafka.doors import current_values
+from pipeline.runtime.kafka.rest import AtRest
+from pipeline.settings import Settings
+
+_ROLES = {"run identity": "identity", "run unify": "unify", "replay run": "copier"}
+
+
+def replay(old: Headwater, name: str, count: int, ahead: int) -> str:
+    """Begin a workspace, fill it, and say how fast it was."""
+    settings = old.settings
+    environment = {
+        "HEADWATER_BOOTSTRAP_SERVERS": old.broker.address,
+        "HEADWATER_PREFIX": settings.prefix,
+        "HEADWATER_STATE_DIR": str(settings.state_dir),
+        "HEADWATER_SECRET": SECRET,
+        "HEADWATER_PARTITIONS": str(settings.partitions),
+    }
+    command = [sys.executable, "-m", "pipeline.cli", "replay"]
+    made, state = old.folder / f"{name}.yaml", old.folder / name
+    begin = ["begin", f"{name}.", "--file", str(made), "--state-dir", str(state)]
+    subprocess.run([*command, *begin], env={**os.environ, **environment}, check=True, capture_output=True)
+    new = Settings.model_validate({**settings.model_dump(), "prefix": f"{name}.", "state_dir": state, "secret": SECRET})
+    settings_of = {"HEADWATER_CONFIG": str(made), "HEADWATER_SECRET": SECRET}
+    running = start_pinned(
+        [*command, "run", "--with-roles", "--ahead", str(ahead)], settings_of, old.folder / f"{name}.log", None
+    )
+    view, at_rest, cpu_before = WorkspaceView(new), AtRest(new), machine.cpu_seconds(old.broker.pid)
+    try:
+        began = copied = 0.0
+        first = 0
+        while True:
+            time.sleep(0.1)
+            view.look()
+            done = view.position.copied if view.position else 0
+            now = time.perf_counter()
+            if done and not began:
+                began, first = now, done
+            copied = copied or (now if done >= count else 0.0)
+            if copied and at_rest():
+                break
+            if running.poll() is not None:
+                raise SystemExit(f"the replay ended; see {old.folder}")
+        rested = time.perf_counter()
+        spent = {
+            role: machine.cpu_seconds(pid)
+            for pid in (running.pid, *machine.descendants(running.pid))
+            for words, role in _ROLES.items()
+            if words in machine.command_of(pid)
+        }
+        spent["broker"] = machine.cpu_seconds(old.broker.pid) - cpu_before
+        profiles = len(current_values(new, "profiles"))
+    finally:
+        view.close()
+        stop(running)
+    told = ", ".join(f"{role} {seconds / count * 1e6:.1f}" for role, seconds in spent.items())
+    rate = (count - first) / (rested - began)
+    return (
+        f"--ahead {ahead:,}: {rate:,.0f} events/s until the new workspace was at rest ({profiles:,} profiles), the last"
+        f" was copied {rested - copied:.1f} s before; CPU µs an event, starts included: {told};"
+        f" load {machine.load_average():.1f}"
+    )
+
+
+def main() -> None:
+    """Prepare the history, and replay it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--people", type=int, default=20_000)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--ahead", type=int, nargs="+", default=[16_000])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, broker() as kafka:
+        old = Headwater.begin(kafka, "old.", given.partitions, Path(folder), rules_as_yaml())
+        try:
+            old.become_ready()
+        finally:
+            old.stop()
+        keys = Keys(SECRET.encode())
+        history = encoded(given.events, given.people, time.time_ns() // 1_000_000 - SPAN_MS - 600_000)
+        kafka.fill(old.settings.topic("events"), ((keys.actor(text), value) for text, value in history))
+        for number, ahead in enumerate(given.ahead):
+            print(replay(old, f"new{number}", given.events, ahead), flush=True)
+
+
+if __name__ == "__main__":
+    main()
