@@ -405,8 +405,10 @@ class Outbox:
                 yield there
 
     def take_upserts(self) -> list[Outgoing]:
-        """The last value of each key, as records."""
-        return [(topic, value, key, partition) for (topic, key), (value, partition) in self.upserts.items()]
+        """The last value of each key since they were last taken, as records."""
+        taken, self.upserts = self.upserts, {}
+        self._count += len(taken)
+        return [(topic, value, key, partition) for (topic, key), (value, partition) in taken.items()]
 
     def __len__(self) -> int:
         return self._count + len(self.upserts)

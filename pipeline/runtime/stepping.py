@@ -1,8 +1,9 @@
 """Step 4 of the worker: each record of a batch goes to the stage of its task, then the stages end the batch. Where long
-work was among them, what has come meanwhile goes with it.
+work is among them, each task's outputs are handed over before the next one is stepped, and what has come meanwhile goes
+with the batch.
 
-Tasks have nothing to do with each other, so one after the other takes all that is for it. What they log stands in the
-order in which the records came.
+Tasks have nothing to do with each other, so one after the other takes all that is for it. What is handed over together
+stands in the order in which the records came.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +27,14 @@ def step_batch(
     owners: Mapping[Partition, Task],
     outbox: Outbox,
     involved: dict[int, Task],
+    hand_over: Callable[[], None] | None = None,
     meanwhile: Callable[[], bool] | None = None,
 ) -> bool:
     """Step `records`, but those that are `put_aside` (place, why): they become dead letters. Tasks that have something
-    to do with the batch are added to `involved`. `meanwhile` is called when all are stepped: it adds to `records` what
-    has come since, which is stepped too. False if it gives False: then nothing is left of the batch. Raises
-    StageRaised."""
-    _step_from(0, role, records, put_aside, owners, outbox, involved)
+    to do with the batch are added to `involved`. `hand_over` is called after each task. `meanwhile` is called when all
+    are stepped: it adds to `records` what has come since, which is stepped too. False if it gives False: then nothing
+    is left of the batch. Raises StageRaised."""
+    _step_from(0, role, records, put_aside, owners, outbox, involved, hand_over)
     if meanwhile is not None:
         stepped = len(records)
         if not meanwhile():
@@ -57,6 +59,7 @@ def _step_from(
     owners: Mapping[Partition, Task],
     outbox: Outbox,
     involved: dict[int, Task],
+    hand_over: Callable[[], None] | None = None,
 ) -> None:
     waiting: dict[int, _Placed] = {}
     try:
@@ -82,6 +85,8 @@ def _step_from(
                 waiting[number].append((place, record))
         for number, placed in waiting.items():
             _step(involved[number], placed, outbox)
+            if hand_over is not None:
+                hand_over()
         outbox.at(len(records))
     except RuntimeFault:
         raise

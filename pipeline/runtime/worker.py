@@ -7,7 +7,8 @@ The commit order. Every number is a line below and a failpoint of that name.
      3  take the group membership; refuse one without a generation
      4  step every record into the overlays, after long work also what has come       after_step
         meanwhile, then finish the stages
-     5  begin; hand over the outputs, then the changelog, each dirty key once         after_begin, after_produce
+     5  begin; hand over the outputs, then the changelog, each dirty key once; in a   after_begin, after_produce
+        turn of long work each task's outputs already while the next one is stepped
      6  flush: nothing of this transaction may still be on its way when the offsets   before_offsets
         are sent, because from then on even a zombie's commit succeeds
      7  send the offsets                                                              after_offsets
@@ -96,6 +97,7 @@ class Worker:
         self._woken: set[int] = set()
         self._rest = Rest(role.patient, self.settings.long_turn_s)
         self._had_long = False
+        self._has_begun = False
         self._resume_s = 0.0
         self._size = BatchSize(self.settings)
         self._tasks_given = 0
@@ -189,11 +191,11 @@ class Worker:
         if membership.generation < 0:
             self._drop("the membership has no generation", records)
             return 0
-        involved = self._step_all(records)
-        if not involved:
-            return 0
-        self._reach("after_step")
         try:
+            involved = self._step_all(records)
+            if not involved:
+                return 0
+            self._reach("after_step")
             self._commit(involved, membership)
         except Abortable as abortable:
             self._abort(str(abortable), records)
@@ -218,11 +220,14 @@ class Worker:
         while True:
             involved = {number: self.tasks[number] for number in woken}
             try:
-                meanwhile = None
+                hand_over = meanwhile = None
                 self._had_long = not put_aside and self._rest.is_long(records)
                 if self._had_long:
-                    meanwhile = partial(self._meanwhile, records)
-                if not step_batch(self.role, records, put_aside, self._owners, self._outbox, involved, meanwhile):
+                    hand_over, meanwhile = self._hand_over, partial(self._meanwhile, records)
+                if not step_batch(
+                    self.role, records, put_aside, self._owners, self._outbox, involved, hand_over, meanwhile
+                ):
+                    self._undo_begun()
                     return None
                 self._observer.put_aside(len(put_aside))
                 return list(involved.values())
@@ -230,6 +235,7 @@ class Worker:
                 index = raised.index
                 if index is None and len(records) == 1:
                     index = 0
+                self._undo_begun()
                 self._forget_batch()
                 woken = []
                 if index is None and records:
@@ -245,10 +251,19 @@ class Worker:
                     self._rest.cut(records, index + 1)
                 stepped_again += index + 1
 
+    def _hand_over(self) -> None:
+        """What a task has said in a turn of long work is on its way while the next one is stepped: else the broker
+        would have nothing to do until all are, and everybody would wait for it then."""
+        if not self._has_begun:
+            self._begin()
+        self._producer.send(self._outbox.take_logged())
+        self._producer.send(self._outbox.take_upserts())
+
     def _meanwhile(self, records: list[Record]) -> bool:
         """What has come while long work was stepped is added to the batch: it need not wait for the end of this
-        transaction, and then for one of its own. At the broker nothing is begun yet, so a rebalance in here costs the
-        batch and no more: the tasks are closed, what they had stepped is gone with them, and False is given."""
+        transaction, and then for one of its own. At the broker are only outputs that are not committed, so a rebalance
+        in here costs the batch and no more: the tasks are closed, what they had stepped is gone with them, and False
+        is given."""
         tasks_given = self._tasks_given
         try:
             come = self._consumer.consume(max(1, self._size.limit - len(records)), 0.0)
@@ -311,11 +326,16 @@ class Worker:
         except Exception as error:
             raise blame(error, None) from error
 
+    def _begin(self) -> None:
+        self._producer.begin()
+        self._has_begun = True
+        self._reach("after_begin")
+
     def _commit(self, involved: Sequence[Task], membership: Membership) -> None:
         producer, reach, timeout_s = self._producer, self._reach, self.settings.call_timeout_s
         began = time.perf_counter()
-        producer.begin()
-        reach("after_begin")
+        if not self._has_begun:
+            self._begin()
         producer.send(self._outbox.take_logged())
         producer.send(self._outbox.take_upserts())
         changelog = self.role.changelog
@@ -334,6 +354,7 @@ class Worker:
         reach("after_offsets")
         reach("commit_in_flight")
         self._patiently("commit", lambda: producer.commit(timeout_s))
+        self._has_begun = False
         self._resume_s = time.perf_counter() + self.settings.pause_s
         reach("after_commit")
         now = self._adapters.clock()
@@ -361,8 +382,13 @@ class Worker:
 
     # --------------------------------------------------------------------------------------------- undoing
 
+    def _undo_begun(self) -> None:
+        if self._has_begun:
+            self._patiently("abort", lambda: self._producer.abort(self.settings.call_timeout_s))
+            self._has_begun = False
+
     def _abort(self, why: str, records: Iterable[Record]) -> None:
-        self._patiently("abort", lambda: self._producer.abort(self.settings.call_timeout_s))
+        self._undo_begun()
         within_ms = self.settings.touch_after_ms
         self._patiently("positions after abort", lambda: refuse_lost(self._consumer, self.tasks.values()), within_ms)
         self._drop(why, records)

@@ -107,7 +107,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "abortable: abort",
         "worker",
-        '        self._patiently("abort", lambda: self._producer.abort(self.settings.call_timeout_s))\n',
+        '            self._patiently("abort", lambda: self._producer.abort(self.settings.call_timeout_s))\n',
         "",
         ORDER + "test_an_abortable_error_aborts_drops_and_rewinds",
     ),
@@ -419,6 +419,20 @@ RULES: tuple[Rule, ...] = (
         "        if self._tasks_given != tasks_given:\n            return False\n",
         "",
         WAITING + "test_a_rebalance_while_long_work_is_stepped_undoes_the_batch",
+    ),
+    _rule(
+        "what such a batch has handed over already is aborted",
+        "worker",
+        "                    self._undo_begun()\n                    return None\n",
+        "                    return None\n",
+        WAITING + "test_a_rebalance_while_long_work_is_stepped_undoes_the_batch",
+    ),
+    _rule(
+        "so is it when something in the batch makes the stage raise",
+        "worker",
+        "                self._undo_begun()\n                self._forget_batch()\n",
+        "                self._forget_batch()\n",
+        WAITING + "test_poison_behind_what_was_handed_over_is_put_aside",
     ),
     _rule(
         "what is older is done before anything is consumed in the midst of long work",

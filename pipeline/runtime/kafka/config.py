@@ -76,8 +76,9 @@ class KafkaConfig:
             **_KEEP_BROKERS,
             **self.properties,
             # Not waited for: a transaction ends with a flush, which sends what is there. Until then the records of a
-            # partition gather into one request, where each would have been sent as soon as the client got to it.
-            "linger.ms": 50,
+            # partition gather into one request, where each would have been sent as soon as the client got to it. In a
+            # turn of long work they go on their way while the next task is stepped, which takes about as long.
+            "linger.ms": 4,
             "retry.backoff.ms": 5,
             "compression.type": "lz4",
             "queue.buffering.max.messages": 1_000_000,

@@ -25,7 +25,7 @@ MEASURED_CONSUMER = {
 MEASURED_PRODUCER = {
     "transaction.timeout.ms": 10_000,
     "partitioner": "murmur2_random",
-    "linger.ms": 50,
+    "linger.ms": 4,
     "retry.backoff.ms": 5,
     "topic.metadata.refresh.interval.ms": 1_000,
     "metadata.recovery.strategy": "none",

@@ -86,6 +86,53 @@ def test_one_batch_has_one_turn_of_long_work(monkeypatch: pytest.MonkeyPatch) ->
     assert world.stored() == world.changelog()
 
 
+def test_what_a_task_has_said_is_on_its_way_while_the_next_one_is_stepped(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, worker = settled(partitions=2)
+    for partition in (0, 1):
+        world.broker.produce("echoes", b"k%d" % partition, b"long", partition)
+    on_their_way: list[int] = []
+    original = worker._producer.send
+    worker._producer.send = lambda records: original(said := list(records)) or on_their_way.append(len(said))  # type: ignore[func-returns-value, method-assign]
+
+    def look() -> None:
+        on_their_way.append(-1)
+        assert not world.counts(), "not before it is committed"
+
+    come_while_stepping(world, monkeypatch, look, look)
+    assert worker.run_once() == 2
+    assert on_their_way == [-1, 1, 0, -1, 1, 0, 0, 2], "counts as they come; upserts when the stages end the batch"
+    assert sorted(world.counts()) == ["k0 1", "k1 1"]
+    on_their_way.clear()
+    world.say(("a", "w"), ("b", "w"))
+    assert worker.run_once() == 2
+    assert on_their_way == [2, 2], "what is short is handed over when all is stepped"
+    assert world.stored() == world.changelog()
+
+
+@pytest.mark.parametrize("operation", ["begin", "send", "flush"])
+def test_a_transaction_that_fails_while_long_work_is_stepped_is_done_again(operation: str) -> None:
+    world, worker = settled(partitions=2)
+    for partition in (0, 1):
+        world.broker.produce("echoes", b"k%d" % partition, b"long", partition)
+    world.broker.fail_next(operation, Abortable("fenced"))
+    assert worker.run_once() == 0
+    assert not world.broker.open_transactions()
+    run_idle(worker)
+    assert sorted(world.counts()) == ["k0 1", "k1 1"]
+    assert world.stored() == world.changelog()
+
+
+def test_poison_behind_what_was_handed_over_is_put_aside() -> None:
+    world, worker = settled(partitions=2)
+    world.broker.produce("echoes", b"long", b"long", 0)
+    world.broker.produce("words", b"live", b"poison", 1)
+    world.broker.produce("words", b"live", b"w", 1)
+    assert worker.run_once() == 3
+    assert sorted(world.counts()) == ["live 1", "long 1"]
+    assert len(world.broker.read("dead-letters")) == 1
+    assert world.stored() == world.changelog()
+
+
 @pytest.mark.parametrize("also", [0, 1])
 def test_a_rebalance_while_long_work_is_stepped_undoes_the_batch(monkeypatch: pytest.MonkeyPatch, also: int) -> None:
     world, worker = settled(partitions=2)
@@ -97,10 +144,12 @@ def test_a_rebalance_while_long_work_is_stepped_undoes_the_batch(monkeypatch: py
     come_while_stepping(world, monkeypatch, come)
     world.say(("k0", "w"), ("k1", "w"), ("k2", "w"))
     world.say(("long", "long"), ("behind", "w"), topic="echoes")
-    begun, begin = [], worker._producer.begin
-    worker._producer.begin = lambda: begun.append(1) or begin()  # type: ignore[func-returns-value, method-assign]
+    finished: list[object] = []
+    worker._producer.flush = finished.append  # type: ignore[assignment, method-assign]
     assert worker.run_once() == 0
-    assert not begun, "nothing of it comes to the broker"
+    assert not finished, "nobody tries to commit it"
+    assert not world.counts() and not world.broker.open_transactions(), "what was handed over is aborted"
+    del worker._producer.flush
     run_idle(worker)
     assert sorted(world.counts()) == sorted(["behind 1", "k0 1", "k1 1", "k2 1", "long 1", *["live 1"] * also])
     assert world.stored() == world.changelog()
