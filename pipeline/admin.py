@@ -70,8 +70,10 @@ def wanted_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[
     topics += [DELIVERIES._replace(name=DELIVERIES.name + name) for name in destinations]
     raw = next(topic for topic in TOPICS if topic.name == "raw")
     # A source outside of the workspace belongs to somebody else: it must be there, and nothing more.
+    foreign = settings.sources_elsewhere
     wanted = [
-        _wanted(settings, raw._replace(name=source), ours=not source.startswith("/")) for source in settings.sources
+        _wanted(settings, raw._replace(name=source), ours=not (source.startswith("/") or source in foreign))
+        for source in settings.sources
     ]
     return wanted + [_wanted(settings, topic) for topic in topics]
 

@@ -73,6 +73,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         turns=settings.transactional_ids,
         values=values_of(settings),
         subscription=_subscription(settings) if name == INGEST.name else "",
+        elsewhere=settings.sources_elsewhere,
     )
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

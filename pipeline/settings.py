@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         min_length=1,
         description="Topics that ingest reads. A name without a slash has the prefix; /name is taken as it is.",
     )
+    sources_prefix: str | None = Field(
+        None,
+        description="Prefix of `sources` without a slash, where it is another workspace's: in a replay that of the one "
+        "from which it was made. None: `prefix`.",
+    )
     secret: SecretStr | None = Field(
         None, description="Secret of the workspace's keys and profile ids. Changing it makes every person a new one."
     )
@@ -169,7 +174,16 @@ class Settings(BaseSettings):
 
     def topic(self, name: str) -> str:
         """The real name of a topic: the prefix before a logical name; `/name` stands outside of the workspace."""
-        return name[1:] if name.startswith("/") else self.prefix + name
+        if name.startswith("/"):
+            return name[1:]
+        return self.sources_elsewhere.get(name) or self.prefix + name
+
+    @property
+    def sources_elsewhere(self) -> dict[str, str]:
+        """The real names of those sources that have a logical name and belong to another workspace."""
+        if self.sources_prefix in (None, self.prefix):
+            return {}
+        return {name: f"{self.sources_prefix}{name}" for name in self.sources if not name.startswith("/")}
 
     def unread(self, topics: Iterable[str]) -> list[str]:
         """Those of the topics that are not among `sources`: ingest does not read them."""

@@ -52,7 +52,7 @@ def begin(
         update={
             "prefix": prefix,
             "partitions": partitions or workspace.partition_count(old, "events"),
-            "sources": tuple(one if one.startswith("/") else f"/{old.topic(one)}" for one in old.sources),
+            "sources_prefix": old.prefix if old.sources_prefix is None else old.sources_prefix,
             "state_dir": state_dir or Path(f".{name}"),
         }
     )

@@ -85,7 +85,11 @@ class DeliverRole:
         self._forgotten = forgotten
         self._tell_health = health_file(settings.state_dir, settings.slot)
         self._config = KafkaConfig(
-            settings.client_properties(), settings.prefix, settings.slot, values=values_of(settings)
+            settings.client_properties(),
+            settings.prefix,
+            settings.slot,
+            values=values_of(settings),
+            elsewhere=settings.sources_elsewhere,
         )
         self._only = only
         self._source = settings.sources[0]

@@ -265,6 +265,7 @@ def settings_file(old: Settings, new: Settings) -> str:
         f"partitions: {new.partitions}",
         "sources:",
         *(f"  - {source}" for source in new.sources),
+        f"sources_prefix: {new.sources_prefix}",
         f"state_dir: {new.state_dir}",
     ]
     if old.bootstrap_servers:

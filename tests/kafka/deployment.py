@@ -78,6 +78,8 @@ class Deployment:
             "HEADWATER_SECRET": settings.secret_bytes().decode(),
             "HEADWATER_SLOT": slot,
             "HEADWATER_FORMAT": settings.format,
+            "HEADWATER_SOURCES": ",".join(settings.sources),
+            **({"HEADWATER_SOURCES_PREFIX": settings.sources_prefix} if settings.sources_prefix else {}),
             **{
                 f"HEADWATER_SCHEMA_REGISTRY__{name.upper().replace('.', '_')}": str(value)
                 for name, value in settings.schema_registry.items()
@@ -166,10 +168,13 @@ class Deployment:
         that neither the ends of the internal topics (but for ingest's once-a-second records) nor the lag moves.
         """
         ask = GroupPositions(self.settings)
+        groups = {**GROUPS, "unify": ("links",)}
+        if self.settings.sources_prefix and not any(role.words[0] == "ingest" for role in self._started):
+            del groups["ingest"]  # what waits in the sources waits for the switch
         steady_since, before = time.monotonic(), None
         deadline = time.monotonic() + timeout_s
         while True:
-            positions = ask({**GROUPS, "unify": ("links",)})
+            positions = ask(groups)
             lag = sum(end - committed for committed, end in positions.values())
             events = ask({"unify": ("events",)})["unify"]
             partitions = self.settings.partitions

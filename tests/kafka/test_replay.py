@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from pipeline.admin import create_topics
+from pipeline.admin import admin_client, create_topics
 from pipeline.identifiers import Keys
 from pipeline.records import EraseRequest, Event, encode
 from pipeline.replay.workspace import view_of
@@ -91,7 +92,7 @@ def replayed(old: Deployment, name: str, partitions: int) -> Deployment:
             "prefix": prefix,
             "partitions": partitions,
             "state_dir": folder,
-            "sources": (f"/{old.settings.topic('raw')}",),
+            "sources_prefix": old.settings.prefix,
         }
     )
     return Deployment(settings, old.folder)
@@ -101,7 +102,7 @@ def copier(new: Deployment, *words: str) -> "subprocess.Popen[bytes]":
     with (new.folder / "copier.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", "replay", "run", *words],
-            env=new.environment(HEADWATER_SOURCES=",".join(new.settings.sources)),
+            env=new.environment(),
             stdout=log,
             stderr=log,
         )
@@ -189,11 +190,10 @@ def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_th
         position = view_of(new.settings).position
         assert position is not None and position.erased > 0 and position.refused == 0
 
-        environment = {"HEADWATER_SOURCES": ",".join(new.settings.sources)}
-        new.start("ingest", **environment)
+        new.start("ingest")
         old.produce(visits.some(100))
         subscriber = Subscriber()
-        new.command("replay", "switch", "--yes", "--wait", "60", timeout_s=120, **environment)
+        new.command("replay", "switch", "--yes", "--wait", "60", timeout_s=120)
         assert running.wait(20) == 0, "the switch takes the copier's place"
         old.produce(visits.some(200))
         new.wait_until(lambda: events_in(new) > events_in(old), "what came after the switch, in the new one only")
@@ -201,6 +201,52 @@ def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_th
         subscriber.hear(old)
         subscriber.hear(new, view_of(old.settings).successor)
         assert subscriber.members() == set(new.table("segment-members"))
+
+
+NAMED = """
+source: orders
+topic: orders
+event: {type: track, event: Order Completed, userId: {from: value.who}}
+---
+contract: planned
+sources: [raw]
+on_violation: reject
+events:
+  Seen: {required: [where]}
+"""
+
+
+@pytest.mark.timeout(180)
+def test_sources_and_contracts_go_by_the_same_names_after_the_switch(
+    new_workspace: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = new_workspace(partitions=2).model_copy(update={"sources": ("raw", "orders")})
+    create_topics(settings)
+    with Deployment(settings, tmp_path) as old:
+        for role in ("ingest", "identity", "unify"):
+            old.start(role)
+        old.apply(NAMED)
+        old.produce([b'{"who": "ada"}'], "orders")
+        old.produce([{"type": "track", "event": "Seen", "userId": "ada"}])
+        old.wait_until(lambda: (events_in(old), len(old.read("dead-letters"))) == (1, 1), "both were taken")
+        with replayed(old, "named", 3) as new:
+            written = yaml.safe_load((tmp_path / "named.yaml").read_text())
+            assert (written["sources"], written["sources_prefix"]) == (["raw", "orders"], settings.prefix)
+            new.start("identity")
+            new.start("unify")
+            running = copier(new)
+            new.wait_until(lambda: events_in(new) == 1, "the copy")
+            new.start("ingest")
+            new.command("replay", "switch", "--yes", "--wait", "60", timeout_s=120)
+            assert running.wait(20) == 0
+            new.produce([b'{"who": "ada"}'], "orders")
+            new.produce([{"type": "track", "event": "Seen", "userId": "ada"}])
+            new.wait_until(lambda: events_in(new) == 2, "an order that was mapped")
+            new.wait_until(lambda: bool(new.read("dead-letters")), "an event that its contract refuses")
+            [letter] = new.values("dead-letters")
+            assert (letter["reason"], letter["topic"]) == ("contract_violation", "raw")
+            there = admin_client(settings).list_topics(timeout=10).topics
+            assert not {f"{new.settings.prefix}raw", f"{new.settings.prefix}orders"} & set(there)
 
 
 def past_the_door(old: Deployment, *identifiers: str) -> None:

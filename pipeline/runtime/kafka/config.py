@@ -24,6 +24,7 @@ class KafkaConfig:
     `turns` is the number of the slot's transactional ids. `values` is the format of the workspace's values.
     `subscription` names what the worker reads, where that is not what the role always reads: a broker gives a static
     member that comes back the partitions it had, whatever it subscribes to now. Under another name it is a new one.
+    `elsewhere` has the real names of topics with a logical name that belong to another workspace.
     """
 
     properties: Mapping[str, Any]
@@ -36,10 +37,11 @@ class KafkaConfig:
     extra: Mapping[str, Any] = field(default_factory=dict)
     values: Values = JSON
     subscription: str = ""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def topic_name(self, name: str) -> str:
         """The real name of a topic; one that begins with a slash stands outside of the workspace."""
-        return name[1:] if name.startswith("/") else self.prefix + name
+        return name[1:] if name.startswith("/") else self.elsewhere.get(name) or self.prefix + name
 
     def consumer(self, role: str) -> dict[str, Any]:
         """A static member of the role's group."""
