@@ -1,6 +1,6 @@
 """What is wrong with a segment in the making, told at the part it is about."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipeline.definitions.kinds import mistakes_in
@@ -8,6 +8,7 @@ from pipeline.ui.tree import ROOT, Node
 from pipeline.ui.writing import Written, write_segment
 
 _MOST = 20
+_NAMES_OF_THEIR_OWN = ("where", "trait", "traits", "computed")
 
 
 def checked(tree: Node) -> tuple[Written, dict[str, list[str]]]:
@@ -22,6 +23,23 @@ def checked(tree: Node) -> tuple[Written, dict[str, list[str]]]:
         if said not in told.setdefault(path, []):
             told[path].append(said)
     return written, told
+
+
+def unseen(rule: Any, known: Collection[str]) -> list[str]:
+    """The events that a rule names and that are not among those that are known; none where nothing is known."""
+    if not known:
+        return []
+    if isinstance(rule, list):
+        return [name for part in rule for name in unseen(part, known)]
+    if not isinstance(rule, dict):
+        return []
+    named = rule.get("event", [])
+    names = [named] if isinstance(named, str) else named
+    inside = (part for key, part in rule.items() if key not in _NAMES_OF_THEIR_OWN)
+    return [
+        *(name for name in names if name != "*" and name not in known),
+        *(name for part in inside for name in unseen(part, known)),
+    ]
 
 
 def _place(places: Mapping[tuple[Any, ...], str], location: tuple[Any, ...]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pipeline.api.client import ApiError
 from pipeline.definitions.export import as_yaml
 from pipeline.definitions.kinds import mistakes_in
 from pipeline.definitions.loader import InvalidDefinitionsError, load_text, told
-from pipeline.ui.checks import checked
+from pipeline.ui.checks import checked, unseen
 from pipeline.ui.controls import Viewer
 from pipeline.ui.drafts import Drafts
 from pipeline.ui.edits import edit, new_segment
@@ -158,6 +158,8 @@ class Builder:
     def _meaning(self, page: Page, tree: Node, tried: bool = True) -> dict[str, Any]:
         written, mistakes = checked(tree)
         found: dict[str, Any] = {"sentence": sentence(tree), "mistakes": mistakes, "tried": None, "untried": ""}
+        # A misspelt event is a whole rule that holds nobody.
+        found["unseen"] = list(dict.fromkeys(unseen(written.body["when"], self._vocabulary(page)["events"])))
         # A name is what comes to mind last: a rule is tried without one.
         body = written.body if written.body["segment"] else {**written.body, "segment": "unnamed"}
         if tried and not mistakes_in("segment", body) and not written.problems:

@@ -81,6 +81,30 @@ def test_the_meaning_has_the_sentence_the_size_and_why(house: House) -> None:
     assert "<strong>1</strong> of 1 people" in " ".join(page.split()).replace("<strong> 1", "<strong>1")
 
 
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ({"performed": {"event": "Order Completed"}}, []),
+        ({"performed": {"event": "*", "where": {"properties.event": "x"}}}, []),
+        ({"any": [{"trait": {"event": {"in": ["x"]}}}, {"computed": {"event": "x"}}]}, []),
+        ({"not": {"performed": {"event": ["Order Completed", "looked at a cart"]}}}, ["looked at a cart"]),
+        ({"sequence": {"steps": [{"event": "a"}, {"not": {"event": "b"}, "within": "1h"}]}}, ["a", "b"]),
+        ({"score": {"events": [{"event": "a", "weight": 1}], "half_life": "7d", "at_least": 1}}, ["a"]),
+    ],
+)
+def test_an_event_that_nobody_was_seen_doing_is_told(house: House, when: Any, told: list[str]) -> None:
+    house.world.follower.read(show(house.world, profile(ADA, "email:ada@example.org")))
+    body = fields_of(read_segment({"segment": "s", "when": when}))
+    page = Visitor(house, "viewer").post("/builder/meaning", body, part="meaning").text
+    said = "Nobody was seen doing " + ", ".join(f"“{name}”" for name in told)
+    assert (said in page) if told else ("Nobody was seen" not in page)
+
+
+def test_where_nothing_is_known_of_any_event_none_is_told(house: House) -> None:
+    body = fields_of(read_segment({"segment": "s", "when": {"performed": {"event": "a"}}}))
+    assert "Nobody was seen" not in Visitor(house, "viewer").post("/builder/meaning", body, part="meaning").text
+
+
 def test_yaml_in_and_out(house: House) -> None:
     viewer = Visitor(house, "viewer")
     body = {"segment": "s", "tags": ["a"], "when": {"trait": {"plan": {"in": ["a", "3"]}}}}
