@@ -58,7 +58,7 @@ def build(kind: Listed, title: str, extra_column: str, extra: Extra) -> typer.Ty
         more = extra(settings)
         table = Table(title=title, title_justify="left")
         for heading in (kind, "version", "owner", "applied", "state"):
-            table.add_column(heading)
+            table.add_column(heading, overflow="fold")
         table.add_column(extra_column, justify="right")
         for each in catalog.of_kind(latest, kind):
             applied = datetime.fromtimestamp(each.applied_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -45,7 +45,7 @@ def list_all(
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "at", "stage", "reason", "what", "came from"):
-        table.add_column(heading, no_wrap=heading != "what")
+        table.add_column(heading, no_wrap=heading != "what", overflow="fold")
     for each in found[-limit:]:
         letter = each.letter
         table.add_row(

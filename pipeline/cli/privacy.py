@@ -155,7 +155,7 @@ def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | N
 def _list(receipts: list[PrivacyReceipt], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("request", "what", "asked", "by", "state", "finished"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading == "request", overflow="fold")
     for each in receipts:
         finished = _time(each.finished_at) if each.finished_at else ""
         table.add_row(each.request_id, each.request, _time(each.requested_at), each.by, each.state, finished)

@@ -49,7 +49,7 @@ def list_all() -> None:
     """
     table = Table(title="tokens", title_justify="left")
     for heading in ("name", "scopes", "hidden", "per second"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for token in read_tokens(_path()):
         table.add_row(
             token.name, " ".join(token.scopes), " ".join((*token.hide, *token.hide_labels)), f"{token.per_second:g}"
