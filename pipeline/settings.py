@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     )
     sources_prefix: str | None = Field(
         None,
+        pattern=r"^[a-zA-Z0-9._-]*$",
+        max_length=100,
         description="Prefix of `sources` without a slash, where it is another workspace's: in a replay that of the one "
         "from which it was made. None: `prefix`.",
     )

@@ -3,6 +3,9 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from pipeline.admin import create_topics
 from pipeline.archive.reading import with_archive
@@ -259,18 +262,18 @@ def _refuse_what_is_there(new: Settings) -> None:
 
 def settings_file(old: Settings, new: Settings) -> str:
     """The settings of the new workspace as YAML. Nothing secret is in it."""
-    lines = [
-        f"# A replay of {old.prefix}: made by `headwater replay begin`.",
-        f"prefix: {new.prefix}",
-        f"partitions: {new.partitions}",
-        "sources:",
-        *(f"  - {source}" for source in new.sources),
-        f"sources_prefix: {new.sources_prefix}",
-        f"state_dir: {new.state_dir}",
-    ]
+    values: dict[str, Any] = {
+        "prefix": new.prefix,
+        "partitions": new.partitions,
+        "sources": list(new.sources),
+        "sources_prefix": new.sources_prefix,
+        "state_dir": str(new.state_dir),
+    }
     if old.bootstrap_servers:
-        lines.append(f"bootstrap_servers: {old.bootstrap_servers}")
-    return "\n".join(lines) + "\n"
+        values["bootstrap_servers"] = old.bootstrap_servers
+    # A prefix may be empty, or look like a number: YAML has to be told.
+    told = yaml.safe_dump(values, sort_keys=False, width=1_000)
+    return f"# A replay of {old.prefix}: made by `headwater replay begin`.\n{told}"
 
 
 def share_secret(old: Settings, new: Settings) -> None:

@@ -33,8 +33,8 @@ def unseen(rule: Any, known: Collection[str]) -> list[str]:
         return [name for part in rule for name in unseen(part, known)]
     if not isinstance(rule, dict):
         return []
-    named = rule.get("event", [])
-    names = [named] if isinstance(named, str) else named
+    named = rule.get("event")
+    names = [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)]
     inside = (part for key, part in rule.items() if key not in _NAMES_OF_THEIR_OWN)
     return [
         *(name for name in names if name != "*" and name not in known),

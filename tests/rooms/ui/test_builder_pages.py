@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.definitions.documents import read_documents
+from pipeline.ui.checks import unseen
 from pipeline.ui.forms import fields_of, tree_of
 from pipeline.ui.tree import read_segment
 from pipeline.ui.writing import write_segment
@@ -103,6 +104,11 @@ def test_an_event_that_nobody_was_seen_doing_is_told(house: House, when: Any, to
 def test_where_nothing_is_known_of_any_event_none_is_told(house: House) -> None:
     body = fields_of(read_segment({"segment": "s", "when": {"performed": {"event": "a"}}}))
     assert "Nobody was seen" not in Visitor(house, "viewer").post("/builder/meaning", body, part="meaning").text
+
+
+def test_events_of_a_rule_in_the_making_may_be_anything() -> None:
+    rule = {"performed": {"event": ["Seen", 5, {}]}, "all": [{"performed": {"event": None}}, {"event": {"a": 1}}, 7]}
+    assert unseen(rule, ["Bought"]) == ["Seen"]
 
 
 def test_yaml_in_and_out(house: House) -> None:
