@@ -159,7 +159,7 @@ class Builder:
         written, mistakes = checked(tree)
         found: dict[str, Any] = {"sentence": sentence(tree), "mistakes": mistakes, "tried": None, "untried": ""}
         # A misspelt event is a whole rule that holds nobody.
-        found["unseen"] = list(dict.fromkeys(unseen(written.body["when"], self._vocabulary(page)["events"])))
+        found["unseen"] = list(dict.fromkeys(unseen(written.body.get("when"), self._vocabulary(page)["events"])))
         # A name is what comes to mind last: a rule is tried without one.
         body = written.body if written.body["segment"] else {**written.body, "segment": "unnamed"}
         if tried and not mistakes_in("segment", body) and not written.problems:
