@@ -254,10 +254,16 @@ class Worker:
     def _hand_over(self) -> None:
         """What a task has said in a turn of long work is on its way while the next one is stepped: else the broker
         would have nothing to do until all are, and everybody would wait for it then."""
-        if not self._has_begun:
-            self._begin()
-        self._producer.send(self._outbox.take_logged())
-        self._producer.send(self._outbox.take_upserts())
+        try:
+            if not self._has_begun:
+                self._begin()
+            self._producer.send(self._outbox.take_logged())
+            self._producer.send(self._outbox.take_upserts())
+        except RuntimeFault:
+            raise
+        except Exception as error:
+            # Not as it is: what comes out of a step is held against a record.
+            raise WorkerStopped(f"{self.role.name}: what it says cannot be handed over: {error}") from error
 
     def _meanwhile(self, records: list[Record]) -> bool:
         """What has come while long work was stepped is added to the batch: it need not wait for the end of this

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.runtime.errors import Abortable, Retriable
+from pipeline.runtime.errors import Abortable, Retriable, WorkerStopped
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import COUNTING, CountingStage, World, run_idle
@@ -120,6 +120,20 @@ def test_a_transaction_that_fails_while_long_work_is_stepped_is_done_again(opera
     run_idle(worker)
     assert sorted(world.counts()) == ["k0 1", "k1 1"]
     assert world.stored() == world.changelog()
+
+
+def test_what_cannot_be_handed_over_is_no_fault_of_a_record() -> None:
+    world, worker = settled()
+    world.say(("long", "long"), topic="echoes")
+    world.say(("live", "w"))
+
+    def refused(_: object) -> None:
+        raise ValueError("the registry does not answer")
+
+    worker._producer.send = refused  # type: ignore[method-assign]
+    with pytest.raises(WorkerStopped, match="handed over: the registry does not answer"):
+        worker.run_once()
+    assert not world.broker.read("dead-letters")
 
 
 def test_poison_behind_what_was_handed_over_is_put_aside() -> None:
