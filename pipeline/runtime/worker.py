@@ -255,10 +255,7 @@ class Worker:
         """What a task has said in a turn of long work is on its way while the next one is stepped: else the broker
         would have nothing to do until all are, and everybody would wait for it then."""
         try:
-            if not self._has_begun:
-                self._begin()
-            self._producer.send(self._outbox.take_logged())
-            self._producer.send(self._outbox.take_upserts())
+            self._send_outputs()
         except RuntimeFault:
             raise
         except Exception as error:
@@ -332,18 +329,19 @@ class Worker:
         except Exception as error:
             raise blame(error, None) from error
 
-    def _begin(self) -> None:
-        self._producer.begin()
-        self._has_begun = True
-        self._reach("after_begin")
+    def _send_outputs(self) -> None:
+        """Hand over what was said since this was last done, in a transaction that is begun if there is none."""
+        if not self._has_begun:
+            self._producer.begin()
+            self._has_begun = True
+            self._reach("after_begin")
+        self._producer.send(self._outbox.take_logged())
+        self._producer.send(self._outbox.take_upserts())
 
     def _commit(self, involved: Sequence[Task], membership: Membership) -> None:
         producer, reach, timeout_s = self._producer, self._reach, self.settings.call_timeout_s
         began = time.perf_counter()
-        if not self._has_begun:
-            self._begin()
-        producer.send(self._outbox.take_logged())
-        producer.send(self._outbox.take_upserts())
+        self._send_outputs()
         changelog = self.role.changelog
         if changelog is not None:
             for task in involved:

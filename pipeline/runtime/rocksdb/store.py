@@ -24,6 +24,7 @@ from rocksdict import (
 
 from pipeline.runtime.adapters import StoreMeta
 from pipeline.runtime.errors import Fatal, WorkerStopped
+from pipeline.runtime.rocksdb.rows import rows_of
 from pipeline.runtime.rocksdb.scrub import write_anew
 
 FORMAT = 1
@@ -129,15 +130,7 @@ class RocksStore:
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         try:
-            iterator = self._values.iter()
-            iterator.seek(prefix)
-            while iterator.valid():
-                key = iterator.key()
-                if not key.startswith(prefix):
-                    break
-                yield key, iterator.value()
-                iterator.next()
-            iterator.status()
+            yield from rows_of(self._values, prefix)
         except Exception as error:
             # Not as it is: what a stage raises over an event makes that a dead letter.
             raise self._failed("reading", error) from error

@@ -19,6 +19,7 @@ from rocksdict import (
 )
 
 from pipeline.errors import StateError
+from pipeline.runtime.rocksdb.rows import rows_of
 from pipeline.runtime.rocksdb.scrub import write_anew
 
 _MB = 1024 * 1024
@@ -57,15 +58,7 @@ class RocksTables:
 
     def scan(self, table: str, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """The rows whose keys begin with `prefix`, in the order of their bytes, from the key `start` on."""
-        iterator = self._tables[table].iter()
-        iterator.seek(max(prefix, start))
-        while iterator.valid():
-            key = iterator.key()
-            if not key.startswith(prefix):
-                break
-            yield key, iterator.value()
-            iterator.next()
-        iterator.status()
+        return rows_of(self._tables[table], prefix, start)
 
     def write(self, rows: Iterable[tuple[str, bytes, bytes | None]]) -> None:
         """Write rows (table, key, value; None deletes) all together, the later ones over the earlier."""
