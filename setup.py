@@ -25,6 +25,7 @@ HOT = (
     "pipeline/runtime/kafka/producer.py",
     "pipeline/runtime/overlay.py",
     "pipeline/runtime/stepping.py",
+    "pipeline/segments/accounts.py",
     "pipeline/segments/atoms.py",
     "pipeline/segments/leaves.py",
     "pipeline/segments/measures.py",

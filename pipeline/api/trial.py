@@ -21,7 +21,7 @@ from pipeline.definitions.segments import SegmentDefinition
 from pipeline.profile import Fragment
 from pipeline.records import Event, ProfileDocument
 from pipeline.segments import SegmentsPlan, compile_plan, rules
-from pipeline.segments.accounts import AccountFacts, account_is
+from pipeline.segments.accounts import AccountFacts, AccountIs
 from pipeline.segments.describe import describe
 from pipeline.segments.explain import Explained, explain
 
@@ -171,7 +171,10 @@ def facts_of(
     facts.consents = {purpose: (0, bool(granted)) for purpose, granted in shown.get("consents", {}).items()}
     if trial.accounts:
         held = _accounts_of(model, document, hide)
-        facts.traits[_ACCOUNTS] = (0, {named: account_is(rule)(held, now_ms)[0] for named, rule in trial.accounts})
+        facts.traits[_ACCOUNTS] = (
+            0,
+            {named: AccountIs(rule).says({}, held, now_ms)[0] for named, rule in trial.accounts},
+        )
     if document.entity == "person":
         return facts, _fold(model, document, trial.plan, facts, hide)
     people, more = model.people(document.identifiers[0].value, "", MOST_PEOPLE) if document.identifiers else ([], "")

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from pipeline.segments import rules
+from pipeline.segments.atoms import Judge
 from pipeline.segments.describe import describe
 from pipeline.segments.measures import sooner
 from pipeline.segments.values import compile_comparison, compile_judge, trait_at
@@ -55,41 +56,38 @@ def asked_of_accounts(segments: Iterable[rules.Segment]) -> list[rules.AccountIs
     return [part for one in segments for part in parts_of(one.when) if isinstance(part, rules.AccountIs)]
 
 
-def members_pass(name: str, rule: rules.Members) -> Any:
+class MembersPass(Judge):
     """How many of the account's people are in a segment, compared. `facts.people` counts them by segment, and all of
     them under PEOPLE."""
-    if rule.every:
 
-        def judge_every(facts: Any, now_ms: int) -> tuple[bool, int]:
-            people = facts.people
-            return people.get(name, 0) == people.get(PEOPLE, 0), 0
+    def __init__(self, name: str, rule: rules.Members) -> None:
+        self._name, self._every = name, rule.every
+        self._passes = compile_comparison(rule.comparison)
 
-        return judge_every
-    passes = compile_comparison(rule.comparison)
-
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        return passes(facts.people.get(name, 0)), 0
-
-    return judge
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        people = facts.people
+        number = people.get(self._name, 0)
+        return number == people.get(PEOPLE, 0) if self._every else self._passes(number), 0
 
 
-def account_is(rule: rules.AccountIs) -> Any:
+class AccountIs(Judge):
     """Whether one of the person's accounts passes everything. `facts.accounts` maps each to its AccountFacts."""
-    tests = [(one.path, compile_judge(one.comparison)) for one in rule.traits]
-    segment = rule.segment
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+    def __init__(self, rule: rules.AccountIs) -> None:
+        self._tests = [(one.path, compile_judge(one.comparison)) for one in rule.traits]
+        self._segment = rule.segment
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        segment = self._segment
         found, next_ms = False, 0
         for told in facts.accounts.values():
             truth = not segment or segment in told.segments
-            for path, judge_value in tests:
+            for path, judge_value in self._tests:
                 passed, changes_ms = judge_value(trait_at(told.traits, path), told.traits, now_ms)
                 truth = truth and passed
                 next_ms = sooner(next_ms, changes_ms)
             found = found or truth
         return found, next_ms
-
-    return judge
 
 
 def hidden_name(match: Any) -> str:

@@ -1,7 +1,7 @@
 """Atoms: the tests at the bottom of a rule. Each judges facts at a clock and says until when its answer holds.
 
-`judge(facts, now)` gives (truth, next): with no new event the truth is the same at every instant of [now, next); next
-0 means for ever. `next` may be earlier than the true change, never later.
+`Judge.says` gives (truth, next): with no new event the truth is the same at every instant of [now, next); next 0 means
+for ever. `next` may be earlier than the true change, never later.
 """
 
 import hashlib
@@ -21,38 +21,39 @@ from pipeline.segments.values import (
 )
 from pipeline.segments.windows import NEVER, RollingWindow, Window
 
-JudgeFacts = Callable[[Any, int], tuple[bool, int]]
 _LOWER = frozenset(("at_least", "more_than", "greater_than"))
 
 
-def count_at_least(leaf_id: str, threshold: int, window: Window) -> JudgeFacts:
+class Judge:
+    """A test of facts. One object for each of a plan, and no closure: compiled, a call of it boxes nothing."""
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        """(truth, next) at a clock, see above. `leaves` are those of `facts`, the ones asked for awake."""
+        raise NotImplementedError
+
+
+class CountAtLeast(Judge):
     """Over NewestTimes, in a window that reaches to the clock."""
-    if isinstance(window, RollingWindow):
-        window_ms = window.span_ms
 
-        def judge_rolling(facts: Any, now_ms: int) -> tuple[bool, int]:
-            state = facts.leaves.get(leaf_id)
-            if state is None or len(state) < threshold:
-                return False, 0
-            if state[-1] > now_ms:
-                return _count_with_future(state, threshold, window, now_ms)
-            leaves_ms = state[-threshold] + window_ms
+    def __init__(self, leaf_id: str, threshold: int, window: Window) -> None:
+        self._leaf_id, self._threshold, self._window = leaf_id, threshold, window
+        self._rolling_ms = window.span_ms if isinstance(window, RollingWindow) else 0
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        times: list[int] | None = leaves.get(self._leaf_id)
+        threshold = self._threshold
+        if times is None or len(times) < threshold:
+            return False, 0
+        if times[-1] > now_ms:
+            return _count_with_future(times, threshold, self._window, now_ms)
+        decisive_ms = times[-threshold]
+        if self._rolling_ms:
+            leaves_ms = decisive_ms + self._rolling_ms
             return (True, leaves_ms) if leaves_ms > now_ms else (False, 0)
-
-        return judge_rolling
-
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        state = facts.leaves.get(leaf_id)
-        if state is None or len(state) < threshold:
+        if decisive_ms < self._window.bounds(now_ms)[0]:
             return False, 0
-        if state[-1] > now_ms:
-            return _count_with_future(state, threshold, window, now_ms)
-        if state[-threshold] < window.bounds(now_ms)[0]:
-            return False, 0
-        leaves_ms = window.leaves(state[-threshold])
+        leaves_ms = self._window.leaves(decisive_ms)
         return True, leaves_ms if leaves_ms < NEVER else 0
-
-    return judge
 
 
 def _count_with_future(times: list[int], threshold: int, window: Window, now_ms: int) -> tuple[bool, int]:
@@ -64,30 +65,32 @@ def _count_with_future(times: list[int], threshold: int, window: Window, now_ms:
     return high - low >= threshold, next_ms
 
 
-def counter_at_least(leaf_id: str, threshold: int) -> JudgeFacts:
+class CounterAtLeast(Judge):
     """Over a Counter."""
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        return facts.leaves.get(leaf_id, 0) >= threshold, 0
+    def __init__(self, leaf_id: str, threshold: int) -> None:
+        self._leaf_id, self._threshold = leaf_id, threshold
 
-    return judge
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        return leaves.get(self._leaf_id, 0) >= self._threshold, 0
 
 
-def compare(leaf_id: str, value_of: Value, comparison: rules.Comparison, falls: bool) -> JudgeFacts:
+class Compare(Judge):
     """A measure against a comparison. `falls`: with no event, and no number below 0, the value can only become less;
     then what is too little stays so, and nobody need be woken for it."""
-    judge_value = compile_judge(comparison)
-    may_stay_false = falls and all(test.operator in _LOWER for test in comparison.tests)
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        state = facts.leaves.get(leaf_id)
-        value, next_ms = value_of(state, now_ms)
-        truth, flips_ms = judge_value(value, facts.traits, now_ms)
-        if next_ms and may_stay_false and not truth and _only_falls(state, now_ms):
+    def __init__(self, leaf_id: str, value_of: Value, comparison: rules.Comparison, falls: bool) -> None:
+        self._leaf_id, self._value_of = leaf_id, value_of
+        self._judge_value = compile_judge(comparison)
+        self._may_stay_false = falls and all(test.operator in _LOWER for test in comparison.tests)
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = leaves.get(self._leaf_id)
+        value, next_ms = self._value_of(state, now_ms)
+        truth, flips_ms = self._judge_value(value, facts.traits, now_ms)
+        if next_ms and self._may_stay_false and not truth and _only_falls(state, now_ms):
             next_ms = 0
         return truth, sooner(next_ms, flips_ms)
-
-    return judge
 
 
 def _only_falls(state: Any, now_ms: int) -> bool:
@@ -95,42 +98,46 @@ def _only_falls(state: Any, now_ms: int) -> bool:
     return not state[3] and (not entries or entries[-1][0] <= now_ms)
 
 
-def compare_against_trait(
-    leaf_id: str, leaf: PathEntries, passes: PredicateWithTraits, comparison: rules.Comparison, window: Window
-) -> JudgeFacts:
+class CompareAgainstTrait(Judge):
     """How many entries pass a condition on the profile's present traits, compared."""
-    judge_value = compile_comparison(comparison)
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        state = facts.leaves.get(leaf_id)
+    def __init__(
+        self, leaf_id: str, leaf: PathEntries, passes: PredicateWithTraits, comparison: rules.Comparison, window: Window
+    ) -> None:
+        self._leaf_id, self._leaf, self._passes, self._window = leaf_id, leaf, passes, window
+        self._judge_value = compile_comparison(comparison)
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = leaves.get(self._leaf_id)
         if state is None:
-            return judge_value(0), 0
-        low, high, next_ms = in_window(state[0], window, now_ms)
-        count = sum(passes(leaf.values(entry[1]), facts.traits) for entry in state[0][low:high])
-        return judge_value(count), next_ms
+            return self._judge_value(0), 0
+        low, high, next_ms = in_window(state[0], self._window, now_ms)
+        passes, values = self._passes, self._leaf.values
+        count = sum(passes(values(entry[1]), facts.traits) for entry in state[0][low:high])
+        return self._judge_value(count), next_ms
 
-    return judge
 
-
-def trait_is(rule: rules.TraitIs) -> JudgeFacts:
+class TraitIs(Judge):
     """A trait against a comparison."""
-    judge_value, path = compile_judge(rule.comparison), rule.path
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        return judge_value(trait_at(facts.traits, path), facts.traits, now_ms)
+    def __init__(self, rule: rules.TraitIs) -> None:
+        self._judge_value, self._path = compile_judge(rule.comparison), rule.path
 
-    return judge
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        return self._judge_value(trait_at(facts.traits, self._path), facts.traits, now_ms)
 
 
-def consent_is(rule: rules.ConsentIs) -> JudgeFacts:
+class ConsentIs(Judge):
     """A consent."""
-    purpose, wanted = rule.purpose, {"granted": True, "denied": False}.get(rule.state)
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        held = facts.consents.get(purpose)
-        return (held is None if wanted is None else held is not None and bool(held[1]) is wanted), 0
+    def __init__(self, rule: rules.ConsentIs) -> None:
+        self._purpose, self._wanted = rule.purpose, {"granted": True, "denied": False}.get(rule.state)
 
-    return judge
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        held = facts.consents.get(self._purpose)
+        if self._wanted is None:
+            return held is None, 0
+        return held is not None and bool(held[1]) is self._wanted, 0
 
 
 def bucket_of(salt: str, profile_id: str) -> float:
@@ -139,28 +146,30 @@ def bucket_of(salt: str, profile_id: str) -> float:
     return int.from_bytes(digest, "big") % 1_000_000 / 10_000
 
 
-def in_bucket(rule: rules.Bucket) -> JudgeFacts:
+class InBucket(Judge):
     """The profile's bucket."""
-    salt, start, end = rule.salt, rule.start, rule.end
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        return start <= bucket_of(salt, facts.profile_id) < end, 0
+    def __init__(self, rule: rules.Bucket) -> None:
+        self._rule = rule
 
-    return judge
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        rule = self._rule
+        return rule.start <= bucket_of(rule.salt, facts.profile_id) < rule.end, 0
 
 
-def in_period(rule: rules.Period) -> JudgeFacts:
+class InPeriod(Judge):
     """The clock itself."""
-    start, end = rule.start, rule.end
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
+    def __init__(self, rule: rules.Period) -> None:
+        self._start, self._end = rule.start, rule.end
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        start, end = self._start, self._end
         if start is not None and now_ms < start:
             return False, start
         if end is None:
             return True, 0
         return (True, end) if now_ms < end else (False, 0)
-
-    return judge
 
 
 # ------------------------------------------------------------------------------------------------------------ score
@@ -171,31 +180,32 @@ def score_at(entries: list[Any], half_life_ms: int, now_ms: int) -> float:
     return math.fsum(weight * 2.0 ** ((time_ms - now_ms) / half_life_ms) for time_ms, weight in entries)
 
 
-def score_passes(leaf_id: str, rule: rules.Score) -> JudgeFacts:
+class ScorePasses(Judge):
     """A score against a comparison: between two exits it only decays, so each test has at most one crossing to find."""
-    window = RollingWindow(rule.within_ms)
-    half_life_ms = rule.half_life_ms
-    tests = []
-    for test in rule.comparison.tests:
-        operators = ("at_least", "at_most") if test.operator == "exactly" else (test.operator,)
-        tests += [compile_comparison(rules.Comparison((rules.Test(one, test.operand),))) for one in operators]
-    positive = all(one.weight >= 0 for one in rule.weights)
-    stays_false = positive and all(test.operator in _LOWER for test in rule.comparison.tests)
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        state = facts.leaves.get(leaf_id)
+    def __init__(self, leaf_id: str, rule: rules.Score) -> None:
+        self._leaf_id, self._half_life_ms = leaf_id, rule.half_life_ms
+        self._window = RollingWindow(rule.within_ms)
+        self._tests: list[Callable[[Any], bool]] = []
+        for test in rule.comparison.tests:
+            operators = ("at_least", "at_most") if test.operator == "exactly" else (test.operator,)
+            for one in operators:
+                self._tests.append(compile_comparison(rules.Comparison((rules.Test(one, test.operand),))))
+        positive = all(one.weight >= 0 for one in rule.weights)
+        self._stays_false = positive and all(test.operator in _LOWER for test in rule.comparison.tests)
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = leaves.get(self._leaf_id)
         entries = state[0] if state is not None else []
-        low, high, next_ms = in_window(entries, window, now_ms)
-        held = entries[low:high]
+        low, high, next_ms = in_window(entries, self._window, now_ms)
+        held, half_life_ms = entries[low:high], self._half_life_ms
         raw = score_at(held, half_life_ms, now_ms)
-        truth = all(test(round(raw, 9)) for test in tests)
-        if not held or (stays_false and not truth and high == len(entries)):
+        truth = all(test(round(raw, 9)) for test in self._tests)
+        if not held or (self._stays_false and not truth and high == len(entries)):
             return truth, next_ms if not held else 0
-        for test in tests:
+        for test in self._tests:
             next_ms = _crossing(test, held, half_life_ms, raw, now_ms, next_ms)
         return truth, next_ms
-
-    return judge
 
 
 def _crossing(
@@ -230,13 +240,17 @@ def _crossing(
 # --------------------------------------------------------------------------------------------------------- sequence
 
 
-def sequence_matches(leaf_id: str, rule: rules.Sequence) -> JudgeFacts:
+class SequenceMatches(Judge):
     """A sequence over StepEntries: for every correlation, the chain with the newest first event that goes through."""
 
-    def judge(facts: Any, now_ms: int) -> tuple[bool, int]:
-        state = facts.leaves.get(leaf_id)
+    def __init__(self, leaf_id: str, rule: rules.Sequence) -> None:
+        self._leaf_id, self._rule = leaf_id, rule
+
+    def says(self, leaves: dict[str, Any], facts: Any, now_ms: int) -> tuple[bool, int]:
+        state = leaves.get(self._leaf_id)
         if state is None:
             return False, 0
+        rule = self._rule
         newest, next_ms = None, 0
         for chain in state[0].values():
             start_ms, change_ms = _walk(rule, chain, now_ms)
@@ -248,8 +262,6 @@ def sequence_matches(leaf_id: str, rule: rules.Sequence) -> JudgeFacts:
         if not rule.within_ms:
             return True, _future(state, now_ms)
         return True, sooner(newest + rule.within_ms, _future(state, now_ms))
-
-    return judge
 
 
 def _future(state: Any, now_ms: int) -> int:

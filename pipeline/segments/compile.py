@@ -10,12 +10,12 @@ from pipeline.segments import atoms, rules
 from pipeline.segments.accounts import (
     ACCOUNTS,
     PEOPLE,
-    account_is,
+    AccountIs,
+    MembersPass,
     asked_of_accounts,
     circle,
     hidden_name,
     hidden_segments,
-    members_pass,
     questions,
 )
 from pipeline.segments.kept import NOTHING_SAID, Keeps, kept, kept_leaves, kept_measure
@@ -200,7 +200,7 @@ class _Compiler:
         for number, node in enumerate(self.nodes):
             if isinstance(node, Atom):
                 # What depends on the clock or the profile's id is judged for every profile: it has no default.
-                defaults.append(False if node.always else node.judge(nothing, 0)[0])
+                defaults.append(False if node.always else node.judge.says({}, nothing, 0)[0])
                 counts.append(0)
                 continue
             count = sum(defaults[child] for child in node.children)
@@ -283,27 +283,27 @@ class _Compiler:
         key = rules.canonical(rule)
         if isinstance(rule, rules.TraitIs):
             traits = {rule.path[0], *trait_names(rule.comparison)}
-            return self._add(key, Atom(atoms.trait_is(rule), traits=tuple(sorted(traits))))
+            return self._add(key, Atom(atoms.TraitIs(rule), traits=tuple(sorted(traits))))
         if isinstance(rule, rules.ComputedIs):
             return self._computed(rule, key, name)
         if isinstance(rule, rules.ConsentIs):
-            return self._add(key, Atom(atoms.consent_is(rule), purpose=rule.purpose))
+            return self._add(key, Atom(atoms.ConsentIs(rule), purpose=rule.purpose))
         if isinstance(rule, rules.Members):
             match = hidden_name(rule.match)
             depends = (match, PEOPLE) if rule.every else (match,)
-            return self._add(key, Atom(members_pass(match, rule), traits=depends, always=True))
+            return self._add(key, Atom(MembersPass(match, rule), traits=depends, always=True))
         if isinstance(rule, rules.AccountIs):
-            return self._add(key, Atom(account_is(rule), traits=(ACCOUNTS,), always=True))
+            return self._add(key, Atom(AccountIs(rule), traits=(ACCOUNTS,), always=True))
         if isinstance(rule, rules.Bucket):
-            return self._add(key, Atom(atoms.in_bucket(rule), always=True))
+            return self._add(key, Atom(atoms.InBucket(rule), always=True))
         if isinstance(rule, rules.Period):
-            return self._add(key, Atom(atoms.in_period(rule), always=True))
+            return self._add(key, Atom(atoms.InPeriod(rule), always=True))
         if isinstance(rule, rules.Sequence):
             leaf_id = self.made.sequence(rule)
-            return self._add(key, Atom(atoms.sequence_matches(leaf_id, rule), leaf=leaf_id))
+            return self._add(key, Atom(atoms.SequenceMatches(leaf_id, rule), leaf=leaf_id))
         if isinstance(rule, rules.Score):
             leaf_id = self.made.score(rule)
-            return self._add(key, Atom(atoms.score_passes(leaf_id, rule), leaf=leaf_id))
+            return self._add(key, Atom(atoms.ScorePasses(leaf_id, rule), leaf=leaf_id))
         raise TypeError(f"no rule: {rule!r}")
 
     def _performed(self, rule: rules.Performed) -> int:
@@ -316,7 +316,7 @@ class _Compiler:
         leaf_id, value = self.made.measure(measure)
         falls = window.suffix and measure.function in ("count", "sum", "distinct")
         traits = tuple(sorted(trait_names(rule.comparison)))
-        return self._add(key, Atom(atoms.compare(leaf_id, value, rule.comparison, falls), leaf=leaf_id, traits=traits))
+        return self._add(key, Atom(atoms.Compare(leaf_id, value, rule.comparison, falls), leaf=leaf_id, traits=traits))
 
     def _computed(self, rule: rules.ComputedIs, key: bytes, name: str) -> int:
         trait = self.computed.get(rule.name)
@@ -326,9 +326,9 @@ class _Compiler:
         leaf_id, value = self.made.measure(trait.measure)
         traits = tuple(sorted(trait_names(rule.comparison)))
         key = rules.canonical((rule.comparison, trait.measure))
-        judge = atoms.compare(leaf_id, value, rule.comparison, False)
+        judge = atoms.Compare(leaf_id, value, rule.comparison, False)
         # A sum of nothing is 0, an instant like any other: against the clock it may pass now and not later.
-        timely = any(is_relative(test) for test in rule.comparison.tests) and judge(NoFacts(), 0)[1] > 0
+        timely = any(is_relative(test) for test in rule.comparison.tests) and judge.says({}, NoFacts(), 0)[1] > 0
         return self._add(key, Atom(judge, leaf=leaf_id, traits=traits, always=timely))
 
     def _count(self, rule: rules.Performed, window: Window) -> int:
@@ -352,8 +352,8 @@ class _Compiler:
             return self._all(())
         key = f"{leaf_id} at least {threshold}".encode()
         if isinstance(measure.window, rules.Ever | rules.Between):
-            return self._add(key, Atom(atoms.counter_at_least(leaf_id, threshold), leaf=leaf_id))
-        return self._add(key, Atom(atoms.count_at_least(leaf_id, threshold, window), leaf=leaf_id))
+            return self._add(key, Atom(atoms.CounterAtLeast(leaf_id, threshold), leaf=leaf_id))
+        return self._add(key, Atom(atoms.CountAtLeast(leaf_id, threshold, window), leaf=leaf_id))
 
     def _against_trait(self, rule: rules.Performed, key: bytes) -> int:
         measure = rule.measure
@@ -373,7 +373,7 @@ class _Compiler:
             return lambda values: values[place]
 
         passes = compile_condition_with_traits(moving, getter_of)
-        judge = atoms.compare_against_trait(leaf_id, leaf, passes, rule.comparison, window)
+        judge = atoms.CompareAgainstTrait(leaf_id, leaf, passes, rule.comparison, window)
         return self._add(key, Atom(judge, leaf=leaf_id, traits=tuple(sorted(trait_names(where)))))
 
 

@@ -69,7 +69,7 @@ def _judge(plan: SegmentsPlan, facts: Any, now_ms: int, node: int) -> tuple[bool
     held = plan.nodes[node]
     if isinstance(held, Atom):
         awake(facts.leaves, held.leaf)  # a state that was read back is at rest
-        return held.judge(facts, now_ms)
+        return held.judge.says(facts.leaves, facts, now_ms)
     count, next_ms = 0, 0
     for child in held.children:
         truth, child_next_ms = _judge(plan, facts, now_ms, child)

@@ -10,7 +10,7 @@ greatest values. An entry is dropped only once it can never matter again: the cl
 import hashlib
 import json
 from bisect import insort
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.segments.values import Getter, json_text, number_of, to_nano
 
@@ -19,27 +19,27 @@ TILES = 1_000
 _INT64 = 1 << 63
 
 
-class Leaf(Protocol):
+class Leaf:
     """One kind of state."""
 
     def add(self, state: Any, time_ms: int, event: Any) -> Any:
         """Fold an event; `state` is None where there is none yet. Returns the state, or None if nothing changed."""
-        ...
+        raise NotImplementedError
 
     def join(self, a: Any, b: Any) -> Any:
         """The state of both histories together; neither argument is changed or shared."""
-        ...
+        raise NotImplementedError
 
     def copy(self, state: Any) -> Any:
         """A copy that shares nothing."""
-        ...
+        raise NotImplementedError
 
     def approximate(self, state: Any, start_ms: int) -> bool:
         """Whether what lies in a window that starts at `start_ms` is known only in tiles, or in part."""
-        ...
+        raise NotImplementedError
 
 
-class Exact:
+class Exact(Leaf):
     """A leaf whose state is never approximate."""
 
     def approximate(self, state: Any, start_ms: int) -> bool:
@@ -165,7 +165,7 @@ class ValueAt(Exact):
         return state[:]
 
 
-class Frequencies:
+class Frequencies(Leaf):
     """{JSON text: how often}. Past the cap the rarest is dropped, and the state is approximate."""
 
     def __init__(self, get: Getter) -> None:
@@ -238,7 +238,7 @@ def value_hash(value: Any) -> int | None:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-class DistinctValues:
+class DistinctValues(Leaf):
     """{hash of a value: 0}. Past the cap only the least hashes are kept, from which the number is estimated."""
 
     def __init__(self, get: Getter) -> None:
@@ -277,7 +277,7 @@ def distinct_count(state: Any) -> int:
     return max(CAP, round((CAP - 1) * 2.0**63 / greatest))
 
 
-class Entries:
+class Entries(Leaf):
     """[entries (time, value), newest time dropped, {tile: [count, sum, min, max]}, 1 once a number was below 0, sum].
 
     The sum, in 10^-9, is that of the entries, where they are numbers: what is in the window is all but a few of them.

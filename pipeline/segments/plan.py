@@ -6,12 +6,12 @@ event costs what it touches: the leaves of its name, the atoms on them, the gate
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pipeline.at_rest import awake, awakened
-from pipeline.segments.atoms import JudgeFacts
+from pipeline.segments.atoms import Judge
 from pipeline.segments.kept import kept_leaves
 from pipeline.segments.leaves import Leaf
 from pipeline.segments.measures import Value, sooner
@@ -52,7 +52,7 @@ class Atom(NamedTuple):
     """A test of facts, and what it depends on: at most one leaf, traits, a consent; `always` if on nothing but the
     clock or the profile's id."""
 
-    judge: JudgeFacts
+    judge: Judge
     leaf: str = ""
     traits: tuple[str, ...] = ()
     purpose: str = ""
@@ -86,7 +86,7 @@ class Computed(NamedTuple):
     value: Value
 
 
-_Adders = tuple[tuple[str, Callable[[Any, int, Any], Any]], ...]
+_Adders = tuple[tuple[str, Leaf], ...]
 _Group = tuple[Predicate | None, _Adders]
 
 
@@ -154,7 +154,7 @@ class SegmentsPlan:
     questions: Mapping[str, int] = field(default_factory=dict)
     answered_since: Mapping[str, int] = field(default_factory=dict)
     kept: Mapping[str, int] = field(default_factory=dict)
-    _judges: tuple[Any, ...] = ()
+    _judges: tuple[Judge | None, ...] = ()
     _leaf_of: tuple[str, ...] = ()
     _defaults: tuple[bool, ...] = ()
     _default_counts: tuple[int, ...] = ()
@@ -331,7 +331,9 @@ class SegmentsPlan:
             if first_ms and first_ms <= at_ms:
                 break
             awake(facts.leaves, leaf_of[atom])
-            next_ms = judges[atom](facts, now_ms)[1]
+            judge = judges[atom]
+            assert judge is not None
+            next_ms = judge.says(facts.leaves, facts, now_ms)[1]
             if next_ms:
                 scheduled[atom] = next_ms
                 first_ms = min(first_ms or next_ms, next_ms)
@@ -341,9 +343,12 @@ class SegmentsPlan:
 
     def _move(self, standing: Standing, facts: Any, now_ms: int, atoms: Iterable[int]) -> list[Flip]:
         flipped, defaults, judges, scheduled = standing._flipped, self._defaults, self._judges, standing._scheduled
+        leaves = facts.leaves
         toggled: list[int] | None = None
         for atom in atoms:
-            truth, next_ms = judges[atom](facts, now_ms)
+            judge = judges[atom]
+            assert judge is not None
+            truth, next_ms = judge.says(leaves, facts, now_ms)
             if next_ms:
                 scheduled_ms = scheduled.get(atom)
                 if scheduled_ms is None or next_ms < scheduled_ms:
@@ -444,11 +449,11 @@ class SegmentsPlan:
 
 
 def _add(leaves: dict[str, Any], group: _Adders, time_ms: int, event: Any, touched: list[str]) -> None:
-    for leaf_id, add in group:
+    for leaf_id, leaf in group:
         state = leaves.get(leaf_id)
         if state.__class__ is bytes:
             state = awakened(state)
-        state = add(state, time_ms, event)
+        state = leaf.add(state, time_ms, event)
         if state is not None:
             leaves[leaf_id] = state
             touched.append(leaf_id)
@@ -469,7 +474,7 @@ def index_leaves(leaves: Mapping[str, LeafSpec]) -> dict[str, _EventIndex]:
             spec = leaves[leaf_id]
             if name not in spec.events and "*" not in spec.events:
                 continue
-            entry = (leaf_id, spec.leaf.add)
+            entry = (leaf_id, spec.leaf)
             if spec.table is None:
                 groups.setdefault(spec.predicate_key, (spec.predicate, []))[1].append(entry)
                 continue

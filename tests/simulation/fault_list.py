@@ -361,8 +361,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.segments.atoms",
         (
             (
-                "leaves_ms = state[-threshold] + window_ms",
-                "leaves_ms = state[-threshold] + window_ms + 1",
+                "leaves_ms = decisive_ms + self._rolling_ms",
+                "leaves_ms = decisive_ms + self._rolling_ms + 1",
             ),
         ),
     ),
