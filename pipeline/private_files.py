@@ -14,15 +14,25 @@ class UnreadableError(SettingsError):
     """A file is there, and what it holds cannot be had."""
 
 
+def is_there(path: Path, called: str) -> bool:
+    """Whether there is something of that name, be it a pipe or a folder: `read_yaml` tells what is wrong with it.
+    Raises UnreadableError: nobody knows, for its folder is one that this process may not look into."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, called, error) from None
+    return True
+
+
 def read_yaml(path: Path, called: str) -> Any:
     """What a file holds; `called` is what people call it. What is wrong is told without a word of the file: a line of
     it may be a secret. Raises SettingsError, UnreadableError."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UnreadableError(
-            f"The {called} cannot be read: {error.strerror}.", str(path), "let this process read it"
-        ) from None
+        raise _unreadable(path, called, error) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
@@ -30,6 +40,11 @@ def read_yaml(path: Path, called: str) -> Any:
     except Exception:  # noqa: BLE001
         where = str(path)
     raise SettingsError(f"The {called} cannot be used: it is not valid YAML.", where, "correct it")
+
+
+def _unreadable(path: Path, called: str, error: OSError) -> UnreadableError:
+    advice = "name a file" if isinstance(error, IsADirectoryError) else "let this process read it"
+    return UnreadableError(f"The {called} cannot be read: {error.strerror}.", str(path), advice)
 
 
 def write_private_yaml(path: Path, document: Mapping[str, Any]) -> None:

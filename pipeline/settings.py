@@ -23,7 +23,7 @@ from pydantic_settings import SettingsError as EnvironmentSourceError
 from pipeline.api.settings import ApiSettings
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
-from pipeline.private_files import read_yaml
+from pipeline.private_files import is_there, read_yaml
 from pipeline.ui.settings import UiSettings
 
 ENV_PREFIX = "HEADWATER_"
@@ -257,6 +257,7 @@ class Settings(BaseSettings):
         return (init_settings,)  # `load` joins the sources, so that it can tell which one was wrong
 
 
+_CALLED = "settings file"
 _SECRET_ADVICE = (
     "make one (openssl rand -hex 32) and give the same to every process: "
     f"{ENV_PREFIX}SECRET, or `secret` in {DEFAULT_FILE}"
@@ -296,9 +297,9 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
     be right.
     """
     path = file or (Path(os.environ["HEADWATER_CONFIG"]) if os.environ.get("HEADWATER_CONFIG") else None)
-    if path is not None and not _is_there(path):
+    if path is not None and not is_there(path, _CALLED):
         raise SettingsError("The settings file does not exist.", str(path), "name another one, or leave it out")
-    if path is None and _is_there(Path(DEFAULT_FILE)):
+    if path is None and is_there(Path(DEFAULT_FILE), _CALLED):
         path = Path(DEFAULT_FILE)
     _refuse_misspelt_variables()
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -334,17 +335,8 @@ def _property_name(name: str) -> str:
     return name if name in _PROPERTIES_WITH_UNDERSCORES else name.replace("_", ".")
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError as error:  # its folder may be one that nobody may look into
-        raise SettingsError(
-            f"The settings file cannot be read: {error.strerror}.", str(path), "let this process read it"
-        ) from None
-
-
 def _read(path: Path) -> dict[str, Any]:
-    values = read_yaml(path, "settings file")
+    values = read_yaml(path, _CALLED)
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.errors import InputError, SettingsError
-from pipeline.private_files import UnreadableError, read_yaml, write_private_yaml
+from pipeline.private_files import UnreadableError, is_there, read_yaml, write_private_yaml
 
 Scope = Literal[
     "profiles:read",
@@ -34,6 +34,7 @@ _PREFIX = "hw_"
 _log = logging.getLogger(__name__)
 _MAX_TOKENS = 10_000
 _UNREAD = (0, -1)
+_CALLED = "file of tokens"
 
 
 class Token(BaseModel):
@@ -249,16 +250,16 @@ def hashed(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def read_tokens(path: Path | None) -> list[Token]:
+def read_tokens(path: Path) -> list[Token]:
     """The tokens in a file. Raises SettingsError."""
-    advice = "make one with `headwater tokens create NAME --scope profiles:read`"
+    if not is_there(path, _CALLED):
+        raise SettingsError(
+            "There are no tokens, so nobody could ask the API anything.",
+            str(path),
+            "make one with `headwater tokens create NAME --scope profiles:read`",
+        )
     try:
-        if path is None or not path.is_file():
-            where = "api_tokens" if path is None else str(path)
-            raise SettingsError("There are no tokens, so nobody could ask the API anything.", where, advice)
-        return TokensFile.model_validate(read_yaml(path, "file of tokens") or {}).tokens
-    except OSError as error:  # its folder may be one that nobody may look into
-        raise UnreadableError(f"The file of tokens cannot be read: {error.strerror}.", str(path), advice) from None
+        return TokensFile.model_validate(read_yaml(path, _CALLED) or {}).tokens
     except ValidationError as error:
         first = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
         raise SettingsError(f"The file of tokens cannot be used: {first}.", str(path), "correct it") from None
@@ -273,7 +274,7 @@ def create_token(
     hide_labels: Iterable[str] = (),
 ) -> str:
     """Make a token and add it to the file; the token, which is kept nowhere. Raises InputError, SettingsError."""
-    tokens = read_tokens(path) if path.is_file() else []
+    tokens = read_tokens(path) if is_there(path, _CALLED) else []
     if any(token.name == name for token in tokens):
         raise InputError(f"There is a token {name} already.", str(path), "choose another name, or revoke it first")
     token = _PREFIX + secrets.token_urlsafe(32)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError, SettingsError
-from pipeline.private_files import UnreadableError, read_yaml, write_private_yaml
+from pipeline.private_files import is_there, read_yaml, write_private_yaml
 
 Role = Literal["viewer", "editor", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "editor", "operator")
@@ -36,6 +36,7 @@ MIN_PASSWORD, MAX_PASSWORD = 12, 200
 _COST = 2**15
 _MAX_USERS = 1_000
 _NONCE, _TAG = 12, 16
+_CALLED = "file of users"
 """Bytes before what is sealed, and behind it."""
 
 
@@ -112,14 +113,10 @@ def make_password() -> str:
 
 def read_users(path: Path) -> list[User]:
     """The users in a file; none if there is no file. Raises SettingsError."""
+    if not is_there(path, _CALLED):
+        return []
     try:
-        if not path.exists():
-            return []
-        return UsersFile.model_validate(read_yaml(path, "file of users") or {}).users
-    except OSError as error:  # its folder may be one that nobody may look into
-        raise UnreadableError(
-            f"The file of users cannot be read: {error.strerror}.", str(path), "let this process read it"
-        ) from None
+        return UsersFile.model_validate(read_yaml(path, _CALLED) or {}).users
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise SettingsError(
