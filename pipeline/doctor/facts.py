@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from pipeline.admin import admin_client, configs_of, unreachable
@@ -13,9 +14,12 @@ from pipeline.contracts import ContractsPlan
 from pipeline.definitions.log import KafkaPlans
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.kafka.doors import GroupPositions
+from pipeline.runtime.kafka.positions import CommittedPositions
+from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 
 _TIMEOUT_S = 10.0
+_MANY = 2_000
 _COMING_UP = frozenset(
     {
         KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -81,13 +85,15 @@ class Allowed:
 
 
 class Facts(Protocol):
-    """Topics and groups have their real names, but for `positions`. Raises HeadwaterError, KafkaException."""
+    """Topics and groups have their real names, but for `positions` and `waiting`.
+    Raises HeadwaterError, KafkaException."""
 
     def cluster(self) -> Cluster: ...
     def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]: ...
     def broker_config(self) -> dict[str, str]: ...
     def groups(self, names: Sequence[str]) -> dict[str, Group]: ...
     def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]: ...
+    def waiting(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int | None]: ...
     def latest_ms(self, topic: str) -> int: ...
     def held_back(self, topics: Sequence[str]) -> dict[tuple[str, int], int]: ...
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed: ...
@@ -167,6 +173,50 @@ class KafkaFacts:
             self._positions = GroupPositions(self._settings)
         asked = self._positions
         return _retried(lambda: asked(groups))
+
+    def waiting(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
+        """How many records each group, by the name of the role, is still to be given: counted, for what stands between
+        its positions and the end may be ends of transactions, and what was taken back. None: they may not be read."""
+        committed = CommittedPositions({**quiet_properties(self._settings), "client.id": "headwater-positions"})
+        counts = self.cluster().counts()
+        found: dict[str, int | None] = {}
+        for group, topics in groups.items():
+            names = [name for name in map(self._settings.topic, topics) if name in counts]
+            partitions = [TopicPartition(name, number) for name in names for number in range(counts[name])]
+            ask = partial(committed, self._settings.prefix + group, partitions, _TIMEOUT_S)
+            found[group] = self._count(_retried(ask))
+        return found
+
+    def _count(self, positions: Mapping[tuple[str, int], int]) -> int | None:
+        consumer = Consumer(
+            {
+                **quiet_properties(self._settings),
+                "group.id": f"{self._settings.prefix}reader",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 20,
+            }
+        )
+        count, unread = 0, set(positions)
+        try:
+            consumer.assign([TopicPartition(*where, max(0, at)) for where, at in positions.items()])
+            until = time.monotonic() + _TIMEOUT_S
+            while unread and count < _MANY and time.monotonic() < until:
+                message = consumer.poll(0.2)
+                if message is None:
+                    continue
+                error = message.error()
+                if error is None:
+                    count += 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard((message.topic(), message.partition()))
+                elif error.code() in _REFUSED:
+                    return None
+        finally:
+            consumer.close()
+        return None if unread and count < _MANY else count
 
     def notes(self) -> dict[str, list[str]]:
         """What each group kept beside its positions, as of when these were last asked for."""

@@ -10,8 +10,9 @@ from pipeline.runtime.progress import reports_in
 from pipeline.topology import DELIVERIES, IDENTITY, INGEST, UNIFY
 
 _STAGES = (INGEST.name, IDENTITY.name, UNIFY.name)
-# A group at rest stays a few control records behind.
-_LAG_LOOKED_AT = 100
+# Of so few it is no news that more have come than were done, and with so few left the ends of transactions count.
+_FEW = 100
+_COUNTED = 1_000
 _LOOK_S = 3.0
 _RIGHTS = "give this user the right to describe groups and topics"
 
@@ -30,10 +31,14 @@ def lag(setup: SetUp) -> Iterator[Finding]:
     try:
         working = {name: len(each.members) for name, each in setup.facts.groups([prefix + g for g in groups]).items()}
         before = setup.facts.positions(groups)
+        waits: dict[str, int | None] = {group: max(0, end - committed) for group, (committed, end) in before.items()}
+        few = {group: groups[group] for group, count in waits.items() if count and count <= _COUNTED}
+        if few:
+            waits |= setup.facts.waiting(few)
         watched = {
             group: groups[group]
-            for group, (committed, end) in before.items()
-            if end - committed > _LAG_LOOKED_AT and working[prefix + group]
+            for group, count in waits.items()
+            if count and working[prefix + group] and (count > _FEW or group in _STAGES)
         }
         after = {}
         if watched:
@@ -42,26 +47,37 @@ def lag(setup: SetUp) -> Iterator[Finding]:
     except KafkaException as error:
         yield Finding("groups", "warning", f"could not be read: {error.args[0]}", _RIGHTS)
         return
-    for group, (committed, end) in before.items():
-        members, behind = working[prefix + group], end - committed
+    for group, position in before.items():
+        members, count = working[prefix + group], waits[group]
         subject = f"group {prefix}{group}"
-        if not members and behind:
+        if not members and count != 0:
             advice = f"headwater up, or headwater run {group.partition('-')[0]}"
-            yield Finding(subject, "warning", f"{behind:,} records behind, and nobody is working", advice)
-        elif group in after:
-            yield _judged(setup, subject, group, members, (committed, end), after[group])
-        else:
+            said = _behind(position[1] - position[0] if count is None else count)
+            yield Finding(subject, "warning", f"{said}, and nobody is working", advice)
+        elif group in after and count:
+            yield _judged(setup, subject, group, members, count, position, after[group])
+        elif count is None:
             # A position stops before the record that ends a transaction.
-            is_at_rest = behind <= 2 * setup.settings.partitions * len(groups[group])
-            said = "nothing waits" if is_at_rest else f"{behind:,} records behind"
-            yield Finding(subject, "good", f"{members} working, {said}")
+            said = f"{position[1] - position[0]:,} positions behind, which may be ends of transactions"
+            yield Finding(subject, "good", f"{members} working, {said}: the topics may not be read")
+        else:
+            # A delivery waits for as long as its destination is away, and those behind it do not: that is not stuck.
+            yield Finding(subject, "good", f"{members} working, {_behind(count)}")
 
 
 def _judged(
-    setup: SetUp, subject: str, group: str, members: int, before: tuple[int, int], after: tuple[int, int]
+    setup: SetUp,
+    subject: str,
+    group: str,
+    members: int,
+    count: int,
+    before: tuple[int, int],
+    after: tuple[int, int],
 ) -> Finding:
-    done, came, behind = after[0] - before[0], after[1] - before[1], after[1] - after[0]
-    detail = f"{members} working, {behind:,} records behind"
+    done, came = after[0] - before[0], after[1] - before[1]
+    is_few = count <= _FEW
+    behind = max(0, count + came - done) if is_few else after[1] - after[0]
+    detail = f"{members} working, {_behind(behind)}"
     if any(told.restoring for told in reports_in(setup.settings.state_dir / group)):
         return Finding(subject, "good", f"{detail}; its state is being restored first")
     if done <= 0:
@@ -70,12 +86,18 @@ def _judged(
             " one that neither works nor ends may be killed, which loses nothing"
         )
         return Finding(subject, "warning", f"{detail}, and stuck: nothing was done in {_LOOK_S:.0f} s", advice)
+    if is_few:
+        return Finding(subject, "good", detail)
     rate = f"{done / _LOOK_S:,.0f} a second are done, {came / _LOOK_S:,.0f} come"
     if done < came:
         advice = "add workers, up to the number of partitions; see headwater_batch_records and its CPU"
         return Finding(subject, "warning", f"{detail} and falling back: {rate}", advice)
     left = f", caught up in about {behind / (done - came) * _LOOK_S:,.0f} s" if done > came else ""
     return Finding(subject, "good", f"{detail}: {rate}{left}")
+
+
+def _behind(count: int) -> str:
+    return f"{count:,} record{'' if count == 1 else 's'} behind" if count else "nothing waits"
 
 
 def members(setup: SetUp) -> Iterator[Finding]:

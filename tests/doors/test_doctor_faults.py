@@ -52,6 +52,7 @@ class Said:
     asked: int = 0
     held: tuple[dict[tuple[str, int], int], ...] = ()
     looked: int = 0
+    waits: dict[str, int | None] = field(default_factory=dict)
     contracts_: ContractsPlan = NO_CONTRACTS
     mapped_: dict[str, str] = field(default_factory=lambda: {"web": "raw"})
 
@@ -70,6 +71,9 @@ class Said:
     def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
         self.asked += 1
         return {name: at for name, at in (self.first, self.second)[self.asked > 1].items() if name in groups}
+
+    def waiting(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
+        return {name: self.waits.get(name, 0) for name in groups}
 
     def latest_ms(self, topic: str) -> int:
         return self.latest[topic]
@@ -130,6 +134,13 @@ def joined(said: Said, group: str, member: Member, assignor: str = "range") -> N
 
 def lagging(said: Said, role: str, first: tuple[int, int], second: tuple[int, int]) -> None:
     said.first, said.second = said.first | {role: first}, said.second | {role: second}
+
+
+def waits(said: Said, role: str, count: int | None, done: int = 0, came: int = 0) -> None:
+    """So many records wait where the positions of `healthy` tell of a few more, and so many are done in a while."""
+    committed, end = said.first[role]
+    said.waits[role] = count
+    lagging(said, role, (committed, end), (committed + done, end + came))
 
 
 def left(said: Said, group: str, role: str) -> None:
@@ -208,6 +219,10 @@ FAULTS = (
           "warning", "7,000 records behind, and nobody is working", "headwater run identity"),
     Fault("a stuck role", "lag", lambda s: lagging(s, "unify", (1_000, 9_000), (1_000, 9_300)),
           "warning", "1 working, 8,300 records behind, and stuck: nothing was done in 3 s", "may be killed"),
+    Fault("one record that stays", "lag", lambda s: waits(s, "identity", 1),
+          "warning", "1 working, 1 record behind, and stuck: nothing was done in 3 s", "see the log of the role"),
+    Fault("a few that nobody takes", "lag", lambda s: (s.groups_.pop("w.unify"), waits(s, "unify", 2)),
+          "warning", "2 records behind, and nobody is working", "headwater run unify"),
     Fault("a lagging role", "lag", lambda s: lagging(s, "ingest", (1_000, 9_000), (1_300, 9_900)),
           "warning", "falling back: 100 a second are done, 300 come", "add workers"),
     Fault("a transaction that does not end", "transactions",
@@ -311,6 +326,40 @@ def test_a_backlog_that_shrinks_is_told_with_its_end(tmp_path: Path) -> None:
         "good",
         "1 working, 5,000 records behind: 1,000 a second are done, 0 come, caught up in about 5 s",
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "done", "came", "said"),
+    [
+        (0, 0, 0, "1 working, nothing waits"),
+        (1, 1, 0, "1 working, nothing waits"),
+        (2, 1, 5, "1 working, 6 records behind"),
+        (None, 0, 0, "1 working, 8 positions behind, which may be ends of transactions: the topics may not be read"),
+    ],
+    ids=["ends of transactions", "one that is done", "some that are being done", "nobody may look"],
+)
+def test_few_positions_behind_are_no_news(count: int | None, done: int, came: int, said: str, tmp_path: Path) -> None:
+    kafka = healthy()
+    waits(kafka, "unify", count, done, came)
+    (found,) = [each for each in examine_kafka(setup(kafka, None, tmp_path)) if each.subject == "group w.unify"]
+    assert (found.verdict, found.detail) == ("good", said)
+
+
+def test_ends_of_transactions_wait_for_nobody(tmp_path: Path) -> None:
+    said = healthy()
+    said.groups_.clear()
+    assert [each.detail for each in spoken(examine_kafka(setup(said, None, tmp_path)))] == []
+
+
+def test_a_delivery_that_waits_for_its_destination_is_counted_and_not_stuck(tmp_path: Path) -> None:
+    said = healthy()
+    said.configs_["w.deliveries.crm"] = {}
+    partitions(said, "w.deliveries.crm", 4)
+    said.groups_["w.deliver-crm"] = Group((Member("rdkafka", "/10.0.0.1", "w.deliver-crm-0"),), "range")
+    said.first = said.first | {"deliver-crm": (10, 13)}
+    waits(said, "deliver-crm", 1)
+    (found,) = [each for each in examine_kafka(setup(said, None, tmp_path)) if each.subject == "group w.deliver-crm"]
+    assert (found.verdict, found.detail) == ("good", "1 working, 1 record behind")
 
 
 # ------------------------------------------------------------------------------------------------------- this machine

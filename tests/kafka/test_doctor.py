@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pipeline.admin import alter_topics, create_topics, delete_topics, wanted_topics
 from pipeline.doctor import Finding, examine
@@ -82,3 +82,29 @@ def test_settings_members_and_a_stuck_role(made: Settings) -> None:
     assert f"group {made.prefix}ingest: 1 working, 300 records behind, and stuck: nothing was done in 3 s" in said
     assert f"members of {made.prefix}identity: 1 of 1 in the group have no member id: headwater at 127.0.0.1" in said
     assert len(found) == 5 and all(each.what_to_do for each in found.values())
+
+
+def test_one_record_that_stays_and_ends_of_transactions_that_are_none(made: Settings) -> None:
+    edges = TopicPartition(made.topic("identity-edges"), 0)
+    writer = Producer({**made.client_properties(), "transactional.id": "somebody"})
+    writer.init_transactions(30)
+    for is_kept in (True, False):  # a record that was read, its end, one that was taken back, and the end of that
+        writer.begin_transaction()
+        writer.produce(edges.topic, b"{}", b"key", edges.partition)
+        writer.flush(10)
+        writer.commit_transaction(30) if is_kept else writer.abort_transaction(30)
+    identity = joined(made, "identity", "identity-edges", **{"group.instance.id": "i"})
+    ingest = joined(made, "ingest", "raw", **{"group.instance.id": "w"})
+    try:
+        identity.commit(offsets=[TopicPartition(edges.topic, edges.partition, 1)], asynchronous=False)
+        assert spoken(made) == {}
+        (told,) = [each for each in examine(made) if each.subject == f"group {made.prefix}identity"]
+        assert told.detail == "1 working, nothing waits"
+        producer = Producer(made.client_properties())
+        producer.produce(made.topic("raw"), b"{}", partition=1)
+        producer.flush(10)
+        (found,) = spoken(made)
+        assert found.startswith(f"group {made.prefix}ingest: 1 working, 1 record behind, and stuck: nothing was done")
+    finally:
+        identity.close()
+        ingest.close()
