@@ -34,3 +34,18 @@ def busy() -> Refused:
 def unavailable() -> Refused:
     """The broker does not acknowledge."""
     return Refused(503, "unavailable", "The events could not be kept just now; come again.", retry_after_s=3)
+
+
+def nothing_here() -> Refused:
+    """A path nobody serves. It is not repeated: what is there instead is told."""
+    return Refused(
+        404,
+        "no_such_path",
+        "There is nothing at this path. One event goes to POST /v1/track, /v1/identify, /v1/page, /v1/screen, /v1/group"
+        " or /v1/alias, several go to POST /v1/batch.",
+    )
+
+
+def wrong_method(allowed: str) -> Refused:
+    """A method that a path does not know."""
+    return Refused(405, "wrong_method", f"This path takes {allowed}.")

@@ -19,10 +19,13 @@ from typing import Any, Protocol
 import msgspec
 from prometheus_client import Counter
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pipeline.collector.access import Cors, WriteKeys, is_host, kept_ip, key_in_header
-from pipeline.collector.answers import ACCEPTED, Refused, busy, unavailable
+from pipeline.collector.answers import ACCEPTED, Refused, busy, nothing_here, unavailable, wrong_method
 from pipeline.collector.body import Reader
 from pipeline.collector.messages import (
     MAX_BATCH_BYTES,
@@ -246,7 +249,16 @@ def application(door: Door) -> Callable[[Scope, Receive, Send], Awaitable[None]]
         _route("/livez", lives, "GET"),
         _route("/readyz", ready, "GET"),
     ]
-    others = Starlette(routes=routes)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        refused = nothing_here() if error.status_code == 404 else wrong_method((error.headers or {}).get("Allow", ""))
+        door.metrics.requests.labels("other", str(refused.status)).inc()
+        answer = Response(refused.body(), refused.status, error.headers, "application/json")
+        answer.raw_headers += shared.cors.headers(dict(request.scope["headers"]).get(b"origin"))
+        return answer
+
+    others = Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
     takes_events = {route.path: route.endpoint for route in routes if isinstance(route.endpoint, Endpoint)}
 
     async def collector(scope: Scope, receive: Receive, send: Send) -> None:

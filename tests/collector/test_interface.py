@@ -342,8 +342,25 @@ def test_liveness_and_readiness() -> None:
     assert (status("/livez"), status("/readyz")) == (200, 503)
 
 
-def test_what_is_not_there_is_404_and_another_method_405() -> None:
+def test_what_is_not_there_is_404_and_says_what_there_is() -> None:
+    site = Site(allowed_origins=["https://shop.example"])
+    path = "/v2/" + "track" * 1_000
+    answer = site.post(path, TRACK, headers={"origin": "https://shop.example"})
+    assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
+    assert (answer.json["success"], answer.json["code"]) == (False, "no_such_path")
+    told = re.findall(r"/v1/[a-z]+", answer.json["message"])
+    assert [site.post(each, TRACK).status for each in told] == [200] * 6 + [400], "those it names are there"
+    assert b"tracktrack" not in answer.body and len(answer.body) < 400
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example", "a page may read it"
+    assert site.registry.get_sample_value("headwater_collector_requests_total", {"path": "other", "status": "404"}) == 1
+
+
+def test_another_method_is_405_and_says_which_there_are() -> None:
     site = Site()
-    assert site.post("/v2/track", TRACK).status == 404
-    assert asyncio.run(site.call("GET", "/v1/track")).status == 405
+    answer = asyncio.run(site.call("GET", "/v1/track"))
+    assert (answer.status, answer.json["code"]) == (405, "wrong_method")
+    assert sorted(answer.headers["allow"].split(", ")) == ["OPTIONS", "POST"]
+    assert answer.json["message"] == f"This path takes {answer.headers['allow']}."
+    answer = asyncio.run(site.call("HEAD", "/v1/nothing"))
+    assert answer.status == 404
     assert site.post("/v1/m", b"{}", key=None).status == 204
