@@ -33,6 +33,9 @@ _REFUSED = {
     503: ("Not ready", "There are too many connections already."),
 }
 _log = logging.getLogger(__name__)
+# Uvicorn warns of each request that is no HTTP, or wants another protocol, whoever sends how many: they are counted.
+_errors_only = logging.getLogger("uvicorn.error.doors")
+_errors_only.setLevel(logging.ERROR)
 
 
 class Server(uvicorn.Server):
@@ -44,18 +47,20 @@ class Server(uvicorn.Server):
 
 
 class _Said:
-    """How many connections were ended, by why: said once a second at most, whoever knocks how often."""
+    """How many connections were ended, by why, and what else callers do: said once a second at most, whoever knocks how
+    often."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._at = -_SAID_EVERY_S
 
-    def count(self, why: str, now: float) -> None:
-        self._counts[why] = self._counts.get(why, 0) + 1
+    def count(self, why: str, now: float, what: str = "connection(s) ended") -> None:
+        said = f"{what}: {why}"
+        self._counts[said] = self._counts.get(said, 0) + 1
         if now - self._at >= _SAID_EVERY_S:
             self._at = now
             for each, count in self._counts.items():
-                _log.warning("%d connection(s) ended: %s", count, each)
+                _log.warning("%d %s", count, each)
             self._counts.clear()
 
 
@@ -78,6 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.logger = _errors_only
         super().connection_made(transport)
         if self.most is not None and len(self.connections) > self.most:
             self._refuse(503, "there are too many")
@@ -161,6 +167,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._write_timer = None
         self.said.count("nothing of what was sent is taken", self.loop.time())
         self.transport.abort()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        why = "a protocol that is not spoken here was wanted"
+        self.said.count(why, self.loop.time(), "request(s) answered as plain HTTP")
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "it is not HTTP")

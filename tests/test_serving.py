@@ -162,3 +162,40 @@ def test_what_was_ended_is_said_once_a_second(caplog: pytest.LogCaptureFixture) 
         "1 connection(s) ended: too slow",
         "3 connection(s) ended: too slow",
     ]
+
+
+_UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered", "says"),
+    [
+        (b"\x16\x03\x01\x00\xa5\x01\x00", b"HTTP/1.1 400", "connection(s) ended: it is not HTTP"),
+        (
+            _UPGRADE % b"websocket",
+            b"HTTP/1.1 200",
+            "request(s) answered as plain HTTP: a protocol that is not spoken here",
+        ),
+        (_UPGRADE % b"h2c", b"HTTP/1.1 200", "request(s) answered as plain HTTP: a protocol that is not spoken here"),
+    ],
+    ids=["no HTTP", "a websocket", "HTTP 2"],
+)
+def test_what_anybody_can_send_again_and_again_is_logged_once_a_second(
+    door: Any, caplog: pytest.LogCaptureFixture, sent: bytes, answered: bytes, says: str
+) -> None:
+    began = time.monotonic()
+    for _ in range(100):
+        with call(door, sent) as caller:
+            assert caller.recv(1_000).startswith(answered)
+    lines = [one.getMessage() for one in caplog.records]
+    assert 1 <= len(lines) <= 1 + (time.monotonic() - began) / 1.0 and all(says in line for line in lines), lines[:5]
+
+
+def test_an_error_of_ours_is_logged_as_it_was(door: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("a mistake of ours")
+
+    door.config.loaded_app = broken
+    with call(door, _HELLO) as caller:
+        assert caller.recv(1_000).startswith(b"HTTP/1.1 500")
+    assert "a mistake of ours" in caplog.text
