@@ -45,6 +45,7 @@ from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.stepping import step_batch
 from pipeline.runtime.task import Task
 from pipeline.runtime.topics import Topics
+from pipeline.runtime.upkeep import Upkeep
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.topology import Role
 
@@ -101,9 +102,7 @@ class Worker:
         self._resume_s = 0.0
         self._size = BatchSize(self.settings)
         self._tasks_given = 0
-        self._trimmed_ms = 0
-        self._scrubbed_ms = 0
-        self._trimmed: dict[Partition, int] = {}
+        self._upkeep = Upkeep(role, adapters, self.settings)
         self._stopped: str | None = None
 
     # ---------------------------------------------------------------------------------------------- life cycle
@@ -160,7 +159,7 @@ class Worker:
             self._pace.note(len(records), self._adapters.clock())
             self._read_history(self._history, idle=not records)
         self._wake()
-        self._scrub()
+        self._upkeep.scrub(task for _, task in self._ready_tasks())
         self._observer.state(self.tasks.values(), self.input_lag, self.history_left())
         return done
 
@@ -208,7 +207,7 @@ class Worker:
             self._observer.batch(records, took_s)
         self._size.took(len(records), took_s)
         self._rest.done(len(records))
-        self._trim()
+        self._upkeep.trim(self._owners)
         return len(records)
 
     def _step_all(self, records: list[Record]) -> list[Task] | None:
@@ -475,7 +474,6 @@ class Worker:
         self._woken.clear()
         self._rest.clear()
         self._owners.clear()
-        self._trimmed.clear()
         if self._history is not None:
             self._history.clear()
         for task in self.tasks.values():
@@ -510,27 +508,3 @@ class Worker:
     def history_left(self) -> dict[int, int]:
         """Partition to the offsets of history that are still to be read for it."""
         return self._history.left if self._history is not None else {}
-
-    def _trim(self) -> None:
-        """Now and then delete what the role's own loop-back topics hold below the committed positions."""
-        now = self._adapters.clock()
-        if not self.role.trimmed or now - self._trimmed_ms < self.settings.trim_interval_ms:
-            return
-        self._trimmed_ms = now
-        below = {
-            partition: task.positions[partition]
-            for partition, task in self._owners.items()
-            if partition[0] in self.role.trimmed and task.positions[partition] > self._trimmed.get(partition, 0)
-        }
-        if below:
-            self._trimmed.update(below)
-            self._adapters.admin.delete_records(below)
-
-    def _scrub(self) -> None:
-        """Now and then let stores rewrite what still holds values that are to be gone."""
-        now = self._adapters.clock()
-        begin = now - self._scrubbed_ms >= self.settings.scrub_interval_ms
-        if begin:
-            self._scrubbed_ms = now
-        for _, task in self._ready_tasks():
-            task.scrub(begin)

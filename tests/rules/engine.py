@@ -459,7 +459,7 @@ RULES: tuple[Rule, ...] = (
     # beside the loop
     _rule(
         "what went through the loop-back topics is deleted",
-        "worker",
+        "upkeep",
         "            self._adapters.admin.delete_records(below)\n",
         "            self._trimmed.clear()\n",
         ORDER + "test_echoes_come_back_and_committed_ones_are_deleted",
