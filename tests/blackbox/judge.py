@@ -113,6 +113,8 @@ def _who_is_who(verdict: Verdict, known: Known, truth: Truth, ids: Mapping[Ident
     for group in truth.people:
         verdict.counts["groups"] += 1
         leads = {ids.get(each) for each in group}
+        if leads == {None} and len(group) == 1 and not truth.events[group]:
+            continue  # it stood only beside stronger ones; a copy hears of a link and that it was taken back at once
         if len(leads) != 1 or None in leads:
             verdict.find(f"{sorted(group)} are one, but lead to {[(each, ids.get(each)) for each in sorted(group)]}")
             continue
