@@ -29,8 +29,9 @@ from pipeline.unify.task import Profile, Task
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 PERSON = "person"
-# How many sections of a document are kept as they were last encoded: all but the totals.
-_REMEMBERED = 7
+# The sections that stand before the totals in a document.
+_HEAD = frozenset(("identifiers", "identifiers_total", "traits", "computed", "consents"))
+_TAIL = frozenset(("segments", "accounts", "unfollowed"))
 NO_CAUSE = Cause()
 # A person who was a member before a merge goes on being one, also if their parts take a moment to arrive.
 CONTINUES_WITHIN_MS = 300_000
@@ -87,50 +88,35 @@ def write_document(task: Task, profile: Profile) -> None:
 
 def encoded_document(profile: Profile) -> bytes:
     """The document, encoded. What no change has touched since is as it was encoded then: most events change a total."""
-    shown = profile.shown
     joined = profile.joined
+    head, tail = profile.head, profile.tail
+    if head is None:
+        head = profile.head = _head(profile)
+    if tail is None:
+        tail = profile.tail = _tail(profile)
     end = f',"first_seen":{joined.first_seen}' if joined.first_seen else ""
     if joined.last_seen:
         end += f',"last_seen":{joined.last_seen}'
     totals = _encode_sorted(shown_totals(joined)) if joined.totals else b""
-    if len(shown) < _REMEMBERED:
-        _remember(shown, profile)
-    return b"%b%b%b%b%b%b%b%b%b%b}" % (
-        shown["identifiers"],
-        shown["traits"],
-        shown["computed"],
-        shown["consents"],
-        b',"totals":' if totals else b"",
-        totals,
-        shown["segments"],
-        shown["accounts"],
-        shown["unfollowed"],
-        end.encode(),
-    )
-
-
-def _remember(shown: dict[str, bytes], profile: Profile) -> None:
-    """Encode the sections that are not as they were."""
-    joined = profile.joined
-    if "identifiers" not in shown:
-        shown["identifiers"] = _head(profile)
-    if "traits" not in shown:
-        shown["traits"] = _section("traits", shown_traits(joined))
-    if "computed" not in shown:
-        shown["computed"] = _section("computed", profile.computed)
-    if "consents" not in shown:
-        shown["consents"] = _section("consents", shown_consents(joined))
-    if "segments" not in shown:
-        shown["segments"] = _section("segments", memberships.shown(pairs_of(profile.actor)))
-    if "accounts" not in shown:
-        shown["accounts"] = _section("accounts", accounts_of(profile))
-    if "unfollowed" not in shown:
-        shown["unfollowed"] = _section("unfollowed", profile.unfollowed)
+    return b"%b%b%b%b%b}" % (head, b',"totals":' if totals else b"", totals, tail, end.encode())
 
 
 def _head(profile: Profile) -> bytes:
     head = ProfileDocument(profile.profile_id, PERSON, profile.identifiers, profile.identifiers_total)
-    return _encode_sorted(head)[:-1]
+    return b"%b%b%b%b" % (
+        _encode_sorted(head)[:-1],
+        _section("traits", shown_traits(profile.joined)),
+        _section("computed", profile.computed),
+        _section("consents", shown_consents(profile.joined)),
+    )
+
+
+def _tail(profile: Profile) -> bytes:
+    return b"%b%b%b" % (
+        _section("segments", memberships.shown(pairs_of(profile.actor))),
+        _section("accounts", accounts_of(profile)),
+        _section("unfollowed", profile.unfollowed),
+    )
 
 
 def _section(name: str, values: dict[str, Any] | list[Any]) -> bytes:
@@ -139,7 +125,7 @@ def _section(name: str, values: dict[str, Any] | list[Any]) -> bytes:
 
 def unpublish(task: Task, profile: Profile) -> None:
     """The profile is no more."""
-    profile.shown.clear()
+    profile.head = profile.tail = None
     task.dirty.pop(profile.key, None)
     task.out.upsert("profiles", profile.profile_key, None)
 
@@ -245,16 +231,23 @@ def profile_change(
         origin=origin,
     )
     task.out.log("profile-changes", profile.profile_key, _encode_sorted(record))
-    shown = profile.shown
-    for section in added:
-        shown.pop("identifiers" if section == "identifiers_total" else section, None)
-    for section in removed:
-        shown.pop(section, None)
+    _shown_before(profile, added)
+    if removed:
+        _shown_before(profile, removed)
     activation = profile.plan.activation
     if activation.wants_profile_changes:
         told, restricted, shown_now = told_of(profile.actor), _restricted(profile), _shown(profile)
         found = activation.for_profile_change(record, shown_now, moment.position, told, restricted, moment.said)
         deliver(task, found)
+
+
+def _shown_before(profile: Profile, sections: Iterable[str]) -> None:
+    """These sections are not any more what the document last showed."""
+    for section in sections:
+        if section in _HEAD:
+            profile.head = None
+        elif section in _TAIL:
+            profile.tail = None
 
 
 def memberships_changed(

@@ -50,8 +50,9 @@ class Profile:
     """A holder's profile at hand. It is also the `facts` that rules are judged on.
 
     `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
-    is None until the profile is published. `deadline`: nothing changes before it without a message. `shown` holds
-    sections of the document as they were last written; a change that is said takes those it touches out. `accounts`:
+    is None until the profile is published. `deadline`: nothing changes before it without a message. `head` and
+    `tail` are what stands before and behind the totals in the document, as last written; None once a change was said of
+    them. `accounts`:
     what its accounts told of themselves; `belongs`: to which it belongs, None if that is to be found out; `news`,
     `moment`, `ended`, `moved_to` and `whole`: what they have to be told (news.py).
     """
@@ -67,6 +68,7 @@ class Profile:
         "deadline",
         "ended",
         "group",
+        "head",
         "identifiers",
         "identifiers_total",
         "joined",
@@ -80,8 +82,8 @@ class Profile:
         "profile_id",
         "profile_key",
         "pseudonymous",
-        "shown",
         "standing",
+        "tail",
         "totals",
         "traits",
         "unfollowed",
@@ -98,7 +100,8 @@ class Profile:
         self.standing: Standing | None = None
         self.computed: dict[str, Any] = {}
         self.computed_deadline = 0
-        self.shown: dict[str, bytes] = {}
+        self.head: bytes | None = None
+        self.tail: bytes | None = None
         self.deadline = 0
         self.names: list[tuple[tuple[int, int], str]] = []
         self.identifiers: list[IdentifierPair] = []
@@ -134,7 +137,7 @@ class Profile:
 
     def holds(self, joined: Fragment) -> None:
         """Show the rules this join, which is not what was shown before."""
-        self.shown.clear()
+        self.head = self.tail = None
         self.belongs = None
         self._hold(joined)
 

@@ -140,7 +140,7 @@ def _replace(task: Task, profile: Profile, fragments: dict[str, tuple[int, list[
     held = Held(VERSION, fragments) if fragments else None
     _keep(task, _held_key(profile.key), held)
     profile.unfollowed = shown_links(held)
-    profile.shown.pop("unfollowed", None)
+    profile.tail = None
 
 
 def _keep(task: Task, key: bytes, value: Notes | Held | None) -> None:
