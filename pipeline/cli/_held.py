@@ -31,7 +31,7 @@ class Facts(NamedTuple):
     traits: dict[str, tuple[int, Any]]
     consents: dict[str, tuple[int, bool]]
     totals: dict[str, list[int]]
-    accounts: dict[str, AccountFacts]
+    accounts: Mapping[str, AccountFacts]
 
 
 class FactsOfAccount(NamedTuple):

@@ -98,21 +98,26 @@ class _EventIndex(NamedTuple):
 class Standing:
     """Where one profile stands: a cache in memory, made by `SegmentsPlan.begin` and moved on by `update` and `settle`.
 
-    `members` are the segments true at `now`. An atom is scheduled at its deadline or before: while its deadline only
+    `plan` is the one it was made by. An atom is scheduled at its deadline or before: while its deadline only
     moves later, as that of a window does with every event, nothing is written; it is judged again when it comes up.
     `is_exact`: the deadline is that of judging anew.
     """
 
-    __slots__ = ("_counts", "_first", "_flipped", "_scheduled", "is_exact", "members", "now")
+    __slots__ = ("_counts", "_first", "_flipped", "_plan", "_scheduled", "is_exact", "now")
 
-    def __init__(self, members: set[str], now_ms: int) -> None:
-        self.members = members
+    def __init__(self, plan: "SegmentsPlan", now_ms: int) -> None:
+        self._plan = plan
         self.now = now_ms
         self.is_exact = True
         self._flipped: set[int] = set()
         self._counts: dict[int, int] = {}
         self._scheduled: dict[int, int] = {}
         self._first = 0
+
+    @property
+    def members(self) -> set[str]:
+        """The segments true at `now`. Found anew each time: few ask, and a set for each profile is much memory."""
+        return self._plan.members(self)
 
     @property
     def deadline(self) -> int:
@@ -251,7 +256,7 @@ class SegmentsPlan:
 
     def begin(self, facts: Any, now_ms: int) -> Standing:
         """Judge a profile from scratch; the cost follows its leaves that are not empty."""
-        standing = Standing(set(self.default_members), now_ms)
+        standing = Standing(self, now_ms)
         atoms = set(self._always)
         for leaf_id in facts.leaves:
             atoms.update(self._by_leaf.get(leaf_id, ()))
@@ -406,12 +411,20 @@ class SegmentsPlan:
                     pending.add(parent)
                     heapq.heappush(waiting, parent)
             for name in self._roots.get(node, ()):
-                if truth:
-                    standing.members.add(name)
-                else:
-                    standing.members.discard(name)
                 flips.append(Flip(name, truth, self.approximate(name, facts, now_ms)))
         return flips
+
+    def members(self, standing: Standing) -> set[str]:
+        """The segments true at the standing's clock."""
+        members = set(self.default_members)
+        for node in standing._flipped:
+            names = self._roots.get(node)
+            if names is not None:
+                if self._defaults[node]:
+                    members.difference_update(names)
+                else:
+                    members.update(names)
+        return members
 
     def approximate(self, segment: str, facts: Any, now_ms: int) -> bool:
         """Whether a leaf below a segment is past its cap, so that its answer may be slightly off."""

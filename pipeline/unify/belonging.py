@@ -14,7 +14,7 @@ from pipeline.segments import ACCOUNTS
 from pipeline.unify import holder, news
 from pipeline.unify.actor import Actor, Belonging
 from pipeline.unify.forms import pairs_of
-from pipeline.unify.news import News, accounts_of, facts_of
+from pipeline.unify.news import NO_FACTS, News, accounts_of, facts_of
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 
@@ -86,7 +86,7 @@ def _ended(task: Task, profile: Profile) -> None:
         else:
             release(task, known.owing, profile.moment)
             actor.belonging = None
-        profile.accounts = {}
+        profile.accounts = NO_FACTS
         task.put(profile.key, actor)
 
 

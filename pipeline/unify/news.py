@@ -8,7 +8,7 @@ fragments went; another generation; new tie    everything, anew
 the tie is no more; the profile ended          gone, and who has the rest
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from pipeline.accounts import belongs_to
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Events of a bot that names a new group each time would otherwise go to all of them.
 MOST_ACCOUNTS = 100
+# Shared by all profiles that have none, like every other empty thing of theirs: never changed in place.
+NO_FACTS: Mapping[str, AccountFacts] = {}
 
 
 class News:
@@ -51,11 +53,11 @@ def accounts_of(profile: "Profile") -> list[str]:
     return found
 
 
-def facts_of(actor: Actor) -> dict[str, AccountFacts]:
+def facts_of(actor: Actor) -> Mapping[str, AccountFacts]:
     """What the person's accounts have told of themselves."""
     known = actor.belonging
     if known is None:
-        return {}
+        return NO_FACTS
     return {name: AccountFacts(traits, frozenset(told)) for name, (_, traits, told) in known.regarded.items()}
 
 
@@ -100,7 +102,7 @@ def acted(task: "Task", profile: "Profile", moment: "Moment", event: Event, gene
     news = _news(task, profile, moment)
     if news.event is not None:
         news = News(moment)
-        profile.news.append(news)
+        profile.news = (*profile.news, news)
     news.event, news.generation = event, generation
 
 
@@ -113,7 +115,7 @@ def joined_in(task: "Task", profile: "Profile", moment: "Moment", leaves: dict[s
         news = _news(task, profile, moment)
         if news.join is not None:
             news = News(moment)
-            profile.news.append(news)
+            profile.news = (*profile.news, news)
         news.join = mine
 
 
@@ -124,7 +126,7 @@ def _news(task: "Task", profile: "Profile", moment: "Moment") -> News:
         if last.moment.at == moment.at and last.moment.cause == moment.cause:
             return last
     news = News(moment)
-    profile.news.append(news)
+    profile.news = (*profile.news, news)
     return news
 
 

@@ -1,6 +1,6 @@
 """What the world is told: changes of segments and of profiles, one record per cause, and the documents they fold to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -119,7 +119,7 @@ def _tail(profile: Profile) -> bytes:
     )
 
 
-def _section(name: str, values: dict[str, Any] | list[Any]) -> bytes:
+def _section(name: str, values: Mapping[str, Any] | Sequence[Any]) -> bytes:
     return b',"%b":%b' % (name.encode(), _encode_sorted(values)) if values else b""
 
 

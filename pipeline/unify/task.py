@@ -5,7 +5,7 @@ the state, and is then equal to what it was. They go when the runtime lets go of
 """
 
 from bisect import insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +43,7 @@ PSEUDONYMOUS = ("device_id", "anonymous_id")
 # What stands for an actor, and for its own fragment, in a profile whose actor is at rest.
 _RESTING = Actor(VERSION, "")
 _NOTHING = Fragment()
+_NOTHING_COMPUTED: Mapping[str, Any] = {}
 _UNORDERED = (0, 0)
 
 
@@ -98,7 +99,7 @@ class Profile:
         self.profile_id = profile_id
         self.profile_key = profile_id.encode()
         self.standing: Standing | None = None
-        self.computed: dict[str, Any] = {}
+        self.computed = _NOTHING_COMPUTED
         self.computed_deadline = 0
         self.head: bytes | None = None
         self.tail: bytes | None = None
@@ -108,14 +109,14 @@ class Profile:
         self.identifiers_total = 0
         self.pseudonymous = False
         self.awaiting = 0
-        self.unfollowed: list[UnfollowedLink] = []
+        self.unfollowed: Sequence[UnfollowedLink] = ()
         self.accounts = facts_of(actor)
         self.belongs: list[str] | None = None
         self.told()
 
     def told(self) -> None:
         """The accounts know everything."""
-        self.news: list[News] = []
+        self.news: tuple[News, ...] = ()
         self.moment: Any = None
         self.ended = False
         self.moved_to = ""
@@ -417,7 +418,7 @@ class Task:
             profile.computed = plan.computed(profile, now_ms)
             profile.computed_deadline = plan.computed_deadline(profile, now_ms)
         elif profile.computed:
-            profile.computed, profile.computed_deadline = {}, 0
+            profile.computed, profile.computed_deadline = _NOTHING_COMPUTED, 0
 
     def list_identifiers(self, profile: Profile) -> None:
         """List the identifiers of the profile, strongest first, and how much of them is on its way."""
