@@ -93,7 +93,7 @@ _SWEEP = b'{"kind":"sweep",'
 _Waiting = tuple[int, Record, bytes, int]
 
 
-def _received(value: bytes) -> int:
+def received_of(value: bytes) -> int:
     """When an event was received, without decoding all of it. As `encode` writes it, nothing of what stands before can
     hold these bytes: a quotation mark in a text has a backslash."""
     if value.startswith(_EVENT_AS_WRITTEN):
@@ -169,7 +169,7 @@ class UnifyStage:
             if value is not None and key is not None and record.topic == "events":
                 try:
                     value = self._opened(value)
-                    received = _received(value) if value and value.startswith(_EVENT) else -1
+                    received = received_of(value) if value and value.startswith(_EVENT) else -1
                 except Exception:
                     out.at(place)
                     raise

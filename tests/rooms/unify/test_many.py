@@ -1,6 +1,7 @@
 """Records given to the stage at once, which takes the events of an actor together: the same as one by one."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -8,12 +9,13 @@ from bench.core.job import SPAN_MS, events
 from bench.unify import core_plan
 from pipeline.identifiers import Keys
 from pipeline.plans import GenerationPlan
-from pipeline.records import CaughtUp, Tick, encode
+from pipeline.records import CaughtUp, Event, Tick, decode_events_record, encode
 from pipeline.runtime.adapters import Store, StoreMeta
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.overlay import Outbox, TaskState
 from pipeline.runtime.ports import Record
 from pipeline.unify import UnifyStage
+from pipeline.unify.stage import received_of
 
 KEYS = Keys(b"many")
 DAY_MS = 86_400_000
@@ -99,3 +101,26 @@ def test_an_event_that_cannot_be_read_is_the_one_at_hand() -> None:
     with pytest.raises(ValueError, match="JSON"):
         run.stage.step_many([*enumerate(good), (3, broken)], run.state, out)
     assert out.place == 3
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"properties": {"received": 7, "list": [{"a": 1, "received": 8}]}, "context": {"received": 9}},
+        {"message_id": ',"received":5'},
+        {"event": '\\","received":5,"'},
+        {"identifiers": ['user_id:","received":5', "email:é,"]},
+        {"flags": [',"received":6']},
+    ],
+)
+def test_when_an_event_was_received_is_found_in_what_is_written(event: dict[str, Any]) -> None:
+    given = {"message_id": "m", "type": "track", "event": "Seen", "identifiers": ["user_id:u"], **event}
+    written = encode(Event(**given, time=START_MS - 3, received=START_MS))
+    assert received_of(written) == START_MS == decode_events_record(written).received
+
+
+def test_when_an_event_was_received_is_read_where_others_wrote_it() -> None:
+    other = b'{"kind":"event","properties":{"a":1,"received":7},"received":%d,"message_id":"m"}' % START_MS
+    spaced = b'{"kind":"event","message_id":"m", "properties":{"a":1, "received":7}, "received": %d}' % START_MS
+    assert received_of(other) == received_of(spaced) == START_MS
