@@ -43,6 +43,11 @@ class Rest:
     def __bool__(self) -> bool:
         return bool(self._records or self._left)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing that was consumed is older than what has come since, and still to be done."""
+        return not self._records and not self.suspects
+
     def take(self, now_s: float) -> list[Record]:
         """What is next: half of the suspects, or everything; what is long work only if it need not wait any more."""
         records = self._records
@@ -70,7 +75,7 @@ class Rest:
     def is_long(self, records: list[Record]) -> bool:
         """Whether a batch has long work in it, and nothing older than what has come since is still to be done."""
         topic, can_wait = self._patient, self.can_wait
-        if topic is None or can_wait is None or self._records or self.suspects:
+        if topic is None or can_wait is None or not self.is_clear:
             return False
         return any(record[0] == topic and can_wait(record) for record in records)
 

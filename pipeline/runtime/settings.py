@@ -18,7 +18,8 @@ class WorkerSettings:
     `topics_interval_ms` is how often it is asked whether a topic has been made again under the worker.
     `scrub_interval_ms` is how often files with values of the erased are rewritten, where there are any.
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
-    `pause_s` is the least time between the commit of a transaction and the next batch; records come together meanwhile.
+    `pause_s` is the least time between the commit of a transaction and the first record that the next one hands over.
+    `gather_s` is how long records are then waited for that go along, before the transaction is ended; 0: not at all.
     `long_turn_s` is how long a turn with long work (`can_wait` of the stage) may take before such work rests; 0: never.
     `touch_after_ms` is how long a restore makes no progress before a transaction of ours that hangs there is ended, and
     `hanging_after_ms` how long one is open in the outputs before it is looked at whose it is and whether it hangs.
@@ -36,6 +37,7 @@ class WorkerSettings:
     history_wait_s: float = 0.02
     idle_timeout_s: float = 0.05
     pause_s: float = 0.0
+    gather_s: float = 0.0
     long_turn_s: float = 0.0
     cache_objects: int = 200_000
     cache_bytes: int = 512 * 1024 * 1024

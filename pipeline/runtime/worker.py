@@ -5,10 +5,11 @@ The commit order. Every number is a line below and a failpoint of that name.
      1  consume what is waiting                                                       after_consume
      2  drop what is not of an open task of one's own
      3  take the group membership; refuse one without a generation
-     4  step every record into the overlays, after long work also what has come       after_step
-        meanwhile, then finish the stages
-     5  begin; hand over the outputs, then the changelog, each dirty key once; in a   after_begin, after_produce
-        turn of long work each task's outputs already while the next one is stepped
+     4  step every record into the overlays, then what has come meanwhile, then       after_step
+        finish the stages
+     5  begin; hand over the outputs, then the changelog, each dirty key once; what   after_begin, after_produce
+        is said of the first records already before those that have come meanwhile
+        are stepped, in a turn of long work each task's before the next one is
      6  flush: nothing of this transaction may still be on its way when the offsets   before_offsets
         are sent, because from then on even a zombie's commit succeeds
      7  send the offsets                                                              after_offsets
@@ -165,7 +166,6 @@ class Worker:
 
     def _consume(self, timeout_s: float) -> list[Record]:
         """What is waiting; while long work is to rest, without it."""
-        self._pause()
         waits_s = self._rest.waits_s(time.perf_counter())
         if waits_s is not None:
             timeout_s = min(timeout_s, waits_s)
@@ -176,11 +176,6 @@ class Worker:
         if waits_s is not None:
             self._rest.leave_long(records)
         return records
-
-    def _pause(self) -> None:
-        """Let the broker end the last transaction, and records gather for the next."""
-        if (left_s := self._resume_s - time.perf_counter()) > 0:
-            time.sleep(left_s)
 
     # ------------------------------------------------------------------------------------------- the ten steps
 
@@ -220,9 +215,12 @@ class Worker:
             involved = {number: self.tasks[number] for number in woken}
             try:
                 hand_over = meanwhile = None
-                self._had_long = not put_aside and self._rest.is_long(records)
+                alone = bool(put_aside) or not self._rest.is_clear
+                self._had_long = not alone and self._rest.is_long(records)
                 if self._had_long:
                     hand_over, meanwhile = self._hand_over, partial(self._meanwhile, records)
+                elif not alone and self.settings.gather_s > 0 and len(records) < self.settings.batch_records_at_once:
+                    meanwhile = partial(self._gather, records)
                 if not step_batch(
                     self.role, records, put_aside, self._owners, self._outbox, involved, hand_over, meanwhile
                 ):
@@ -261,8 +259,17 @@ class Worker:
             # Not as it is: what comes out of a step is held against a record.
             raise WorkerStopped(f"{self.role.name}: what it says cannot be handed over: {error}") from error
 
+    def _gather(self, records: list[Record]) -> bool:
+        """With the first output that is handed over the client begins to tell the broker of the partitions, and takes a
+        millisecond for it. What comes within that time goes along, and waits for no transaction of its own."""
+        if not len(self._outbox):
+            return True
+        self._hand_over()
+        time.sleep(self.settings.gather_s)
+        return self._meanwhile(records)
+
     def _meanwhile(self, records: list[Record]) -> bool:
-        """What has come while long work was stepped is added to the batch: it need not wait for the end of this
+        """What has come while records were stepped is added to the batch: it need not wait for the end of this
         transaction, and then for one of its own. At the broker are only outputs that are not committed, so a rebalance
         in here costs the batch and no more: the tasks are closed, what they had stepped is gone with them, and False
         is given."""
@@ -331,6 +338,9 @@ class Worker:
     def _send_outputs(self) -> None:
         """Hand over what was said since this was last done, in a transaction that is begun if there is none."""
         if not self._has_begun:
+            # Let the broker end the last transaction.
+            if (left_s := self._resume_s - time.perf_counter()) > 0:
+                time.sleep(left_s)
             self._producer.begin()
             self._has_begun = True
             self._reach("after_begin")

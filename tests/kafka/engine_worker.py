@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from pipeline.roles import GATHER_S
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import failpoints_from
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
@@ -58,6 +59,7 @@ def main(bootstrap: str, prefix: str, slot: str, folder: str) -> int:
     settings = WorkerSettings(
         # Its turns are late now and then: what is long rests, and rebalances come there, too.
         long_turn_s=0.04 if is_long else 0.0,
+        gather_s=GATHER_S,
         batch_records=int(os.environ.get("BATCH", "1500")),
         restore_records=200,
         trim_interval_ms=int(os.environ.get("TRIM_MS", "10000")),

@@ -13,7 +13,7 @@ ORDER, RESTORE = RUNTIME + "test_commit_order.py::", RUNTIME + "test_restore.py:
 ROLES, STATE, POISON = RUNTIME + "test_roles.py::", RUNTIME + "test_state.py::", RUNTIME + "test_poison.py::"
 STEPS, CLIENTS = RUNTIME + "test_ten_steps.py::", RUNTIME + "test_kafka_clients.py::"
 LOST, WAITING = RUNTIME + "test_lost.py::", RUNTIME + "test_waiting.py::"
-RESTING = RUNTIME + "test_rest.py::"
+RESTING, GATHER = RUNTIME + "test_rest.py::", RUNTIME + "test_gather.py::"
 STORES, BROKERS = "tests/contracts/test_stores.py::", "tests/contracts/test_brokers.py::"
 
 
@@ -435,11 +435,12 @@ RULES: tuple[Rule, ...] = (
         WAITING + "test_poison_behind_what_was_handed_over_is_put_aside",
     ),
     _rule(
-        "what is older is done before anything is consumed in the midst of long work",
+        "what is older is done before anything is consumed in the midst of a batch",
         "rest",
-        "        if topic is None or can_wait is None or self._records or self.suspects:\n",
-        "        if topic is None or can_wait is None:\n",
+        "        return not self._records and not self.suspects\n",
+        "        return True\n",
         WAITING + "test_rebalances_faults_and_poison_in_the_midst_of_long_work",
+        GATHER + "test_rebalances_faults_and_poison_meanwhile",
     ),
     _rule(
         "what stands behind long work that rests waits with it",

@@ -24,6 +24,8 @@ from tests.simulation.driver import Stuck, Written
 MOST_ROUNDS = 20_000
 # Every turn of long work is late, so that such work rests whenever it can.
 LONG_TURN_S = 1e-9
+# Whatever was said of a batch, what is there by then goes along with it.
+GATHER_S = 1e-9
 
 
 class Killed(BaseException):
@@ -195,6 +197,7 @@ class Cluster:
             trim_interval_ms=86_400_000,
             cache_objects=self.rng.choice((2, 1_000)),
             long_turn_s=LONG_TURN_S,
+            gather_s=GATHER_S,
         )
         worker = Worker(slot.role, slot.make_stage, adapters, settings, self._reach)
         slot.worker = worker

@@ -54,7 +54,7 @@ class SteppingStage(CountingStage):
         super().finish(state, out)
 
 
-def stepping(world: World) -> tuple[Worker, Called]:
+def stepping(world: World, settings: WorkerSettings | None = None) -> tuple[Worker, Called]:
     """A worker whose task is open, from here on observed."""
 
     def make(partition: int) -> SteppingStage:
@@ -62,7 +62,7 @@ def stepping(world: World) -> tuple[Worker, Called]:
         stage.calls = []
         return stage
 
-    worker = world.worker(make_stage=make)
+    worker = world.worker(make_stage=make, settings=settings)
     run_idle(worker)
     called = Called(worker)
     for task in worker.tasks.values():
@@ -152,29 +152,32 @@ def test_a_start_fences_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert order == ["init", "subscribe"]
 
 
-def test_a_pause_between_a_transaction_and_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_between_a_transaction_and_what_the_next_one_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(partitions=1)
-    worker = world.worker(settings=WorkerSettings(pause_s=0.25))
+    worker, called = stepping(world, WorkerSettings(pause_s=0.25))
     now, slept = 0.0, []
 
     def sleep(seconds: float) -> None:
         nonlocal now
         slept.append(seconds)
+        called.calls.append("pause")
         now += seconds
 
     monkeypatch.setattr(worker_module, "time", SimpleNamespace(perf_counter=lambda: now, sleep=sleep))
-    run_idle(worker)
-    slept.clear()
     world.say(*WORDS)
     assert worker.run_once() == len(WORDS), "nobody waits who comes after long"
     assert slept == []
     now += 0.125
     world.say(*WORDS)
+    called.calls.clear()
     assert worker.run_once() == len(WORDS)
     assert slept == [0.125], "the rest of it"
+    assert called.calls.index("finish") < called.calls.index("pause") < called.calls.index("begin"), "stepped meanwhile"
     worker.run_once()
-    worker.run_once()
-    assert slept == [0.125, 0.25], "one after each transaction"
+    assert slept == [0.125], "who has nothing to hand over need not wait"
+    world.say(*WORDS)
+    assert worker.run_once() == len(WORDS)
+    assert slept == [0.125, 0.25]
     original = Task.write
 
     def slow(*given: Any) -> None:
@@ -183,7 +186,7 @@ def test_a_pause_between_a_transaction_and_the_next_batch(monkeypatch: pytest.Mo
         original(*given)
 
     monkeypatch.setattr(Task, "write", slow)
-    world.say(*WORDS)
-    assert worker.run_once() == len(WORDS)
-    worker.run_once()
-    assert slept == [0.125, 0.25, 0.1875], "the broker ends the transaction while the store is written"
+    for _ in range(2):
+        world.say(*WORDS)
+        assert worker.run_once() == len(WORDS)
+    assert slept == [0.125, 0.25, 0.25, 0.1875], "the broker ends the transaction while the store is written"
