@@ -36,8 +36,8 @@ _Row = tuple[int, bytes]
 
 
 class _Entry:
-    """A value: awake (`value`), at rest (`data`), both, or neither where it is deleted; `data` is None while it is not
-    the encoding of the value. Its wake-up time, the one in the store (-1: unknown), its size in memory."""
+    """A value: awake (`value`), at rest (`data`, as it is stored), both, or neither where it is deleted; `data` is None
+    while it is not that of the value. Its wake-up time, the one in the store (-1: unknown), its size in memory."""
 
     __slots__ = ("data", "size", "stored_wake", "value", "wake")
 
@@ -120,7 +120,7 @@ class TaskState:
                 return None
         value = entry.value
         if value is None and entry.data is not None:
-            value = entry.value = self._decode(key, entry.data)
+            value = entry.value = self._decode(key, entry.data[HEADER:])
             if self._rests and key.startswith(self._rests):
                 self._awake[key] = entry
         return value
@@ -150,7 +150,7 @@ class TaskState:
             if self._resting is not None:
                 self._resting(key)
             if entry.data is None:
-                entry.data = self._encode(key, value)
+                entry.data = entry.wake.to_bytes(HEADER, "big") + self._encode(key, value)
             entry.value = None
 
     def delete(self, key: bytes) -> None:
@@ -211,12 +211,10 @@ class TaskState:
         new: list[_Row] = []
         for key, entry in self._dirty.items():
             if entry.value is not None and entry.data is None:
-                entry.data = encode(key, entry.value)
-            if entry.data is None:
-                values.append((key, None))
-            else:
-                data = entry.wake.to_bytes(HEADER, "big") + entry.data
-                values.append((key, data))
+                entry.data = entry.wake.to_bytes(HEADER, "big") + encode(key, entry.value)
+            data = entry.data
+            values.append((key, data))
+            if data is not None:
                 size = BESIDE_BYTES + len(data)
                 self._recent_bytes += size - entry.size
                 entry.size = size
@@ -307,7 +305,7 @@ class TaskState:
         self.loads += 1
         wake = int.from_bytes(data[:HEADER], "big")
         size = BESIDE_BYTES + len(data)
-        entry = self._recent[key] = _Entry(None, data[HEADER:], wake, wake, size)
+        entry = self._recent[key] = _Entry(None, data, wake, wake, size)
         self._recent_bytes += size
         return entry
 
