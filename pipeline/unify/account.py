@@ -176,11 +176,15 @@ class _Change:
 # ------------------------------------------------------------------------------------------------------------ judging
 
 
-def _opened(task: Task, key: bytes, identifier: str) -> AtHand:
+def _at_hand(task: Task, key: bytes, identifier: str) -> AtHand:
     account: Account | None = task.state.get(key)
     if account is None:
         account = new_account(identifier, task.meta.accounts)
-    hand = at_hand(task, key, account)
+    return at_hand(task, key, account)
+
+
+def _opened(task: Task, key: bytes, identifier: str) -> AtHand:
+    hand = _at_hand(task, key, identifier)
     settle(task, hand)
     return hand
 
@@ -381,21 +385,17 @@ def _change_generation(task: Task, hand: AtHand) -> None:
 
 def on_takeover(task: Task, message: Takeover) -> None:
     """Subscribers come over from another workspace: go on where it stopped."""
-    hand = _opened(task, b"c" + task.keys.actor(message.identifier), message.identifier)
+    hand = _at_hand(task, b"c" + task.keys.actor(message.identifier), message.identifier)
     account, moment = hand.account, Moment("backfill", task.clock)
-    kept = []
-    for segment in sorted(message.told.keys() | account.pairs.keys()):
-        member, at, sequence, version = message.told.get(segment, (False, 0, 0, 0))
-        pair = account.pairs.setdefault(segment, Pair(False, 0, 0, version))
-        if pair.member is member and pair.sequence >= sequence:
-            continue
-        if member and account.published and (pair.member or segment in hand.rules.paused):
-            kept.append(segment)
-        pair.member, pair.sequence, pair.at = member, max(pair.sequence, sequence), max(pair.at, at)
-    for segment in kept:
-        memberships.write_row(task, publish.ACCOUNT, hand.profile_id, segment, account.pairs[segment])
+    # Before the clock is looked at: see takeover.py.
+    taken_over = memberships.go_on(account.pairs, {segment: Pair(*one) for segment, one in message.told.items()})
+    settle(task, hand)
     if account.published:
-        publish.say(task, hand, moment, [*compare(task, hand, moment), *kept], (), False)
+        changed = compare(task, hand, moment)
+        kept = memberships.untold(account.pairs, taken_over)
+        for segment in kept:
+            memberships.write_row(task, publish.ACCOUNT, hand.profile_id, segment, account.pairs[segment])
+        publish.say(task, hand, moment, [*changed, *kept], (), False)
     else:
         for segment in sorted(one for one, pair in account.pairs.items() if pair.member):
             publish.segment_change(task, hand, segment, False, moment)

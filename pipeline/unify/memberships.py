@@ -31,6 +31,27 @@ def turn(pairs: Pairs, segment: str, entered: bool, moment: "Moment", rule: Rule
     return pair, late
 
 
+def go_on(pairs: Pairs, told: Mapping[str, Pair]) -> dict[str, int]:
+    """Take what was told elsewhere for what was told here. Gives the segments of which tables say something else now,
+    with the sequence from which each goes on."""
+    taken_over = {}
+    for segment in sorted(told.keys() | {one for one in pairs if one[0] != HIDDEN}):
+        before = told.get(segment) or Pair(False, 0, 0, 0)
+        pair = pairs.setdefault(segment, Pair(False, 0, 0, before.version))
+        if pair.member is before.member and pair.sequence >= before.sequence:
+            continue
+        was, pair.member = pair.member, before.member
+        pair.sequence, pair.at = max(pair.sequence, before.sequence), max(pair.at, before.at)
+        if was or pair.member:
+            taken_over[segment] = pair.sequence
+    return taken_over
+
+
+def untold(pairs: Pairs, taken_over: Mapping[str, int]) -> list[str]:
+    """Those of which nothing has been said since: their rows are still to be written."""
+    return [segment for segment, sequence in taken_over.items() if pairs[segment].sequence == sequence]
+
+
 def write_row(task: "Task", entity: str, profile_id: str, segment: str, pair: Pair) -> None:
     """Write the present membership, or that there is none."""
     member = SegmentMember(segment, profile_id, entity, pair.version, pair.at, pair.sequence)

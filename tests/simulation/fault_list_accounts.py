@@ -94,8 +94,8 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.account",
         (
             (
-                "    hand = at_hand(task, key, account)\n    settle(task, hand)\n    return hand\n",
-                "    hand = at_hand(task, key, account)\n    return hand\n",
+                "    hand = _at_hand(task, key, identifier)\n    settle(task, hand)\n    return hand\n",
+                "    hand = _at_hand(task, key, identifier)\n    return hand\n",
             ),
         ),
     ),
