@@ -486,9 +486,11 @@ class Task:
             profile.deadline = self._deadline(profile, settled)
 
     def expires(self, profile: Profile) -> int:
-        """When nothing will have been received for so long that a profile of pseudonyms ends."""
+        """When nothing will have been received for so long that a profile of pseudonyms ends. Of one that has nothing
+        here, for all of it is on its way, nobody knows whose it is, and when anything was received."""
+        received = profile.joined.last_received
         own = profile.plan.identity.expire_after_ms
-        return profile.joined.last_received + (self.expire_after_ms if own is None else own)
+        return received + (self.expire_after_ms if own is None else own) if received else FOREVER
 
     def _deadline(self, profile: Profile, now_ms: int) -> int:
         actor, standing = profile.actor, profile.standing
