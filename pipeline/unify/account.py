@@ -268,11 +268,14 @@ def settle(task: Task, hand: AtHand) -> None:
     """Bring an account up to the clock: its generation, and what time alone has changed."""
     not_before = 0
     if hand.account.generation != task.meta.accounts:
-        _pass_time(task, hand, min(task.clock, task.meta.accounts_switched))
+        # As of the change, however late a sweep gets here: nothing of the new rules happens before that, and what has
+        # come due since then has its own instant.
+        clock = task.clock
+        task.clock = not_before = min(clock, task.meta.accounts_switched)
+        _pass_time(task, hand, not_before)
         _change_generation(task, hand)
         _tell_people(task, hand, Moment("backfill", task.clock))
-        # The new rules were judged at the clock: nothing of them happens before that.
-        not_before = task.clock
+        task.clock = clock
     _pass_time(task, hand, task.clock, not_before)
 
 

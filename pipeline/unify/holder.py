@@ -473,7 +473,14 @@ def _expire(task: Task, profile: Profile, at: int) -> None:
 
 
 def _change_generation(task: Task, profile: Profile) -> None:
-    """The definitions have changed since this profile was evaluated: settle under the old, then take the difference."""
+    """The definitions have changed since this profile was evaluated: settle under the old, then take the difference.
+    All of it as of the change, however late a sweep gets here: what has come due since then has its own instant."""
+    clock, task.clock = task.clock, max(task.meta.switched, profile.actor.settled)
+    _take_difference(task, profile)
+    task.clock = clock
+
+
+def _take_difference(task: Task, profile: Profile) -> None:
     actor = profile.actor
     if actor.published:
         switched = task.meta.switched

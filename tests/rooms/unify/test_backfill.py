@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.records import BackfillDone, EraseRequest, Unlink
 from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
-from tests.rooms.unify.test_cases import ANN, BOB, MAIL, PHONE, SEEDS, TAB
+from tests.rooms.unify.test_accounts import joined
+from tests.rooms.unify.test_cases import ANN, BOB, MAIL, PHONE, QUIET, RECENT, SEEDS, TAB
 
 OLD = {"segment": "old", "when": {"performed": {"event": "Page Viewed"}}}
 
@@ -266,4 +267,45 @@ def test_case_19_an_unlink_during_a_backfill(seed: int) -> None:
     assert world.members("one") == {id_of(ANN)}
     assert world.members("two") == {id_of(TAB)}
     assert world.members("three") == set()
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_comes_due_before_a_sweep_is_there_has_its_own_instant(seed: int) -> None:
+    world = World((RECENT, QUIET), seed, partitions=1)
+    world.send(ANN)
+    world.send(BOB)
+    world.rest(MINUTE)
+    change(world, RECENT, QUIET, counted(1), at=HOUR - MINUTE)
+    while not any(b'"kind":"ready"' in (value or b"") for _, value in world._log("events")[0]):
+        assert world.work(1) or world._read_history(most_slices=1)
+    before = len(world.segment_changes())
+    world.send(BOB, at=HOUR + MINUTE)
+    world.rest(HOUR + 2 * MINUTE)
+    said = world.segment_changes()[before:]
+    due = [(one.segment, one.cause, one.at) for one in said if one.profile_id == id_of(ANN) and one.segment != "new"]
+    assert sorted(due) == [("quiet", "timer", NOON + HOUR), ("recent", "timer", NOON + HOUR)]
+    assert world.members("new") == {id_of(ANN)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_so_has_what_comes_due_of_an_account(seed: int) -> None:
+    busy = {"segment": "busy", "entity": "account", "when": {"performed": {"event": "*", "within": "1h"}}}
+    calm = {"segment": "calm", "entity": "account", "when": {"not": {"performed": {"event": "*", "within": "1h"}}}}
+    more = {"segment": "more", "entity": "account", "when": {"performed": {"event": "*", "count": {"at_least": 1}}}}
+    world = World((busy, calm), seed, partitions=1)
+    joined(world, ANN)
+    world.send(BOB)
+    world.rest(MINUTE)
+    change(world, busy, calm, more, at=HOUR - MINUTE)
+    while not any(b'"kind":"people_swept"' in (value or b"") for _, value in world._log("links")[0]):
+        assert world.work(1) or world._read_history(most_slices=1)
+    before = len(world.segment_changes())
+    world.send(BOB, at=HOUR + MINUTE)
+    world.rest(HOUR + 2 * MINUTE)
+    said = world.segment_changes()[before:]
+    due = [(one.segment, one.cause, one.at) for one in said if one.segment != "more"]
+    assert sorted(due) == [("busy", "timer", NOON + HOUR), ("calm", "timer", NOON + HOUR)]
+    assert [one.cause for one in said if one.segment == "more"] == ["backfill"]
     world.check()
