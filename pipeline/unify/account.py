@@ -229,11 +229,11 @@ def begin(task: Task, hand: AtHand, moment: Moment) -> None:
 def compare(task: Task, hand: AtHand, moment: Moment, among: Iterable[str] | None = None) -> list[str]:
     """Enter and leave until memberships are those of the standing. Gives the segments that changed."""
     assert hand.standing is not None
+    standing = hand.standing.members
     members = {segment for segment, pair in hand.account.pairs.items() if pair.member}
-    different = (hand.standing.members ^ members) - hand.rules.paused
+    different = (standing ^ members) - hand.rules.paused
     if among is not None:
         different &= set(among)
-    standing = hand.standing.members
     return [one for one in sorted(different) if publish.segment_change(task, hand, one, one in standing, moment)]
 
 

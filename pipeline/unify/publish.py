@@ -29,7 +29,7 @@ from pipeline.unify.task import Profile, Task
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 PERSON = "person"
-# The sections that stand before the totals in a document.
+# The sections that stand before the totals in a document, and those behind.
 _HEAD = frozenset(("identifiers", "identifiers_total", "traits", "computed", "consents"))
 _TAIL = frozenset(("segments", "accounts", "unfollowed"))
 NO_CAUSE = Cause()
@@ -231,9 +231,9 @@ def profile_change(
         origin=origin,
     )
     task.out.log("profile-changes", profile.profile_key, _encode_sorted(record))
-    _shown_before(profile, added)
+    _outdated(profile, added)
     if removed:
-        _shown_before(profile, removed)
+        _outdated(profile, removed)
     activation = profile.plan.activation
     if activation.wants_profile_changes:
         told, restricted, shown_now = told_of(profile.actor), _restricted(profile), _shown(profile)
@@ -241,8 +241,8 @@ def profile_change(
         deliver(task, found)
 
 
-def _shown_before(profile: Profile, sections: Iterable[str]) -> None:
-    """These sections are not any more what the document last showed."""
+def _outdated(profile: Profile, sections: Iterable[str]) -> None:
+    """These sections are not as the document last showed them: what holds them is encoded anew."""
     for section in sections:
         if section in _HEAD:
             profile.head = None
