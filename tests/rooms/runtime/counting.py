@@ -4,9 +4,10 @@ Words as values do special things: `poison` makes the step raise, `late poison` 
 the key's state, `wake 17` asks to be woken at 17.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.runtime.errors import Retriable
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
 from pipeline.runtime.memory import MemoryBroker, MemoryStores, memory_adapters
 from pipeline.runtime.ports import Outputs, Record, Stage, State
@@ -174,3 +175,43 @@ def crash_at(point: str, hit: int = 1) -> Failpoints:
                 raise Crash(point)
 
     return reached
+
+
+def refuse_next_consume(worker: Worker) -> None:
+    """The broker does not answer the next time that records are asked for."""
+    original = worker._consumer.consume
+
+    def refused(limit: int, timeout_s: float) -> list[Record]:
+        worker._consumer.consume = original  # type: ignore[method-assign]
+        raise Retriable("nobody is there")
+
+    worker._consumer.consume = refused  # type: ignore[method-assign]
+
+
+def is_undone_and_done_again(world: World, worker: Worker, counts: list[str]) -> None:
+    """The next batch is not committed and leaves nothing; then it is done, with these counts."""
+    finished: list[object] = []
+    worker._producer.flush = finished.append  # type: ignore[assignment, method-assign]
+    assert worker.run_once() == 0
+    assert not finished, "nobody tries to commit it"
+    assert not world.counts() and not world.broker.open_transactions(), "what was handed over is aborted"
+    del worker._producer.flush
+    run_idle(worker)
+    assert sorted(world.counts()) == sorted(counts)
+    assert world.stored() == world.changelog()
+
+
+def all_are_counted_once(world: World, workers: Sequence[Worker], said: int, poison: int) -> None:
+    """Of what was said all but poison is counted once, in order, and stores and positions are where they are to be."""
+    counted: dict[str, int] = {}
+    for each in world.counts():
+        key, count = each.split()
+        assert int(count) == counted.get(key, 0) + 1, "each once, in order"
+        counted[key] = int(count)
+    assert sum(counted.values()) == said - poison
+    assert len(world.broker.read("dead-letters")) == poison
+    assert {key[1:].decode(): int(value[8:]) for key, value in world.changelog().items()} == counted
+    positions = {
+        at: position for worker in workers for task in worker.tasks.values() for at, position in task.positions.items()
+    }
+    assert positions == {(topic, n): world.broker.log((topic, n)).end for topic in COUNTING.inputs for n in range(2)}

@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 
 from pipeline.runtime import worker as worker_module
-from pipeline.runtime.errors import Abortable, Retriable
-from pipeline.runtime.ports import Record
+from pipeline.runtime.errors import Abortable
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
-from tests.rooms.runtime.counting import COUNTING, CountingStage, World, run_idle
+from tests.rooms.runtime.counting import (
+    CountingStage,
+    World,
+    all_are_counted_once,
+    is_undone_and_done_again,
+    refuse_next_consume,
+    run_idle,
+)
 
 GATHERING = WorkerSettings(gather_s=0.5)
 VALUES = (*["w"] * 12, "poison", "late poison")
@@ -94,29 +100,12 @@ def test_a_rebalance_meanwhile_undoes_the_batch(monkeypatch: pytest.MonkeyPatch,
 
     Meanwhile(monkeypatch, come)
     world.say(("k0", "w"), ("k1", "w"), ("k2", "w"))
-    finished: list[object] = []
-    worker._producer.flush = finished.append  # type: ignore[assignment, method-assign]
-    assert worker.run_once() == 0
-    assert not finished, "nobody tries to commit it"
-    assert not world.counts() and not world.broker.open_transactions(), "what was handed over is aborted"
-    del worker._producer.flush
-    run_idle(worker)
-    assert sorted(world.counts()) == sorted(["k0 1", "k1 1", "k2 1", *["live 1"] * also])
-    assert world.stored() == world.changelog()
+    is_undone_and_done_again(world, worker, ["k0 1", "k1 1", "k2 1", *["live 1"] * also])
 
 
 def test_a_broker_that_does_not_answer_meanwhile_has_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     world, worker = settled()
-    original = worker._consumer.consume
-
-    def refuse() -> None:
-        def refused(limit: int, timeout_s: float) -> list[Record]:
-            worker._consumer.consume = original  # type: ignore[method-assign]
-            raise Retriable("nobody is there")
-
-        worker._consumer.consume = refused  # type: ignore[method-assign]
-
-    Meanwhile(monkeypatch, refuse)
+    Meanwhile(monkeypatch, lambda: refuse_next_consume(worker))
     world.say(("k", "w"))
     assert worker.run_once() == 1
     assert world.counts() == ["k 1"]
@@ -160,15 +149,4 @@ def test_rebalances_faults_and_poison_meanwhile(monkeypatch: pytest.MonkeyPatch,
             worker.run_once()
     run_idle(*workers)
     assert len(meanwhile.slept) > 10
-    counted: dict[str, int] = {}
-    for each in world.counts():
-        key, count = each.split()
-        assert int(count) == counted.get(key, 0) + 1, "each once, in order"
-        counted[key] = int(count)
-    assert sum(counted.values()) == said - poison
-    assert len(world.broker.read("dead-letters")) == poison
-    assert {key[1:].decode(): int(value[8:]) for key, value in world.changelog().items()} == counted
-    positions = {
-        at: position for worker in workers for task in worker.tasks.values() for at, position in task.positions.items()
-    }
-    assert positions == {(topic, n): world.broker.log((topic, n)).end for topic in COUNTING.inputs for n in range(2)}
+    all_are_counted_once(world, workers, said, poison)

@@ -5,10 +5,18 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.runtime.errors import Abortable, Retriable, WorkerStopped
+from pipeline.runtime.errors import Abortable, WorkerStopped
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.worker import Worker
-from tests.rooms.runtime.counting import COUNTING, CountingStage, World, run_idle
+from tests.rooms.runtime.counting import (
+    COUNTING,
+    CountingStage,
+    World,
+    all_are_counted_once,
+    is_undone_and_done_again,
+    refuse_next_consume,
+    run_idle,
+)
 
 ROLE = COUNTING._replace(patient="echoes")
 NEVER_S = 1e12
@@ -158,29 +166,12 @@ def test_a_rebalance_while_long_work_is_stepped_undoes_the_batch(monkeypatch: py
     come_while_stepping(world, monkeypatch, come)
     world.say(("k0", "w"), ("k1", "w"), ("k2", "w"))
     world.say(("long", "long"), ("behind", "w"), topic="echoes")
-    finished: list[object] = []
-    worker._producer.flush = finished.append  # type: ignore[assignment, method-assign]
-    assert worker.run_once() == 0
-    assert not finished, "nobody tries to commit it"
-    assert not world.counts() and not world.broker.open_transactions(), "what was handed over is aborted"
-    del worker._producer.flush
-    run_idle(worker)
-    assert sorted(world.counts()) == sorted(["behind 1", "k0 1", "k1 1", "k2 1", "long 1", *["live 1"] * also])
-    assert world.stored() == world.changelog()
+    is_undone_and_done_again(world, worker, ["behind 1", "k0 1", "k1 1", "k2 1", "long 1", *["live 1"] * also])
 
 
 def test_the_broker_does_not_answer_in_the_midst_of_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     world, worker = settled()
-    original = worker._consumer.consume
-
-    def refuse() -> None:
-        def refused(limit: int, timeout_s: float) -> list[Record]:
-            worker._consumer.consume = original  # type: ignore[method-assign]
-            raise Retriable("nobody is there")
-
-        worker._consumer.consume = refused  # type: ignore[method-assign]
-
-    come_while_stepping(world, monkeypatch, refuse)
+    come_while_stepping(world, monkeypatch, lambda: refuse_next_consume(worker))
     world.say(("long", "long"), topic="echoes")
     assert worker.run_once() == 1
     assert world.counts() == ["long 1"]
@@ -216,18 +207,7 @@ def test_rebalances_faults_and_poison_in_the_midst_of_long_work(monkeypatch: pyt
     for worker in workers:
         worker._rest._until_s = 0.0
     run_idle(*workers)
-    counted: dict[str, int] = {}
-    for each in world.counts():
-        key, count = each.split()
-        assert int(count) == counted.get(key, 0) + 1, "each once, in order"
-        counted[key] = int(count)
-    assert sum(counted.values()) == said - poison
-    assert len(world.broker.read("dead-letters")) == poison
-    assert {key[1:].decode(): int(value[8:]) for key, value in world.changelog().items()} == counted
-    positions = {
-        at: position for worker in workers for task in worker.tasks.values() for at, position in task.positions.items()
-    }
-    assert positions == {(topic, n): world.broker.log((topic, n)).end for topic in ROLE.inputs for n in range(2)}
+    all_are_counted_once(world, workers, said, poison)
 
 
 def test_where_nothing_else_has_come_nothing_waits() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.records import BackfillDone, EraseRequest, Unlink
+from pipeline.records import BackfillDone, EraseRequest, SegmentChange, Unlink
 from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
 from tests.rooms.unify.test_accounts import joined
 from tests.rooms.unify.test_cases import ANN, BOB, MAIL, PHONE, QUIET, RECENT, SEEDS, TAB
@@ -270,6 +270,16 @@ def test_case_19_an_unlink_during_a_backfill(seed: int) -> None:
     world.check()
 
 
+def said_past_the_hour(world: World, topic: str, kind: bytes) -> list[SegmentChange]:
+    """What is said of segments when an hour is over that was not when such a record was written."""
+    while not any(b'"kind":"%b"' % kind in (value or b"") for _, value in world._log(topic)[0]):
+        assert world.work(1) or world._read_history(most_slices=1)
+    before = len(world.segment_changes())
+    world.send(BOB, at=HOUR + MINUTE)
+    world.rest(HOUR + 2 * MINUTE)
+    return world.segment_changes()[before:]
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_what_comes_due_before_a_sweep_is_there_has_its_own_instant(seed: int) -> None:
     world = World((RECENT, QUIET), seed, partitions=1)
@@ -277,12 +287,7 @@ def test_what_comes_due_before_a_sweep_is_there_has_its_own_instant(seed: int) -
     world.send(BOB)
     world.rest(MINUTE)
     change(world, RECENT, QUIET, counted(1), at=HOUR - MINUTE)
-    while not any(b'"kind":"ready"' in (value or b"") for _, value in world._log("events")[0]):
-        assert world.work(1) or world._read_history(most_slices=1)
-    before = len(world.segment_changes())
-    world.send(BOB, at=HOUR + MINUTE)
-    world.rest(HOUR + 2 * MINUTE)
-    said = world.segment_changes()[before:]
+    said = said_past_the_hour(world, "events", b"ready")
     due = [(one.segment, one.cause, one.at) for one in said if one.profile_id == id_of(ANN) and one.segment != "new"]
     assert sorted(due) == [("quiet", "timer", NOON + HOUR), ("recent", "timer", NOON + HOUR)]
     assert world.members("new") == {id_of(ANN)}
@@ -299,12 +304,7 @@ def test_so_has_what_comes_due_of_an_account(seed: int) -> None:
     world.send(BOB)
     world.rest(MINUTE)
     change(world, busy, calm, more, at=HOUR - MINUTE)
-    while not any(b'"kind":"people_swept"' in (value or b"") for _, value in world._log("links")[0]):
-        assert world.work(1) or world._read_history(most_slices=1)
-    before = len(world.segment_changes())
-    world.send(BOB, at=HOUR + MINUTE)
-    world.rest(HOUR + 2 * MINUTE)
-    said = world.segment_changes()[before:]
+    said = said_past_the_hour(world, "links", b"people_swept")
     due = [(one.segment, one.cause, one.at) for one in said if one.segment != "more"]
     assert sorted(due) == [("busy", "timer", NOON + HOUR), ("calm", "timer", NOON + HOUR)]
     assert [one.cause for one in said if one.segment == "more"] == ["backfill"]
