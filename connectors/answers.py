@@ -7,11 +7,14 @@ answer                                       outcome
 any other 4xx                                rejected: this very delivery
 """
 
+import time
 from collections.abc import Collection
 from email.utils import parsedate_to_datetime
 
+import httpcore
+
 from connectors.base import Outcome, delivered, rejected, retry
-from connectors.outbound import Answer
+from connectors.outbound import AddressRefusedError, Answer, Client
 
 _LONGEST_RETRY_AFTER_MS = 86_400_000
 _MENDABLE = frozenset({401, 403, 404, 405, 407, 408, 410, 421, 425, 429})
@@ -30,6 +33,27 @@ def retry_after_ms(text: str | None, now_s: float) -> int | None:
         except (ValueError, OverflowError):
             return None
     return max(0, min(wait_ms, _LONGEST_RETRY_AFTER_MS))
+
+
+def ask(
+    client: Client,
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    content: bytes,
+    delivered_on: Collection[int] = (),
+    rejected_on: Collection[int] = (),
+) -> Outcome:
+    """Send one request, and say what came of it. Raises nothing: what is not answered is tried again."""
+    try:
+        answer = client.request(method, url, headers, content)
+    except AddressRefusedError as error:
+        return retry(str(error))
+    except httpcore.TimeoutException as error:
+        return retry(f"no answer in time ({type(error).__name__})")
+    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
+    return outcome_of(answer, time.time(), delivered_on, rejected_on)
 
 
 def outcome_of(

@@ -20,18 +20,16 @@ A place that leads to nothing: an entry of a mapping whose whole value it is, is
 is rejected, because half a message is worse than none. Inside the url, values are escaped.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
-import httpcore
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from connectors.answers import outcome_of
-from connectors.base import Connector, Options, Outcome, SecretReference, rejected, retry
-from connectors.outbound import AddressRefusedError, Client
+from connectors.answers import ask
+from connectors.base import Connector, Options, Outcome, SecretReference, rejected
+from connectors.outbound import Client
 from connectors.template import EraseRequest, MissingValueError, check_request, fill, filled_url, shown, values_of
 from connectors.webhook import check_headers, check_url, read_headers
 from pipeline.records import Delivery
@@ -105,15 +103,7 @@ class HttpConnector(Connector):
             return rejected(f"the template needs {error}, which this delivery has not")
         own = self._erase_headers if request is not options else {}
         headers = {**self._headers, **own, options.idempotency_header.lower(): delivery.delivery_id}
-        try:
-            answer = self._client.request(request.method, url, headers, content)
-        except AddressRefusedError as error:
-            return retry(str(error))
-        except httpcore.TimeoutException as error:
-            return retry(f"no answer in time ({type(error).__name__})")
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
-        return outcome_of(answer, time.time(), options.delivered_on, options.rejected_on)
+        return ask(self._client, request.method, url, headers, content, options.delivered_on, options.rejected_on)
 
     def _content(self, body: Any, values: Mapping[str, Any]) -> bytes:
         if body is None:

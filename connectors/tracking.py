@@ -24,19 +24,17 @@ identifiers of these kinds; a person who has neither goes by the profile_id.
 """
 
 import base64
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import httpcore
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from connectors.answers import outcome_of
-from connectors.base import Connector, Options, Outcome, SecretReference, rejected, retry
-from connectors.outbound import AddressRefusedError, Client
+from connectors.answers import ask
+from connectors.base import Connector, Options, Outcome, SecretReference, rejected
+from connectors.outbound import Client
 from connectors.template import EraseRequest, MissingValueError, check_request, fill, filled_url, values_of
 from connectors.webhook import check_url, read_headers
 from pipeline.records import Delivery
@@ -165,21 +163,10 @@ class TrackingConnector(Connector):
             content = _encode(fill(request.body, values)) if request.body is not None else b""
         except MissingValueError as error:
             return rejected(f"the template needs {error}, which this person has not")
-        return self._call(request.method, url, self._erase_headers, content)
+        return ask(self._client, request.method, url, self._erase_headers, content)
 
     def _post(self, content: bytes) -> Outcome:
-        return self._call("POST", self._url, self._headers, content)
-
-    def _call(self, method: str, url: str, headers: dict[str, str], content: bytes) -> Outcome:
-        try:
-            answer = self._client.request(method, url, headers, content)
-        except AddressRefusedError as error:
-            return retry(str(error))
-        except httpcore.TimeoutException as error:
-            return retry(f"no answer in time ({type(error).__name__})")
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
-        return outcome_of(answer, time.time())
+        return ask(self._client, "POST", self._url, self._headers, content)
 
     def close(self) -> None:
         """Close all connections."""

@@ -18,13 +18,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-import httpcore
 import msgspec
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from connectors.answers import outcome_of
-from connectors.base import Connector, Options, Outcome, SecretReference, retry
-from connectors.outbound import AddressRefusedError, Client
+from connectors.answers import ask
+from connectors.base import Connector, Options, Outcome, SecretReference
+from connectors.outbound import Client
 from pipeline.records import Delivery
 
 SECRET_PREFIX = "whsec_"
@@ -170,15 +169,7 @@ class WebhookConnector(Connector):
         if self._keys:
             signatures = (signature(key, delivery.delivery_id, int(now_s), body) for key in self._keys)
             headers["webhook-signature"] = " ".join(signatures)
-        try:
-            answer = self._client.request("POST", self._url, headers, body)
-        except AddressRefusedError as error:
-            return retry(str(error))
-        except httpcore.TimeoutException as error:
-            return retry(f"no answer in time ({type(error).__name__})")
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
-        return outcome_of(answer, now_s)
+        return ask(self._client, "POST", self._url, headers, body)
 
     def close(self) -> None:
         """Close all connections."""
