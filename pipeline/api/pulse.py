@@ -1,7 +1,7 @@
 """How the pipeline does: looked at every few seconds from a thread of its own, and kept for an hour.
 
-Throughput and lag come from the positions of the groups, in records (those that end transactions are counted too);
-dead letters from their topic; how destinations answer from what their workers keep beside their positions, and, in more
+Throughput and lag come from the positions of the groups, in records (those that end transactions are counted too; where
+a group rests with few before it they are told from what waits, by reading); dead letters from their topic; how destinations answer from what their workers keep beside their positions, and, in more
 words, from what they wrote into a shared state folder, if there is one. What this user may not see on the Kafka is left
 out, and said.
 """
@@ -44,6 +44,8 @@ class Kafka(Protocol):
 
     def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]: ...
 
+    def waiting(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int | None]: ...
+
     def notes(self) -> Mapping[str, Sequence[str]]: ...
 
     def working(self, groups: Sequence[str]) -> dict[str, int]: ...
@@ -65,6 +67,11 @@ class RealKafka:
     def positions(self, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
         """How far the groups are."""
         return self._facts.positions(groups)
+
+    def waiting(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
+        """How many records each is still to be given; None: the topics may not be read."""
+        # Topics may have come since these facts were first asked for.
+        return KafkaFacts(self._settings).waiting(groups)
 
     def notes(self) -> Mapping[str, Sequence[str]]:
         """What they keep beside their positions."""
@@ -117,6 +124,7 @@ class Pulse:
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self._samples: deque[Sample] = deque(maxlen=int(KEPT_S / EVERY_S))
         self._working: dict[str, int] = {}
+        self._counted: dict[str, tuple[tuple[int, int], int | None]] = {}
         self._notes: Mapping[str, Sequence[str]] = {}
         self._letters: deque[Letter] = deque(maxlen=MOST_LETTERS)
         self._backfills: tuple[float, list[Backfill]] = (0.0, [])
@@ -141,6 +149,7 @@ class Pulse:
         """Look once."""
         groups = self.groups()
         self._tried("groups", lambda: self._positions(groups))
+        self._tried("what waits", lambda: self._count(groups))
         self._tried("members", lambda: self._members(list(groups)))
         self._tried("dead letters", self._take_letters)
 
@@ -165,6 +174,29 @@ class Pulse:
         with self._lock:
             self._samples.append(Sample(self._now_ms(), found))
             self._notes = self._kafka.notes()
+
+    def _count(self, groups: Mapping[str, Sequence[str]]) -> None:
+        """Count what waits for groups that rest with few positions before them: these may be ends of transactions."""
+        samples = self.samples()[-2:]
+        if len(samples) < 2:
+            return
+        before, now = (sample.positions for sample in samples)
+        resting = {
+            group: topics
+            for group, topics in groups.items()
+            if (at := now.get(group)) is not None
+            and at == before.get(group) != self._counted.get(group, (None, 0))[0]
+            and 0 < at[1] - at[0] <= self._few(topics)
+        }
+        if not resting:
+            return
+        found = self._kafka.waiting(resting)
+        with self._lock:
+            self._counted |= {group: (now[group], found.get(group)) for group in resting}
+
+    def _few(self, topics: Sequence[str]) -> int:
+        """A group at rest stays a record or two per partition behind: those that end transactions."""
+        return self._settings.partitions * len(topics) * 2
 
     def _members(self, groups: Sequence[str]) -> None:
         found = self._kafka.working(groups)
@@ -216,7 +248,7 @@ class Pulse:
         samples = self.samples()
         newest = samples[-1] if samples else Sample(0, {})
         with self._lock:
-            working = dict(self._working)
+            working, counted = dict(self._working), dict(self._counted)
         found = []
         for group, topics in self.groups().items():
             if group not in newest.positions:
@@ -224,8 +256,14 @@ class Pulse:
             committed, end = newest.positions[group]
             done, came = _rates(samples, group, newest.at - _STUCK_S * 1_000)
             behind = max(0, end - committed)
-            # A group at rest stays a record or two per partition behind: those that end transactions.
-            waits = behind > self._settings.partitions * len(topics) * 2
+            at, count = counted.get(group, (None, None))
+            can_be_stuck = True
+            if at == newest.positions[group] and count is not None:
+                behind, waits = count, count > 0
+                # A delivery waits for as long as its destination is away, and those behind it do not.
+                can_be_stuck = not group.startswith("deliver-")
+            else:
+                waits = behind > self._few(topics)
             found.append(
                 {
                     "group": group,
@@ -233,7 +271,7 @@ class Pulse:
                     "behind": behind,
                     "done_per_second": done,
                     "came_per_second": came,
-                    "stuck": waits and _is_stuck(samples, group, newest.at - _STUCK_S * 1_000),
+                    "stuck": waits and can_be_stuck and _is_stuck(samples, group, newest.at - _STUCK_S * 1_000),
                     "waits": waits,
                 }
             )

@@ -88,12 +88,18 @@ class MemoryKafka:
     def __init__(self) -> None:
         self.groups: dict[str, tuple[int, int]] = {}
         self.members: dict[str, int] = {}
+        self.waits: dict[str, int | None] = {}
+        self.counted: list[str] = []
         self.kept: dict[str, list[str]] = {}
         self.new_letters: list[Letter] = []
         self.history: list[Backfill] = []
 
     def positions(self, groups: Any) -> dict[str, tuple[int, int]]:
         return {group: at for group, at in self.groups.items() if group in groups}
+
+    def waiting(self, groups: Any) -> dict[str, int | None]:
+        self.counted += groups
+        return {group: self.waits.get(group, 0) for group in groups}
 
     def notes(self) -> dict[str, list[str]]:
         return self.kept

@@ -65,6 +65,40 @@ def test_what_does_nothing_while_something_waits_is_stuck(world: World) -> None:
     assert not role(world, "unify")["stuck"]
 
 
+def test_a_record_or_two_that_wait_are_told_from_ends_of_transactions(world: World) -> None:
+    world.kafka.members = {"unify": 1, "ingest": 0, "identity": 1}
+    world.kafka.groups = {"unify": (100, 103), "ingest": (100, 103), "identity": (100, 103)}
+    world.kafka.waits = {"unify": 1, "ingest": 0, "identity": None}
+    pass_time(world, 5)
+    assert not role(world, "unify")["waits"], "positions that were seen once may be moving"
+    pass_time(world, 65)
+    assert (role(world, "unify")["behind"], role(world, "unify")["waits"], role(world, "unify")["stuck"]) == (
+        1, True, True,
+    )  # fmt: skip
+    assert (role(world, "ingest")["behind"], role(world, "ingest")["waits"]) == (0, False)
+    assert (role(world, "identity")["behind"], role(world, "identity")["waits"]) == (3, False), "it may not be read"
+    assert sorted(world.kafka.counted) == ["identity", "ingest", "unify"], "nobody reads again what has not changed"
+    world.kafka.groups["unify"] = (103, 103)
+    pass_time(world, 10)
+    assert (role(world, "unify")["behind"], role(world, "unify")["waits"], role(world, "unify")["stuck"]) == (
+        0, False, False,
+    )  # fmt: skip
+
+
+def test_a_delivery_that_waits_shows_its_destination_behind(world: World) -> None:
+    from pipeline.records import Definition, Generation
+
+    latest = world.catalog.latest
+    made = Definition("destination", "crm", 1, {"destination": "crm", "kind": "file", "path": "x"})
+    world.catalog.add(b"destination/crm/1", encode(made))
+    world.catalog.add(b"generation/y", encode(Generation(latest.number + 9, {"destination/crm": 1})))
+    world.kafka.members = {"deliver-crm": 1}
+    world.kafka.groups, world.kafka.waits = {"deliver-crm": (10, 12)}, {"deliver-crm": 1}
+    pass_time(world, 90)
+    (found,) = overview(world)["destinations"]
+    assert (found["state"], found["behind"]) == ("behind", 1)
+
+
 def test_an_hour_is_kept_and_no_more(world: World) -> None:
     pass_time(world, 7_300, unify=(10, 10))
     assert world.service.pulse is not None and len(world.service.pulse.samples()) == 720
