@@ -7,16 +7,16 @@ answer                                       outcome
 any other 4xx                                rejected: this very delivery
 """
 
+import re
 import time
 from collections.abc import Collection
 from email.utils import parsedate_to_datetime
 
 import httpcore
 
-from connectors.base import Outcome, delivered, rejected, retry
+from connectors.base import LONGEST_RETRY_AFTER_MS, Outcome, delivered, rejected, retry
 from connectors.outbound import AddressRefusedError, Answer, Client
 
-_LONGEST_RETRY_AFTER_MS = 86_400_000
 _MENDABLE = frozenset({401, 403, 404, 405, 407, 408, 410, 421, 425, 429})
 
 
@@ -32,7 +32,13 @@ def retry_after_ms(text: str | None, now_s: float) -> int | None:
             wait_ms = int((parsedate_to_datetime(text).timestamp() - now_s) * 1000)
         except (ValueError, OverflowError):
             return None
-    return max(0, min(wait_ms, _LONGEST_RETRY_AFTER_MS))
+    return max(0, min(wait_ms, LONGEST_RETRY_AFTER_MS))
+
+
+def shown(answer: Answer) -> str:
+    """The status, and the beginning of what was said, for people."""
+    said = "".join(c for c in answer.body[:200].decode("utf-8", "replace") if c.isprintable()).strip()
+    return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status}"
 
 
 def ask(
@@ -43,8 +49,10 @@ def ask(
     content: bytes,
     delivered_on: Collection[int] = (),
     rejected_on: Collection[int] = (),
+    refused_by: re.Pattern[bytes] | None = None,
 ) -> Outcome:
-    """Send one request, and say what came of it. Raises nothing: what is not answered is tried again."""
+    """Send one request, and say what came of it. Raises nothing: what is not answered is tried again. `refused_by`:
+    what, in the body of a success, says that it was none."""
     try:
         answer = client.request(method, url, headers, content)
     except AddressRefusedError as error:
@@ -53,7 +61,10 @@ def ask(
         return retry(f"no answer in time ({type(error).__name__})")
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
-    return outcome_of(answer, time.time(), delivered_on, rejected_on)
+    outcome = outcome_of(answer, time.time(), delivered_on, rejected_on)
+    if refused_by is not None and outcome.status == "delivered" and refused_by.search(answer.body):
+        return rejected(shown(answer))
+    return outcome
 
 
 def outcome_of(
@@ -64,12 +75,9 @@ def outcome_of(
     status = answer.status
     if status not in rejected_on and (status in delivered_on if delivered_on else 200 <= status < 300):
         return delivered()
-    detail = f"HTTP {status}"
     if 300 <= status < 400 and status not in rejected_on:
-        return retry(f"{detail}: redirects are not followed; put the final address into the definition")
-    said = "".join(c for c in answer.body[:200].decode("utf-8", "replace") if c.isprintable()).strip()
-    if said:
-        detail = f"{detail}: {said}"
+        return retry(f"HTTP {status}: redirects are not followed; put the final address into the definition")
+    detail = shown(answer)
     if status not in rejected_on and (status >= 500 or status < 300 or status in _MENDABLE):
         return retry(detail, retry_after_ms(answer.headers.get("retry-after"), now_s))
     return rejected(detail)

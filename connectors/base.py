@@ -36,6 +36,9 @@ class Outcome(NamedTuple):
     retry_after_ms: int | None = None
 
 
+LONGEST_RETRY_AFTER_MS = 86_400_000
+"""Nobody is left alone for longer than a day."""
+_STATUSES = frozenset({"delivered", "retry", "rejected"})
 _DELIVERED = Outcome("delivered")
 
 
@@ -52,6 +55,27 @@ def retry(detail: str, retry_after_ms: int | None = None) -> Outcome:
 def rejected(detail: str) -> Outcome:
     """Never: this delivery is at fault, and would be refused again."""
     return Outcome("rejected", detail)
+
+
+def checked(outcomes: Sequence[Any], count: int) -> list[Outcome]:
+    """What a connector gave for so many deliveries; retry for all of them where these are no outcomes of theirs: a
+    connector is others' code, and what it makes up must not reach further than its own destination."""
+    if len(outcomes) != count:
+        return [retry(f"the connector gave {len(outcomes)} outcomes for {count} deliveries")] * count
+    for one in outcomes:
+        if not (
+            isinstance(one, Outcome)
+            and one.status in _STATUSES
+            and isinstance(one.detail, str)
+            and (one.retry_after_ms is None or type(one.retry_after_ms) is int)
+        ):
+            return [retry(f"the connector gave something that is no outcome, of type {type(one).__name__}")] * count
+    return [
+        one
+        if one.retry_after_ms is None
+        else one._replace(retry_after_ms=min(one.retry_after_ms, LONGEST_RETRY_AFTER_MS))
+        for one in outcomes
+    ]
 
 
 class Options(BaseModel):

@@ -14,6 +14,7 @@ A record's key is the profile_id, its value the delivery as JSON, in the partiti
 deliver role brings, and has the same delivery_id.
 """
 
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from pipeline.records import Delivery
 
 _encode = msgspec.json.Encoder().encode
 _OURS = frozenset({"bootstrap.servers", "acks", "enable.idempotence", "partitioner", "transactional.id"})
+_SECRET = re.compile(r"password|secret|\.key\.pem$|oauthbearer\.config$|oauthbearer\.assertion\.private\.key|jaas")
 _AT_FAULT = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
@@ -45,7 +47,7 @@ class KafkaOptions(Options):
         for name, given in value.items():
             if name in _OURS:
                 raise ValueError(f"{name} is set by the connector; leave it out")
-            if "password" in name and not isinstance(given, SecretReference):
+            if _SECRET.search(name) and not isinstance(given, SecretReference):
                 raise ValueError(f"{name} belongs into `secrets`, as {{env: NAME}}")
         return value
 

@@ -9,12 +9,18 @@ an event once by its delivery_id; profile changes come again only together with 
 longer a member keeps its sequence and nothing personal. Of a person who is erased no row stays in any of them. Texts
 lose the character NUL, which PostgreSQL cannot hold.
 
+A server that does not answer any more, and does not end the connection either, holds nobody for longer than three times
+`timeout_seconds`: its own time limits are kept by the server, who may be what hangs.
+
 Needs the extra `headwater[postgres]`.
 """
 
+import contextlib
+import os
 import re
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +33,7 @@ from pipeline.records import Delivery
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _SECTIONS = ("traits", "computed", "consents", "segments")
+_LONGEST_CALL = 3  # times timeout_seconds
 _encode = msgspec.json.encode
 
 _TABLES = """
@@ -117,13 +124,14 @@ class PostgresConnector(Connector):
         """Write all in one transaction; if one of them cannot be written, one by one."""
         try:
             connection = self._connection()
-            try:
-                with connection.transaction(), connection.pipeline():
-                    for delivery in deliveries:
-                        connection.execute(*self._statement(delivery))
-                return [delivered()] * len(deliveries)
-            except (psycopg.DataError, psycopg.IntegrityError):
-                return self._one_by_one(connection, deliveries)
+            with self._bounded(connection):
+                try:
+                    with connection.transaction(), connection.pipeline():
+                        for delivery in deliveries:
+                            connection.execute(*self._statement(delivery))
+                    return [delivered()] * len(deliveries)
+                except (psycopg.DataError, psycopg.IntegrityError):
+                    return self._one_by_one(connection, deliveries)
         except psycopg.Error as error:
             self._forget()
             # Only the kind of the error and the server's own words: a connection string must not end in a log.
@@ -210,13 +218,32 @@ class PostgresConnector(Connector):
                 options=f"-c statement_timeout={timeout * 1000}",
                 application_name=f"headwater {self.destination}",
             )
-            with found.transaction():
+            with self._bounded(found), found.transaction():
                 # Two that make the same table at once would disturb each other, for all of IF NOT EXISTS.
                 found.execute("SELECT pg_advisory_xact_lock(7305820195261382755)")
                 found.execute(self._tables)
             self._local.connection = found
             self._connections.append(found)
         return found
+
+    @contextlib.contextmanager
+    def _bounded(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+        """Cut the connection under whatever takes too long in here: it then fails as one that broke."""
+
+        def cut() -> None:
+            with (
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(connection.fileno())) as there,
+            ):
+                there.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_LONGEST_CALL * self._options.timeout_seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _forget(self) -> None:
         found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)

@@ -14,9 +14,10 @@
     events                              a stream of forwarded events, bounded to the newest `max_events`
 
 Besides, `sequences:PROFILE_ID` keeps how far each membership is, so that a repetition after a crash is told from news
-also when the person has left by now, `known:PROFILE_ID` the identifiers that lead to a profile, and `seen:ID` for a day
-which events have come. Each delivery is one script: it happens whole or not at all. All keys must be on one node; in a
-cluster give a prefix with a hash tag, `{headwater}:`.
+also when the person has left by now, `known:PROFILE_ID` the identifiers that lead to a profile, `also:NAMESPACE:VALUE`
+who else an identifier belongs to while a merge is told in parts (profiles have no order among each other: the one that
+ends may be heard of last), and `seen:ID` for a day which events have come. Each delivery is one script: it happens
+whole or not at all. All keys must be on one node; in a cluster give a prefix with a hash tag, `{headwater}:`.
 """
 
 from collections.abc import Sequence
@@ -44,15 +45,26 @@ local function is_new(segment, sequence)
 end
 local function lead_here(identifiers)
     for _, identifier in ipairs(identifiers) do
-        redis.call('SET', prefix .. 'identifier:' .. identifier, profile)
+        local there, also = prefix .. 'identifier:' .. identifier, prefix .. 'also:' .. identifier
+        local before = redis.call('GET', there)
+        if before and before ~= profile then redis.call('SADD', also, before) end
+        redis.call('SREM', also, profile)
+        redis.call('SET', there, profile)
         redis.call('SADD', key('known'), identifier)
+    end
+end
+local function let_go(identifier)
+    local there, also = prefix .. 'identifier:' .. identifier, prefix .. 'also:' .. identifier
+    redis.call('SREM', also, profile)
+    if redis.call('GET', there) == profile then
+        local heir = redis.call('SPOP', also)
+        if heir then redis.call('SET', there, heir) else redis.call('DEL', there) end
     end
 end
 local function lead_nowhere(except)
     for _, identifier in ipairs(redis.call('SMEMBERS', key('known'))) do
         if not except[identifier] then
-            local there = prefix .. 'identifier:' .. identifier
-            if redis.call('GET', there) == profile then redis.call('DEL', there) end
+            let_go(identifier)
             redis.call('SREM', key('known'), identifier)
         end
     end
@@ -97,7 +109,9 @@ for _, id in ipairs(cjson.decode(ARGV[4])) do
     end
     redis.call('DEL', key('profile'), key('segments'), key('known'), key('sequences'))
 end
-for _, identifier in ipairs(cjson.decode(ARGV[5])) do redis.call('DEL', prefix .. 'identifier:' .. identifier) end
+for _, identifier in ipairs(cjson.decode(ARGV[5])) do
+    redis.call('DEL', prefix .. 'identifier:' .. identifier, prefix .. 'also:' .. identifier)
+end
 """
 _EVENT = """
 if redis.call('SET', prefix .. 'seen:' .. id, '1', 'NX', 'EX', 86400) then

@@ -159,5 +159,17 @@ def fill(template: Any, values: Mapping[str, Any]) -> Any:
 
 
 def filled_url(url: str, values: Mapping[str, Any]) -> str:
-    """The address with its places filled in, escaped. Raises MissingValueError."""
-    return fill_text(url, values, lambda text: quote(text, safe=""))
+    """The address with its places filled in, escaped. Raises MissingValueError, also where a value would turn the
+    address into another one: `/people/{traits.crm_id}` with nothing in it, or two dots, is not about that person."""
+
+    def escaped(text: str) -> str:
+        if not text:
+            raise MissingValueError("a value in the url that is not empty")
+        return quote(text, safe="")
+
+    filled = fill_text(url, values, escaped)
+    written = urlsplit(url).path.split("/")
+    for part in urlsplit(filled).path.split("/"):
+        if part in (".", "..") and part not in written:
+            raise MissingValueError(f"a value in the url that is not {part!r}")
+    return filled

@@ -12,7 +12,9 @@
       body: {type: suppress_and_delete, userId: "{identifiers.user_id}"}
 
     delivery                          message
-    an event                          as it was, under its own type and name
+    an event                          as it was, under its own type and name; an alias of which one side is missing
+                                      is an identify
+    an alert                          track, under the name of the alert, with all it says
     a segment entered, exited         track "Segment Entered", "Segment Exited" with segment and profile_id
     a profile change                  identify with the traits that changed; null for one that was removed
     a profile that was deleted        track "Profile Deleted"
@@ -24,6 +26,7 @@ identifiers of these kinds; a person who has neither goes by the profile_id.
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -40,6 +43,8 @@ from connectors.webhook import check_url, read_headers
 from pipeline.records import Delivery
 
 _MAX_BATCH_BYTES = 450_000
+# 200, and yet not all was taken. Which of a batch is told when each is sent alone.
+_REFUSES = re.compile(rb'"rejected"\s*:\s*[1-9]')
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,8 +71,7 @@ class TrackingOptions(Options):
 
 def message(delivery: Delivery) -> dict[str, Any]:
     """A delivery as a message of the tracking spec: the same at every repetition."""
-    body, context = delivery.body, dict(delivery.body.get("context") or {})
-    context["headwater"] = {"destination": delivery.destination, "profile_id": delivery.profile_id}
+    body, context = delivery.body, {**(delivery.body.get("context") or {}), **_ours(delivery)}
     found: dict[str, Any] = {
         "messageId": delivery.delivery_id,
         "timestamp": datetime.fromtimestamp(delivery.at / 1000, UTC).isoformat(timespec="milliseconds"),
@@ -75,14 +79,11 @@ def message(delivery: Delivery) -> dict[str, Any]:
         **_who(delivery),
     }
     if delivery.action == "event":
-        found |= {"type": body.get("type", "track"), "properties": body.get("properties") or {}}
-        if found["type"] == "track":
-            found["event"] = body.get("event")
-        if body.get("traits"):
-            found["traits"] = body["traits"]
-        if body.get("group_id"):
-            found["groupId"] = body["group_id"]
-        return found
+        return found | _event(delivery)
+    if delivery.action == "alert":
+        said = {name: value for name, value in body.items() if name != "alert"}
+        about = {**said, "profile_id": delivery.profile_id, "segment": delivery.segment}
+        return found | {"type": "track", "event": str(body.get("alert")), "properties": about}
     if delivery.action == "profile_changed":
         gone = dict.fromkeys((body.get("unset") or {}).get("traits") or ())
         return found | {"type": "identify", "traits": {**gone, **((body.get("set") or {}).get("traits") or {})}}
@@ -92,6 +93,36 @@ def message(delivery: Delivery) -> dict[str, Any]:
     event = "Segment Entered" if delivery.action == "segment_entered" else "Segment Exited"
     properties |= {"segment": delivery.segment, "sequence": body.get("sequence"), **(body.get("traits") or {})}
     return found | {"type": "track", "event": event, "properties": properties}
+
+
+def _event(delivery: Delivery) -> dict[str, Any]:
+    """What is an event's own: ingest puts into `properties` what a group says of its account and a page of its name."""
+    body = delivery.body
+    kind, properties, traits = body.get("type", "track"), body.get("properties") or {}, body.get("traits")
+    who = _who(delivery)
+    if kind == "alias" and len(who) < 2:
+        kind = "identify"
+    found: dict[str, Any] = {"type": kind, "properties": properties}
+    if kind == "track":
+        found["event"] = body.get("event")
+    elif kind == "alias":
+        found["previousId"] = who["anonymousId"]
+    elif kind in ("page", "screen"):
+        found |= {name: properties[name] for name in ("name", "category") if isinstance(properties.get(name), str)}
+    elif kind == "group":
+        # The person's own go where the spec has them beside a group's.
+        traits, own = properties, traits
+        if own:
+            found["context"] = {**(body.get("context") or {}), **_ours(delivery), "traits": own}
+    if traits:
+        found["traits"] = traits
+    if body.get("group_id"):
+        found["groupId"] = body["group_id"]
+    return found
+
+
+def _ours(delivery: Delivery) -> dict[str, Any]:
+    return {"headwater": {"destination": delivery.destination, "profile_id": delivery.profile_id}}
 
 
 def _who(delivery: Delivery) -> dict[str, str]:
@@ -166,7 +197,7 @@ class TrackingConnector(Connector):
         return ask(self._client, request.method, url, self._erase_headers, content)
 
     def _post(self, content: bytes) -> Outcome:
-        return ask(self._client, "POST", self._url, self._headers, content)
+        return ask(self._client, "POST", self._url, self._headers, content, refused_by=_REFUSES)
 
     def close(self) -> None:
         """Close all connections."""

@@ -95,6 +95,8 @@ class DeliverRole:
         self._source = settings.sources[0]
         self._metrics = metrics
         self._running: dict[str, _Running] = {}
+        # Whose worker still ends: the next one is of the same group and slot, and waits for it.
+        self._ending: dict[str, _Running] = {}
         self._not_before: dict[str, float] = {}
         self.errors: list[BaseException] = []
 
@@ -112,9 +114,12 @@ class DeliverRole:
             for name, running in self._running.items()
             if name not in wanted or wanted[name].version != running.version
         ]
-        self._stop(gone)
+        self._ask_to_stop(gone)
+        self._ending = {name: running for name, running in self._ending.items() if running.thread.is_alive()}
         for name, definition in wanted.items():
-            if name not in self._running and time.monotonic() >= self._not_before.get(name, 0):
+            if name in self._running or name in self._ending:
+                pass
+            elif time.monotonic() >= self._not_before.get(name, 0):
                 self._start(catalog, definition)
             if name in self._running:
                 if self._running[name].looked_at != latest.number:
@@ -169,15 +174,17 @@ class DeliverRole:
         thread.start()
         _log.info("delivering to %s (%s, version %d)", name, definition.kind, written.version)
 
-    def _stop(self, names: list[str]) -> None:
+    def _ask_to_stop(self, names: list[str]) -> None:
+        """Nobody is waited for here: a connector may take long to come back, and the others are to be looked after."""
         for name in names:
-            self._running[name].stop.set()
-        for name in names:
-            self._running.pop(name).thread.join()
+            self._ending[name] = self._running.pop(name)
+            self._ending[name].stop.set()
 
     def close(self) -> None:
         """Stop all workers in order: what is under way ends, progress is kept."""
-        self._stop(list(self._running))
+        self._ask_to_stop(list(self._running))
+        for running in self._ending.values():
+            running.thread.join()
 
 
 def run(settings: Settings, destination: str | None, until: Callable[[], bool]) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from connectors import Connector, Outcome, retry
+from connectors.base import checked
 from pipeline.deliver.erased import ERASED, answer, without_content
 from pipeline.deliver.forgotten import ForgottenProfiles
 from pipeline.deliver.health import Health, TellHealth, briefly, noted
@@ -201,10 +202,7 @@ class DestinationWorker:
     def _call(self, batch: Batch) -> None:
         """In a thread of the pool: one call of the connector."""
         try:
-            outcomes = self._connector.deliver(batch.deliveries)
-            if len(outcomes) != len(batch.items):
-                told = f"the connector gave {len(outcomes)} outcomes for {len(batch.items)} deliveries"
-                outcomes = [retry(told)] * len(batch.items)
+            outcomes = checked(self._connector.deliver(batch.deliveries), len(batch.items))
         except Exception as error:  # noqa: BLE001 - a connector is others' code; its faults count, and end as dead letters
             _log.warning("%s: the connector raised", self.destination, exc_info=True)
             outcomes = [retry(f"the connector raised {type(error).__name__}")] * len(batch.items)

@@ -65,6 +65,38 @@ def test_values_in_the_url_are_escaped() -> None:
     assert filled == "https://x.io/u/..%2Fa%3Fb%23c%2F%C3%BC"
 
 
+@pytest.mark.parametrize("value", ["", ".", "..", "%2e%2e"])
+def test_no_value_turns_the_url_into_another_one(value: str) -> None:
+    from connectors.template import filled_url
+
+    values = values_of(sample_delivery(1, body={"traits": {"id": value}}))
+    if value == "%2e%2e":
+        assert filled_url("https://x.io/people/{traits.id}", values) == "https://x.io/people/%252e%252e"
+        return
+    for url in ("https://x.io/people/{traits.id}", "https://x.io/people/{traits.id}/orders"):
+        with pytest.raises(MissingValueError):
+            filled_url(url, values)
+    if not value:
+        with pytest.raises(MissingValueError):
+            filled_url("https://x.io/people?id={traits.id}", values)
+
+
+def test_whoever_has_no_id_there_deletes_nobody_else() -> None:
+    receiver = WebhookReceiver()
+    erase = {"url": f"{receiver.url}/people/{{body.crm_id}}"}
+    options = {"url": receiver.url, "body": {}, "allow_private": True, "erase": erase}
+    connector = HttpConnector("crm", HttpOptions.model_validate(options))
+    try:
+        for crm_id in ("", ".."):
+            gone = sample_delivery(3, segment=None, action="profile_erased", body={**ERASED, "crm_id": crm_id})
+            [outcome] = connector.deliver([gone])
+            assert outcome.status == "rejected" and "url" in outcome.detail
+        assert not receiver.requests
+    finally:
+        connector.close()
+        receiver.close()
+
+
 REFUSED = [
     ({"url": "https://{identifiers.email}/"}, "host of the url is fixed"),
     ({"url": "https://x.io/", "body": {"a": "{emial}"}}, "nothing called {emial}"),

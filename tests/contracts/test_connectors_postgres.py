@@ -1,6 +1,10 @@
 """The PostgreSQL connector on a real PostgreSQL, started for these tests; skipped where there is none."""
 
+import os
 import random
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +74,30 @@ class TestPostgres(ConnectorContract):
         with psycopg.connect(database, autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'mender'").fetchone():
                 connection.execute("CREATE ROLE mender SUPERUSER LOGIN")
+
+
+def test_a_server_that_is_frozen_holds_nobody(database: str) -> None:
+    """It neither answers nor ends the connection: without a bound of our own a thread waits as long."""
+    options = {"connection": {"env": "TESTED_DATABASE"}, "timeout_seconds": 1}
+    connector = PostgresConnector("tested", PostgresOptions.model_validate(options))
+    try:
+        assert [one.status for one in connector.deliver([sample_delivery(1)])] == ["delivered"]
+        [connection] = connector._connections
+        frozen = connection.info.backend_pid
+        os.kill(frozen, signal.SIGSTOP)
+        thaws = threading.Timer(15, os.kill, (frozen, signal.SIGCONT))
+        thaws.start()
+        try:
+            begun = time.monotonic()
+            [outcome] = connector.deliver([sample_delivery(2)])
+            took_s = time.monotonic() - begun
+        finally:
+            thaws.cancel()
+            os.kill(frozen, signal.SIGCONT)
+        assert outcome.status == "retry" and took_s < 10
+        assert [one.status for one in connector.deliver([sample_delivery(2)])] == ["delivered"]
+    finally:
+        connector.close()
 
 
 def opened() -> PostgresConnector:

@@ -1,5 +1,6 @@
 """The Redis connector on a real Redis (or Valkey), started for these tests; skipped where there is none."""
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -129,6 +130,33 @@ def test_identifiers_lead_to_whom_they_belong_now(client: Any) -> None:
     connector.deliver([sample_delivery(4, "new", action="profile_deleted", identifiers=[], segment=None, body={})])
     connector.close()
     assert client.keys("headwater:*") == []
+
+
+def test_an_identifier_leads_to_its_profile_however_the_parts_of_a_merge_are_told(client: Any) -> None:
+    """Two profiles have no order among each other: one stands in another partition, whose backlog is longer."""
+    changed = {"action": "profile_changed", "segment": None}
+    parts = {
+        "old": [
+            sample_delivery(1, "old", **changed, body={"change": "created", "set": {"traits": {"a": 1}}}),
+            sample_delivery(2, "old", **changed, body={"change": "updated", "set": {"traits": {"a": 2}}}),
+            sample_delivery(
+                3, "old", action="profile_deleted", identifiers=[], segment=None, body={"change": "merged"}
+            ),
+        ],
+        "new": [
+            sample_delivery(4, "new", **changed, body={"change": "created", "set": {"traits": {"b": 1}}}),
+            sample_delivery(5, "new", action="segment_entered"),
+        ],
+    }
+    for places in itertools.combinations(range(5), 2):
+        client.flushall()
+        left = {name: iter(several) for name, several in parts.items()}
+        connector = opened()
+        for place in range(5):
+            connector.deliver([next(left["new" if place in places else "old"])])
+        connector.close()
+        assert client.get("headwater:identifier:user_id:ada") == "new", places
+        assert client.keys("headwater:also:*") == [], places
 
 
 def test_events_stand_once(client: Any) -> None:

@@ -67,6 +67,29 @@ class TestTracking(ConnectorContract):
         deliveries = [sample_delivery(1, "p-good"), sample_delivery(2, "p-bad"), sample_delivery(3, "p-good")]
         assert [outcome.status for outcome in self._deliver(deliveries)] == ["delivered", "rejected", "delivered"]
 
+    def test_what_a_collector_takes_only_in_part_is_not_all_delivered(self) -> None:
+        def takes(request: Any) -> Any:
+            batch = json.loads(request.body)["batch"]
+            refused = [place for place, one in enumerate(batch) if one["properties"].get("size") == "too large"]
+            if len(refused) == len(batch):
+                return 400, {}, b'{"success":false,"code":"too_large"}'
+            told = {"success": True, "accepted": len(batch) - len(refused), "rejected": len(refused)}
+            return 200, {}, msgspec.json.encode(told if refused else {"success": True})
+
+        self.receiver.answer = takes
+        deliveries = [
+            sample_delivery(number, f"p{number}", action="event", segment=None,
+                            body={"type": "track", "event": "Bought", "properties": {"size": size}})
+            for number, size in enumerate(("small", "too large", "small"))
+        ]  # fmt: skip
+        outcomes = self._deliver(deliveries)
+        assert [outcome.status for outcome in outcomes] == ["delivered", "rejected", "delivered"]
+
+    def test_a_collector_of_one_event_that_refuses_it_with_200_has_not_taken_it(self) -> None:
+        self.receiver.answer = lambda request: (200, {}, b'{"success": true, "accepted": 0, "rejected": 1}')
+        [outcome] = self._deliver([sample_delivery(1)])
+        assert outcome.status == "rejected"
+
     def test_batches_stay_within_what_collectors_take(self) -> None:
         large = {"sequence": 1, "traits": {"text": "x" * 100_000}}
         outcomes = self._deliver([sample_delivery(number, body=large) for number in range(12)])
@@ -84,6 +107,63 @@ class TestTracking(ConnectorContract):
         (
             {"action": "event", "segment": None, "body": {"type": "page", "event": "Page Viewed", "properties": {}}},
             {"type": "page", "properties": {}},
+        ),
+        (
+            {
+                "action": "event",
+                "segment": None,
+                "body": {"type": "page", "event": "Page Viewed", "properties": {"name": "Pricing", "category": 3}},
+            },
+            {"type": "page", "name": "Pricing", "category": None, "properties": {"name": "Pricing", "category": 3}},
+        ),
+        (
+            {
+                "action": "event",
+                "segment": None,
+                "body": {
+                    "type": "group",
+                    "event": "Group",
+                    "group_id": "acme",
+                    "properties": {"seats": 9},
+                    "traits": {"role": "owner"},
+                    "context": {"ip": "::"},
+                },
+            },
+            {
+                "type": "group",
+                "groupId": "acme",
+                "traits": {"seats": 9},
+                "context": {
+                    "ip": "::",
+                    "traits": {"role": "owner"},
+                    "headwater": {"destination": "tested", "profile_id": "p1"},
+                },
+            },
+        ),
+        (
+            {
+                "action": "event",
+                "segment": None,
+                "body": {"type": "alias", "event": "Alias", "properties": {}},
+                "identifiers": [IdentifierPair("user_id", "ada"), IdentifierPair("anonymous_id", "a")],
+            },
+            {"type": "alias", "userId": "ada", "previousId": "a"},
+        ),
+        (
+            {"action": "event", "segment": None, "body": {"type": "alias", "event": "Alias", "properties": {}}},
+            {"type": "identify", "userId": "ada", "previousId": None},
+        ),
+        (
+            {
+                "action": "alert",
+                "segment": "warm",
+                "body": {"alert": "warm_account", "alert_id": "a1", "account": "acme"},
+            },
+            {
+                "type": "track",
+                "event": "warm_account",
+                "properties": {"alert_id": "a1", "account": "acme", "profile_id": "p1", "segment": "warm"},
+            },
         ),
         ({}, {"type": "track", "event": "Segment Entered"}),
         ({"action": "segment_exited"}, {"type": "track", "event": "Segment Exited"}),

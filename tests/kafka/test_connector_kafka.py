@@ -79,6 +79,8 @@ class TestKafka(ConnectorContract):
 
 def test_passwords_are_refused_where_they_would_be_read() -> None:
     options = {"bootstrap_servers": "k:1", "topic": "t"}
-    for wrong in ({"properties": {"sasl.password": "x"}}, {"properties": {"acks": "0"}}, {"secrets": {"a": "literal"}}):
+    secrets = ("sasl.password", "sasl.oauthbearer.client.secret", "ssl.key.pem", "sasl.oauthbearer.config")
+    named = [{"properties": {name: "x"}} for name in secrets]
+    for wrong in (*named, {"properties": {"acks": "0"}}, {"secrets": {"a": "literal"}}):
         with pytest.raises(ValueError, match=r"secrets|set by the connector|secret never"):
             KafkaOptions.model_validate({**options, **wrong})

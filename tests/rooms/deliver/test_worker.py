@@ -130,3 +130,33 @@ def test_what_goes_out_is_not_held_up_by_an_erasure_of_somebody_else() -> None:
     made, _ = worker(Log([named(offset, "p2") for offset in range(5)]), Connector(delivered()), forgotten)
     turns(made, lambda: made.scheduler.delivered == 5)
     assert (made.scheduler.overtaken, made.scheduler.open) == (0, 0)
+
+
+NO_OUTCOMES: list[Any] = [
+    None,
+    {"status": "delivered"},
+    "delivered",
+    Outcome("done"),  # type: ignore[arg-type]
+    Outcome("rejected", None),  # type: ignore[arg-type]
+    Outcome("retry", "later", "5"),  # type: ignore[arg-type]
+    Outcome("retry", "later", float("nan")),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("made_up", NO_OUTCOMES, ids=str)
+def test_a_connector_that_makes_up_outcomes_ends_nobody(made_up: Any) -> None:
+    """The role serves all destinations in one process: what ends one worker ends them all."""
+    log, connector = Log([named(0, "p1")]), Connector(made_up)
+    made, _ = worker(log, connector, ForgottenProfiles(KEYS))
+    turns(made, lambda: made.scheduler.repeated)
+    assert made.scheduler.open == 1, "nobody knows what became of it"
+    connector.outcome = delivered()
+    turns(made, lambda: made.scheduler.delivered)
+
+
+def test_nobody_is_left_alone_for_longer_than_a_day() -> None:
+    log, connector = Log([named(0, "p1")]), Connector(Outcome("retry", "later", 10**18))
+    made, _ = worker(log, connector, ForgottenProfiles(KEYS))
+    turns(made, lambda: made.scheduler.repeated)
+    wakes = made.scheduler.wakes_at(0)
+    assert wakes is not None and wakes <= time.time() * 1000 + 86_400_000

@@ -1,0 +1,75 @@
+"""The role and its workers: a destination that takes its time to end holds up no other."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from connectors import Outcome, delivered
+from pipeline.definitions.catalog import Catalog
+from pipeline.deliver.forgotten import ForgottenProfiles
+from pipeline.deliver.metrics import DeliverMetrics
+from pipeline.deliver.role import DeliverRole
+from pipeline.records import Definition, Generation, encode
+from pipeline.settings import Settings
+from tests.rooms.deliver.test_scheduler import KEYS
+from tests.rooms.deliver.test_worker import Log, named
+
+
+class Slow:
+    """Does not come back before it may."""
+
+    def __init__(self) -> None:
+        self.called, self.may_end, self.calls = threading.Event(), threading.Event(), 0
+
+    def deliver(self, deliveries: Any) -> list[Outcome]:
+        self.calls += 1
+        self.called.set()
+        assert self.may_end.wait(30)
+        return [delivered()] * len(deliveries)
+
+    def close(self) -> None: ...
+
+
+def test_a_destination_that_is_changed_while_it_hangs_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, opened, logs = Slow(), [], []
+
+    def log_of(config: Any, name: str, source: str) -> Log:
+        logs.append(name)
+        return Log([named(0, "p1")] if logs == ["slow"] else [])
+
+    monkeypatch.setattr("pipeline.deliver.role.KafkaDeliveryLog", log_of)
+    monkeypatch.setattr("pipeline.deliver.role.opened", lambda definition: opened.append(definition) or slow)
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    role = DeliverRole(settings, None, DeliverMetrics(CollectorRegistry()), ForgottenProfiles(KEYS))
+    catalog = Catalog()
+
+    def in_force(number: int, versions: dict[str, int]) -> None:
+        for name, version in versions.items():
+            made = Definition("destination", name, version, {"destination": name, "kind": "file", "path": f"{version}"})
+            catalog.add(f"destination/{name}/{version}".encode(), encode(made))
+        members = {f"destination/{name}": version for name, version in versions.items()}
+        catalog.add(b"generation/%d" % number, encode(Generation(number, members)))
+        role.follow(catalog)
+
+    try:
+        in_force(1, {"slow": 1})
+        assert slow.called.wait(10)
+        begun = time.monotonic()
+        in_force(2, {"slow": 2, "other": 1})
+        assert time.monotonic() - begun < 5, "whoever looks after all of them is not to wait for one"
+        assert logs == ["slow", "other"], "two workers of one destination are never there at a time"
+        slow.may_end.set()
+        give_up = time.monotonic() + 10
+        while logs != ["slow", "other", "slow"]:
+            assert time.monotonic() < give_up
+            role.follow(catalog)
+    finally:
+        slow.may_end.set()
+        role.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("destination-")]
