@@ -42,9 +42,11 @@ def with_archive(
     return lambda: JoinedLogReader(of_topic(), archive, whole=whole, keys=keys)
 
 
-def history_of(settings: Settings, topic: str, partitions: Iterable[int], keys: Collection[bytes]) -> Iterator[Record]:
-    """Every record with one of the keys that archive or topic has in these partitions, up to their present ends: by
-    position, each once. Events are opened; those whose key was destroyed have no value.
+def history_of(
+    settings: Settings, topic: str, partitions: Iterable[int], keys: Collection[bytes] | None = None
+) -> Iterator[Record]:
+    """Every record (with one of the keys, if any are named) that archive or topic has in these partitions, up to their
+    present ends: by position, each once. Events are opened; those whose key was destroyed have no value.
 
     Raises SettingsError, InputError; BrokerError: the broker does not answer.
     """
@@ -54,7 +56,9 @@ def history_of(settings: Settings, topic: str, partitions: Iterable[int], keys: 
         raise BrokerError(f"Reading {topic} failed: {fault}.", settings.topic(topic), "try again") from fault
 
 
-def _history_of(settings: Settings, topic: str, partitions: Iterable[int], keys: Collection[bytes]) -> Iterator[Record]:
+def _history_of(
+    settings: Settings, topic: str, partitions: Iterable[int], keys: Collection[bytes] | None
+) -> Iterator[Record]:
     config = KafkaConfig(settings.client_properties(), settings.prefix)
     make = with_archive(settings, lambda: KafkaLogReader(config, "export"), keys=keys)
     with FollowedVault(settings) as vault:
@@ -69,6 +73,6 @@ def _history_of(settings: Settings, topic: str, partitions: Iterable[int], keys:
                     records = reader.read(_READ_AT_ONCE, _WAIT_S)
                 except Retriable:
                     continue
-                yield from (one for one in records if one.key in keys)
+                yield from (one for one in records if keys is None or one.key in keys)
         finally:
             reader.close()

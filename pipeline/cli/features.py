@@ -1,5 +1,6 @@
 """`headwater features`: what profiles looked like at a past time, for those who train models."""
 
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cli._explained import instant, shown_time
+from pipeline.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Features of profiles as of a past time.")
 
@@ -33,14 +35,17 @@ def export(
 ) -> None:
     """Write the features of all profiles as they were at an instant: nothing of what was received later is in them.
 
-    The history is read from `events` and played again in memory, by the definitions in force now: a computed trait that
-    is new has a past too. Needs the extra `parquet`.
+    The history is read from the archive, if there is one, and from `events`, and played again in memory, by the
+    definitions in force now: a computed trait that is new has a past too. Needs the extra `parquet`.
 
     Example: headwater features export --as-of 2026-03-01T00:00:00Z --out march.parquet
     """
     from pipeline.features.export import features_at, write_parquet
 
     at = instant(as_of, "--as-of")
+    if at > time.time_ns() // 1_000_000:
+        # What falls due until then would be told as if nothing were to come any more.
+        raise InputError("That instant has not come.", f"--as-of {as_of}", "name a past one")
     found = features_at(find_kafka(settings_module.load()), at, entity.value)
     write_parquet(found, out)
     typer.echo(f"{found.rows:,} profiles as of {shown_time(at)}, {len(found.columns)} columns: {out}")

@@ -1,45 +1,45 @@
 """Features out of a workspace: its history is read, and played again up to the instant."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.archive.reading import history_of
 from pipeline.definitions.catalog import generation_plan
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError
 from pipeline.features.past import Happened, profiles_at
 from pipeline.features.table import Table, table
 from pipeline.identifiers import Keys
-from pipeline.privacy.vault import FollowedVault
 from pipeline.records import Erased, encode
 from pipeline.replay.passage import Erasure, EventGlance, LeftOut, decision, glance, passage
-from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.runtime.kafka.doors import TopicReader, topic_partitions
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
-from pipeline.unify.task import SEALED_FIRST
 
 
 def features_at(settings: Settings, at: int, entity: str) -> Table:
-    """The features of all profiles of a workspace as of `at` (ms), by the definitions in force now.
+    """The features of all profiles of a workspace as of `at` (ms), by the definitions in force now. The history begins
+    in the workspace's archive, if it has one.
 
     Whoever was erased since is not in them, though a system stopped then would have had them.
 
     Raises:
-        BrokerError: the Kafka does not answer.
+        BrokerError: the Kafka does not answer. SettingsError, InputError: the archive cannot be read.
     """
     catalog = read_catalog(settings)
     plan = generation_plan(catalog, catalog.latest)
     keys = Keys(settings.secret_bytes())
-    happened, erasures = _decisions(settings, at)
-    with TopicReader(settings, ["events"]) as reader, FollowedVault(settings) as vault:
-        for record in reader.read_to_end():
-            if record.value is not None and record.value[:1] == SEALED_FIRST:
-                # Whose key was destroyed is not in it.
-                record = record._replace(value=vault.open(record.value))
-            seen = glance(record.value)
-            if isinstance(seen, EventGlance) and seen.received <= at:
-                passed = passage(record, seen, plan.identity, keys, erasures)
-                if not isinstance(passed, LeftOut):
-                    happened.append(Happened(seen.received, "events", passed.key, passed.value))
+    with TopicReader(settings, ["identity-decisions"]) as reader:
+        happened, erasures = decided(reader.read_to_end(), at)
+    partitions = (number for (_, number), _ in topic_partitions(settings, ["events"]))
+    for record in history_of(settings, "events", partitions):
+        # Whose key was destroyed is not in it.
+        seen = glance(record.value)
+        if isinstance(seen, EventGlance) and seen.received <= at:
+            passed = passage(record, seen, plan.identity, keys, erasures)
+            if not isinstance(passed, LeftOut):
+                happened.append(Happened(seen.received, "events", passed.key, passed.value))
     # A partition's own order is kept: sorting is stable, and a partition is received almost in order.
     happened.sort(key=lambda one: one.received)
     documents = profiles_at(at, happened, keys, plan)
@@ -54,22 +54,31 @@ def features_at(settings: Settings, at: int, entity: str) -> Table:
     )
 
 
-def _decisions(settings: Settings, at: int) -> tuple[list[Happened], dict[bytes, Erasure]]:
+def decided(records: Iterable[Record], at: int) -> tuple[list[Happened], dict[bytes, Erasure]]:
+    """What had been decided about identity by `at`, and whom erasures took, of the records of `identity-decisions`.
+
+    What took a decision back later is no part of that past, so of one thing every record counts that is still there:
+    the topic is compacted, and forgets what stood before a later decision in the end. A tombstone takes all: it is
+    there for somebody who was erased.
+    """
+    found: dict[bytes, list[Record]] = {}
+    for record in records:
+        if record.key is None:
+            continue
+        if record.value is None:
+            found.pop(record.key, None)
+        else:
+            found.setdefault(record.key, []).append(record)
     happened: list[Happened] = []
     erasures: dict[bytes, Erasure] = {}
-    present: dict[bytes, Record] = {}
-    with TopicReader(settings, ["identity-decisions"]) as reader:
-        for record in reader.read_to_end():
-            if record.key is not None:
-                present[record.key] = record
-    for record in present.values():
-        if record.value is None:
-            continue
-        decided = decision(record.value)
-        if isinstance(decided, Erased):
-            erasures[decided.actor.encode()] = Erasure(decided.received)
-        elif decided.received <= at:
-            happened.append(Happened(decided.received, "identity-edges", None, encode(decided)))
+    for several in found.values():
+        for record in several:
+            assert record.value is not None
+            made = decision(record.value)
+            if isinstance(made, Erased):
+                erasures[made.actor.encode()] = Erasure(made.received)
+            elif made.received <= at:
+                happened.append(Happened(made.received, "identity-edges", None, encode(made)))
     return happened, erasures
 
 

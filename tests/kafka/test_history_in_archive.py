@@ -1,10 +1,12 @@
 """Where topics have forgotten, history begins in the archive: of a person's export, and of a replay."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -37,6 +39,14 @@ def exported(running: Deployment, folder: str, **more: str) -> dict[str, Any]:
     return {name: found[name] for name in ("profile", "identifiers", "events", "profile_changes", "segment_changes")}
 
 
+def features(running: Deployment, as_of: str = "", **more: str) -> list[dict[str, Any]]:
+    """Those of everybody, but for when they were asked for."""
+    out, at = running.folder / "features.parquet", as_of or str(time.time_ns() // 1_000_000)
+    running.command("features", "export", "--as-of", at, "--out", str(out), **more)
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(out).drop_columns(["as_of"]).to_pylist()
+    return rows
+
+
 @pytest.mark.timeout(240)
 def test_an_export_and_a_replay_begin_in_the_archive(new_workspace: Callable[..., Settings], tmp_path: Path) -> None:
     settings = new_workspace(partitions=3)
@@ -58,10 +68,13 @@ def test_an_export_and_a_replay_begin_in_the_archive(new_workspace: Callable[...
         before = exported(running, "before")
         assert len(before["events"]) > 3 and before["segment_changes"] and len(before["profile_changes"]) > 3
         assert {"user_id:u7", "anonymous_id:a7"} == set(before["identifiers"])
+        as_of, features_before = str(time.time_ns() // 1_000_000), features(running)
         assert all(forget(settings, topic, left=2) > 20 for topic in TOPICS)
         poorer = exported(running, "poorer")
         assert len(poorer["events"]) < len(before["events"]), "the topics alone have forgotten"
         assert exported(running, "after", **here) == before, "nothing is missing, and nothing comes twice"
+        assert features(running, as_of) != features_before, "the topic alone has forgotten"
+        assert features(running, as_of, **here) == features_before
         running.produce(visits.some(60))
         running.wait_until_idle()
         later = exported(running, "later", **here)

@@ -1,0 +1,41 @@
+"""Of what people decided about identity a past has what was decided by then, also what was taken back since."""
+
+from typing import Any
+
+from pipeline.features.export import decided
+from pipeline.records import Relink, Unlink, encode
+from pipeline.runtime.ports import Record
+
+
+def records(*made: Any) -> list[Record]:
+    return [
+        Record("identity-decisions", 0, offset, key, encode(one) if one is not None else None, 0)
+        for offset, (key, one) in enumerate(made)
+    ]
+
+
+LOG = records(
+    (b"ab", Unlink("a:1", 100, "b:1")),
+    (b"cd", Unlink("c:1", 150, "d:1")),
+    (b"ab", Relink("a:1", 200, "b:1")),
+    (b"ab", Unlink("a:1", 300, "b:1", forever=True)),
+)
+
+
+def at(instant: int) -> list[tuple[int, bytes]]:
+    happened, erasures = decided(LOG, instant)
+    assert not erasures
+    return sorted((one.received, one.value) for one in happened)
+
+
+def test_what_was_taken_back_later_held_until_then() -> None:
+    ab, cd = encode(Unlink("a:1", 100, "b:1")), encode(Unlink("c:1", 150, "d:1"))
+    assert at(99) == []
+    assert at(199) == [(100, ab), (150, cd)], "that it was undone at 200 nobody knew"
+    assert at(299) == [(100, ab), (150, cd), (200, encode(Relink("a:1", 200, "b:1")))]
+    assert len(at(300)) == 4
+
+
+def test_what_an_erasure_took_is_in_no_past() -> None:
+    happened, _ = decided([*LOG, *records((b"ab", None))], 1_000)
+    assert [one.received for one in happened] == [150]
