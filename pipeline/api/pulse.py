@@ -1,9 +1,9 @@
 """How the pipeline does: looked at every few seconds from a thread of its own, and kept for an hour.
 
 Throughput and lag come from the positions of the groups, in records (those that end transactions are counted too; where
-a group rests with few before it they are told from what waits, by reading); dead letters from their topic; how destinations answer from what their workers keep beside their positions, and, in more
-words, from what they wrote into a shared state folder, if there is one. What this user may not see on the Kafka is left
-out, and said.
+a group rests with few before it they are told from what waits, by reading); dead letters from their topic; how
+destinations answer from what their workers keep beside their positions, and, in more words, from what they wrote into a
+shared state folder, if there is one. What this user may not see on the Kafka is left out, and said.
 """
 
 import logging

@@ -4,10 +4,17 @@
     envelope   none, or debezium: {before, after, source, op, ts_ms}, with or without {schema, payload} around it
 
 A mapping is a tree of constants, fields and texts. What it makes is JSON, and goes on like any raw event; so every
-bound of ingest holds for it too. A field that is not there, or null, is left out.
+bound of ingest holds for it too. A field that is not there, or null, is left out; so is a number that is none (NaN).
+
+Avro has values that JSON has not. An instant is a text in ISO 8601 (and a time whatever `as` calls it), a UUID a
+text, a decimal a number.
 """
 
+import datetime
+import decimal
 import io
+import math
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -23,11 +30,15 @@ SchemaOf = Callable[[int], Any]
 
 CHANGES = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot"}
 _MAX_TEXT = 2_000
-_PER_MS = {"time_s": 1_000.0, "time_ms": 1.0, "time_us": 0.001, "time_ns": 0.000_001, "days": 86_400_000.0}
+# (times, divided by): whole numbers stay whole, for a product with 0.000001 is a millisecond off now and then.
+_PER_MS = {"time_s": (1_000, 1), "time_ms": (1, 1), "time_us": (1, 1_000), "time_ns": (1, 1_000_000)}
+_PER_MS["days"] = (86_400_000, 1)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MS = datetime.timedelta(milliseconds=1)
 _MISSING: Any = object()
 
 _decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Constant(NamedTuple):
@@ -55,11 +66,8 @@ class From(NamedTuple):
         if self.without and isinstance(value, dict):
             return {name: inner for name, inner in value.items() if name not in self.without}
         if self.kind == "text":
-            return str(value) if isinstance(value, str | int | float) else _MISSING
-        if self.kind is not None:
-            known = isinstance(value, int | float) and not isinstance(value, bool)
-            return int(value * _PER_MS[self.kind]) if known else _MISSING
-        return value
+            return _text(value)
+        return _time_ms(value, self.kind) if self.kind is not None else value
 
 
 class Text(NamedTuple):
@@ -71,10 +79,10 @@ class Text(NamedTuple):
         """The text, or _MISSING."""
         made = ""
         for part in self.parts:
-            value = part if isinstance(part, str) else _at(document, part)
-            if not isinstance(value, str | int | float):
+            value = part if isinstance(part, str) else _text(_at(document, part))
+            if value is _MISSING:
                 return _MISSING
-            made += str(value)
+            made += value
         return made[:_MAX_TEXT]
 
 
@@ -87,6 +95,28 @@ class Object(NamedTuple):
         """The parts that are there."""
         made = ((name, part.of(document)) for name, part in self.parts)
         return {name: value for name, value in made if value is not _MISSING}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return _MISSING
+    if isinstance(value, decimal.Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value) if isinstance(value, str | int | float | uuid.UUID) else _MISSING
+
+
+def _time_ms(value: Any, kind: As) -> Any:
+    if isinstance(value, datetime.datetime):
+        return ((value if value.tzinfo else value.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MS
+    if isinstance(value, datetime.date):
+        return (value - _EPOCH.date()).days * 86_400_000
+    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal) or not math.isfinite(value):
+        return _MISSING
+    times, divided_by = _PER_MS[kind]
+    whole = int(value)
+    return whole * times // divided_by if whole == value else int(value * times / divided_by)
 
 
 def _at(document: Any, path: tuple[str, ...]) -> Any:

@@ -6,9 +6,10 @@ file twice adds nothing within the time in which duplicates are told.
 A line of JSON is passed on byte by byte, even if it is none: ingest says what is wrong with it. A column of a CSV file
 whose head is a path of the tracking spec (`userId`, `timestamp`, `properties.total`) goes there; any other becomes a
 property (for an identify call, a trait). A cell that is a plain number or true or false becomes one, except in ids
-and times; one with leading zeros stays a text, and an empty one is absent.
+and times; one with leading zeros stays a text, and an empty one is absent. A byte order mark is no part of a file.
 """
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -90,7 +91,7 @@ def inspect_file(path: Path, mapping: CsvMapping | None = None) -> FileFacts:
     with _open(path) as file:
         for line in _lines(file, path):
             digest.update(line)
-            rows += bool(line.strip())
+            rows += bool(line.strip() if rows else line.removeprefix(codecs.BOM_UTF8).strip())
     if is_csv(path):
         rows = sum(1 for _ in _cells(path, mapping or CsvMapping()))
     return FileFacts(digest.hexdigest(), rows)
@@ -133,6 +134,8 @@ def _json_rows(path: Path, facts: FileFacts) -> Iterator[Row]:
     with _open(path) as file:
         for number, line in enumerate(_lines(file, path), start=1):
             value = line.strip()
+            if number == 1:
+                value = value.removeprefix(codecs.BOM_UTF8)
             if not value:
                 continue
             try:
@@ -157,7 +160,7 @@ def _csv_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[Row
         event: dict[str, Any] = {"type": mapping.type, "messageId": f"{facts.digest}/{number}"}
         if mapping.event is not None:
             event["event"] = mapping.event
-        rest = "traits." if (cells.get("type") or mapping.type) == "identify" else "properties."
+        rest = rest_of(cells, mapping)
         for head, cell in cells.items():
             target = target_of(head, mapping, rest)
             if target and cell:
@@ -168,6 +171,7 @@ def _csv_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[Row
 def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str]]]:
     with _open(path) as file:
         texts = _texts(file, path)
+        csv.field_size_limit(MAX_LINE_BYTES)
         reader = csv.reader(texts, delimiter="\t" if ".tsv" in path.name.lower() else mapping.delimiter, strict=True)
         try:
             heads = [head.strip() for head in next(reader, [])]
@@ -219,6 +223,12 @@ def target_of(head: str, mapping: CsvMapping, rest: str) -> str:
     if mapped is not None:
         return mapped
     return head if head in _SPEC_FIELDS or head.startswith(_SPEC_OBJECTS) else rest + head
+
+
+def rest_of(cells: Mapping[str, Any], mapping: CsvMapping) -> str:
+    """Where a column goes that leads nowhere else: by the type of the row, whatever its column is called."""
+    own = next((cell for head, cell in cells.items() if target_of(head, mapping, "properties.") == "type"), None)
+    return "traits." if (own or mapping.type) == "identify" else "properties."
 
 
 def _place(event: dict[str, Any], target: str, cell: str) -> None:

@@ -3,7 +3,7 @@
 Columns are what those of a CSV file are: one whose name is a path of the tracking spec (`userId`, `timestamp`,
 `properties.total`) goes there, any other becomes a property (for an identify call, a trait). Cells keep their types;
 a column `properties`, `traits`, `context` or `identifiers` may be a struct or a map, or a text that is a JSON object.
-Times without a zone are UTC. A cell that is null is absent.
+Times without a zone are UTC, and have microseconds: what is finer is cut off. A cell that is null is absent.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import InputError
-from pipeline.sources.files import CsvMapping, FileFacts, Row, check_heads, key_of, target_of
+from pipeline.sources.files import CsvMapping, FileFacts, Row, check_heads, key_of, rest_of, target_of
 
 _BATCH_ROWS = 10_000
 _READ_BYTES = 1 << 20
@@ -50,8 +50,9 @@ def parquet_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[
     number = 0
     try:
         for batch in opened.iter_batches(_BATCH_ROWS):
-            names = batch.schema.names
-            columns = [column.to_pylist() for column in batch.columns]
+            held = dict(zip(batch.schema.names, batch.columns, strict=True))
+            names = [name for name in held if name in _OBJECTS or target_of(name, mapping, "properties.")]
+            columns = [_listed(held[name], name, path, number) for name in names]
             for cells in zip(*columns, strict=True):
                 number += 1
                 event = _event(dict(zip(names, cells, strict=True)), mapping, path, number)
@@ -65,6 +66,7 @@ def parquet_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[
 def _open(path: Path) -> Any:
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ModuleNotFoundError:
         raise InputError(
@@ -76,11 +78,46 @@ def _open(path: Path) -> Any:
         raise InputError(f"It is no Parquet file: {error}", str(path)) from error
 
 
+def _listed(column: Any, name: str, path: Path, before: int) -> list[Any]:
+    """The cells of a column. Python's times have no nanoseconds, and none beyond the year 9999."""
+    import pyarrow
+
+    try:
+        return list(pyarrow.compute.cast(column, _coarser(column.type), safe=False).to_pylist())
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        raise InputError(
+            f"The column {name} holds, behind row {before}, what cannot be read: {error}",
+            str(path),
+            f"mend it, or leave it out: {name}=",
+        ) from None
+
+
+def _coarser(kind: Any) -> Any:
+    """A type with microseconds for nanoseconds, wherever they stand."""
+    import pyarrow
+
+    types = pyarrow.types
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pyarrow.timestamp("us", kind.tz)
+    if types.is_time64(kind) and kind.unit == "ns":
+        return pyarrow.time64("us")
+    if types.is_dictionary(kind):
+        return _coarser(kind.value_type)
+    if types.is_struct(kind):
+        return pyarrow.struct([one.with_type(_coarser(one.type)) for one in kind])
+    if types.is_list(kind) or types.is_large_list(kind):
+        made = pyarrow.list_ if types.is_list(kind) else pyarrow.large_list
+        return made(kind.value_field.with_type(_coarser(kind.value_type)))
+    if types.is_map(kind):
+        return pyarrow.map_(kind.key_type, kind.item_field.with_type(_coarser(kind.item_type)))
+    return kind
+
+
 def _event(cells: dict[str, Any], mapping: CsvMapping, path: Path, number: int) -> dict[str, Any]:
     event: dict[str, Any] = {"type": mapping.type}
     if mapping.event is not None:
         event["event"] = mapping.event
-    rest = "traits." if (cells.get("type") or mapping.type) == "identify" else "properties."
+    rest = rest_of(cells, mapping)
     for head in _OBJECTS:
         if cells.get(head) is not None:
             event[head] = _object(cells[head], head, path, number)

@@ -138,6 +138,32 @@ def test_a_broken_csv_file_is_refused_before_anything_is_sent(
     assert caught.value.where == str(path)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    line = b'{"type":"track","event":"E","userId":"a"}'
+    first, second = rows_of(tmp_path / "marked.jsonl", b"\xef\xbb\xbf" + line + b"\n" + line)
+    assert (first.key, second.key) == (b"a", b"a")
+    assert first.value.endswith(line[1:]) and b"/1" in first.value, "produced again it is told as a duplicate"
+    assert len(rows_of(tmp_path / "blank.jsonl", b"\xef\xbb\xbf\n" + line)) == 1
+
+
+def test_the_type_of_a_row_counts_whatever_its_column_is_called(tmp_path: Path) -> None:
+    content = "kind,userId,plan\nidentify,a,pro\ntrack,b,free\n"
+    mapping = CsvMapping(event="E", fields={"kind": "type"})
+    first, second = events_of(rows_of(tmp_path / "kinds.csv", content, mapping))
+    assert (first["type"], first["traits"]) == ("identify", {"plan": "pro"})
+    assert (second["type"], second["properties"]) == ("track", {"plan": "free"})
+    [left_out] = events_of(
+        rows_of(tmp_path / "left.csv", "type,userId,plan\nidentify,a,pro\n", CsvMapping(event="E", fields={"type": ""}))
+    )
+    assert (left_out["type"], left_out["properties"]) == ("track", {"plan": "pro"})
+
+
+def test_a_long_cell_is_a_cell(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    [event] = events_of(rows_of(tmp_path / "long.csv", f"userId,note\na,{long}\n", CsvMapping(event="E")))
+    assert event["properties"]["note"] == long
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         inspect_file(tmp_path / "missing.jsonl")

@@ -3,6 +3,9 @@
 import datetime
 import io
 import json
+import random
+import uuid
+from decimal import Decimal
 from typing import Any
 
 import fastavro
@@ -15,6 +18,7 @@ from pipeline.definitions.sources import compile_sources
 from pipeline.errors import DefinitionError
 from pipeline.identity import builtin_rules
 from pipeline.ingest import REASONS, Checks, Emit, Refusal, Skip, ingest
+from pipeline.ingest.mapping import From, Object, Text
 from pipeline.records import Event
 from pipeline.runtime.ports import Record
 
@@ -187,8 +191,6 @@ def wire(schema_id: int, value: dict[str, Any]) -> bytes:
 
 
 def customer() -> dict[str, Any]:
-    from decimal import Decimal
-
     return {
         "id": 7,
         "email": "ada@example.org",
@@ -203,7 +205,71 @@ def test_avro_is_read_by_the_schema_that_wrote_it() -> None:
     event = outcome(AVRO, record(wire(3, customer()), "/customers", None), {3: CUSTOMER})
     assert isinstance(event, Event)
     assert (event.identifiers, event.time) == (["user_id:7", "email:ada@example.org"], NOW_MS - 5_000)
-    assert event.traits == {"email": "ada@example.org", "since": "2024-02-29", "balance": "12.50", "photo": "AP8="}
+    assert event.traits == {"email": "ada@example.org", "since": "2024-02-29", "balance": 12.5, "photo": "AP8="}
+
+
+UTC = datetime.UTC
+AT = datetime.datetime(2026, 3, 1, 12, 0, 0, 123_000, UTC)
+AT_MS = 1_772_366_400_123
+ID = uuid.UUID(int=7)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "made"),
+    [
+        (AT, "time_ms", AT_MS),
+        (AT, "time_us", AT_MS),
+        (AT.replace(tzinfo=None), "time_ms", AT_MS),
+        (datetime.date(2026, 3, 1), "days", AT_MS - 43_200_123),
+        (AT_MS * 1_000_000 + 999_999, "time_ns", AT_MS),
+        (AT_MS * 1_000 + 999, "time_us", AT_MS),
+        (1_772_366_400.123, "time_s", AT_MS),
+        (Decimal("1772366400.123"), "time_s", AT_MS),
+        (20_513, "days", 20_513 * 86_400_000),
+        (True, "time_ms", None),
+        (float("nan"), "time_ms", None),
+        (float("inf"), "time_s", None),
+        (ID, "text", str(ID)),
+        (Decimal("12.50"), "text", "12.50"),
+        (Decimal("1E+3"), "text", "1000"),
+        (AT, "text", "2026-03-01T12:00:00.123000+00:00"),
+        (float("nan"), "text", None),
+        ([1], "text", None),
+    ],
+)
+def test_what_avro_has_and_json_has_not(value: Any, kind: Any, made: Any) -> None:
+    """A field that is read as missing makes the event one of now, or of nobody."""
+    found = Object((("a", From(("v",), kind)), ("b", Text(("x-", ("v",)))))).of({"v": value})
+    assert found.get("a") == made
+    if kind == "text":
+        assert found.get("b") == (None if made is None else f"x-{made}")
+
+
+def test_times_in_nanoseconds_are_whole_milliseconds() -> None:
+    rng = random.Random(1)
+    for _ in range(2_000):
+        ms = rng.randrange(1_500_000_000_000, 1_900_000_000_000)
+        assert From(("v",), "time_ns").of({"v": ms * 1_000_000}) == ms
+
+
+def test_a_uuid_names_a_person_and_an_instant_is_when_it_was() -> None:
+    schema = fastavro.parse_schema(
+        {
+            "type": "record",
+            "name": "Customer",
+            "fields": [
+                {"name": "id", "type": {"type": "string", "logicalType": "uuid"}},
+                {"name": "changed", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+            ],
+        }
+    )
+    body = io.BytesIO()
+    moment = datetime.datetime.fromtimestamp((NOW_MS - 5_000) / 1_000, UTC)
+    fastavro.schemaless_writer(body, schema, {"id": ID, "changed": moment})
+    text = AVRO.replace("{from: value.changed}", "{from: value.changed, as: time_us}")
+    event = outcome(text, record(b"\x00\x00\x00\x00\x03" + body.getvalue(), "/customers", None), {3: schema})
+    assert isinstance(event, Event)
+    assert (event.identifiers, event.time) == ([f"user_id:{ID}"], NOW_MS - 5_000)
 
 
 def test_avro_that_cannot_be_read_is_refused() -> None:

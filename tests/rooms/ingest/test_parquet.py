@@ -70,6 +70,37 @@ def test_what_it_cannot_use_it_names(tmp_path: Path) -> None:
         rows(broken)
 
 
+def test_times_with_nanoseconds_are_read_wherever_they_stand(tmp_path: Path) -> None:
+    """As pandas writes them. Python has microseconds."""
+    at, ns = 1_700_000_000_123_456_789, pyarrow.timestamp("ns", "UTC")
+    path = written(
+        tmp_path,
+        userId=["u1"],
+        timestamp=pyarrow.array([at], ns),
+        opens=pyarrow.array([3_723_000_000_001], pyarrow.time64("ns")),
+        properties=pyarrow.array(
+            [{"seen": at, "all": [at, None], "by": [("a", at)], "n": 1}],
+            pyarrow.struct(
+                [("seen", ns), ("all", pyarrow.list_(ns)), ("by", pyarrow.map_(pyarrow.string(), ns)), ("n", "int64")]
+            ),
+        ),
+    )
+    [event] = rows(path, CsvMapping(event="Opened"))
+    told = "2023-11-14T22:13:20.123456+00:00"
+    assert event["timestamp"] == told
+    assert event["properties"] == {
+        "seen": told, "all": [told, None], "by": [["a", told]], "n": 1, "opens": "01:02:03",
+    }  # fmt: skip
+
+
+def test_a_time_that_python_has_not_is_told_and_may_be_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path, userId=["u1"], ends=pyarrow.array([2**60], pyarrow.timestamp("ms")))
+    with pytest.raises(InputError, match="ends holds"):
+        rows(path)
+    [event] = rows(path, CsvMapping(event="E", fields={"ends": ""}))
+    assert event["userId"] == "u1" and "properties" not in event
+
+
 def test_an_interrupted_file_goes_on_behind_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.sources.progress.PART_ROWS", 3)
     path = written(tmp_path, userId=[f"u{number}" for number in range(8)])
