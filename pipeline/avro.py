@@ -44,6 +44,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         records.Contribute,
         records.HistorySent,
         records.Expired,
+        records.LivesAgain,
         records.Unfollowed,
         records.Noted,
         records.Forget,

@@ -200,11 +200,20 @@ class Noted(Struct, tag_field="kind", tag="noted", omit_defaults=True):
 
 
 class Expired(Struct, tag_field="kind", tag="expired", omit_defaults=True):
-    """The profile that held the fragment of `identifier` has expired: nothing of what was received up to `received` is
-    left of it."""
+    """The profile that held the fragment of `identifier`, since `epoch`, has expired: nothing of what was received
+    up to `received` is left of it, and nothing leads there."""
 
     identifier: str
     received: int
+    clock: int
+    epoch: int = -1
+
+
+class LivesAgain(Struct, tag_field="kind", tag="lives_again", omit_defaults=True):
+    """The profile that holds the fragment of `identifier`, since `epoch`, had expired and has begun again."""
+
+    identifier: str
+    epoch: int
     clock: int
 
 
@@ -319,6 +328,7 @@ LinksRecord = (
     | Contribute
     | HistorySent
     | Expired
+    | LivesAgain
     | Takeover
     | Belongs
     | Named

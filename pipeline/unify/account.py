@@ -156,6 +156,8 @@ class _Change:
             self._after[place_of(person_key)] = piece
         if message.event is not None:
             self.leaf_ids.update(hand.fold(task, person_key, person, message.event, message.generation))
+        if message.identifiers:
+            person.identifiers = list(message.identifiers)
         for segment, since in message.entered.items():
             person.members[segment] = since
             self.names.update(hand.know_members(person.person, {segment: since}))

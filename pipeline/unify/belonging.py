@@ -136,10 +136,11 @@ def _tell_news(task: Task, profile: Profile, name: str, news: News) -> None:
         left=news.left,
         event=news.event,
         generation=news.generation,
+        names=news.names,
     )
 
 
-def _send(task: Task, profile: Profile, name: str, moment: Moment, **fields: Any) -> None:
+def _send(task: Task, profile: Profile, name: str, moment: Moment, names: bool = False, **fields: Any) -> None:
     actor, account = profile.actor, identifier_of(name)
     message = Belongs(
         account=account,
@@ -150,7 +151,7 @@ def _send(task: Task, profile: Profile, name: str, moment: Moment, **fields: Any
         cause=moment.cause,
         evidence=moment.evidence,
         newest=task.meta.newest,
-        identifiers=[one for _, one in profile.names[:_SHOWN]] if fields.get("whole") else [],
+        identifiers=[one for _, one in profile.names[:_SHOWN]] if names or fields.get("whole") else [],
         **fields,
     )
     task.out.log("links", task.keys.actor(account), encode(message))

@@ -16,6 +16,11 @@ from pipeline.unify.actor import DECODERS, SHOWN_LINKS, VERSION, Actor, Group, H
 _encode = msgspec.msgpack.Encoder().encode
 
 
+def belongs_elsewhere(actor: Actor) -> bool:
+    """Whether this profile is to be a part of another: by its own identifier, or by what it has heard of others."""
+    return (bool(actor.name) and actor.name != actor.identifier) or actor.epoch < actor.hold_epoch
+
+
 def waits(actor: Actor) -> bool:
     """Whether a change waits for what is on its way, or the accounts wait to be told of it."""
     return actor.held or (actor.belonging is not None and actor.belonging.owes)

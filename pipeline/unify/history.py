@@ -21,7 +21,6 @@ from pipeline.records import (
     BackfillDone,
     Contribute,
     Event,
-    Expired,
     HistorySent,
     Marker,
     decode_events_record,
@@ -31,7 +30,7 @@ from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan
 from pipeline.unify import holder
 from pipeline.unify.actor import Actor, Dropped, Job, Meta
-from pipeline.unify.task import SEALED_FIRST, Task
+from pipeline.unify.task import PSEUDONYMOUS_PREFIXES, SEALED_FIRST, Task
 from pipeline.unify.transfer import PIECE_BYTES, birth_of
 from pipeline.vault import name_mark, sealed_name
 
@@ -51,15 +50,6 @@ def note_dropped(task: Task, offset: int) -> None:
     # Events are not always taken in the order in which they stand.
     insort(dropped.offsets, offset & _IN_BUCKET)
     task.state.put(key, dropped)
-
-
-def on_expired(task: Task, message: Expired) -> None:
-    """What a route had told of a profile that expired is gone."""
-    key = task.actor_key(message.identifier)
-    actor = task.actor(key, message.identifier)
-    if message.received > actor.expired:
-        actor.expired = message.received
-        task.put(key, actor)
 
 
 def _bucket_key(offset: int) -> bytes:
@@ -210,7 +200,28 @@ def _fold_route(
         if piece.leaves:
             _take(task, key, actor, actor.identifier, piece, actor.epoch)
         return
-    piece = _partial(plan, events)
+    for run in _apart(task, actor, events):
+        _contribute(task, actor, _partial(plan, run), generation)
+
+
+def _apart(task: Task, actor: Actor, events: list[tuple[int, Event]]) -> list[list[tuple[int, Event]]]:
+    """Events between which the profile may have expired, without a word of it so far, go apart: their holder knows."""
+    if not actor.identifier.startswith(PSEUDONYMOUS_PREFIXES):
+        return [events]
+    least = min(task.lives_for(task.plans(one)) for one in range(task.generation, task.meta.newest + 1))
+    runs: list[list[tuple[int, Event]]] = []
+    for one in sorted(events, key=_received):
+        if not runs or one[1].received - runs[-1][-1][1].received >= least:
+            runs.append([])
+        runs[-1].append(one)
+    return runs
+
+
+def _received(one: tuple[int, Event]) -> int:
+    return one[1].received
+
+
+def _contribute(task: Task, actor: Actor, piece: Fragment, generation: int) -> None:
     if not piece.leaves:
         return
     for state in pieces(piece, PIECE_BYTES):
@@ -251,6 +262,11 @@ def _take(task: Task, key: bytes, actor: Actor, fragment: str, piece: Fragment, 
     profile = task.profile(key, actor)
     if profile.deadline <= task.clock or actor.generation != task.generation:
         holder.settle(task, profile)
+    if piece.last_received <= actor.expired:
+        # It was read when the profile had not expired, or its route had not heard of it.
+        task.count("expired_contributions")
+        task.put(key, actor)
+        return
     part = holder.part_of_several(task, profile, fragment, epoch)
     assert profile.group is not None
     joining = task.folding(task.generation, task.meta.newest)

@@ -19,11 +19,11 @@ from typing import Any
 from pipeline.accounts import stated
 from pipeline.identifiers import BURIED
 from pipeline.profile import Fragment, difference, events_in, fold, is_empty, same_value, tie
-from pipeline.records import Cause, Event, Expired, ProfileDocument, Total, encode
+from pipeline.records import Cause, Event, Expired, LivesAgain, ProfileDocument, Total, encode
 from pipeline.segments import HIDDEN, Flip
 from pipeline.unify import keeping, memberships, news, publish
 from pipeline.unify.actor import FOREVER, Actor
-from pipeline.unify.forms import live, pairs_of, waits
+from pipeline.unify.forms import belongs_elsewhere, live, pairs_of, waits
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Profile, Task
 
@@ -33,7 +33,7 @@ FREE, ARRIVING, ELSEWHERE, FROZEN = 0, 1, 2, 3
 def holdback(profile: Profile, clock: int) -> int:
     """What has to wait at this profile."""
     actor, group = profile.actor, profile.group
-    if (actor.name and actor.name != actor.identifier) or actor.epoch < actor.hold_epoch:
+    if belongs_elsewhere(actor):
         return ELSEWHERE
     if group is not None:
         own = group.present.get(actor.identifier)
@@ -211,7 +211,22 @@ def begin(task: Task, profile: Profile, moment: Moment, change: str = "created",
     if actor.retired:
         publish.no_pointer(task, profile.profile_id)
         actor.retired = False
+    _lead_here(task, profile)
     return True
+
+
+def _lead_here(task: Task, profile: Profile) -> None:
+    """Whatever begins a profile, all of its identifiers lead to it: its own, of which there may have been no event, and
+    the others, from which nothing led anywhere if it had expired."""
+    actor, group = profile.actor, profile.group
+    if not actor.announced:
+        actor.announced = True
+        publish.pointer(task, actor.identifier, profile.profile_id, actor.epoch)
+    if group is not None and actor.expired:
+        for name in live(group, actor):
+            if name != actor.identifier:
+                message = LivesAgain(identifier=name, epoch=group.present[name][1], clock=task.clock)
+                task.out.log("links", task.keys.actor(name), encode(message))
 
 
 def end(task: Task, profile: Profile, change: str, moment: Moment, into: str | None = None) -> None:
@@ -461,11 +476,12 @@ def _expire(task: Task, profile: Profile, at: int) -> None:
         actor.announced = False
     names = live(profile.group, actor) if profile.group is not None else (actor.identifier,)
     received = profile.joined.last_received
+    actor.expired = max(actor.expired, received)
     for name in names:
-        if name == actor.identifier:
-            actor.expired = max(actor.expired, received)
-        else:
-            gone = Expired(identifier=name, received=received, clock=task.clock)
+        if name != actor.identifier:
+            assert profile.group is not None
+            since = profile.group.present[name][1]
+            gone = Expired(identifier=name, received=received, clock=task.clock, epoch=since)
             task.out.log("links", task.keys.actor(name), encode(gone))
         task.count("expired", events_in(task.part(profile.key, actor, name)))
         task.put_part(profile.key, actor, name, None)

@@ -5,6 +5,7 @@ an event folded that one of its rules counts   the event
 a hidden segment entered or left               that, with the instant
 fragments came                                 their leaves, to be joined in
 fragments went; another generation; new tie    everything, anew
+identifiers came or went, and nothing else     the strongest of them
 the tie is no more; the profile ended          gone, and who has the rest
 """
 
@@ -29,7 +30,7 @@ NO_FACTS: Mapping[str, AccountFacts] = {}
 class News:
     """What happened to a person at one moment, for their accounts."""
 
-    __slots__ = ("entered", "event", "generation", "join", "left", "moment")
+    __slots__ = ("entered", "event", "generation", "join", "left", "moment", "names")
 
     def __init__(self, moment: "Moment") -> None:
         self.moment = moment
@@ -38,6 +39,7 @@ class News:
         self.join: dict[str, Any] | None = None
         self.event: Event | None = None
         self.generation = 0
+        self.names = False
 
 
 def accounts_of(profile: "Profile") -> list[str]:
@@ -117,6 +119,13 @@ def joined_in(task: "Task", profile: "Profile", moment: "Moment", leaves: dict[s
             news = News(moment)
             profile.news = (*profile.news, news)
         news.join = mine
+
+
+def named(task: "Task", profile: "Profile", moment: "Moment") -> None:
+    """Identifiers came or went: accounts show the strongest of whoever stands behind them."""
+    touched(task, profile, moment)
+    if profile.actor.belonging is not None:
+        _news(task, profile, moment).names = True
 
 
 def _news(task: "Task", profile: "Profile", moment: "Moment") -> News:

@@ -8,8 +8,10 @@ from pipeline.records import (
     Cause,
     Erase,
     Event,
+    Expired,
     Forgotten,
     Forward,
+    LivesAgain,
     Named,
     Readmit,
     Readmitted,
@@ -118,8 +120,9 @@ def on_assign(task: Task, message: Assign) -> None:
     if message.name == identifier:
         if actor.published:
             holder.say_memberships(task, profile, holder.compare(task, profile, moment), moment)
-        else:
-            holder.begin(task, profile, moment)
+        elif not holder.begin(task, profile, moment) and actor.retired:
+            # It would be there again if anything were known of it: whoever had it has not, and may be led here.
+            publish.no_pointer(task, profile.profile_id)
     else:
         if actor.retired:
             successor = task.profile_id(actor.name, actor.name_erased)
@@ -213,6 +216,32 @@ def on_readmit(task: Task, message: Readmit) -> None:
     if actor is not None and 0 < actor.kept_out < message.time:
         actor.kept_out = 0
         task.put(key, actor)
+
+
+def on_expired(task: Task, message: Expired) -> None:
+    """What this route had told of a profile that expired is gone, and so is the way to it."""
+    key = task.actor_key(message.identifier)
+    actor = task.actor(key, message.identifier)
+    actor.expired = max(actor.expired, message.received)
+    if actor.announced and _holds_still(actor, message.epoch):
+        actor.announced = False
+        publish.no_pointer(task, actor.identifier)
+    task.put(key, actor)
+
+
+def on_lives_again(task: Task, message: LivesAgain) -> None:
+    """The profile has begun again, and not by anything of this route."""
+    key = task.actor_key(message.identifier)
+    actor: Actor | None = task.state.get(key)
+    if actor is not None and not actor.announced and _holds_still(actor, message.epoch):
+        actor.announced = True
+        _point(task, actor)
+        task.put(key, actor)
+
+
+def _holds_still(actor: Actor, epoch: int) -> bool:
+    """Whether the fragment is where it was assigned by then."""
+    return bool(actor.name) and actor.name != actor.identifier and epoch >= actor.epoch
 
 
 def _name_account(task: Task, record: Record, event: Event) -> None:

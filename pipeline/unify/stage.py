@@ -14,7 +14,8 @@ Marker, Ready       events   another generation of the definitions; Sweep (links
 (a slice)           events   history again, for leaves that are new
 Contribute          links    holder: join what history has for a fragment
 HistorySent         links    a partition has sent its history
-Expired             links    route: what is left out of history
+Expired             links    route: what is left out of history, and where nothing leads any more
+LivesAgain          links    route: where it leads again
 Unfollowed          links    route: evidence that is not followed; Noted tells the holder
 Takeover            links    holder: go on with what another workspace told subscribers
 Belongs, Named      links    account: what one of its people did or is; what a group event says of it
@@ -40,6 +41,7 @@ from pipeline.records import (
     Forget,
     Forward,
     HistorySent,
+    LivesAgain,
     Marker,
     Noted,
     Readmit,
@@ -271,7 +273,9 @@ class UnifyStage:
         elif kind is HistorySent:
             history.on_history_sent(task, message)
         elif kind is Expired:
-            history.on_expired(task, message)
+            route.on_expired(task, message)
+        elif kind is LivesAgain:
+            route.on_lives_again(task, message)
         elif kind is Unfollowed:
             unfollowed.on_unfollowed(task, message)
         elif kind is Noted:

@@ -27,7 +27,7 @@ from pipeline.unify.actor import (
     Held,
     Meta,
 )
-from pipeline.unify.forms import live, shown_links, waits
+from pipeline.unify.forms import belongs_elsewhere, live, shown_links, waits
 from pipeline.unify.keeping import first_to_go
 from pipeline.unify.news import News, facts_of
 
@@ -38,6 +38,10 @@ SEALED_FIRST = b"\x01"
 """The first byte of a sealed event: no JSON begins with it."""
 
 PSEUDONYMOUS = ("device_id", "anonymous_id")
+
+# How long a profile does not end for fragments that are expected to come. If one was erased on its way it never does;
+# and as long as much is to be caught up with, hours pass in the time that it takes them.
+EXPECTED_MS = 86_400_000
 
 
 # What stands for an actor, and for its own fragment, in a profile whose actor is at rest.
@@ -486,11 +490,21 @@ class Task:
             profile.deadline = self._deadline(profile, settled)
 
     def expires(self, profile: Profile) -> int:
-        """When nothing will have been received for so long that a profile of pseudonyms ends. Of one that has nothing
-        here, for all of it is on its way, nobody knows whose it is, and when anything was received."""
-        received = profile.joined.last_received
-        own = profile.plan.identity.expire_after_ms
-        return received + (self.expire_after_ms if own is None else own) if received else FOREVER
+        """When nothing will have been received for so long that a profile of pseudonyms ends. While some of it is on
+        its way nobody knows when anything was received; and what belongs to another by now is called away in parts, of
+        which the newest may be the first."""
+        received, actor, group = profile.joined.last_received, profile.actor, profile.group
+        if not received or profile.awaiting or belongs_elsewhere(actor):
+            return FOREVER
+        if group is not None and actor.identifier not in group.present:
+            return FOREVER
+        expires = received + self.lives_for(profile.plan)
+        return max(expires, actor.hold_until + EXPECTED_MS) if actor.expecting else expires
+
+    def lives_for(self, plan: GenerationPlan) -> int:
+        """How long a profile of pseudonyms lives without an event."""
+        own = plan.identity.expire_after_ms
+        return self.expire_after_ms if own is None else own
 
     def _deadline(self, profile: Profile, now_ms: int) -> int:
         actor, standing = profile.actor, profile.standing

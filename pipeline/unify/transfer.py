@@ -89,7 +89,7 @@ def on_recall(task: Task, message: Recall) -> None:
     holder.end_if_elsewhere(task, profile, moment)
     if is_empty(part) and (actor.published or not is_empty(profile.joined)):
         task.list_identifiers(profile)
-        news.touched(task, profile, moment)
+        news.named(task, profile, moment)
     else:
         holder.rejoin(task, profile, moment)
     if actor.published and before is not None:
@@ -166,6 +166,8 @@ def on_absorb(task: Task, message: Absorb) -> None:
     task.add(profile, name, there, piece)
     news.owe(task, profile, message.owes, moment)
     news.joined_in(task, profile, moment, piece.leaves if piece is not None else {})
+    if there is None:
+        news.named(task, profile, moment)
     if actor.erased:
         news.touched(task, profile, moment, whole=True)
     if actor.published and (piece is not None or actor.erased):

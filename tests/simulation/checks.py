@@ -197,7 +197,8 @@ def check_pointers(truth: Truth, broker: Topics) -> None:
         if pointer is None:
             raise Violation("identities", f"{one} leads nowhere")
         same("identities", one, pointer.profile_id, truth.id_of(truth.who.name_of.get(one, one)))
-    ended = {change.profile_id for change in _profile_changes(broker) if change.change == "merged"}
+    last = {change.profile_id: change.change for change in _profile_changes(broker)}
+    ended = {profile_id for profile_id, change in last.items() if change == "merged"}
     naming = {truth.id_of(one): one for one in {*_all_identifiers(truth), *truth.who.name_of}}
     for profile_id in ended - truth.expected.keys():
         here, steps = profile_id, 0

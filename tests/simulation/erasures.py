@@ -348,13 +348,12 @@ def rest_hastily(deployment: Deployment, truth: ErasingTruth, arrival: Rest) -> 
         for value in broker.compacted("profiles").values()
         for total in msgspec.json.decode(value).get("totals", {}).values()
     )
-    counted = sum(
-        _counted(local, what) for local, _ in stores.values() for what in ("duplicates", "erased", "kept_out")
-    )
-    checks.same("8 accounting", "events", shown + counted, truth.sent)
+    gone = sum(counted(local, what) for local, _ in stores.values() for what in ("duplicates", "erased", "kept_out"))
+    checks.same("8 accounting", "events", shown + gone, truth.sent)
 
 
-def _counted(local: dict[bytes, Any], what: str) -> int:
+def counted(local: Mapping[bytes, Any], what: str) -> int:
+    """How often a task has counted something, by its store."""
     stored = local.get(actor.META_KEY)
     if stored is None:
         return 0

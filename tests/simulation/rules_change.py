@@ -59,6 +59,7 @@ class Versions:
     paused: frozenset[str] = frozenset()
     accounts: AccountRules | None = None
     who: Rules | None = None
+    expire_ms: int | None = None
 
     def put_in_force(
         self, definitions: list[Rule], paused: frozenset[str], accounts: AccountRules | None = None
@@ -70,7 +71,7 @@ class Versions:
         except (ValueError, ValidationError):
             return False
         plan = plan.with_paused(paused)
-        identity = identity_rules(self.who or self.world.rules)
+        identity = replace(identity_rules(self.who or self.world.rules), expire_after_ms=self.expire_ms)
         of_accounts = GROUPS_ONLY if accounts is None else room_rules(accounts)
         self.plans.append(GenerationPlan(len(self.plans), identity, plan, ActivationPlan(), accounts=of_accounts))
         self.definitions, self.paused, self.accounts = definitions, paused, accounts
@@ -301,7 +302,6 @@ def _rest(
     checks.check_accounting(truth, broker)
     checks.check_folds(truth, broker)
     checks.check_causes(broker)
-    published = _members(broker)
     asked = [one for one in versions.definitions if "segment" in one and one["segment"] not in versions.paused]
     if versions.accounts is not None:
         due = world_of(truth, versions.definitions, versions.accounts, now, lambda event: sent_under[id(event)])
@@ -310,18 +310,24 @@ def _rest(
         expected = {one["segment"]: due.members(one) for one in asked}
     else:
         expected = checks.members_due(truth, versions.definitions, asked, now)
+    paused_members(broker, versions, paused)
+    checks.check_members(truth, broker, {**expected, **paused.members}, now)
+    checks.check_computed(truth, broker, versions.definitions, now)
+    checks.check_store(cluster.stores())
+
+
+def paused_members(broker: checks.Topics, versions: Versions, paused: Paused) -> None:
+    """Nobody enters or leaves a segment while it is paused. Notes who is in those that are paused now."""
+    published = members_of(broker)
     for segment, before in paused.members.items():
         if entered := published.get(segment, set()) - before:
             raise checks.Violation("paused", f"{segment} was entered by {entered}")
         if left := {one for one in before - published.get(segment, set()) if _ends_otherwise(broker, segment, one)}:
             raise checks.Violation("paused", f"{segment} was left by {left}")
     paused.members = {segment: published.get(segment, set()) for segment in versions.paused}
-    checks.check_members(truth, broker, {**expected, **paused.members}, now)
-    checks.check_computed(truth, broker, versions.definitions, now)
-    checks.check_store(cluster.stores())
 
 
-def _members(broker: checks.Topics) -> dict[str, set[str]]:
+def members_of(broker: checks.Topics) -> dict[str, set[str]]:
     published: dict[str, set[str]] = {}
     for value in broker.compacted("segment-members").values():
         member = msgspec.json.decode(value, type=SegmentMember)

@@ -15,6 +15,7 @@ from tests.rooms.unify.harness import DAY, HOUR, KEYS, NOON, SECOND, World, id_o
 PRICING = {"properties.path": {"starts_with": "/pricing"}}
 SEEN = {"performed": {"event": "Page Viewed", "where": PRICING, "within": "7d"}}
 WARM = {"segment": "warm", "entity": "account", "when": {"members": {"match": SEEN, "at_least": 3}}}
+FIRST = {"segment": "first", "entity": "account", "when": {"members": {"match": SEEN, "any": True}}}
 TRIAL = {"segment": "trial", "entity": "account", "when": {"performed": {"event": "Trial Requested", "within": "30d"}}}
 QUIET = {"segment": "quiet", "entity": "account", "when": {"not": {"performed": {"event": "*", "within": "30d"}}}}
 ACME = id_of("account:acme")
@@ -345,3 +346,44 @@ def test_a_person_in_pieces_is_the_same_to_an_account(seed: int) -> None:
     for rule in rules:
         assert pieces.members(rule["segment"]) == whole.members(rule["segment"]), rule
     assert pieces.profile("account:acme").computed == whole.profile("account:acme").computed == {"people": 3}
+
+
+def who_is_behind(world: World, segment: str) -> set[str]:
+    """Whom the newest change of a segment of accounts shows behind it, by identifier."""
+    told = world.segment_changes(segment)[-1].context["matches"][0]["who"]
+    return {f"{pair['namespace']}:{pair['value']}" for one in told for pair in one["identifiers"]}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whoever_stands_behind_a_segment_is_shown_with_the_names_they_have_by_then(seed: int) -> None:
+    """Also those that never had an event of their own, and not those that turned out to be another's."""
+    world = World((FIRST,), seed)
+    joined(world, "user_id:a")
+    world.rest(SECOND)
+    world.send("user_id:a", "email:a@acme.com", "anonymous_id:tab", at=SECOND)
+    world.rest(2 * SECOND)
+    priced(world, "user_id:a", at=2 * SECOND)
+    world.rest(3 * SECOND)
+    assert who_is_behind(world, "first") == {"user_id:a", "email:a@acme.com", "anonymous_id:tab"}
+    world.operate(Unlink("anonymous_id:tab", NOON + 3 * SECOND, ""))
+    world.rest(4 * SECOND)
+    priced(world, "user_id:a", at=8 * DAY)
+    world.rest(8 * DAY)
+    assert who_is_behind(world, "first") == {"user_id:a", "email:a@acme.com"}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_account_does_not_go_on_naming_somebody_erased_who_was_parted_before(seed: int) -> None:
+    world = World((FIRST,), seed)
+    joined(world, "user_id:a")
+    world.send("user_id:a", "anonymous_id:tab", at=SECOND)
+    world.rest(2 * SECOND)
+    priced(world, "user_id:a", at=2 * SECOND)
+    world.rest(3 * SECOND)
+    world.operate(Unlink("anonymous_id:tab", NOON + 3 * SECOND, ""))
+    world.rest(4 * SECOND)
+    world.operate(EraseRequest("anonymous_id:tab", NOON + 4 * SECOND))
+    world.rest(5 * SECOND)
+    for _, state, _ in world.tasks[1:]:
+        assert not any(b"tab" in state.stage.encode(key, value) for key, value in state.values.items())

@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.records import Unlink
-from tests.rooms.unify.harness import NOON, SECOND, World, id_of
-from tests.rooms.unify.test_cases import ANN, MAIL, QUIET, RECENT, TAB
+from tests.rooms.unify.harness import DAY, NOON, SECOND, World, id_of
+from tests.rooms.unify.test_cases import ANN, BOB, MAIL, QUIET, RECENT, TAB
 
 
 @pytest.mark.parametrize("other", [MAIL, TAB])
@@ -26,4 +26,49 @@ def test_a_link_and_its_undoing_in_quick_succession(seed: int, other: str) -> No
     assert "expired" not in [one.change for one in world.profile_changes()]
     assert world.profile(other).profile_id == id_of(other)
     assert world.totals(other) == {"Page Viewed": 7}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_parts_that_come_back_one_by_one_of_which_the_last_is_the_newest(seed: int) -> None:
+    """What came first was received long ago, and time goes on before the rest is here."""
+    world = World((RECENT, QUIET), seed, expire_after_days=2)
+    first = "device_id:first"
+    world.send(first, TAB)
+    world.send(ANN, first, at=SECOND)
+    world.rest(2 * SECOND)
+    world.send(TAB, at=3 * DAY)
+    world.rest(3 * DAY)
+    world.operate(Unlink(first, NOON + 3 * DAY, ANN, forever=True))
+    for at in range(1, 40):
+        world.send(BOB, at=3 * DAY + at)
+        world.send(f"user_id:another{at}", at=3 * DAY + at)
+        world.work(1)
+    world.rest(3 * DAY + SECOND)
+    assert world.totals(first) == {"Page Viewed": 2}
+    assert "expired" not in [one.change for one in world.profile_changes()]
+    world.check()
+    world.rest(5 * DAY - 1)
+    assert world.document(first) is not None
+    world.rest(5 * DAY)
+    assert world.document(first) is None
+    [ended] = [one for one in world.profile_changes() if one.change == "expired"]
+    assert ended.at == NOON + 5 * DAY
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_who_logs_in_brings_also_what_was_received_long_ago(seed: int) -> None:
+    """The profile of a device and of the browser that it goes on as is taken apart: the newest part may go first."""
+    world = World((RECENT, QUIET), seed, expire_after_days=2)
+    device = "device_id:first"
+    world.send(device, event="Installed")
+    world.send(device, TAB, at=SECOND)
+    for day in (1, 2, 3):
+        world.send(TAB, at=day * DAY)
+        world.rest(day * DAY)
+    world.send(ANN, TAB, at=3 * DAY + SECOND)
+    world.rest(3 * DAY + 2 * SECOND)
+    assert world.totals(ANN) == {"Installed": 1, "Page Viewed": 5}
+    assert "expired" not in [one.change for one in world.profile_changes()]
     world.check()
