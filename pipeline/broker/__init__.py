@@ -58,8 +58,8 @@ def find_kafka(settings: Settings) -> Settings:
     if kafka is None:
         raise BrokerError(
             "No Kafka is configured, and none runs for this state folder.",
-            str(settings.state_dir),
-            f"run `headwater up` here, or set {ENV_PREFIX}BOOTSTRAP_SERVERS=host:9092",
+            str(settings.state_dir.absolute()),
+            f"go where `headwater up` runs, or run it here, or set {ENV_PREFIX}BOOTSTRAP_SERVERS=host:9092",
         )
     return settings.with_kafka(kafka.bootstrap_servers)
 

@@ -17,6 +17,10 @@ class Kafka:
     def stop(self) -> None:
         """Stop what was started here, in order. Does nothing to a Kafka that somebody else runs."""
 
+    def is_down(self) -> bool:
+        """Whether a node that was started here has ended. What somebody else runs is not looked at."""
+        return False
+
     def kill(self, node: int = 1) -> None:
         """End a node at once, as a power cut would (SIGKILL)."""
         raise self._not_ours("killed")

@@ -222,6 +222,9 @@ class LocalKafka(Kafka):
             os.close(self._lock)
             self._lock = -1
 
+    def is_down(self) -> bool:
+        return not all(node.running for node in self._nodes)
+
     def kill(self, node: int = 1) -> None:
         self._node(node).kill()
 

@@ -30,9 +30,13 @@ def command(
     settings = settings_module.load()
 
     def interrupted(*_: object) -> None:
+        # Once is enough: another one would break off the orderly end of what was started.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupted)
     paths = [*settings.definitions, *(definitions or [])]
     session = Session(settings, Console(), paths, sample_folder if sample else None, exit_when_idle)
     try:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from pipeline.admin import create_topics
-from pipeline.broker import running_kafka
+from pipeline.broker import Kafka, running_kafka
 from pipeline.definitions.loader import Written, load, load_text
 from pipeline.definitions.log import Readiness, apply, read_catalog
 from pipeline.errors import BrokerError, HeadwaterError, InputError
@@ -23,6 +23,7 @@ from pipeline.runtime.kafka.doors import GroupPositions, TopicReader, produce_al
 from pipeline.sample import raw_events
 from pipeline.settings import Settings
 from pipeline.up.picture import Picture
+from pipeline.up.place import alone, see_that_port_is_free
 from pipeline.up.processes import Processes
 from pipeline.up.receiver import Receiver
 from pipeline.up.view import plain_line, print_end, screen
@@ -35,6 +36,8 @@ _READY_WITHIN_S = 120.0
 _MEASURE_EVERY_S = 1.0
 _PLAIN_LINE_EVERY_S = 5.0
 _FRAMES_PER_SECOND = 4
+# An election of leaders takes less.
+_SILENT_AFTER_S = 8.0
 # Control records stand between a group at rest and the end: two for each partition it reads are no lag.
 _RESTING_LAG_PER_PARTITION = 4
 
@@ -122,6 +125,7 @@ class Session:
         self._status = "starting"
         self._failure: HeadwaterError | None = None
         self._sample: Sample | None = None
+        self._answered_s: float | None = None
 
     def run(self) -> None:
         """Start everything, show it, stop everything.
@@ -130,6 +134,8 @@ class Session:
             HeadwaterError: something could not be started, or a role failed again and again.
         """
         with ExitStack() as stack:
+            stack.enter_context(alone(self._settings.state_dir))
+            see_that_port_is_free(self._settings.collector)
             self._say("looking for a Kafka")
             kafka = stack.enter_context(running_kafka(self._settings))
             self._settings = settings = self._settings.with_kafka(kafka.bootstrap_servers)
@@ -160,7 +166,12 @@ class Session:
                 self._say(f"collector at {place} (docs/collector.md)")
             player = threading.Thread(target=self._play, args=(readiness, generation), name="sample", daemon=True)
             player.start()
-            self._watch(reader, processes)
+            stack.push(self._say_that_it_stops)
+            self._watch(reader, processes, kafka)
+
+    def _say_that_it_stops(self, why: type[BaseException] | None, *_: object) -> None:
+        if why is KeyboardInterrupt:
+            self._say("stopping")
 
     def _apply(self) -> int | None:
         """Put the definitions into force; the generation to wait for, if there is a new one."""
@@ -170,6 +181,8 @@ class Session:
             written += self._sample.definitions()
         if written:
             planned = apply(self._settings, written, take_over=False, applied_by="headwater up")
+            for line in planned.waits_for:
+                self._say(line)
         catalog = read_catalog(self._settings)
         self._segments = [each.name for each in catalog.of_kind(catalog.latest, "segment")]
         return planned.generation.number if planned is not None and planned.generation is not None else None
@@ -222,7 +235,7 @@ class Session:
                 time.sleep(0.1)
         return False
 
-    def _watch(self, reader: TopicReader, processes: Processes) -> None:
+    def _watch(self, reader: TopicReader, processes: Processes, kafka: Kafka) -> None:
         positions = GroupPositions(self._settings)
         plain = not self._console.is_terminal
         measured_s = printed_s = 0.0
@@ -234,6 +247,10 @@ class Session:
                 now_s = time.monotonic()
                 if now_s - measured_s >= _MEASURE_EVERY_S:
                     measured_s = now_s
+                    if kafka.is_down():
+                        self._say("the Kafka had ended, and is started again", live)
+                        kafka.restart()
+                        self._answered_s = time.monotonic()
                     self._measure(positions, now_s)
                     for name in processes.tend():
                         self._say(f"{name} had ended and was started again", live)
@@ -241,7 +258,7 @@ class Session:
                     raise self._failure
                 if plain and now_s - printed_s >= _PLAIN_LINE_EVERY_S:
                     printed_s = now_s
-                    self._say(plain_line(self._picture, self._status, self._calls()))
+                    self._say(plain_line(self._picture, self._told_status(), self._calls()))
                 if not plain:
                     live.update(screen(self._picture, self._segments, self._head(), self._calls()), refresh=True)
                 if self._is_idle(now_s):
@@ -251,10 +268,15 @@ class Session:
     def _measure(self, positions: GroupPositions, now_s: float) -> None:
         told = positions.now(GROUPS)
         if told:
+            self._answered_s = now_s
             self._picture.measure(told, now_s)
         else:
             # The broker does not say just now: nothing is known to be caught up.
             self._picture.lags = {}
+
+    def _told_status(self) -> str:
+        silent = self._answered_s is not None and time.monotonic() - self._answered_s > _SILENT_AFTER_S
+        return "the Kafka does not answer" if silent else self._status
 
     def end(self) -> None:
         """Leave the table of segments behind."""
@@ -273,7 +295,7 @@ class Session:
         return self._sample.receiver.total() if self._sample is not None else None
 
     def _head(self) -> str:
-        return f"{self._status}   Kafka: {self._settings.bootstrap_servers}   Ctrl-C stops it"
+        return f"{self._told_status()}   Kafka: {self._settings.bootstrap_servers}   Ctrl-C stops it"
 
     def _say(self, text: str, live: Live | None = None) -> None:
         console = live.console if live is not None else self._console

@@ -93,9 +93,14 @@ def test_killed_and_restarted_it_has_its_address_and_its_data(cache_dir: Path) -
     try:
         _create(kafka.bootstrap_servers, "kept")
         _write(kafka.bootstrap_servers, "kept", "one", "two")
-        kafka.kill()
-        assert kafka.pid() == 0
+        assert not kafka.is_down()
+        os.kill(kafka.pid(), signal.SIGKILL)  # not by us
+        deadline = time.monotonic() + 10
+        while not kafka.is_down() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert kafka.is_down() and kafka.pid() == 0
         kafka.restart()
+        assert not kafka.is_down()
         _write(kafka.bootstrap_servers, "kept", "three")
         assert _read(kafka.bootstrap_servers, "kept", 3) == ["one", "two", "three"]
     finally:

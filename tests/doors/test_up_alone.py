@@ -1,0 +1,150 @@
+"""`headwater up` on a machine where something is in its way: another one, somebody's port, a Kafka that ends, a folder
+that cannot be written, and Ctrl-C pressed twice."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline import serving
+from pipeline.broker import Kafka
+from pipeline.cli import up
+from pipeline.collector.settings import CollectorSettings
+from pipeline.errors import InputError, SettingsError
+from pipeline.settings import Settings
+from pipeline.up import session
+from pipeline.up.place import alone, see_that_port_is_free
+from pipeline.up.session import Session
+
+HELD = "import sys, time; from pathlib import Path; from pipeline.up.place import alone\n"
+HELD += "with alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+
+
+def test_a_second_one_for_a_state_folder_is_told_who_the_first_is(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", HELD, str(tmp_path / "state")], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match=str(other.pid)) as caught, alone(tmp_path / "state"):
+            pass
+        assert str(tmp_path / "state") in caught.value.where and caught.value.what_to_do
+    finally:
+        other.kill()
+        other.communicate()
+    # What a killed one leaves behind keeps nobody out, nor does one that has ended.
+    for _ in range(2):
+        with alone(tmp_path / "state"):
+            pass
+
+
+def test_a_state_folder_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    for folder in (tmp_path / "state", tmp_path / "state" / "below"):
+        with pytest.raises(SettingsError) as caught, alone(folder):
+            pass
+        assert str(folder) in caught.value.where and "HEADWATER_STATE_DIR" in caught.value.what_to_do
+
+
+def test_a_port_of_another_workspaces_collector_is_not_shared() -> None:
+    with serving.listen("127.0.0.1", 0, "", shared=True) as listening:
+        port = listening.getsockname()[1]
+        listening.listen()
+        serving.listen("127.0.0.1", port, "", shared=True).close()  # another collector could
+        settings = CollectorSettings(write_keys={"3f9c2b7a1d4e": "web"}, port=port)
+        with pytest.raises(InputError) as caught:
+            see_that_port_is_free(settings)
+        assert caught.value.where == f"127.0.0.1:{port}" and "collector.port" in caught.value.what_to_do
+        see_that_port_is_free(CollectorSettings(port=port))  # no write key, no collector
+        see_that_port_is_free(settings.model_copy(update={"port": 0}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    see_that_port_is_free(settings.model_copy(update={"port": port}))
+
+
+def test_pressing_twice_breaks_nothing_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    class Pressed:
+        def __init__(self, *_: object) -> None: ...
+
+        def run(self) -> None:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                signal.sigtimedwait([], 5)
+            finally:
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+                    os.kill(os.getpid(), number)
+                ended.append("in order")
+
+        def end(self) -> None:
+            ended.append("shown")
+
+    monkeypatch.setattr(up, "Session", Pressed)
+    monkeypatch.setenv("HEADWATER_STATE_DIR", str(tmp_path))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        up.command()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended == ["in order", "shown"]
+
+
+class Stub(Kafka):
+    def __init__(self, down: list[bool]) -> None:
+        super().__init__("127.0.0.1:1", "local")
+        self.down = down
+        self.restarts = 0
+
+    def is_down(self) -> bool:
+        return bool(self.down) and self.down.pop(0)
+
+    def restart(self, node: int = 1) -> None:
+        self.restarts += 1
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Kafka, list[Mapping[str, Any]]], str]:
+    def run(kafka: Kafka, positions: list[Mapping[str, Any]]) -> str:
+        """What is said until the positions, one look a second, are used up."""
+        clock = [100.0]
+
+        def read(*_: object) -> list[Any]:
+            clock[0] += 1.0
+            return []
+
+        def now(_: object) -> Mapping[str, Any]:
+            if not positions:
+                raise KeyboardInterrupt
+            return positions.pop(0)
+
+        monkeypatch.setattr(session, "GroupPositions", lambda _: SimpleNamespace(now=now))
+        monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
+        said = io.StringIO()
+        shown = Session(Settings(state_dir=tmp_path), Console(file=said, width=200))
+        with pytest.raises(KeyboardInterrupt):
+            shown._watch(SimpleNamespace(read=read), SimpleNamespace(tend=list), kafka)  # type: ignore[arg-type]
+        return said.getvalue()
+
+    return run
+
+
+def test_a_kafka_of_its_own_that_ends_is_started_again(watch: Callable[..., str]) -> None:
+    kafka = Stub([False, True, False])
+    said = watch(kafka, [{"ingest": (1, 1)}] * 4)
+    assert kafka.restarts == 1 and said.count("the Kafka had ended, and is started again") == 1
+
+
+def test_a_kafka_that_does_not_answer_is_not_ready(watch: Callable[..., str]) -> None:
+    said = watch(Stub([]), [{"ingest": (1, 1)}] * 6 + [{}] * 14 + [{"ingest": (1, 1)}] * 6)
+    told = [line.partition(":")[0] for line in said.splitlines()]
+    # A line every five seconds; an election of a few seconds is nothing to speak of.
+    assert told == ["starting", "starting", "starting", "the Kafka does not answer", "starting", "starting"]
