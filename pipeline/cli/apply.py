@@ -45,6 +45,8 @@ def command(
             settings, written, prune=prune, take_over=take_over, applied_by=getpass.getuser(), dry_run=dry_run
         )
         tell(planned, console, dry_run=dry_run)
+        for line in planned.waits_for:
+            console.print(line, markup=False)
         unread = settings.unread(one.body["topic"] for one in written if one.kind == "source")
         if unread:
             console.print(

@@ -9,7 +9,7 @@
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,6 +47,8 @@ class ApplyPlan:
     definitions: tuple[Definition, ...]
     generation: Generation | None
     identity_changed: bool
+    waits_for: tuple[str, ...] = ()
+    """What destinations and alerts name and nobody has defined, in words: it may come later, or be a slip."""
 
     @property
     def is_empty(self) -> bool:
@@ -127,7 +129,7 @@ def plan_apply(
             changes.append(Change("resumed", key, present.version, members.get(key)))
 
     if members == current.members and paused == set(current.paused):
-        return ApplyPlan(tuple(changes), tuple(definitions), None, False)
+        return ApplyPlan(tuple(changes), tuple(definitions), None, False, tuple(_waits_for(written, members)))
     generation = Generation(
         number=current.number + 1,
         members=dict(sorted(members.items())),
@@ -140,7 +142,24 @@ def plan_apply(
     identity_changed = any(
         members.get(key) != current.members.get(key) or (key in paused) != (key in current.paused) for key in identity
     )
-    return ApplyPlan(tuple(changes), tuple(definitions), generation, identity_changed)
+    waits_for = tuple(_waits_for(written, members))
+    return ApplyPlan(tuple(changes), tuple(definitions), generation, identity_changed, waits_for)
+
+
+def _waits_for(written: Iterable[Written], members: Mapping[str, int]) -> Iterator[str]:
+    for each in written:
+        named: dict[str, Any] = {}
+        if each.kind == "destination":
+            named = {"segment": each.body.get("segments"), "alert": each.body.get("alerts")}
+        elif each.kind == "alert":
+            named = {"segment": [each.body["enters"]]}
+        for kind, names in named.items():
+            known = [key.partition("/")[2] for key in members if key.startswith(f"{kind}/")]
+            for name in names if isinstance(names, list) else ():
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, 1)
+                    advice = f" Did you mean {near[0]}?" if near else ""
+                    yield f"The {each.kind} {each.name} hears nothing yet by {name}: there is no such {kind}.{advice}"
 
 
 def _required(catalog: Catalog, current: Generation, key: str, owner: str, take_over: bool) -> Definition:

@@ -24,6 +24,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from connectors import Connector, Options, UnknownKindError, connector_kind
 from pipeline.activation import HOUR_MS, PROFILE_SECTIONS, ConsentPolicy, Destination
 from pipeline.definitions.durations import DurationMs
+from pipeline.definitions.keys import instead
 from pipeline.errors import DefinitionError
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
@@ -159,7 +160,8 @@ def _options(kind: type[Connector], extra: dict[str, Any]) -> Options:
         for detail in error.errors(include_url=False, include_input=False, include_context=False):
             what = detail["msg"].removeprefix("Value error, ")
             if detail["type"] == "extra_forbidden":
-                what = f"there is no key `{detail['loc'][-1]}` for the kind {kind.kind}"
+                advice = instead(detail["loc"], DestinationDefinition, kind.options_model)
+                what = f"there is no key `{detail['loc'][-1]}` for the kind {kind.kind}{advice}"
             elif detail["type"] == "missing":
                 what = f"the kind {kind.kind} needs the key `{detail['loc'][-1]}`"
             found.append((detail["loc"], what))

@@ -72,11 +72,10 @@ def read_documents(text: str) -> list[Document]:
         if "nesting depth" in str(error):  # newer releases of the parser have a bound of their own
             raise DocumentError("this is nested too deeply") from None
         mark = error.problem_mark or error.context_mark
-        raise DocumentError(
-            f"this is not YAML: {error.problem or error.context}", (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        ) from None
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise DocumentError(f"this is not YAML: {_why(error, text, place)}", place) from None
     except yaml.YAMLError as error:
-        raise DocumentError(f"this is not YAML: {error}") from None
+        raise DocumentError(f"this is not YAML: {str(error).partition(chr(10))[0]}", _place_in(text, error)) from None
     except RecursionError:
         raise DocumentError("this is nested too deeply") from None
     documents = []
@@ -88,6 +87,20 @@ def read_documents(text: str) -> list[Document]:
             if document.value is not None:
                 documents.append(document)
     return documents
+
+
+def _why(error: yaml.MarkedYAMLError, text: str, place: Mark) -> str:
+    lines = text.split("\n")
+    line = lines[place[0] - 1] if place[0] <= len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "a line begins with a tab; indent it by spaces"
+    return str(error.problem or error.context)
+
+
+def _place_in(text: str, error: yaml.YAMLError) -> Mark:
+    """Where a character stands that YAML does not take; such an error only counts bytes."""
+    before = text.encode(errors="replace")[: getattr(error, "position", 0)].decode(errors="ignore")
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 def _mark(node: Any) -> Mark:
@@ -107,6 +120,8 @@ class _Builder:
         return Document(self.build(node, ()), self._marks)
 
     def build(self, node: Any, path: Path) -> Any:
+        if node.tag not in _OWN_TAGS:
+            raise DocumentError(f"the tag {node.tag} is not known here", _mark(node))
         self._values += 1
         self._steps += len(path)
         if self._values > _MAX_VALUES or self._steps > _MAX_STEPS or len(path) > _MAX_DEPTH:
@@ -138,8 +153,6 @@ class _Builder:
 
 def _scalar(node: Any) -> Any:
     text: str = node.value
-    if node.tag not in _OWN_TAGS:
-        raise DocumentError(f"the tag {node.tag} is not known here", _mark(node))
     if node.style:  # quoted or a block: a text, whatever it looks like
         return text
     if text in _PLAIN:
@@ -163,5 +176,6 @@ def is_plainly_text(text: str) -> bool:
 
 
 _OWN_TAGS = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("str", "null", "bool", "int", "float", "timestamp", "merge", "value")
+    f"tag:yaml.org,2002:{name}"
+    for name in ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
 )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.definitions.keys import instead
 from pipeline.records.definitions import Kind
 
 KINDS_BY_KEY: dict[str, Kind] = {
@@ -77,14 +78,14 @@ def mistakes_in(kind: Kind, document: dict[str, Any]) -> list[Mistake]:
         _model(kind).model_validate(value)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)
-        return [Mistake((*prefix, *detail["loc"]), _spoken(detail)) for detail in details]
+        return [Mistake((*prefix, *detail["loc"]), _spoken(_model(kind), detail)) for detail in details]
     return []
 
 
-def _spoken(detail: Any) -> str:
+def _spoken(model: type[BaseModel], detail: Any) -> str:
     what: str = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        return f"there is no key `{detail['loc'][-1]}` here"
+        return f"there is no key `{detail['loc'][-1]}` here{instead(detail['loc'], model)}"
     if detail["type"] == "missing":
         return f"the key `{detail['loc'][-1]}` is missing"
     return what

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,8 @@ def load(paths: Iterable[Path]) -> list[Written]:
                 problems.append(Problem(found.file, found.line, 1, "", what))
     if not problems and not written:
         named = ", ".join(map(str, paths))
-        problems.append(Problem(named, 1, 1, "", f"no definitions here: no file that ends in {', '.join(SUFFIXES)}"))
+        why = "what is there is empty" if files else f"no file that ends in {', '.join(SUFFIXES)}"
+        problems.append(Problem(named, 1, 1, "", f"no definitions here: {why}"))
     if problems:
         raise InvalidDefinitionsError(problems)
     return list(written.values())
@@ -177,8 +179,7 @@ def _validated(document: Document, file: str, problems: list[Problem]) -> Writte
     value, start = document.value, document.mark_of(())
     keys = [key for key in KINDS_BY_KEY if isinstance(value, dict) and key in value]
     if len(keys) != 1:
-        known = ", ".join(f"`{key}:`" for key in KINDS_BY_KEY)
-        problems.append(Problem(file, *start, "", f"a definition has one of the keys {known}"))
+        problems.append(Problem(file, *start, "", _which_kind(value, keys)))
         return None
     kind = KINDS_BY_KEY[keys[0]]
     mistakes = mistakes_in(kind, value)
@@ -189,6 +190,16 @@ def _validated(document: Document, file: str, problems: list[Problem]) -> Writte
             told.add((problem.line, problem.what))
             problems.append(problem)
     return None if mistakes else Written(kind, name_in(kind, value), value, file, start[0], document.marks)
+
+
+def _which_kind(value: Any, keys: list[str]) -> str:
+    """Why nobody can tell which kind of definition this is."""
+    if keys:
+        return f"a definition is of one kind; here stand {' and '.join(f'`{key}:`' for key in keys)}"
+    for key in value if isinstance(value, dict) else ():
+        for near in get_close_matches(key, KINDS_BY_KEY, 1, 0.8):
+            return f"there is no kind of definition `{key}:`; did you mean `{near}:`?"
+    return f"a definition has one of the keys {', '.join(f'`{key}:`' for key in KINDS_BY_KEY)}"
 
 
 def _problem(document: Document, file: str, mistake: Mistake) -> Problem:

@@ -57,6 +57,24 @@ def test_the_first_apply_is_generation_one() -> None:
     )
 
 
+def test_what_is_named_and_not_there_is_told_again_and_again_until_it_is() -> None:
+    log = Log()
+    mails = destination("mails", segments=["trial_startd", "paid"], alerts=["call"])
+    alert = Written("alert", "call_them", {"alert": "call_them", "enters": "warm"})
+    told = log.plan(mails, alert, segment("trial_started", "x")).waits_for
+    assert [line.partition(" by ")[2] for line in told] == [
+        "trial_startd: there is no such segment. Did you mean trial_started?",
+        "paid: there is no such segment.",
+        "call: there is no such alert. Did you mean call_them?",
+        "warm: there is no such segment.",
+    ]
+    log.apply(mails, alert)
+    assert len(log.plan(mails).waits_for) == 3, "also where nothing changes"
+    names = ("trial_startd", "paid", "warm")
+    log.apply(*(segment(name, "x") for name in names), Written("alert", "call", {"alert": "call", "enters": "warm"}))
+    assert log.plan(mails, alert).waits_for == log.plan(destination("all", segments="*")).waits_for == ()
+
+
 def test_an_unchanged_body_keeps_its_version_and_makes_no_generation() -> None:
     log = Log()
     log.apply(segment("a", "x"))

@@ -46,6 +46,10 @@ UNREADABLE = [
     ("a: [1", "not YAML", 2),
     ("a: 1\nb: 2\na: 3\n", "stands twice", 3),
     ("a: !!python/object:os.system x\n", "tag", 1),
+    ("a: 1\nb: !Rule {c: 1}\n", "the tag !Rule", 2),
+    ("a: [!!set [b]]\n", "tag", 1),
+    ("a:\n\tb: 1\n", "begins with a tab; indent it by spaces", 2),
+    ("a: é\nb: é\0\n", "control characters|special characters", 2),
     ("a: &x 1\nb:\n  <<: {c: 1}\n", "merge keys", 3),
     ("a: &x [*x]\n", "nested too deeply", 1),
     ("a: " + "[" * 3000 + "]" * 3000, "nested too deeply", 1),
@@ -60,6 +64,7 @@ def test_unreadable(text: str, what: str, line: int) -> None:
     with pytest.raises(DocumentError, match=what) as caught:
         read_documents(text)
     assert caught.value.mark[0] == line
+    assert "\n" not in caught.value.what
 
 
 def test_a_bomb_of_aliases_is_refused() -> None:
@@ -133,7 +138,8 @@ def test_files_folders_and_json(tmp_path: Path) -> None:
 WRONG = [
     ("kind: file\n", 1, "one of the keys"),
     ("- 3\n", 1, "one of the keys"),
-    ("segment: a\ndestination: b\n", 1, "one of the keys"),
+    ("segment: a\ndestination: b\n", 1, "of one kind; here stand `segment:` and `destination:`"),
+    ("# mine\nsegmet: a\n", 2, "did you mean `segment:`?"),
     (
         "destination: a\nkind: carrier_pigeon\n",
         2,
@@ -175,9 +181,47 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert f"{tmp_path}/c.yaml:1" in str(caught.value)
 
 
-def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDefinitionsError, match="no definitions here"):
+def test_an_empty_folder_is_a_mistake_and_so_is_an_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDefinitionsError, match=r"no definitions here: no file that ends in \.yaml"):
         load([tmp_path])
+    for held in ("", "# nothing yet\n", "---\n---\n", "\ufeff"):
+        (tmp_path / "a.yaml").write_text(held, encoding="utf-8")
+        with pytest.raises(InvalidDefinitionsError, match="no definitions here: what is there is empty"):
+            load([tmp_path / "a.yaml"])
+
+
+def test_files_as_other_editors_write_them(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf" + FILE.format(name="a").replace("\n", "\r\n").encode())
+    assert [each.body["path"] for each in load([tmp_path])] == ["/tmp/x"]
+
+
+MISTYPED = [
+    ("segment: a\nwhen: {trait: {plan: {equal: x}}}", "did you mean `equals`?"),
+    ("segment: a\nwhen: {performed: {event: X, withn: 7d}}", "did you mean `within`?"),
+    ("segment: a\nwhen: {performed: {event: X, count: {atleast: 7}}}", "did you mean `at_least`?"),
+    ("segment: a\nwhen: {performed: {event: X, count: {equal: 7}}}", "keys here are at_least, at_most, more_than"),
+    (
+        "segment: a\nwhen: {performed: {event: X, where: {properties.x: {start_with: a}}}}",
+        "did you mean `starts_with`?",
+    ),
+    ("segment: a\nwhen: {all: [{any: [{not: {performed: {event: X, were: {}}}}]}]}", "did you mean `where`?"),
+    ("segment: a\nwhen: {sequence: {steps: [{event: A}, {event: B, withn: 3s}]}}", "did you mean `within`?"),
+    ("contract: a\nevents: {A: {propertis: {}}}", "did you mean `properties`?"),
+    ("destination: a\nkind: file\npath: x\nsegmnts: [b]", "did you mean `segments`?"),
+    ("destination: a\nkind: file\npath: x\npurpose: [b]", "did you mean `purposes`?"),
+    ("destination: a\nkind: webhook\nurl: https://x.io\nunsigned: true\nheader: {}", "did you mean `headers`?"),
+    ("identity: {namespaces: {email: {limits: 3}}}", "did you mean `limit`?"),
+    ("identity: {quarantine_aftr: 3}", "did you mean `quarantine_after`?"),
+    ("consent: default\npurpose: {}", "did you mean `purposes`?"),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), MISTYPED, ids=[case[0].partition("\n")[2] or "rules" for case in MISTYPED])
+def test_who_mistyped_a_key_is_told_which_there_are(text: str, what: str) -> None:
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text(text)
+    [problem] = caught.value.problems
+    assert "there is no key" in problem.what and what in problem.what
 
 
 DURATIONS = [("500ms", 500), ("90s", 90_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("1y", 31_536_000_000)]

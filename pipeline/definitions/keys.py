@@ -1,0 +1,61 @@
+"""The keys that a document may have at a place, for whoever mistyped one."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+_LIKE = 0.7
+_LISTED = 12
+
+
+def instead(location: Sequence[int | str], *models: type[BaseModel]) -> str:
+    """What to write instead of the unknown key at the end of `location`; nothing where nobody can say. The keys of the
+    whole document are those of `models`, together."""
+    *around, key = location
+    found: list[Any] = list(models)
+    for step in around:
+        # Steps that only the validator knows, as the names of alternatives, lead nowhere.
+        found = [each for one in found for each in _below(one, step)] or found
+    known = list(dict.fromkeys(name for one in found if _is_model(one) for name in _fields(one)))
+    near = get_close_matches(str(key), known, 1, _LIKE)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; keys here are {', '.join(known)}" if 0 < len(known) <= _LISTED else ""
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    model.model_rebuild()  # else an annotation may still be a name
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _below(part: Any, step: int | str) -> list[Any]:
+    if _is_model(part):
+        fields = _fields(part)
+        if step in fields:
+            return list(_parts(fields[str(step)]))
+        # Where any key may stand, as paths do, what it holds is said beside the fields.
+        part = vars(part)["__annotations__"].get("__pydantic_extra__")
+    arguments = get_args(part)
+    if get_origin(part) is dict:
+        return list(_parts(arguments[1]))
+    if get_origin(part) in (list, tuple) and isinstance(step, int):
+        return list(_parts(arguments[0]))
+    return []
+
+
+def _is_model(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, BaseModel)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """The alternatives of an annotation: models, lists, mappings, plain types."""
+    if get_origin(annotation) is Annotated:
+        yield from _parts(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for one in get_args(annotation):
+            yield from _parts(one)
+    else:
+        yield annotation
