@@ -5,6 +5,7 @@
     context.device.id                       identifier device_id
     email, phone in the person's traits     identifiers email, phone
     identifiers: {namespace: value | list}  identifiers of these namespaces
+    context.externalIds: [{type, id}, …]    the same, as SDKs can send them: type is the namespace
     previousId of an alias                  identifier anonymous_id: what the person was before being known
     traits and context.traits               the person's traits; `traits` wins
     traits of a group                       properties: they describe the account, not the person
@@ -231,6 +232,11 @@ def _given(
     device = context.get("device")
     if type(device) is dict and device.get("id") is not None:
         given.append(("device_id", device["id"]))
+    external = context.get("externalIds")
+    if type(external) is list:
+        for each in external:
+            if type(each) is dict and type(each.get("type")) is str and each.get("id") is not None:
+                given.append((each["type"], each["id"]))
     if raw.identifiers:
         for namespace, value in raw.identifiers.items():
             if isinstance(value, list):
@@ -248,7 +254,9 @@ def _given(
 
 def _nobody(given: list[tuple[str, Any]], rules: IdentityRules) -> Refusal:
     if not given:
-        fields = "userId, anonymousId, context.device.id, an e-mail or phone trait, or `identifiers`"
+        fields = (
+            "userId, anonymousId, context.device.id, an e-mail or phone trait, context.externalIds, or `identifiers`"
+        )
         return Refusal("no_identifier", f"Nothing says who it was: give {fields}.")
     told = []
     for namespace, value in given[:5]:

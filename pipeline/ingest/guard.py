@@ -21,6 +21,7 @@ from pipeline.runtime.ports import Outputs
 TOPIC = "suppressions"
 
 MOST_WORDS = 128
+_EXTERNAL_WORDS = 8
 _WORD = re.compile(rb'"((?:[^"\\]|\\.){1,600})"|(?<![\w.])(\d{1,19})(?![\w.])')
 
 
@@ -67,13 +68,15 @@ def admit(event: Event, keys: Keys, vault: Vault, out: Outputs) -> bool:
 def mentions(value: bytes, rules: IdentityRules, keys: Keys, kept_out: Mapping[bytes, Suppression]) -> bool:
     """Whether bytes of which no event could be made name somebody who was erased: among their first texts and numbers,
     whatever field they stand in, is one of their identifiers."""
-    before = ""
-    for word in islice(_words(value), MOST_WORDS):
-        for namespace in (*rules.namespaces, before):
+    words = list(islice(_words(value), MOST_WORDS))
+    # `{"loyalty": "l-1"}`, or `{"id": "l-1", "collection": "users", "encoding": "none", "type": "loyalty"}`
+    around = _EXTERNAL_WORDS if b'"externalIds"' in value else 0
+    for at, word in enumerate(words):
+        beside = words[max(0, at - max(1, around)) : at + around]
+        for namespace in (*rules.namespaces, *beside):
             cleaned = rules.clean(namespace, word) if namespace else Junk("")
             if not isinstance(cleaned, Junk) and keys.actor(f"{namespace}:{cleaned}") in kept_out:
                 return True
-        before = word
     return False
 
 
@@ -106,4 +109,7 @@ def _strip(event: Event, text: str) -> None:
         event.traits.pop(namespace, None)
     elif namespace == "device_id" and isinstance(event.context.get("device"), dict):
         event.context["device"].pop("id", None)
+    external = event.context.get("externalIds")
+    if type(external) is list:
+        event.context["externalIds"] = [one for one in external if type(one) is dict and one.get("type") != namespace]
     event.flags.append("kept_out_identifier")

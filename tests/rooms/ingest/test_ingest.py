@@ -120,6 +120,19 @@ WHO = [
         ["user_id:ann", "email:a@x.io", "card:*", "card:*"],
     ),
     (track(identifiers={"user_id": "ann"}), ["user_id:ann"]),
+    (
+        track(
+            context={
+                "externalIds": [{"type": "card", "id": 7, "collection": "users"}, {"type": "email", "id": "A@x.io"}]
+            }
+        ),
+        ["user_id:ann", "email:a@x.io", "card:*"],
+    ),
+    (
+        track(context={"externalIds": [7, {"id": "c"}, {"type": 3, "id": "c"}, {"type": "card", "id": None}]}),
+        ["user_id:ann"],
+    ),
+    (track(context={"externalIds": {"type": "card", "id": "c1"}}), ["user_id:ann"]),
     (track(identifiers=[]), ["user_id:ann"]),
     (track(type="alias", previousId="a1"), ["user_id:ann", "anonymous_id:a1"]),
     (track(previousId="a1"), ["user_id:ann"]),

@@ -13,7 +13,7 @@ from pipeline.ingest import (
     MAX_RAW_BYTES,
     caught_up_due,
 )
-from pipeline.records import CaughtUp, DeadLetter, Suppression, decode_events_record
+from pipeline.records import CaughtUp, DeadLetter, Event, Suppression, decode_events_record
 from tests.rooms.ingest.harness import (
     HOUR_MS,
     KEYS,
@@ -223,6 +223,8 @@ NAMES_THEM = [
     b'{"type": "nonsense", "context": {"traits": {"email": " ADA@example.org "}}}',
     b'{"type": "track", "event": "A", "identifiers": {"loyalty": "l-1"}, cut of',
     b'{"type": "track", "anonymousId": 4711, "event": ""}',
+    b'{"type": "?", "context": {"externalIds": [{"type": "loyalty", "encoding": "none", "id": "l-1"}]}}',
+    b'{"context": {"externalIds": [{"id": "l-1", "collection": "users", "encoding": "none", "type": "loyalty"}]}}',
     b'"user": "\\u0061da" is no event',
 ]
 
@@ -238,6 +240,19 @@ def test_what_cannot_be_used_of_somebody_who_was_erased_is_kept_without_its_cont
         assert topic == "dead-letters" and letter.reason
         assert (letter.value == value) is is_kept
         assert is_kept or (letter.value is None and key is None and "erased" in letter.detail)
+
+
+def test_an_identifier_of_somebody_who_was_erased_leaves_the_event_of_another_with_its_field() -> None:
+    context = {
+        "externalIds": [{"type": "loyalty", "id": "l-1"}, {"type": "card", "id": "c-1"}],
+        "device": {"id": "d-1"},
+    }
+    out = Sent()
+    stage(vault=Vault("loyalty:l-1", "device_id:d-1")).step(raw_record(track(context=context)), NoState(), out)  # type: ignore[arg-type]
+    event = decode_events_record(out.records[0][2])
+    assert isinstance(event, Event) and event.identifiers == ["user_id:ann", "card:c-1"]
+    assert event.context == {"externalIds": [{"type": "card", "id": "c-1"}], "device": {}}
+    assert event.flags == ["kept_out_identifier"] * 2
 
 
 def test_the_key_of_a_record_may_name_somebody_too() -> None:
