@@ -53,7 +53,7 @@ def list_all(
             shown_time(letter.at)[:-4],
             letter.stage,
             letter.reason,
-            escape(letter.detail[:_SHOWN_DETAIL]),
+            escape(letter.detail if len(letter.detail) <= _SHOWN_DETAIL else f"{letter.detail[:_SHOWN_DETAIL]}…"),
             f"{letter.topic}/{letter.partition}/{letter.offset}",
         )
     console = Console(highlight=False)

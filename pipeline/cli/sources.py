@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
@@ -74,27 +75,32 @@ def command(
         for name, source in sorted(found.items()):
             sys.stdout.write(msgspec.json.encode({"source": name, **_plain(source)}).decode() + "\n")
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("source", "events", "refused", "last", "event names", "fields (share of events)", "why refused"):
-        table.add_column(heading, justify="right" if heading in ("events", "refused") else "left")
-    for name, source in sorted(found.items()):
-        table.add_row(
-            name,
-            f"{source.events:,}",
-            f"{source.refused:,}",
-            shown_time(source.last_ms)[:-4] if source.last_ms else "–",
-            _told(source.names),
-            ", ".join(f"{each} {count / source.events:.0%}" for each, count in source.fields.most_common(_SHOWN)),
-            _told(source.reasons),
-        )
     console = Console(highlight=False)
-    if found:
-        console.print(table)
+    for name, source in sorted(found.items()):
+        console.print(_shown(name, source))
     console.print(f"of the newest {newest:,} records of each partition of events and dead-letters")
 
 
-def _told(counter: Counter[str]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counter.most_common(_SHOWN))
+def _shown(name: str, source: Source) -> Group:
+    """A source in a few lines, whatever the width: names of fields are long."""
+    last = f", last {shown_time(source.last_ms)[:-4]}" if source.last_ms else ""
+    told = Table.grid(padding=(0, 2, 0, 0))
+    told.add_column(no_wrap=True)
+    told.add_column(overflow="fold")
+    for heading, line in (
+        ("  events", _told(source.names)),
+        ("  fields", _told(source.fields, source.events)),
+        ("  refused", _told(source.reasons)),
+    ):
+        if line:
+            told.add_row(heading, line)
+    return Group(Text.assemble((name, "bold"), f": {source.events:,} events, {source.refused:,} refused{last}"), told)
+
+
+def _told(counter: Counter[str], of: int = 0) -> Text:
+    """The most frequent, with their counts, or their share of so many."""
+    shown = (f"{name} {count / of:.0%}" if of else f"{name} {count:,}" for name, count in counter.most_common(_SHOWN))
+    return Text(", ".join(shown))
 
 
 def _plain(source: Source) -> dict[str, Any]:

@@ -53,6 +53,13 @@ class CollectorSettings(BaseModel):
     read_timeout_seconds: float = Field(20.0, ge=1, le=300, description="How long a caller may take to send a body.")
     stop_timeout_seconds: float = Field(20.0, ge=1, le=300, description="How long open requests have at a stop.")
 
+    @field_validator("write_keys", mode="before")
+    @classmethod
+    def _keys_are_texts(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            raise ValueError("a write key that YAML takes for a number or a date stands in quotes: {'20270115': web}")
+        return value
+
     @field_validator("write_keys")
     @classmethod
     def _keys_can_be_sent(cls, value: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,42 @@
+"""What commands say to somebody who is new: in a narrow window, in the wrong folder, with a key of digits."""
+
+import io
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from rich.console import Console
+
+from pipeline.broker import find_kafka
+from pipeline.cli.sources import Source, _shown
+from pipeline.collector.settings import CollectorSettings
+from pipeline.errors import BrokerError
+from pipeline.settings import Settings
+
+
+def test_sources_can_be_read_in_a_narrow_window() -> None:
+    source = Source(events=12, refused=2, last_ms=1_800_000_000_000)
+    source.names.update({"Page Viewed": 8, "Order Completed": 4})
+    source.fields.update({f"properties.a_name_that_goes_on_{number}": 12 - number for number in range(8)})
+    source.reasons.update({"no_identifier": 2})
+    said = io.StringIO()
+    Console(file=said, width=60).print(_shown("web", source))
+    assert "web: 12 events, 2 refused, last 2027-01-15 08:00:00" in said.getvalue()
+    words = said.getvalue().split()
+    assert [f"properties.a_name_that_goes_on_{number}" in words for number in range(8)] == [True] * 8
+    assert "no_identifier" in words and "67%" not in words and "100%," in words
+
+
+def test_in_a_folder_without_a_workspace_the_whole_path_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BrokerError) as caught:
+        find_kafka(Settings(state_dir=Path(".headwater")))
+    assert caught.value.where == str(tmp_path / ".headwater") and "headwater up" in caught.value.what_to_do
+
+
+def test_a_write_key_of_digits_is_to_be_quoted() -> None:
+    with pytest.raises(ValidationError, match="stands in quotes"):
+        CollectorSettings.model_validate({"write_keys": {1234567890: "web"}})
+    CollectorSettings.model_validate({"write_keys": {"1234567890": "web"}})
