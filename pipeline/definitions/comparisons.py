@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from pipeline.definitions.durations import duration_ms
+from pipeline.definitions.keys import NAME, a_name
 from pipeline.segments import rules
 from pipeline.segments.values import is_relative, parse_instant
 from pipeline.segments.windows import local_instant
@@ -34,7 +35,6 @@ _DURATION = {"type": "string", "pattern": r"^([0-9]+(ms|s|m|h|d|w|y))+$", "examp
 _RELATIVE = re.compile(r"now(?:([+-])([0-9a-z]+))?")
 _ZONED = re.compile(r".*(?:Z|[+-]\d{2}:?\d{2})")
 _MAX_PATTERN = 1_000
-_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 
 
 class Model(BaseModel):
@@ -43,12 +43,6 @@ class Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, populate_by_name=True, hide_input_in_errors=True
     )
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError("a name begins with a small letter and has small letters, digits, _ . and -, at most 100")
-    return value
 
 
 def _limited(value: Any, least_ms: int) -> int:
@@ -120,7 +114,7 @@ def _event_path(value: str) -> str:
     return value
 
 
-Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
+Name = Annotated[str, BeforeValidator(a_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 LongDuration = Annotated[int, BeforeValidator(lambda v: _limited(v, 1_000)), WithJsonSchema(_DURATION)]
 Duration = Annotated[int, BeforeValidator(lambda v: _limited(v, 1)), WithJsonSchema(_DURATION)]
 TimeZone = Annotated[str, AfterValidator(_zone)]

@@ -14,7 +14,6 @@
 `mode` is `trigger` (acts on a moment) or `audience` (mirrors a membership); the kind has a default.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -24,18 +23,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from connectors import Connector, Options, UnknownKindError, connector_kind
 from pipeline.activation import HOUR_MS, PROFILE_SECTIONS, ConsentPolicy, Destination
 from pipeline.definitions.durations import DurationMs
-from pipeline.definitions.keys import instead
+from pipeline.definitions.keys import a_name, instead
 from pipeline.errors import DefinitionError
 
-_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _MAX_ATTEMPTS = 1_000
 _SECTIONS = ("identifiers", "traits", "properties", "context")
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError("a name begins with a small letter and has small letters, digits, _ . and -, at most 100")
-    return value
 
 
 class DeliveryDefinition(BaseModel):
@@ -60,7 +52,7 @@ class DestinationDefinition(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
-    destination: Annotated[str, BeforeValidator(_name)]
+    destination: Annotated[str, BeforeValidator(a_name)]
     kind: str
     description: str = Field(default="", max_length=2_000)
     mode: Literal["audience", "trigger"] | None = None
@@ -73,7 +65,7 @@ class DestinationDefinition(BaseModel):
     alerts: Literal["*"] | list[str] = []
     max_age: DurationMs = HOUR_MS
     purposes: list[str] = []
-    channel: Annotated[str, BeforeValidator(_name)] | None = None
+    channel: Annotated[str, BeforeValidator(a_name)] | None = None
     labels: list[str] = Field(default=[], max_length=50)
     fields: dict[str, Literal["sha256", "mask", "drop"]] = Field(default={}, max_length=1_000)
     outcomes: bool = False

@@ -1,5 +1,7 @@
-"""The keys that a document may have at a place, for whoever mistyped one."""
+"""The names that definitions take, and the keys that a document may have at a place, for whoever mistyped one."""
 
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from types import UnionType
@@ -9,6 +11,20 @@ from pydantic import BaseModel
 
 _LIKE = 0.7
 _LISTED = 12
+NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
+_NO_NAME = re.compile(r"[^a-z0-9_.-]+")
+
+
+def a_name(value: Any) -> str:
+    """The name of a definition. Raises ValueError, which says one that would do."""
+    if isinstance(value, str) and NAME.fullmatch(value):
+        return value
+    if value in (None, ""):
+        raise ValueError("a name is missing")
+    plain = unicodedata.normalize("NFKD", str(value)[:300]).encode("ascii", "ignore").decode().lower()
+    near = _NO_NAME.sub("_", plain).strip("_.-")
+    advice = f"; write {near}" if NAME.fullmatch(near) else ""
+    raise ValueError(f"a name begins with a small letter and has small letters, digits, _ . and -, at most 100{advice}")
 
 
 def instead(location: Sequence[int | str], *models: type[BaseModel]) -> str:

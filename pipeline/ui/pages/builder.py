@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from pipeline.api.client import ApiError
 from pipeline.definitions.export import as_yaml
+from pipeline.definitions.keys import NAME
 from pipeline.definitions.kinds import mistakes_in
 from pipeline.definitions.loader import InvalidDefinitionsError, load_text, told
 from pipeline.ui.checks import checked, unseen
@@ -160,8 +161,8 @@ class Builder:
         found: dict[str, Any] = {"sentence": sentence(tree), "mistakes": mistakes, "tried": None, "untried": ""}
         # A misspelt event is a whole rule that holds nobody.
         found["unseen"] = list(dict.fromkeys(unseen(written.body.get("when"), self._vocabulary(page)["events"])))
-        # A name is what comes to mind last: a rule is tried without one.
-        body = written.body if written.body["segment"] else {**written.body, "segment": "unnamed"}
+        # A name is what comes to mind last: a rule is tried without one, or with one that will not do.
+        body = written.body if NAME.fullmatch(written.body["segment"]) else {**written.body, "segment": "unnamed"}
         if tried and not mistakes_in("segment", body) and not written.problems:
             try:
                 found["tried"] = page.client.preview_segment(json.dumps(body))

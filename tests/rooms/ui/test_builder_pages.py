@@ -78,6 +78,11 @@ def test_the_meaning_has_the_sentence_the_size_and_why(house: House) -> None:
     body = {"segment": "s", "when": {"all": [{"trait": {"plan": "free"}}, {"performed": {"event": "Page Viewed"}}]}}
     page = Visitor(house, "viewer").post("/builder/meaning", fields_of(read_segment(body)), part="meaning").text
     assert "People of whom this is true: plan is “free” and did “Page Viewed”." in page
+    assert "Who would be in it now" in page and "Not whole yet" not in page
+    for name, said in (("Pricing Visitors", "write pricing_visitors"), ("", "a name is missing")):
+        other = fields_of(read_segment({**body, "segment": name}))
+        told = Visitor(house, "viewer").post("/builder/meaning", other, part="meaning").text
+        assert f"{said}</p>" in told and "Who would be in it now" in told
     assert "ada@example.org" in page and "trait plan is free" in page
     assert "<strong>1</strong> of 1 people" in " ".join(page.split()).replace("<strong> 1", "<strong>1")
 
