@@ -180,7 +180,7 @@ def _owned(present: Definition) -> OwnerError:
     return OwnerError(
         f"The {present.kind} {present.name} (version {present.version}) was last written by {where}.",
         f"{present.kind}/{present.name}",
-        "see what it says with `headwater export`; overwrite it with --take-over",
+        "see what it says with `headwater export`; to write over it, take it over (--take-over)",
     )
 
 

@@ -159,6 +159,7 @@ class Builder:
     def _meaning(self, page: Page, tree: Node, tried: bool = True) -> dict[str, Any]:
         written, mistakes = checked(tree)
         found: dict[str, Any] = {"sentence": sentence(tree), "mistakes": mistakes, "tried": None, "untried": ""}
+        found["holds"] = ("account", "accounts") if tree.get("entity") == "account" else ("person", "people")
         # A misspelt event is a whole rule that holds nobody.
         found["unseen"] = list(dict.fromkeys(unseen(written.body.get("when"), self._vocabulary(page)["events"])))
         # A name is what comes to mind last: a rule is tried without one, or with one that will not do.

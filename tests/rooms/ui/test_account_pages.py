@@ -2,7 +2,10 @@
 
 import pytest
 
+from pipeline.definitions.documents import read_documents
 from pipeline.records import AccountAlert, Cause, encode
+from pipeline.ui.forms import fields_of
+from pipeline.ui.tree import read_segment
 from tests.rooms.ui.house import House, Visitor
 from tests.rooms.ui.town import applies, settle
 
@@ -52,6 +55,12 @@ def test_a_rule_about_accounts_is_tried_and_its_reasons_told(house: House, viewe
     page = viewer.get("/accounts/of/acme.example?why=warm").text
     assert "people: count of Page Viewed within 30d" in page and "trait plan is team" in page
     assert "There is no such segment in force" in viewer.get("/accounts/of/acme.example?why=nothing_such").text
+
+
+def test_what_a_rule_about_accounts_would_hold_is_counted_in_accounts(viewer: Visitor) -> None:
+    fields = fields_of(read_segment(read_documents(WARM)[0].value))
+    page = " ".join(viewer.post("/builder/meaning", fields, part="meaning").text.split())
+    assert "of 8 accounts</p>" in page and "Tried on 8 accounts;" in page and "people;" not in page
 
 
 def test_the_ranking_leaves_out_who_pays(house: House, viewer: Visitor) -> None:

@@ -84,7 +84,7 @@ def test_the_meaning_has_the_sentence_the_size_and_why(house: House) -> None:
         told = Visitor(house, "viewer").post("/builder/meaning", other, part="meaning").text
         assert f"{said}</p>" in told and "Who would be in it now" in told
     assert "ada@example.org" in page and "trait plan is free" in page
-    assert "<strong>1</strong> of 1 people" in " ".join(page.split()).replace("<strong> 1", "<strong>1")
+    assert "<strong>1</strong> of 1 person" in " ".join(page.split()).replace("<strong> 1", "<strong>1")
 
 
 @pytest.mark.parametrize(
