@@ -12,6 +12,7 @@ from pipeline.api.positions import Visible, position_text
 from pipeline.api.tables import TABLES
 from pipeline.errors import BrokerError
 from pipeline.identifiers import Keys
+from pipeline.runtime import garbage
 from pipeline.runtime.kafka.doors import (
     KAFKA_FAILURES,
     TopicReader,
@@ -139,6 +140,7 @@ class Follower:
             self.model.apply((), positions, self._complete_at)
             self._stamped_at = self._complete_at
         if not self.is_ready and self.visible.is_reached(self._ready_at):
+            garbage.begin()  # it stops everybody for a moment, and nobody is served yet
             self.is_ready = True
             _log.info("the read model is ready: %s", self.position)
         self._scrub()

@@ -20,6 +20,7 @@ from pipeline.api.pulse import Pulse, RealKafka
 from pipeline.api.service import Service
 from pipeline.api.streams import Hub
 from pipeline.definitions.log import KafkaPlans
+from pipeline.runtime import garbage
 from pipeline.settings import Settings
 
 _MOST_WAITING = 1_000
@@ -46,6 +47,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
         StateError: another process has the slot's tables. BrokerError: Kafka does not answer.
     """
     sys.setswitchinterval(_SWITCH_S)
+    garbage.hold()
     tokens = TokensFollowed(tokens_file(settings))
     listening = serving.listen(settings.api.host, settings.api.port, "HEADWATER_API__PORT", shared=True)
     with listening, serving.runner() as runner:

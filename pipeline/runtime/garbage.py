@@ -18,6 +18,19 @@ _PAUSE_S = 5.0
 _MOST_OBJECTS = 100_000
 
 
+def hold() -> None:
+    """Collect nothing until `begin`: while a process reads what there is, which is much and in no cycle, a full walk
+    comes several times a second, and stops everything else."""
+    gc.disable()
+
+
+def begin() -> None:
+    """From here on collect as usual, but never again walk over what is there by now."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 def collecting_between(until: Callable[[], bool]) -> Callable[[], bool]:
     """`until`, as a worker asks it between its batches, with the young garbage collected now and then.
 

@@ -469,3 +469,18 @@ def test_a_failure_while_following_is_told(topics: Topics, process: Callable[[],
     until(lambda: api.ask("/livez", token=None).status_code == 503)
     assert api.ask("/readyz", token=None).status_code == 503
     api.follower.failure = None
+
+
+# ---------------------------------------------------------------------------------------------------------- its garbage
+
+
+def test_what_was_read_is_walked_over_before_anybody_is_served(
+    topics: Topics, process: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full walk stops every request; while it catches up there were several a second, and the first comes at once."""
+    walks: list[bool] = []
+    monkeypatch.setattr(follower.garbage, "begin", lambda: walks.append(True))
+    api = process()
+    until(lambda: api.follower.is_ready)
+    api.has_read_on()
+    assert walks == [True]

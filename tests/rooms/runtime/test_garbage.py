@@ -108,3 +108,19 @@ def test_what_the_walks_of_a_pause_have_found_counts_when_it_ends(monkeypatch: p
     over()
     assert not is_seen(), "a pause has passed in which no walk found any"
     assert len(kept) == 4_400
+
+
+def test_while_held_nothing_is_collected_and_then_nothing_of_before_is_walked_over() -> None:
+    garbage.hold()
+    ring = weakref.ref(Ring())
+    kept = [Ring() for _ in range(10)]
+    for _ in range(100_000):
+        kept.append([])  # type: ignore[arg-type]
+        kept.pop()
+    assert not gc.isenabled() and ring() is not None
+    garbage.begin()
+    assert gc.isenabled() and ring() is None
+    assert gc.get_freeze_count() > len(kept)
+    young = weakref.ref(Ring())
+    gc.collect()
+    assert young() is None, "what comes later is collected"
