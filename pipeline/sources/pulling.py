@@ -118,6 +118,8 @@ class Puller:
         for number, one in enumerate(pulled, 1):
             if not isinstance(one.position, str) or not 0 < len(one.position) <= MAX_POSITION:
                 raise ValueError(f"a position must be a text of 1 to {MAX_POSITION:,} characters")
+            if one.key is not None and not isinstance(one.key, bytes):
+                raise ValueError(f"a key must be bytes, and is {type(one.key).__name__}")
             if one.value is not None:
                 value = self._written(one)
                 rows.append((one.key, value))

@@ -92,6 +92,7 @@ class SourceRole:
         self._only = only
         self._metrics = metrics
         self._running: dict[str, _Running] = {}
+        self._ending: dict[str, _Running] = {}
         self._not_before: dict[str, float] = {}
         self._said = False
         self.errors: list[BaseException] = []
@@ -109,9 +110,13 @@ class SourceRole:
         if not wanted and not self._said:
             self._said = True
             _log.info("no source %sis pulled: apply one with `pull`", f"{self._only} " if self._only else "")
-        self.stop([name for name, one in self._running.items() if name not in wanted or _is_other(one, wanted[name])])
+        self._ask_to_stop(
+            [name for name, one in self._running.items() if name not in wanted or _is_other(one, wanted[name])]
+        )
+        self._ending = {name: one for name, one in self._ending.items() if one.thread.is_alive()}
         for name, definition in wanted.items():
-            if name not in self._running and time.monotonic() >= self._not_before.get(name, 0):
+            is_there = name in self._running or name in self._ending
+            if not is_there and time.monotonic() >= self._not_before.get(name, 0):
                 self._start(definition)
 
     def _start(self, written: Definition) -> None:
@@ -119,9 +124,10 @@ class SourceRole:
         try:
             definition = SourceDefinition.model_validate(written.body)
             assert definition.pull is not None
+            self._check_topic(definition)
             source = definition.pull.opened(name)
         except Exception as error:  # noqa: BLE001 - a secret that is not there, or whatever a source of others raises
-            # The set-up of one source is no reason to stop the others.
+            # The set-up of one source, and a topic that nobody reads, is no reason to stop the others.
             _log.error("the source %s cannot be opened: %s: %s", name, type(error).__name__, error)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
             return
@@ -138,16 +144,19 @@ class SourceRole:
         thread.start()
         _log.info("pulling %s (%s, version %d) into %s", name, definition.pull.kind, written.version, definition.topic)
 
+    def _check_topic(self, definition: SourceDefinition) -> None:
+        settings = self._settings
+        if settings.topic(definition.topic) not in {settings.topic(each) for each in settings.sources}:
+            raise HeadwaterError(
+                f"The source {definition.source} would be pulled into {definition.topic}, which ingest does not read.",
+                f"source/{definition.source}",
+                f"name one of `sources` ({', '.join(settings.sources)}), or add it there, for every role",
+            )
+
     def _pull(self, definition: SourceDefinition, source: Source, stop: threading.Event) -> None:
         assert definition.pull is not None
         settings, pull, name = self._settings, definition.pull, definition.source
         try:
-            if settings.topic(definition.topic) not in {settings.topic(each) for each in settings.sources}:
-                raise HeadwaterError(
-                    f"The source {name} would be pulled into {definition.topic}, which ingest does not read.",
-                    f"source/{name}",
-                    f"name one of `sources` ({', '.join(settings.sources)}), or add it there, for every role",
-                )
             log = KafkaPullLog(settings, name, definition.topic)
             try:
                 puller = Puller(
@@ -160,16 +169,17 @@ class SourceRole:
         finally:
             source.close()
 
-    def stop(self, names: Sequence[str]) -> None:
-        """Stop some pullers, and wait for what is under way."""
+    def _ask_to_stop(self, names: Sequence[str]) -> None:
+        """Nobody is waited for here: a source may take long to come back, and the others are to be looked after."""
         for name in names:
-            self._running[name].stop.set()
-        for name in names:
-            self._running.pop(name).thread.join()
+            self._ending[name] = self._running.pop(name)
+            self._ending[name].stop.set()
 
     def close(self) -> None:
-        """Stop all."""
-        self.stop(list(self._running))
+        """Stop all, and wait for what is under way."""
+        self._ask_to_stop(list(self._running))
+        for one in self._ending.values():
+            one.thread.join()
 
 
 def _is_other(running: _Running, written: Definition) -> bool:

@@ -22,10 +22,12 @@ _log = logging.getLogger(__name__)
 _GIVE_UP_S = 30.0
 _PAUSE_S = 0.5
 _MOST_KNOWN = 1_000
+_ASK_AGAIN_S = 5.0
 # Without one the client waits for an answer for ever; what it does not get is asked for again here.
 _CLIENT = {"timeout": 5.0, "max.retries": 0}
 _BUSY = frozenset({408, 429})
 _Answer = TypeVar("_Answer")
+_Kept = TypeVar("_Kept")
 
 
 class RegistryError(WorkerStopped, BrokerError):
@@ -33,14 +35,24 @@ class RegistryError(WorkerStopped, BrokerError):
 
 
 class Schemas:
-    """What a registry knows. A schema never changes, so each is asked for once, as long as not too many are."""
+    """What a registry knows. A schema never changes, so each is asked for once, as long as not too many are. That there
+    is none of an id does change: anybody's record may name the next one before it is registered, and a registry may
+    hear of it late."""
 
-    def __init__(self, properties: Mapping[str, Any], client: Any = None, give_up_s: float = _GIVE_UP_S) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        client: Any = None,
+        give_up_s: float = _GIVE_UP_S,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`properties` are those of Confluent's client; `give_up_s`: how long a registry that is away is waited for."""
+        self._clock_s = clock_s
         self._properties = dict(properties)
         self._client = client
         self._give_up_s = give_up_s
         self._known: OrderedDict[int, WriterSchema | None] = OrderedDict()
+        self._missing: OrderedDict[int, float] = OrderedDict()
 
     def __call__(self, schema_id: int) -> Any:
         """The parsed schema, or None if the registry says that it has none of this id.
@@ -56,15 +68,17 @@ class Schemas:
         """The same, ready to read what was written with it."""
         if schema_id in self._known:
             return self._known[schema_id]
+        if self._clock_s() - self._missing.get(schema_id, -_ASK_AGAIN_S) < _ASK_AGAIN_S:
+            return None
         text = self._ask(f"the schema {schema_id}", lambda client: client.get_schema(schema_id).schema_str)
+        if text is None:
+            _keep(self._missing, schema_id, self._clock_s())
+            return None
         try:
-            found = WriterSchema(text) if text is not None else None
+            found = WriterSchema(text)
         except ValueError:
             found = None  # of another kind: Protobuf, JSON Schema
-        # Ids may come from anybody's records: what is kept of them is bounded.
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.popitem(last=False)
-        self._known[schema_id] = found
+        _keep(self._known, schema_id, found)
         return found
 
     def register(self, subject: str, text: str) -> int:
@@ -155,6 +169,14 @@ class Schemas:
                     "its properties are those of Confluent's client: url, basic.auth.user.info, ssl.ca.location, …",
                 ) from None
         return self._client
+
+
+def _keep(known: "OrderedDict[int, _Kept]", schema_id: int, found: _Kept) -> None:
+    # Ids may come from anybody's records: what is kept of them is bounded.
+    known.pop(schema_id, None)
+    if len(known) >= _MOST_KNOWN:
+        known.popitem(last=False)
+    known[schema_id] = found
 
 
 def _refusal(what: str, status: int, said: str) -> RegistryError:

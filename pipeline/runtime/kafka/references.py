@@ -27,6 +27,9 @@ class Table:
         self._fields = frozenset(fields)
         self._most = most
         self._rows: dict[str, bytes] = {}
+        # Where the name of a row is a field of it: by the record's key, which is all that a tombstone has, and back.
+        self._names: dict[bytes, str] = {}
+        self._keys: dict[str, bytes] = {}
         self._spoiled = 0
         for record in reader.read_to_end():
             self._take(record.key, record.value)
@@ -40,23 +43,43 @@ class Table:
     def _take(self, key: bytes | None, value: bytes | None) -> None:
         try:
             row = _decode(value) if value is not None else None
-            name = _text(key, row, self._key)
+            name = self._name_of(key, row)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row = name = None
-        if name is None or (value is not None and not isinstance(row, dict)):
+        if value is not None and (name is None or not isinstance(row, dict)):
             self._spoiled += 1
             if self._spoiled == 1:
                 _log.warning("reference %s has records that are no rows: they are passed over", self._name)
             return
+        if self._key and key is not None and key in self._names:
+            self._let_go(key, self._names.pop(key))
+        if name is None:
+            return
         if row is None:
             self._rows.pop(name, None)
             return
+        if self._key and key is not None:
+            self._names[key] = name
+            self._keys[name] = key
         chosen = {field: row[field] for field in self._fields if field in row} if self._fields else row
         self._rows[name] = _encode(chosen)
         if len(self._rows) > self._most:
             raise WorkerStopped(
                 f"the reference {self._name} has more than {self._most:,} rows: raise its `max_rows`, or remove it"
             )
+
+    def _name_of(self, key: bytes | None, row: Any) -> str | None:
+        if not self._key:
+            return key.decode() if key is not None else None
+        for step in self._key:
+            row = row.get(step) if isinstance(row, dict) else None
+        return str(row) if isinstance(row, str | int) else None
+
+    def _let_go(self, key: bytes, name: str) -> None:
+        """Drop the row of a record's key, unless another record has the name by now."""
+        if self._keys.get(name) == key:
+            del self._keys[name]
+            self._rows.pop(name, None)
 
     def row(self, key: str) -> dict[str, Any] | None:
         """The row of a key."""
@@ -66,14 +89,6 @@ class Table:
     def close(self) -> None:
         """Let go of the connection."""
         self._reader.close()
-
-
-def _text(key: bytes | None, row: Any, path: tuple[str, ...]) -> str | None:
-    if path and isinstance(row, dict):
-        for step in path:
-            row = row.get(step) if isinstance(row, dict) else None
-        return str(row) if isinstance(row, str | int) else None
-    return key.decode() if key is not None else None
 
 
 class References:

@@ -175,3 +175,12 @@ def test_what_is_no_json_fails_and_nothing_of_the_batch_is_kept() -> None:
     source.value = lambda number: {"x": object()} if number == 3 else {"x": 1}
     assert puller(source, log).turn() == 1.0
     assert log.rows == []
+
+
+@pytest.mark.parametrize("key", ["text", 7, ["a"]])
+def test_a_key_that_is_none_is_the_sources_own_trouble(key: Any) -> None:
+    """What the log cannot write would end the role, and with it every other source."""
+    source, log = Numbers(1), MemoryLog()
+    source.poll = lambda position, limit: [Pulled("1", {"type": "track"}, key)]  # type: ignore[method-assign]
+    assert puller(source, log).turn() > 0
+    assert log.writes == 0

@@ -1,0 +1,101 @@
+"""The role and its sources: what is wrong with one is no other's trouble."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from connectors.sources import Pulled, Source
+from pipeline.definitions.catalog import Catalog
+from pipeline.records import Definition, Generation, encode
+from pipeline.settings import Settings
+from pipeline.sources.pulling import PullMetrics
+from pipeline.sources.role import SourceRole
+
+
+class Slow(Source):
+    """Does not come back before it may."""
+
+    kind = "slow"
+    called, may_end = threading.Event(), threading.Event()
+
+    def poll(self, position: str | None, limit: int) -> Sequence[Pulled]:
+        self.called.set()
+        assert self.may_end.wait(30)
+        return []
+
+
+class Log:
+    """Keeps nothing."""
+
+    opened: list[str] = []
+
+    def __init__(self, settings: Settings, name: str, topic: str) -> None:
+        self.opened.append(name)
+
+    def position(self) -> None:
+        return None
+
+    def write(self, records: Any, position: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SourceRole]:
+    Log.opened = []
+    monkeypatch.setattr("pipeline.sources.role.KafkaPullLog", Log)
+    monkeypatch.setattr("pipeline.definitions.sources.source_kind", lambda kind: Slow)
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    role, catalog = SourceRole(settings, None, PullMetrics(CollectorRegistry())), Catalog()
+
+    def in_force(number: int, **sources: tuple[int, str]) -> SourceRole:
+        for name, (version, topic) in sources.items():
+            body = {"source": name, "topic": topic, "pull": {"kind": "slow"}}
+            catalog.add(f"source/{name}/{version}".encode(), encode(Definition("source", name, version, body)))
+        members = {f"source/{name}": version for name, (version, _) in sources.items()}
+        catalog.add(b"generation/%d" % number, encode(Generation(number, members)))
+        role.follow(catalog)
+        return role
+
+    return in_force
+
+
+def test_one_that_would_be_pulled_where_nobody_reads_stops_no_other(
+    follow: Callable[..., SourceRole], caplog: pytest.LogCaptureFixture
+) -> None:
+    Slow.may_end.set()
+    role = follow(1, lost=(1, "nowhere"), well=(1, "raw"))
+    try:
+        give_up = time.monotonic() + 10
+        while "well" not in Log.opened:
+            assert time.monotonic() < give_up
+        follow(1, lost=(1, "nowhere"), well=(1, "raw"))
+        assert Log.opened == ["well"]
+        assert "ingest does not read" in caplog.text
+    finally:
+        role.close()
+
+
+def test_one_that_is_changed_while_it_hangs_holds_up_no_other(follow: Callable[..., SourceRole]) -> None:
+    Slow.called.clear()
+    Slow.may_end.clear()
+    role = follow(1, slow=(1, "raw"))
+    try:
+        assert Slow.called.wait(10)
+        begun = time.monotonic()
+        follow(2, slow=(2, "raw"), other=(1, "raw"))
+        assert time.monotonic() - begun < 5
+        give_up = time.monotonic() + 10
+        while Log.opened != ["slow", "other"]:
+            assert time.monotonic() < give_up
+        Slow.may_end.set()
+        while Log.opened != ["slow", "other", "slow"]:
+            assert time.monotonic() < give_up
+            follow(2, slow=(2, "raw"), other=(1, "raw"))
+    finally:
+        Slow.may_end.set()
+        role.close()
