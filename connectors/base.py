@@ -16,6 +16,7 @@ The whole contract:
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -84,8 +85,29 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+_OURS = re.compile(r"HEADWATER_(SECRET|CONFIG|.*__.*)", re.I)
+_withheld: set[Path] = set()
+
+
+def withhold(folder: Path) -> None:
+    """Let no secret of a definition be read from this folder, in this process."""
+    _withheld.add(folder.resolve())
+
+
+def _is_withheld(file: str) -> bool:
+    try:
+        whole = Path(file).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return False  # no place at all, which is said where it is read
+    return not _withheld.isdisjoint((whole, *whole.parents))
+
+
 class SecretReference(Options):
-    """Where a secret is found: `{env: NAME}` or `{file: path}`. The secret itself never stands in a definition."""
+    """Where a secret is found: `{env: NAME}` or `{file: path}`. The secret itself never stands in a definition.
+
+    Who may write definitions chooses where such a secret goes. So Headwater's own are none: not the variables of its
+    settings, and nothing in the state folder.
+    """
 
     env: str | None = None
     file: str | None = None
@@ -102,6 +124,8 @@ class SecretReference(Options):
     def _exactly_one(self) -> Self:
         if (self.env is None) == (self.file is None):
             raise ValueError("give either `env` or `file`")
+        if self.env is not None and _OURS.fullmatch(self.env):
+            raise ValueError(f"{self.env} is a setting of Headwater, and no secret to be sent anywhere")
         return self
 
     def read(self) -> str:
@@ -112,6 +136,8 @@ class SecretReference(Options):
         else:
             assert self.file is not None
             place = f"the file {self.file}"
+            if _is_withheld(self.file):
+                raise ValueError(f"{place} is Headwater's own, and no secret to be sent anywhere")
             try:
                 text = Path(self.file).read_text(encoding="utf-8").strip()
             except OSError as error:

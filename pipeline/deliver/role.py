@@ -13,6 +13,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, start_http_server
 
 from connectors import Connector
+from connectors.base import withhold
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.destinations import DestinationDefinition
 from pipeline.definitions.log import KafkaPlans
@@ -189,6 +190,7 @@ class DeliverRole:
 
 def run(settings: Settings, destination: str | None, until: Callable[[], bool]) -> None:
     """Run the role: see `pipeline.deliver.run_deliver`."""
+    withhold(settings.state_dir)
     registry = CollectorRegistry()
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)

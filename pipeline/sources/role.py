@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from connectors.base import withhold
 from connectors.sources import Source
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.log import KafkaPlans
@@ -192,6 +193,7 @@ def run(settings: Settings, only: str | None, until: Callable[[], bool]) -> None
     Raises:
         BrokerError: Kafka does not do what it is asked for, or another process pulls the same source.
     """
+    withhold(settings.state_dir)
     registry = CollectorRegistry()
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, settings.metrics_host, registry)

@@ -7,16 +7,42 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from connectors.base import SecretReference
+from connectors.base import SecretReference, withhold
 from connectors.file import FileConnector
-from connectors.http import HttpConnector
+from connectors.http import HttpConnector, HttpOptions
 from connectors.testing import ERASED, ConnectorContract, sample_delivery
 from connectors.webhook import WebhookConnector
 from pipeline.records import IdentifierPair
 from tests.contracts.webhook_receiver import WebhookReceiver
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HEADWATER_SECRET", "headwater_secret", "HEADWATER_KAFKA__SASL.PASSWORD", "HEADWATER_COLLECTOR__WRITE_KEYS"],
+)
+def test_who_may_write_definitions_gets_none_of_our_own_secrets(name: str) -> None:
+    """`headers: {X: {env: HEADWATER_SECRET}}`, and an address of their own: with it every key can be computed."""
+    with pytest.raises(ValidationError, match="setting of Headwater"):
+        HttpOptions.model_validate({"url": "https://x.io/", "headers": {"X-A": {"env": name}}})
+    assert SecretReference.model_validate({"env": "HEADWATER_SAMPLE_WEBHOOK_SECRET"})
+
+
+def test_nothing_in_the_state_folder_is_a_secret_for_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.base._withheld", set())
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "secret").write_text("ours")
+    (tmp_path / "theirs").write_text("whsec")
+    (tmp_path / "link").symlink_to(state / "secret")
+    withhold(state)
+    for path in (state / "secret", tmp_path / "link", tmp_path / "x" / ".." / "state" / "secret", state):
+        with pytest.raises(ValueError, match="Headwater's own"):
+            SecretReference(file=str(path)).read()
+    assert SecretReference(file=str(tmp_path / "theirs")).read() == "whsec"
 
 
 class TestWebhook(ConnectorContract):
