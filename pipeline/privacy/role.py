@@ -10,17 +10,23 @@ Everything it knows it has read from the log: a new process reads it again, and 
 """
 
 import logging
+import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from pipeline.admin import alter_topics, topic_configs, topic_partitions, wanted_topics
-from pipeline.errors import LookupFailed
+from pipeline.definitions.log import KafkaPlans
+from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
-from pipeline.lookup import find_profile
+from pipeline.identity import IdentityRules
+from pipeline.lookup import find_profile, person
 from pipeline.privacy.requests import carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
 from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
@@ -53,6 +59,8 @@ NUDGE_KEY = RESERVED + b"nudge"
 """A tombstone of a key that never had a value: an idle partition needs a record to begin a new segment."""
 
 _TURN_S = 0.2
+# A folder is called so.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _READ_FIRST = {RECEIPTS: 0, KEYS: 1, SUPPRESSIONS: 2, REQUESTS: 3}
 _decode_request = msgspec.json.Decoder(PrivacyRequest).decode
 _decode_receipt = msgspec.json.Decoder(PrivacyReceipt).decode
@@ -80,6 +88,7 @@ class PrivacyRole:
         self._transaction: ApplyTransaction | None = None
         self._hastened_until = 0
         self._nudged_at = 0
+        self._plans = KafkaPlans(settings)
         self._reader = TopicReader(settings, [RECEIPTS, REQUESTS, DECISIONS, PROGRESS, KEYS, SUPPRESSIONS])
         records = list(self._reader.read_to_end())
         # What was done is read before what was asked for, and that before what came of it.
@@ -91,6 +100,9 @@ class PrivacyRole:
     def working(self) -> int:
         """How many requests are being carried out."""
         return len(self._waiting) + sum(1 for one in self._receipts.values() if one.state == "working")
+
+    def _rules(self) -> IdentityRules:
+        return self._plans.latest().identity
 
     # ------------------------------------------------------------------------------------------------ what is read
 
@@ -105,9 +117,8 @@ class PrivacyRole:
             self._receipts[receipt.request_id] = receipt
             self._said[receipt.request_id] = value
         elif record.topic == REQUESTS:
-            request = _decode_request(value)
-            known = self._receipts.get(request.request_id)
-            if known is None or known.state == "working":
+            request = self._understood(record)
+            if request is not None:
                 self._begin(request)
         elif record.topic == SUPPRESSIONS:
             self._suppressions[key.decode()] = _decode_suppression(value)
@@ -126,6 +137,28 @@ class PrivacyRole:
             erasure = self._erasures.get(told.request_id)
             if erasure is not None and isinstance(told, Forgotten):
                 erasure.take_forgotten(told, record.timestamp_ms)
+
+    def _understood(self, record: Record) -> PrivacyRequest | None:
+        """The request in a record, about an identifier as the pipeline writes it: programs write to the topic too, and
+        write what people typed. None if it is none, was carried out, or cannot be."""
+        try:
+            request = _decode_request(record.value or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            # It would end the role at every start for as long as the topic keeps it, and every erasure waits for it.
+            where = f"{record.topic}/{record.partition}/{record.offset}"
+            _log.error("%s is no request (%s), and nothing comes of it", where, type(error).__name__)
+            return None
+        known = self._receipts.get(request.request_id)
+        if known is not None and known.state != "working":
+            return None
+        if not _ID.fullmatch(request.request_id):
+            self._say(self._receipt(request, "failed", f"a request's id is {_ID.pattern}"))
+            return None
+        try:
+            return msgspec.structs.replace(request, identifier=person(request.identifier, self._rules()))
+        except InputError:
+            self._say(self._receipt(request, "failed", "the identifier is none of a person: NAMESPACE:VALUE"))
+            return None
 
     def _begin(self, request: PrivacyRequest) -> None:
         if request.request == "erase":
@@ -231,24 +264,34 @@ class PrivacyRole:
         self._transaction.write(records)
 
     def _carry_out(self, request: PrivacyRequest, now_ms: int) -> None:
-        subject = self._keys.actor(request.identifier).decode()
+        stores: list[ReceiptEntry]
         try:
             stores, detail, state = *carry_out(self._settings, request), "done"
-        except (LookupFailed, ValueError) as error:
-            # What it says may name the person: the receipt does not repeat it.
+        except BrokerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a full disk, or whatever the file system of an archive raises
+            # What it says may name the person: neither the receipt nor the log repeats it. It is asked for again by who
+            # wants it: a request without a receipt would end this role at every start, and every erasure waits for it.
             stores, detail, state = [], type(error).__name__, "failed"
-        receipt = PrivacyReceipt(
+            if not isinstance(error, LookupFailed | ValueError):
+                _log.error("%s %s failed: %s", request.request, request.request_id, _where(error))
+        self._say(self._receipt(request, state, detail, now_ms, stores))
+
+    def _receipt(
+        self, request: PrivacyRequest, state: str, detail: str, now_ms: int = 0, stores: Sequence[ReceiptEntry] = ()
+    ) -> PrivacyReceipt:
+        """The receipt of what was carried out at once, or cannot be."""
+        return PrivacyReceipt(
             request_id=request.request_id,
             request=request.request,
-            subject=subject,
+            subject=self._keys.actor(request.identifier).decode(),
             requested_at=request.at,
             state=state,  # type: ignore[arg-type]
             by=request.by,
-            finished_at=now_ms,
-            stores=stores,
+            finished_at=now_ms or time.time_ns() // 1_000_000,
+            stores=list(stores),
             detail=detail,
         )
-        self._say(receipt)
 
     def _say_answers(self, now_ms: int) -> None:
         """Destinations may answer when all else of an erasure is done, and this process knows its receipt only."""
@@ -315,9 +358,18 @@ class PrivacyRole:
 
     def close(self) -> None:
         """Let go of everything."""
+        self._plans.close()
         self._reader.close()
         if self._transaction is not None:
             self._transaction.close()
+
+
+def _where(error: Exception) -> str:
+    places = traceback.extract_tb(error.__traceback__)[-3:]
+    said = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+    return f"{type(error).__name__}{said} at " + " < ".join(
+        f"{Path(p.filename).name}:{p.lineno}" for p in reversed(places)
+    )
 
 
 def run(settings: Settings, until: Callable[[], bool]) -> None:
