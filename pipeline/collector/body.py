@@ -25,7 +25,8 @@ class Reader:
         self, receive: Receive, length: bytes | None, encoding: bytes | None, reserve: Callable[[int], None]
     ) -> bytes:
         """The unpacked body. Raises Refused."""
-        if encoding not in (None, b"", b"identity", b"gzip", b"x-gzip"):
+        coding = (encoding or b"identity").strip().lower()
+        if coding not in (b"identity", b"gzip", b"x-gzip"):
             raise Refused(415, "unknown_encoding", "Content-Encoding must be gzip or absent.")
         if length is not None and length.isdigit() and int(length[:20]) > self._max_bytes:
             raise self._too_large()
@@ -34,7 +35,7 @@ class Reader:
                 body = await self._whole(receive, reserve)
         except TimeoutError:
             raise Refused(408, "too_slow", f"The body did not come within {self._timeout_s:.0f} s.") from None
-        return self._unpacked(body, reserve) if encoding in (b"gzip", b"x-gzip") else body
+        return self._unpacked(body, reserve) if coding != b"identity" else body
 
     async def _whole(self, receive: Receive, reserve: Callable[[int], None]) -> bytes:
         message = await receive()

@@ -171,10 +171,11 @@ def test_an_empty_batch_is_nothing_to_do() -> None:
     assert Site().post("/v1/batch", {"batch": []}).status == 200
 
 
-def test_gzip_is_unpacked_also_in_pieces() -> None:
+@pytest.mark.parametrize("coding", ["gzip", "GZip", "x-gzip"])
+def test_gzip_is_unpacked_also_in_pieces(coding: str) -> None:
     site = Site()
     packed = gzip.compress(json.dumps({"batch": [TRACK] * 50}).encode())
-    answer = asyncio.run(site.call("POST", "/v1/batch", packed, headers={"content-encoding": "gzip"}, chunk=7))
+    answer = asyncio.run(site.call("POST", "/v1/batch", packed, headers={"content-encoding": coding}, chunk=7))
     assert answer.status == 200 and len(site.outbox.records) == 50
 
 
