@@ -36,6 +36,7 @@ HOT = (
     "pipeline/unify/dedup.py",
     "pipeline/unify/evidence.py",
     "pipeline/unify/forms.py",
+    "pipeline/unify/history.py",
     "pipeline/unify/holder.py",
     "pipeline/unify/keeping.py",
     "pipeline/unify/memberships.py",
