@@ -14,7 +14,8 @@ former one, reads how far it came, and goes on from there.
 It never runs far ahead of what the new workspace has taken in, so its tasks never stand far apart in time. Around an
 erasure or a release it waits until everything before it has been taken in: what they do depends on what there is. So
 it does before and behind a consent anew: who is named before it is kept out, and what comes next under another of the
-identifiers it names is let in by it.
+identifiers it names is let in by it. And before time goes on by much: a profile of pseudonyms must not expire before
+all that happened to it by then has been taken in, though the records between the two be few.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -58,6 +59,7 @@ EVENTS, EDGES, LINKS, DECISIONS = "events", "identity-edges", "links", "identity
 DEAD_LETTERS = "dead-letters"
 # What the old ingest received lately may still be on its way to `events`: only what it says itself is believed then.
 _SURELY_PAST_MS = 60_000
+_DAY_MS = 86_400_000
 _ANSWERS = 12
 _TIMEOUT_S = 5.0
 _Answer = TypeVar("_Answer")
@@ -69,14 +71,16 @@ class ReplayStopped(WorkerStopped):
 
 @dataclass(frozen=True, slots=True)
 class CopySettings:
-    """Paces of a copier, in records. `ahead`: how many may be on their way in the new workspace, besides the words that
-    tell its partitions the time; `at_hand`: how many of one old partition may wait in memory for the others."""
+    """Paces of a copier, in records. `ahead`: how many may be on their way in the new workspace, besides the words
+    that tell its partitions the time; `at_hand`: how many of one old partition may wait in memory for the others.
+    `apart_ms`: how far apart in time what is on its way may be (None: a day, or a quarter of what pseudonyms live)."""
 
     batch: int = 4_000
     ahead: int = 16_000
     at_hand: int = 20_000
     read: int = 10_000
     wait_s: float = 0.05
+    apart_ms: int | None = None
 
     @property
     def at_once(self) -> int:
@@ -145,6 +149,7 @@ class Copier:
         self._known_decisions = 0
         self._on_their_way = 0
         self._must_rest, self._rests = True, False
+        self._taken_in = 0
         self.ends: list[int] = []
 
     # ---------------------------------------------------------------------------------------------------- beginning
@@ -235,6 +240,7 @@ class Copier:
             if not ports.at_rest():
                 return 0
             self._must_rest, self._rests = False, True
+            self._taken_in = self.state.clock
         if self._on_their_way + settings.at_once > settings.ahead:
             before, self._on_their_way = self._on_their_way, ports.in_flight()
             # On a Kafka what ends transactions is counted too; where nothing moves any more, that may be all.
@@ -341,10 +347,11 @@ class Copier:
         counts = dict.fromkeys(("copied", "rerouted", "erased", "refused", "decided_records"), 0)
         clock, decided, taken = state.clock, state.decided, 0
         limit = ports.settings.at_once
+        latest = self._latest(rules, ended)
         while taken < limit:
             until = self._pending.first.due + 1 if self._pending else None
             before = taken
-            for placed in self._order.take(limit - taken, ended, until):
+            for placed in self._order.take(limit - taken, ended, min(until, latest) if until is not None else latest):
                 record, seen = placed.what
                 back = self._welcome_again(record, seen)
                 if back and (taken or not self._rests):
@@ -360,9 +367,13 @@ class Copier:
                 self._pass(record, seen, rules, out, counts)
                 if self._must_rest:
                     break
-            if until is None or taken >= limit or self._must_rest:
+            if taken >= limit or self._must_rest:
                 break
             following = self._order.next_clock(ended)
+            if until is None or latest < until:
+                # What comes next has to wait, unless it is not known yet.
+                self._must_rest = following >= latest if following is not None else until is not None and all(ended)
+                break
             if following is None and not (all(ended) and until <= max(clock, ports.clock()) + 1):
                 break
             if following is not None and following < until:
@@ -385,6 +396,9 @@ class Copier:
             if all_read and not self._order.waiting(number):
                 positions[number] = max(positions[number], self._next[number])
         told_ms = self._time_to_tell(clock)
+        if told_ms >= latest and (out or not self._rests):
+            # The rest of the time is told when this has been taken in.
+            told_ms, self._must_rest = latest - 1, True
         if told_ms > state.told:
             value = encode(CaughtUp(told_ms))
             out += [(EVENTS, value, None, number) for number in range(ports.new_partitions)]
@@ -393,6 +407,19 @@ class Copier:
         changed = {"positions": positions, "clocks": clocks, "caught_up": list(self._caught_up)}
         self._commit(out, counts, clock=clock, decided=decided, told=max(told_ms, state.told), **changed)
         return taken
+
+    def _latest(self, rules: IdentityRules, ended: list[bool]) -> int:
+        """The first instant of which nothing may be copied yet, for what is on its way is too far behind it. Where
+        nothing is, time goes on to whatever comes next."""
+        apart = self._ports.settings.apart_ms
+        if apart is None:
+            apart = min(_DAY_MS, (rules.expire_after_ms or 4 * _DAY_MS) // 4)
+        first = self._taken_in
+        if self._rests:
+            following = self._order.next_clock(ended)
+            coming = [one for one in (following, self._pending.first.due if self._pending else None) if one is not None]
+            first = max(first, min(coming, default=first))
+        return first + apart + 1
 
     def _pass(
         self,

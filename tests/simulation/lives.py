@@ -44,6 +44,7 @@ from pipeline.records import (
     RulesChanged,
     SegmentChange,
     SegmentMember,
+    Unlink,
     encode,
 )
 from pipeline.unify import UnifyStage, account, generations
@@ -423,6 +424,9 @@ class Life:
         if self.passed and not self.hasty:
             self.rest(self.cluster.now)
         self.comes(getattr(record, "received", 0))
+        if isinstance(record, Unlink) and not self.hasty and self.truth.may_be_dead(self.cluster.now):
+            # Of an earlier instant it would part some until their routes have said that they were seen since.
+            record = msgspec.structs.replace(record, received=self.cluster.now)
         if erasing and self.rng.random() < 2 * self.eager:
             self.change_definitions()
             self.cluster.some_steps()

@@ -4,6 +4,7 @@ An old deployment lives through a world whose rules change; at any moment a copi
 one, with another number of partitions and, often, other identity rules. The copier is killed and started again, and so
 are the workers of both. In the end both are at rest, and the profiles and members of the new one are those of its rules
 over everything that was sent (DESIGN section 9, invariants 1, 7, 8 and 10), whatever the old one did on its way.
+In a third of the worlds profiles of pseudonyms expire, in both: in the new one as they do in the order of time.
 """
 
 import random
@@ -31,10 +32,11 @@ from tests.simulation import checks, seeds
 from tests.simulation.accounts import check_accounts, make_account_rules, put_accounts, room_rules, world_of
 from tests.simulation.cluster import Cluster, Killed, compacted
 from tests.simulation.definitions import make_segments
+from tests.simulation.lives import MortalTruth
 from tests.simulation.rules_change import ChangingCluster, Editor, Versions
 from tests.simulation.run import KEYS
 from tests.simulation.wiring import NEVER_DAYS, identity_rules, lay_out
-from tests.simulation.world import Arrival, Operate, Rest, Send, World, make_rules, make_world
+from tests.simulation.world import DAY, Arrival, Operate, Rest, Send, World, make_rules, make_world
 
 MOST_TURNS = 20_000
 
@@ -42,14 +44,16 @@ MOST_TURNS = 20_000
 class Replay:
     """A second deployment and the copier that fills it."""
 
-    def __init__(self, old: Cluster, rng: random.Random, plan: GenerationPlan, rules: Rules, crash_rate: float) -> None:
+    def __init__(
+        self, old: Cluster, rng: random.Random, plan: GenerationPlan, rules: Rules, crash_rate: float, days: int
+    ) -> None:
         self.old, self.rng, self.rules, self.crash_rate = old, rng, rules, crash_rate
         partitions = rng.choice([n for n in (1, 2, 3, 4) if n != old.partitions])
         self.new = Cluster(
             partitions,
             rng,
             lambda partition: IdentityStage(KEYS, lambda generation: plan, partitions),
-            lambda partition: UnifyStage(partition, KEYS, lambda generation: plan, NEVER_DAYS, partitions),
+            lambda partition: UnifyStage(partition, KEYS, lambda generation: plan, days, partitions),
             crash_rate,
         )
         self.ports = Ports(
@@ -66,8 +70,12 @@ class Replay:
             keys=KEYS,
             clock=lambda: old.now,
             settings=CopySettings(
-                batch=rng.choice((1, 3, 20)), ahead=rng.choice((1, 5, 100)), at_hand=rng.choice((1, 4, 100)), read=5
-            ),
+                batch=rng.choice((1, 3, 20)),
+                ahead=rng.choice((1, 5, 100)),
+                at_hand=rng.choice((1, 4, 100)),
+                read=5,
+                apart_ms=None if days == NEVER_DAYS else 0,
+            ),  # fmt: skip
         )
         self.copier: Copier | None = None
 
@@ -157,7 +165,7 @@ class Replay:
         raise AssertionError(f"the copy did not come to its end in {MOST_TURNS} turns: {told}, in flight {waiting}")
 
 
-def run_world(world: World) -> None:
+def run_world(world: World, days: int = NEVER_DAYS) -> None:
     """Play one world into the old deployment, replay it beside, and check the new one at the end."""
     rng = random.Random(f"replay {world.seed}")
     lay_out(world.seed)
@@ -171,7 +179,7 @@ def run_world(world: World) -> None:
         world.partitions,
         rng,
         lambda partition: IdentityStage(KEYS, versions.plans.__getitem__, world.partitions),
-        lambda partition: UnifyStage(partition, KEYS, versions.plans.__getitem__, NEVER_DAYS, world.partitions),
+        lambda partition: UnifyStage(partition, KEYS, versions.plans.__getitem__, days, world.partitions),
         crash_rate,
     )
     rules = _other_rules(rng, world.rules)
@@ -184,7 +192,7 @@ def run_world(world: World) -> None:
     begin_at = rng.randrange(len(world.arrivals) + 1)
     for number, arrival in enumerate(_told_apart(world.arrivals)):
         if number == begin_at:
-            replay = Replay(old, rng, plan, rules, crash_rate)
+            replay = Replay(old, rng, plan, rules, crash_rate, days)
         if rng.random() < 0.1 and (generation := editor.change()) is not None:
             for partition in range(world.partitions):
                 old.write("events", None, encode(Marker(generation, old.now)), partition)
@@ -204,11 +212,21 @@ def run_world(world: World) -> None:
         if replay is not None:
             replay.steps(rng.choice((0, 1, 3, 8)))
     if replay is None:
-        replay = Replay(old, rng, plan, rules, crash_rate)
+        replay = Replay(old, rng, plan, rules, crash_rate, days)
+    now = world.end
+    if days != NEVER_DAYS:
+        # Whose time was over when they were parted from others lives for one instant.
+        now += 1
+        old.caught_up(now)
+        truth = MortalTruth(world, KEYS, days * DAY)
+        truth.rules = rules
     old.come_to_rest()
     replay.come_to_the_end()
-    _tell(truth, world, rules, replay.new.partitions)
-    _check(truth, replay.new, definitions, world.end, accounts)
+    if isinstance(truth, MortalTruth):
+        _tell_in_time(truth, world, rules, replay.new.partitions, now)
+    else:
+        _tell(truth, world, rules, replay.new.partitions)
+    _check(truth, replay.new, definitions, now, accounts)
     _check_subscribers(old, replay)
 
 
@@ -258,6 +276,30 @@ def _tell(truth: checks.Truth, world: World, rules: Rules, partitions: int) -> N
             truth.operate(arrival.record)
         elif isinstance(arrival, Rest):
             truth.settle()
+    truth.settle()
+
+
+def expires_after(seed: int) -> int:
+    """After how many days without an event pseudonyms are forgotten in this world."""
+    own = random.Random(f"expires {seed}")
+    return own.choice((1, 2, 3, 9)) if own.random() < 0.33 else NEVER_DAYS
+
+
+def _tell_in_time(truth: MortalTruth, world: World, rules: Rules, partitions: int, now: int) -> None:
+    """The same in the order of time, as a replay has it: by the clock of the partition where each event stands."""
+    clocks: dict[int, int] = {}
+    happened: list[tuple[int, Event]] = []
+    for arrival in world.arrivals:
+        if isinstance(arrival, Send):
+            stands = partition_of(KEYS.actor(arrival.event.identifiers[0]), world.partitions)
+            clocks[stands] = max(clocks.get(stands, 0), arrival.event.received)
+            happened.append((clocks[stands], arrival.event))
+    for at, event in sorted(happened, key=lambda one: one[0]):
+        truth.pass_time(at)
+        names = sorted(event.identifiers, key=rules.rank)
+        event = msgspec.structs.replace(event, identifiers=names)
+        truth.send(partition_of(KEYS.actor(names[0]), partitions), event)
+    truth.pass_time(now)
     truth.settle()
 
 
@@ -328,13 +370,19 @@ def _check_subscribers(old: Cluster, replay: Replay) -> None:
     checks.check_store(new.stores())
 
 
-def try_seed(seed: int, with_accounts: bool = True) -> str | None:
-    """Run one seed; what went wrong, or None. Two of five worlds have accounts, unless they are to have none."""
-    world = make_world(seed, make_segments, put_accounts if with_accounts else None)
+def try_seed(seed: int, with_accounts: bool = True, expires: bool = True) -> str | None:
+    """Run one seed; what went wrong, or None. Two of five worlds have accounts, in a third profiles expire, unless they
+    are to do neither."""
+    days = expires_after(seed) if expires else NEVER_DAYS
+    expires = days != NEVER_DAYS
+    world = make_world(seed, make_segments, put_accounts if with_accounts and not expires else None)
+    if expires:
+        # Of what was decided and undone nobody need hear, and who ended in between depends on it.
+        world.arrivals = [one for one in world.arrivals if not isinstance(one, Operate)]
     world.calm = False
     ordinary = generations._BUCKETS
     try:
-        run_world(world)
+        run_world(world, days)
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed is told
         return f"{type(error).__name__}: {error}"
     finally:

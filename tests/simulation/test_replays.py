@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.simulation import replays
+from tests.simulation.wiring import NEVER_DAYS
 
 SEEDS = int(os.environ.get("HEADWATER_REPLAY_SEEDS", "150"))
 BLOCK = 25
@@ -19,9 +20,15 @@ def test_the_new_workspace_is_what_its_rules_make_of_everything(first: int) -> N
 
 @pytest.mark.parametrize("seed", [500004, 500013, 500019])
 def test_subscribers_of_accounts_come_over(seed: int) -> None:
+    assert replays.try_seed(seed, expires=False) is None
+
+
+@pytest.mark.parametrize("seed", [39, 71, 206, 261])
+def test_nobody_expires_before_what_had_happened_by_then_is_taken_in(seed: int) -> None:
+    assert replays.expires_after(seed) != NEVER_DAYS
     assert replays.try_seed(seed) is None
 
 
 @pytest.mark.parametrize("seed", [154, 6934, 7279, 960000920, 960001257, 960001418, 960002981, 970000389])
 def test_replays_that_failed_once(seed: int) -> None:
-    assert replays.try_seed(seed, with_accounts=False) is None
+    assert replays.try_seed(seed, with_accounts=False, expires=False) is None

@@ -26,14 +26,14 @@ PLAN = GenerationPlan(0, builtin_rules(), NO_SEGMENTS, ActivationPlan())
 class Shop:
     """An old deployment of two partitions, and what happens in it."""
 
-    def __init__(self, seed: int, crash_rate: float = 0.0) -> None:
+    def __init__(self, seed: int, crash_rate: float = 0.0, days: int = NEVER_DAYS) -> None:
         self.rng = random.Random(seed)
-        self.crash_rate = crash_rate
+        self.crash_rate, self.days = crash_rate, days
         self.old = Cluster(
             2,
             self.rng,
             lambda partition: IdentityStage(KEYS, lambda generation: PLAN, 2),
-            lambda partition: UnifyStage(partition, KEYS, lambda generation: PLAN, NEVER_DAYS, 2),
+            lambda partition: UnifyStage(partition, KEYS, lambda generation: PLAN, days, 2),
             crash_rate,
         )
         self.number = 0
@@ -56,7 +56,7 @@ class Shop:
         self.old.come_to_rest()
 
     def replay(self, settings: CopySettings | None = None) -> Replay:
-        found = Replay(self.old, self.rng, PLAN, Rules({}, 10), self.crash_rate)
+        found = Replay(self.old, self.rng, PLAN, Rules({}, 10), self.crash_rate, self.days)
         if settings is not None:
             found.ports = replace(found.ports, settings=settings)
         return found

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pipeline.replay.copier import CopySettings
-from tests.rooms.replay.shop import TAB, Shop, known, known_in
+from tests.rooms.replay.shop import ANN, BOB, TAB, Shop, known, known_in
 from tests.simulation.replays import Replay
 
 
@@ -54,5 +54,27 @@ def test_what_ends_transactions_keeps_no_copy_waiting_for_good(ahead: int) -> No
     shop.rest(300)
     replay = shop.replay(CopySettings(ahead=ahead))
     replay.ports = replace(replay.ports, in_flight=lambda: replay.in_flight() + 7)
+    replay.come_to_the_end()
+    assert known(replay) == known_in(shop.old)
+
+
+DAY = 86_400_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_history_of_few_events_does_not_pass_by_while_they_are_on_their_way(seed: int) -> None:
+    """However few they are: who had logged in long before would have expired as a browser of nobody's."""
+    shop = Shop(seed, days=2)
+    shop.send(TAB, at=0)
+    shop.send(ANN, TAB, at=1_000)
+    shop.rest(2_000)
+    for day in range(1, 12):
+        for number in range(3):
+            shop.send(f"{BOB}{number}", at=day * DAY)
+        shop.rest(day * DAY)
+    assert known_in(shop.old)[ANN] == 2
+    replay = shop.replay(CopySettings())
+    for _ in range(shop.rng.choice((1, 5, 30))):
+        replay.copy()
     replay.come_to_the_end()
     assert known(replay) == known_in(shop.old)
