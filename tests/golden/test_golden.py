@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.identity import builtin_rules
-from pipeline.replay.copier import Committed, Copier, Ports
+from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.memory import MemoryLogReader, MemoryProducer
 from pipeline.runtime.rocksdb import RocksStores
@@ -154,6 +154,8 @@ def copy_all(old: Workspace, new: Workspace) -> None:
             rules=builtin_rules,
             keys=KEYS,
             clock=lambda: old.now_ms,
+            # As the golden workspace was made: all of it at once. Since when somebody is a member depends on it.
+            settings=CopySettings(apart_ms=10**12),
         )
     )
     copier.start()
