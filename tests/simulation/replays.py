@@ -75,7 +75,7 @@ class Replay:
                 at_hand=rng.choice((1, 4, 100)),
                 read=5,
                 apart_ms=None if days == NEVER_DAYS else 0,
-            ),  # fmt: skip
+            ),
         )
         self.copier: Copier | None = None
 
