@@ -30,26 +30,25 @@ _ENTRY = 16
 def is_duplicate(state: State, index: Index, key: bytes, actor: Actor, message_hash: bytes, received: int) -> bool:
     """Whether the route has seen this message id within 24 h; if not, remembers it (the actor must then be put)."""
     seen = actor.seen
-    there = received_of(seen, message_hash)
-    if there is None and actor.pages[1]:
-        there = _in_pages(state, index, key, actor, message_hash)
-    if there is not None:
-        if -WITHIN_MS <= received - there <= WITHIN_MS:
-            return True
-        received = max(received, there)
+    if _is_near(seen, message_hash, received):
+        return True
+    if actor.pages[1] and _is_near_in_pages(state, index, key, actor, message_hash, received):
+        return True
     actor.seen = seen + message_hash + received.to_bytes(8, "big", signed=True)
     if len(seen) >= INLINE * _ENTRY:
         _make_room(state, index, key, actor)
     return False
 
 
-def received_of(seen: bytes, message_hash: bytes) -> int | None:
-    """When a message was last received, among packed entries; a later entry of the same message has the later time."""
+def _is_near(seen: bytes, message_hash: bytes, received: int) -> bool:
+    """Whether a message is among packed entries within 24 h. It may be there more than once, at any times."""
     at = seen.rfind(message_hash)
-    while at > 0 and at % _ENTRY:
-        # The same bytes by chance, across entries or in a time.
+    while at >= 0:
+        # The same bytes may stand there by chance, across entries or in a time.
+        if not at % _ENTRY and -WITHIN_MS <= received - _received_at(seen, at) <= WITHIN_MS:
+            return True
         at = seen.rfind(message_hash, 0, at + _HASH - 1)
-    return _received_at(seen, at) if at >= 0 else None
+    return False
 
 
 def forget_all(state: State, index: Index, key: bytes, actor: Actor) -> None:
@@ -88,16 +87,17 @@ def _make_room(state: State, index: Index, key: bytes, actor: Actor) -> None:
     actor.seen = b""
 
 
-def _in_pages(state: State, index: Index, key: bytes, actor: Actor, message_hash: bytes) -> int | None:
+def _is_near_in_pages(state: State, index: Index, key: bytes, actor: Actor, message_hash: bytes, received: int) -> bool:
     first, end = actor.pages
     if end - first > ASKED_ONE_BY_ONE:
-        return _indexed(state, index, key, actor).get(message_hash)
-    for number in range(end - 1, first - 1, -1):
-        # Where two pages have it, the later one has the later time.
-        found = received_of(_page(state, key, number).seen, message_hash)
-        if found is not None:
-            return found
-    return None
+        there = _indexed(state, index, key, actor).get(message_hash)
+        if there is None:
+            return False
+        if -WITHIN_MS <= received - there <= WITHIN_MS:
+            return True
+    return any(
+        _is_near(_page(state, key, number).seen, message_hash, received) for number in range(end - 1, first - 1, -1)
+    )
 
 
 def _indexed(state: State, index: Index, key: bytes, actor: Actor) -> dict[bytes, int]:
