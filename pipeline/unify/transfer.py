@@ -84,6 +84,9 @@ def on_recall(task: Task, message: Recall) -> None:
     else:
         _send(task, profile, message, part, complete)
     task.put_group(key, actor, group)
+    if message.holder_lives:
+        # Others leave by the same decision: until they have, nobody knows what is left here.
+        _one_of(task, actor, f"{message.epoch} to {task.keys.actor(message.to)[:16].decode()}", message.companions)
 
     moment = Moment(message.reason, task.clock)
     holder.end_if_elsewhere(task, profile, moment)
@@ -200,11 +203,15 @@ def _inherit(task: Task, actor: Actor, message: Absorb) -> None:
 
 
 def _arrived(task: Task, actor: Actor, message: Absorb) -> None:
-    if message.companions > 1:
-        decision = f"{message.epoch} {task.keys.actor(message.origin)[:16].decode()}"
+    _one_of(task, actor, f"{message.epoch} {task.keys.actor(message.origin)[:16].decode()}", message.companions)
+
+
+def _one_of(task: Task, actor: Actor, decision: str, companions: int) -> None:
+    """One of so many fragments that come, or leave, by a decision has."""
+    if companions > 1:
         remaining = actor.expecting.pop(decision, 0) - 1
         if remaining < 0:
-            remaining = message.companions - 1
+            remaining = companions - 1
             actor.hold_until = max(actor.hold_until, task.clock + HOLD_MS)
             if len(actor.expecting) >= MOST_EXPECTED:
                 del actor.expecting[next(iter(actor.expecting))]

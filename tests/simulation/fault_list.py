@@ -172,8 +172,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.dedup",
         (
             (
-                "    if there is None and actor.pages[1]:",
-                "    if False:",
+                "    if actor.pages[1] and _is_near_in_pages(",
+                "    if False and _is_near_in_pages(",
             ),
         ),
     ),

@@ -72,3 +72,28 @@ def test_who_logs_in_brings_also_what_was_received_long_ago(seed: int) -> None:
     assert world.totals(ANN) == {"Installed": 1, "Page Viewed": 5}
     assert "expired" not in [one.change for one in world.profile_changes()]
     world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_several_that_leave_a_profile_which_lives_on_without_them(seed: int) -> None:
+    """The newest of them may go first: what it leaves for a moment was received long ago."""
+    world = World((RECENT, QUIET), seed, expire_after_days=2)
+    stays, old, new = "device_id:stays", "device_id:old", "device_id:new"
+    world.send(stays, TAB)
+    world.send(stays, old, at=1)
+    world.send(old, event="Installed", at=2)
+    world.send(new, old, at=SECOND)
+    world.rest(2 * SECOND)
+    for day in (1, 2, 3):
+        world.send(new, at=day * DAY)
+        world.rest(day * DAY)
+    a, b = sorted((stays, old))
+    world.operate(Unlink(a, NOON + 3 * DAY, b, forever=True))
+    for at in range(1, 40):
+        world.send(f"user_id:another{at}", at=3 * DAY + at)
+        world.work(1)
+    world.rest(3 * DAY + SECOND)
+    assert world.identifiers(new) == {old, new}
+    assert world.totals(new) == {"Page Viewed": 4, "Installed": 1}
+    assert world.document(stays) is None
+    world.check()
