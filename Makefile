@@ -1,6 +1,7 @@
 # Everything here works in a fresh clone, with empty caches, on a machine that has only Python 3.11, Java 17 and Maven.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -26,7 +27,9 @@ help: ## show this list
 install: $(INSTALLED) ## install into .venv
 
 $(INSTALLED): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found. Install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(or $(PYTHON),false) -c '$(IS_NEW_ENOUGH)' || { echo "Python 3.11 or newer was not found ($(or $(PYTHON),no python3)). Install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@# What another Python made, or one that is gone, would keep that one.
+	@$(BIN)/python -c '$(IS_NEW_ENOUGH)' 2>/dev/null || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV): a minute or a few the first time"
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

@@ -113,3 +113,24 @@ def test_every_place_the_readme_leads_to_is_there() -> None:
     places = [place for place in re.findall(r"\]\(([^)#]+)", README) if "://" not in place]
     assert len(places) > 5
     assert [place for place in places if not (Path(__file__).parents[2] / place).exists()] == []
+
+
+def test_a_python_that_is_too_old_is_told_before_anything_is_installed(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml"):
+        (tmp_path / name).write_text((Path(__file__).parents[2] / name).read_text())
+    for name, code in (("old", 1), ("new", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def install(python: str) -> str:
+        command = ["make", "install", f"PYTHON={python and tmp_path / python}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        return done.stdout
+
+    for python in ("old", "absent", ""):
+        assert "Python 3.11 or newer was not found" in install(python) and not (tmp_path / ".venv").exists()
+    # What an old one made would keep the old one, whoever makes it anew.
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "old").rename(tmp_path / ".venv" / "bin" / "python")
+    assert "was not found" not in install("new") and not (tmp_path / ".venv").exists()
