@@ -17,6 +17,7 @@ from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.export import as_yaml
 from pipeline.definitions.loader import Written
 from pipeline.errors import DefinitionError, LookupFailed
+from pipeline.profile import same_value
 from pipeline.records import Definition, Generation
 
 What = Literal["added", "changed", "taken over", "removed", "paused", "resumed"]
@@ -82,9 +83,11 @@ def plan_apply(
 
     for each in written:
         present = catalog.in_force(current, each.key)
-        if present is not None and present.owner != owner and not take_over and present.body != each.body:
+        # Not by ==, to which `equals: 1` and `equals: true` are one.
+        unchanged = present is not None and same_value(present.body, each.body)
+        if present is not None and present.owner != owner and not take_over and not unchanged:
             raise _owned(present)
-        if present is not None and present.body == each.body:
+        if present is not None and unchanged:
             if present.owner != owner and take_over:
                 # Only whose it is changes, not what is in force: the same version, written again.
                 definitions.append(_with_owner(present, owner))

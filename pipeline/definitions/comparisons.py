@@ -72,7 +72,10 @@ def instant_ms(text: Any, time_zone: str = "UTC") -> int:
         return ms
     seconds, rest = divmod(ms, 1_000)
     local = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
-    return local_instant(local, ZoneInfo(time_zone)) + rest
+    try:
+        return local_instant(local, ZoneInfo(time_zone)) + rest
+    except OverflowError:
+        raise ValueError(f"{text!r} in {time_zone} is before the year 1 or after 9999; leave it out") from None
 
 
 def _moment(value: Any) -> rules.Instant:

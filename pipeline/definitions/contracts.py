@@ -18,7 +18,7 @@ events:
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import jsonschema_rs
@@ -119,11 +119,39 @@ def _labelled(schema: Any, section: str, path: tuple[str, ...], is_field: bool =
         except ValueError as error:
             raise ValueError(f"{'.'.join(path)}: {error}" if path else str(error)) from None
         yield LabelledField(section, path, frozenset(labels), tuple(purposes), retention)
-    inner = schema.get("properties")
+    for name, part in _named(schema, "properties"):
+        yield from _labelled(part, section, (*path, name), is_field=True)
+    for part in _schemas(schema, _OF_ITEMS):
+        yield from _labelled(part, section, (*path, "*"), is_field=True)
+    # What is said in another schema of the same value is said of that value; of members that have no names of their
+    # own, of what they are members of.
+    for part in _schemas(schema, _OF_THE_SAME):
+        yield from _labelled(part, section, path, is_field)
+    for part in _schemas(schema, _OF_MEMBERS):
+        yield from _labelled(part, section, path, is_field=bool(path))
+
+
+# Keywords under which other schemas stand: one, a list of them, or some by name.
+_OF_ITEMS = ("items", "prefixItems", "contains", "unevaluatedItems")
+_OF_THE_SAME = ("allOf", "anyOf", "oneOf", "if", "then", "else", "not", "dependentSchemas")
+_OF_MEMBERS = ("additionalProperties", "patternProperties", "unevaluatedProperties")
+_BY_NAME = ("dependentSchemas", "patternProperties")
+
+
+def _named(schema: dict[str, Any], keyword: str) -> Iterator[tuple[str, Any]]:
+    inner = schema.get(keyword)
     if isinstance(inner, dict):
-        for name, part in inner.items():
-            yield from _labelled(part, section, (*path, name), is_field=True)
-    yield from _labelled(schema.get("items"), section, (*path, "*"), is_field=True)
+        yield from inner.items()
+
+
+def _schemas(schema: dict[str, Any], keywords: Iterable[str]) -> Iterator[Any]:
+    for keyword in keywords:
+        if keyword in _BY_NAME:
+            yield from (part for _, part in _named(schema, keyword))
+        elif isinstance(schema.get(keyword), list):
+            yield from schema[keyword]
+        else:
+            yield schema.get(keyword)
 
 
 def _listed(schema: dict[str, Any], name: str) -> list[Any]:
@@ -131,6 +159,14 @@ def _listed(schema: dict[str, Any], name: str) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"`{name}` is a list of words")
     return value
+
+
+def _of_sections(schema: Any) -> Iterator[tuple[str, Any]]:
+    """The schemas of sections in a schema over all of them."""
+    if isinstance(schema, dict):
+        yield from ((name, part) for name, part in _named(schema, "properties") if name in SECTIONS)
+        for part in _schemas(schema, _OF_THE_SAME):
+            yield from _of_sections(part)
 
 
 class EventDefinition(Model):
@@ -168,8 +204,9 @@ class EventDefinition(Model):
 
     def fields(self) -> tuple[LabelledField, ...]:
         """Every field that carries labels, purposes or a retention of its own."""
-        schemas = {"properties": {"properties": self.properties}, "traits": self.traits, "context": self.context}
-        return tuple(found for section, schema in schemas.items() for found in _labelled(schema, section, ()))
+        schemas = [("properties", {"properties": self.properties}), ("traits", self.traits), ("context", self.context)]
+        schemas += _of_sections(self.schema_)
+        return tuple(found for section, schema in schemas for found in _labelled(schema, section, ()))
 
     def planned(self) -> dict[str, frozenset[str]]:
         """The names each section may have; context is never complete."""

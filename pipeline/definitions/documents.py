@@ -1,7 +1,7 @@
 """YAML and JSON into plain values, with the line of every part.
 
 What is read is JSON written comfortably: `yes`, `on` and `12:30` are texts, dates are texts, keys are texts and stand
-once, nothing is ever constructed from a tag. JSON is read by the same code.
+once, `.5` is refused, nothing is ever constructed from a tag. JSON is read by the same code.
 """
 
 import re
@@ -20,6 +20,8 @@ _MAX_STEPS = 3_000_000
 """Of all paths of a text together: what is remembered of each part is where it stands."""
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+# Numbers to any other reader of YAML, and texts to JSON: nobody could tell which was meant.
+_ALMOST_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.)([eE][-+]?[0-9]+)?")
 _PLAIN = {"": None, "~": None, "null": None, "true": True, "false": False}
 _TWO_ESCAPES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -167,12 +169,15 @@ def _scalar(node: Any) -> Any:
         if value in (float("inf"), float("-inf")):
             raise DocumentError("this number is too large", _mark(node))
         return value
+    if _ALMOST_NUMBER.fullmatch(text):
+        what = "this is no number here: write it like 0.5, or put it in quotes if it is a text"
+        raise DocumentError(what, _mark(node))
     return text
 
 
 def is_plainly_text(text: str) -> bool:
     """Whether an unquoted scalar reads as a text: nothing empty, no number, no null or boolean."""
-    return text not in _PLAIN and not _NUMBER.fullmatch(text)
+    return text not in _PLAIN and not _NUMBER.fullmatch(text) and not _ALMOST_NUMBER.fullmatch(text)
 
 
 _OWN_TAGS = frozenset(

@@ -1,5 +1,6 @@
 """The kinds of definitions, the key each is known by in a file, and the model that validates it."""
 
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -79,7 +80,31 @@ def mistakes_in(kind: Kind, document: dict[str, Any]) -> list[Mistake]:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)
         return [Mistake((*prefix, *detail["loc"]), _spoken(_model(kind), detail)) for detail in details]
-    return []
+    return [Mistake((*prefix, *path), _NOTHING.format(path[-1])) for path in _said_without_value(kind, value)]
+
+
+# A blank `within:` would mean ever, a blank `where:` any event, a blank `segments:` all of them.
+_NOTHING = "`{}` has no value: write one, or leave it out"
+_WITHOUT_NULL = ("segment", "trait")
+
+
+def _said_without_value(kind: Kind, value: Any) -> list[tuple[int | str, ...]]:
+    """Keys that are there without a value, where that would mean the most there is. Only what is written now is held to
+    it: what was applied once can be read for ever. Inside of other kinds a null may be somebody's own value."""
+    if kind in _WITHOUT_NULL:
+        return list(_nulls(value, ()))
+    return [(key,) for key, inner in value.items() if inner is None]
+
+
+def _nulls(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
+    if value is None:
+        yield path
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _nulls(inner, (*path, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _nulls(inner, (*path, number))
 
 
 def _spoken(model: type[BaseModel], detail: Any) -> str:

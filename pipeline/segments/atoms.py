@@ -6,8 +6,10 @@ for ever. `next` may be earlier than the true change, never later.
 
 import hashlib
 import math
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from pipeline.segments import rules
@@ -21,6 +23,7 @@ from pipeline.segments.values import (
 )
 from pipeline.segments.windows import NEVER, RollingWindow, Window
 
+_LAST_DOUBLE = Fraction(sys.float_info.max)
 _LOWER = frozenset(("at_least", "more_than", "greater_than"))
 
 
@@ -176,8 +179,12 @@ class InPeriod(Judge):
 
 
 def score_at(entries: list[Any], half_life_ms: int, now_ms: int) -> float:
-    """The decayed sum of the entries, before rounding."""
-    return math.fsum(weight * 2.0 ** ((time_ms - now_ms) / half_life_ms) for time_ms, weight in entries)
+    """The decayed sum of the entries, before rounding. What is beyond all doubles is the last of them."""
+    parts = [weight * 2.0 ** ((time_ms - now_ms) / half_life_ms) for time_ms, weight in entries]
+    try:
+        return math.fsum(parts)
+    except OverflowError:
+        return float(max(-_LAST_DOUBLE, min(_LAST_DOUBLE, sum(map(Fraction, parts)))))
 
 
 class ScorePasses(Judge):
@@ -219,13 +226,15 @@ def _crossing(
     def exact(at_ms: int) -> bool:
         return test(round(score_at(held, half_life_ms, at_ms), 9))
 
+    # What was cut to the last double does not halve with the half-life.
+    near = decayed if abs(raw) < sys.float_info.max else exact
     before = exact(now_ms)
-    if decayed(until_ms - 1) == before and exact(until_ms - 1) == before:
+    if near(until_ms - 1) == before and exact(until_ms - 1) == before:
         return until_ms
     low, high = now_ms, until_ms - 1
     while high - low > 1:
         middle = (low + high) // 2
-        if decayed(middle) == before:
+        if near(middle) == before:
             low = middle
         else:
             high = middle

@@ -9,6 +9,7 @@ greatest values. An entry is dropped only once it can never matter again: the cl
 
 import hashlib
 import json
+import sys
 from bisect import insort
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.segments.values import Getter, json_text, number_of, to_nano
 CAP = 10_000
 TILES = 1_000
 _INT64 = 1 << 63
+_LAST_DOUBLE = sys.float_info.max
 
 
 class Leaf:
@@ -438,10 +440,13 @@ class WeightEntries(Entries):
 
     def value(self, event: Any) -> Any:
         weight: float | None = None
-        for passes, one in (*self.lines.get(event.event, ()), *self.lines.get("*", ())):
+        name = event.event
+        # Somebody may call an event "*": its lines are those of any event, and count once.
+        for passes, one in (*(self.lines.get(name, ()) if name != "*" else ()), *self.lines.get("*", ())):
             if passes is None or passes(event):
                 weight = one if weight is None else weight + one
-        return weight
+        # A sum of doubles may be beyond all of them, and neither JSON nor a sum knows what that is.
+        return weight if weight is None else max(-_LAST_DOUBLE, min(_LAST_DOUBLE, weight))
 
 
 class StepEntries(Entries):

@@ -59,6 +59,41 @@ def test_labels_purposes_and_retention_are_in_the_plan() -> None:
     assert contract.events["Page Viewed"].purposes == ("analytics",)
 
 
+SCATTERED = """
+contract: shop
+events:
+  E:
+    properties:
+      home: {anyOf: [{type: 'null'}, {type: object, properties: {street: {labels: [pii]}}}]}
+      mail: {oneOf: [{type: string, labels: [pii]}, {type: 'null'}]}
+      pair: {type: array, prefixItems: [{labels: [pii]}, {}]}
+      answers: {type: object, additionalProperties: {type: string, labels: [free_text]}}
+      numbers: {type: object, patternProperties: {'^n': {labels: [sensitive]}}}
+      labels: {type: string}
+    traits: {allOf: [{properties: {phone: {labels: [pii], retention: 30d}}}]}
+    schema:
+      if: {properties: {context: {properties: {ip: {labels: [pii]}}}}}
+      properties: {properties: {properties: {note: {purposes: [care]}}}}
+"""
+
+
+def test_a_label_is_heard_wherever_it_stands_in_a_schema() -> None:
+    contract = ContractDefinition.model_validate(body(SCATTERED)).compiled()
+    found = {(one.section, *one.path): one for one in contract.events["E"].fields}
+    assert {place: set(one.labels) for place, one in found.items()} == {
+        ("properties", "home", "street"): {"pii"},
+        ("properties", "mail"): {"pii"},
+        ("properties", "pair", "*"): {"pii"},
+        ("properties", "answers"): {"free_text"},
+        ("properties", "numbers"): {"sensitive"},
+        ("properties", "note"): set(),
+        ("traits", "phone"): {"pii"},
+        ("context", "ip"): {"pii"},
+    }
+    assert found["traits", "phone"].retention_ms == 30 * 86_400_000
+    assert found["properties", "note"].purposes == ("care",)
+
+
 PROPERTY = "contract: shop\nevents:\n  E:\n    properties:\n      a: {PROPERTY}\n"
 WRONG = [
     ("type: texxt", "no JSON Schema"),

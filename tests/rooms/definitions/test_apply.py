@@ -82,6 +82,15 @@ def test_an_unchanged_body_keeps_its_version_and_makes_no_generation() -> None:
     assert plan.is_empty and plan.changes == ()
 
 
+def test_a_value_of_another_type_is_an_edit_though_python_calls_the_two_equal() -> None:
+    log = Log()
+    for version, value in enumerate((1, True, 1.0, [1], [True]), 1):
+        [change] = log.apply(destination("d", value={"equals": value}))
+        assert change == ("added" if version == 1 else "changed", "destination/d", version - 1 or None, version)
+    with pytest.raises(OwnerError):
+        log.plan(destination("d", value={"equals": [1]}), owner="ui")
+
+
 def test_case_40_a_rule_edited_and_edited_back() -> None:
     log = Log()
     log.apply(segment("a", "x"))

@@ -55,6 +55,8 @@ UNREADABLE = [
     ("a: " + "[" * 3000 + "]" * 3000, "nested too deeply", 1),
     ("a: 99999999999999999999\n", "too large", 1),
     ("a: 1e999\n", "too large", 1),
+    ("b: 1\na: .5\n", "write it like 0.5", 2),
+    ("a: -5.\n", "write it like 0.5", 1),
     ("? [a]\n: 1\n", "key must be a text", 1),
 ]
 
@@ -249,3 +251,37 @@ def test_the_namespace_of_accounts_is_refused_where_it_stands(tmp_path: Path) ->
     [problem] = caught.value.problems
     assert (problem.file, problem.line) == (str(file), 4)
     assert "'account' names accounts" in problem.what
+
+
+BLANK = [
+    "segment: s\nwhen: {performed: {event: A, within: }}",
+    "segment: s\nwhen: {performed: {event: A, where: }}",
+    "segment: s\nwhen: {performed: {event: A, where: {any: }}}",
+    "segment: s\nwhen: {performed: {event: A, count: {at_least: 1, at_most: }}}",
+    "segment: s\nvalid_until:\nwhen: {all: []}",
+    "computed: c\ncompute: {function: count, event: A, calendar: }",
+    "destination: d\nkind: file\npath: /tmp/x\nsegments:",
+    "contract: c\nsources:\nevents: {A: }",
+]
+
+
+@pytest.mark.parametrize("text", BLANK)
+def test_a_key_without_a_value_does_not_mean_the_most_there_is(text: str) -> None:
+    with pytest.raises(InvalidDefinitionsError, match="has no value: write one, or leave it out"):
+        load_text(text)
+
+
+def test_a_value_may_be_nothing_where_it_is_somebodys_own() -> None:
+    load_text("identity:")
+    load_text("contract: c\nevents: {A: , B: {properties: {a: {enum: [null, x]}, b: {default: null}}}}")
+    load_text("destination: d\nkind: http\nurl: https://x.example\nbody: {a: null}")
+
+
+@pytest.mark.parametrize(
+    "between",
+    ["{from: 0001-01-01, time_zone: Europe/Berlin}", "{to: '9999-12-31T23:59:59', time_zone: America/New_York}"],
+)
+def test_an_instant_that_no_calendar_has_in_utc_is_a_mistake_with_a_place(between: str) -> None:
+    with pytest.raises(InvalidDefinitionsError, match="is before the year 1 or after 9999") as caught:
+        load_text(f"segment: s\nwhen:\n  performed: {{event: A, between: {between}}}")
+    assert caught.value.problems[0].line == 3
