@@ -16,6 +16,7 @@ from pipeline.runtime import garbage
 from pipeline.runtime.kafka.doors import (
     KAFKA_FAILURES,
     TopicReader,
+    current_values,
     list_offsets,
     positions_at,
     topic_partitions,
@@ -94,6 +95,8 @@ class Follower:
             model.close()
             RocksTables.wipe(self._folder)
             model, positions = self._tables(), {}
+        else:
+            model.forget_missed(current_values(self._settings, "suppressions"))
         # While it still reads what stood there, the tables are as old as before; new ones miss nothing from now on.
         self._complete_at = model.followed_at() or time.time_ns() // 1_000_000
         starts = {place: max(at, bounds[place][0]) for place, at in positions.items() if place in bounds}

@@ -228,6 +228,27 @@ class ReadModel:
             # Their rows may have gone before it was known why: where they stood, nobody can say any more.
             self._scrubs = None
 
+    def forget_missed(self, suppressions: Mapping[bytes, bytes]) -> None:
+        """Forget who was erased while nobody followed: their tombstones in `identities`, whose keys are identifiers,
+        are gone a minute after an erasure. `suppressions` is what that topic holds now. Who has come back since is read
+        on from where the tables stand."""
+        since = self.followed_at()
+        rows: list[Row] = []
+        histories = Histories(self._tables, self._keys, self._recent_days)
+        for key, value in suppressions.items():
+            if key[:1] == _NOBODYS:
+                continue
+            digest, entry = bytes.fromhex(key.decode()), _decode_suppression(value)
+            row = self._tables.get("identities", digest)
+            if row is None or entry.at < entry.consented_at <= since:
+                continue
+            self._any_erased = True
+            rows += self._scrub_person(digest)
+            rows += self._forget(_named(row)[0], histories)
+            rows.append(("identities", digest, None))
+        if rows:
+            self._tables.write([*rows, *histories.rows(), ("meta", b"scrub", b"1")])
+
     def _scrub_person(self, digest: bytes) -> Iterator[Row]:
         """The rows of an identifier, and of the profile it leads to, are to go from the files when they have gone."""
         self._scrub("identities", digest)

@@ -16,11 +16,14 @@ from pipeline.api import follower, service
 from pipeline.api.follower import TOPICS, Follower
 from pipeline.api.service import Ends
 from pipeline.api.tables import TABLES
+from pipeline.identifiers import Keys
+from pipeline.records import Suppression, encode
 from pipeline.runtime.ports import Record
 from pipeline.runtime.rocksdb import RocksTables
 from tests.rooms.api.harness import ADA, BOB, PARTITIONS, World, body, changed, enter, event, profile, show
 
 Place = tuple[str, int]
+LATER = "55555555-5555-5555-8555-555555555555"
 BEGIN_MS = 1_790_000_000_000
 
 
@@ -64,6 +67,10 @@ class Topics:
         if self.away:
             raise KafkaException("away")
         return {(at.topic, at.partition): self.world.offsets.get((at.topic, at.partition), 0) for at in asked}
+
+    def current_values(self, _: Any, topic: str) -> dict[bytes, bytes]:
+        of_topic = [one for one in self.world.log if one.topic == topic and one.key is not None]
+        return {one.key: one.value for one in of_topic if one.key is not None and one.value is not None}
 
     def reader(self, _: Any, topics: Iterable[str], *, start_at: Mapping[Place, int], patient: bool) -> "Reader":
         assert patient
@@ -155,7 +162,7 @@ def topics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Topics:
     clock = SimpleNamespace(time_ns=lambda: found.now_ms * 1_000_000, monotonic=time.monotonic)
     for module in (follower, service):
         monkeypatch.setattr(module, "time", clock)
-    for name in ("watermarks", "positions_at", "topic_partitions", "list_offsets"):
+    for name in ("watermarks", "positions_at", "topic_partitions", "list_offsets", "current_values"):
         monkeypatch.setattr(follower, name, getattr(found, name))
     monkeypatch.setattr(follower, "TopicReader", found.reader)
     monkeypatch.setattr(follower, "admin_client", lambda _: None)
@@ -333,6 +340,42 @@ def test_a_partition_that_is_there_no_more_lets_the_tables_be_made_anew(
     for one in show(topics.world, profile(ADA, "user_id:1")):
         topics.world.record(one.topic, (one.key or b"").decode(), one.value, 0)
     assert not _gone_on(topics, process())
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+def test_who_was_erased_while_nobody_followed_leaves_the_tables_though_the_tombstone_is_gone(
+    topics: Topics, process: Callable[[], Process], came_back: bool
+) -> None:
+    world = topics.world
+    show(world, profile(BOB, "user_id:zanthia"))
+    event(world, "user_id:zanthia", BEGIN_MS)
+    show(world, profile(ADA, "user_id:1"))
+    api = process()
+    until(lambda: api.follower.is_ready)
+    assert len(body(api.ask("/v1/profiles/user_id:zanthia/events"))["events"]) == 1
+    api.end()
+    # Tombstones of `identities` go a minute after an erasure; those of other topics stay a week.
+    _later(topics, 3_600_000)
+    keys = Keys(b"s")
+    told = Suppression(topics.now_ms, "r1", 1, topics.now_ms + 1 if came_back else 0)
+    world.log = [one for one in world.log if one.key != b"user_id:zanthia"]
+    world.record("suppressions", keys.actor("user_id:zanthia").decode(), encode(told), 0)
+    world.record("profiles", BOB, None)
+    if came_back:
+        show(world, profile(LATER, "user_id:zanthia"))
+    api = process()
+    until(lambda: api.follower.is_ready)
+    api.has_read_on()
+    if came_back:
+        answer = api.ask("/v1/profiles/user_id:zanthia/events")
+        assert answer.status_code == 200 and body(answer)["events"] == []
+    else:
+        assert api.ask("/v1/profiles/user_id:zanthia").status_code == 404
+    api.end()
+    tables = _tables(topics)
+    kept = [key + value for name in TABLES for key, value in tables.scan(name, b"")]
+    tables.close()
+    assert came_back or not [row for row in kept if b"zanthia" in row]
 
 
 def test_that_the_tables_are_made_anew_is_said_and_why(
