@@ -155,6 +155,18 @@ def topic_configs(settings: Settings, names: Iterable[str]) -> dict[str, dict[st
     return configs_of(client, [name for name in names if name in existing])
 
 
+def tombstones_kept_ms(settings: Settings, topics: Iterable[str]) -> int:
+    """How long the tombstones of all of these compacted topics (logical names) are kept: no longer than ours, and less
+    where somebody made them otherwise. While an erasure is under way it may be less for a moment; that counts for who
+    knows of erasures otherwise, and is passed over here. Who may not see it goes by ours."""
+    try:
+        found = topic_configs(settings, [settings.topic(name) for name in topics]).values()
+    except (BrokerError, TopicsError, TimeoutError):
+        return DELETE_RETENTION_MS
+    told = [int(one["delete.retention.ms"]) for one in found if "delete.retention.ms" in one and not is_hastened(one)]
+    return min([DELETE_RETENTION_MS, *told])
+
+
 def topic_partitions(settings: Settings) -> dict[str, int]:
     """The partition count of every topic, by real name."""
     return _metadata(admin_client(settings), settings)[1]
@@ -281,7 +293,9 @@ def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: M
 def _kept_otherwise(settings: Settings, topic: WantedTopic, name: str, actual: str) -> tuple[str, bool]:
     """What becomes of a topic that is kept for another time than ours, and whether nobody could want that."""
     if name == "delete.retention.ms":
-        return "", False
+        if int(actual) >= DELETE_RETENTION_MS:
+            return "", False
+        return ": a store that was away for half of that is made anew", False
     if topic.name in (settings.topic("links"), settings.topic("identity-edges")):
         return ": what a role has not read by then is lost, and people with it", True
     if topic.name == settings.topic("events") and int(actual) >= 0:

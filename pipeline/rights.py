@@ -78,7 +78,7 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
     found += [
         *_reads(settings, "api", settings.sources),
         Right("api", "topic", settings.topic(DELIVERIES.name), ("Read", "Describe"), prefixed=True),
-        Right("api", "topic", settings.prefix, ("Describe",), prefixed=True),
+        Right("api", "topic", settings.prefix, ("Describe", "DescribeConfigs"), prefixed=True),
         Right("api", "group", settings.prefix, ("Describe",), prefixed=True),
     ]
     found += [
@@ -104,6 +104,8 @@ def _stage(settings: Settings, stage: Role, destinations: Sequence[str]) -> Iter
     if stage.changelog is not None:
         yield from _reads(settings, name, (stage.changelog,))
         yield from _writes(settings, name, (stage.changelog,))
+        # How long its tombstones are kept says when a store has been away for too long.
+        yield Right(name, "topic", settings.topic(stage.changelog), ("DescribeConfigs",))
     for trimmed in stage.trimmed:
         yield Right(name, "topic", settings.topic(trimmed), ("Delete",))
     yield Right(name, "group", f"{settings.prefix}{name}", ("Read", "Describe"))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
-from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES
+from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES, tombstones_kept_ms
 from pipeline.archive.reading import with_archive
 from pipeline.cleaning import Failed, Tools
 from pipeline.definitions.cleaning import FUNCTIONS
@@ -90,7 +90,9 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         _stage_maker(name, settings, metrics, registry),
         _with_archive(settings, kafka_adapters(config, role, settings.state_dir, settings.compress_stores)),
         WorkerSettings(
-            tombstone_retention_ms=DELETE_RETENTION_MS,
+            tombstone_retention_ms=tombstones_kept_ms(settings, [role.changelog])
+            if role.changelog
+            else DELETE_RETENTION_MS,
             scrub_interval_ms=int(settings.scrub_every_s * 1000),
             pause_s=PAUSE_S,
             gather_s=GATHER_S,

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.admin import DELETE_RETENTION_MS, admin_client
+from pipeline.admin import admin_client, tombstones_kept_ms
 from pipeline.api.model import FOLLOWED, ReadModel
 from pipeline.api.positions import Visible, position_text
 from pipeline.api.tables import TABLES
@@ -88,7 +88,7 @@ class Follower:
         model = self._tables()
         positions = model.positions()
         bounds = watermarks(self._settings, FOLLOWED)
-        why = _why_anew(model, positions, bounds)
+        why = _why_anew(model, positions, bounds, tombstones_kept_ms(self._settings, TRUTH))
         if why and positions:
             _log.warning("the read model is made anew: %s", why)
         if why:
@@ -217,13 +217,14 @@ def _why_anew(
     model: ReadModel,
     positions: Mapping[tuple[str, int], int],
     bounds: Mapping[tuple[str, int], tuple[int, int]],
+    kept_ms: int,
 ) -> str:
     """Why the tables cannot be gone on with; empty if they can."""
     if not model.is_readable():
         return "another release wrote it"
     if not positions:
         return "it is new" if any(model.rows().values()) else ""
-    if time.time_ns() // 1_000_000 - model.followed_at() > DELETE_RETENTION_MS / 2:
+    if time.time_ns() // 1_000_000 - model.followed_at() > kept_ms / 2:
         return "it is so old that the topics may have dropped tombstones it never saw"
     for place, at in positions.items():
         low, high = bounds.get(place, (0, -1))

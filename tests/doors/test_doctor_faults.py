@@ -97,7 +97,7 @@ def healthy() -> Said:
     wanted = wanted_topics(WORKSPACE)
     at = {"ingest": (1_000, 1_002), "identity": (500, 501), "unify": (9_000, 9_008)}
     topics: dict[str, frozenset[str] | None] = {
-        each.name: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}) for each in wanted
+        each.name: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS", "DELETE"}) for each in wanted
     }
     return Said(
         Cluster(BROKERS, {each.name: (WHOLE,) * each.partitions for each in wanted}, 30.0, 2.0),
@@ -195,6 +195,9 @@ FAULTS = (
           "wrong", "what a role has not read by then is lost", "--add-config retention.ms=-1"),
     Fault("retention of events", "topics", lambda s: config(s, "w.events", "retention.ms", "604800000"),
           "warning", "missing to new rules and to replays", "--add-config retention.ms=-1"),
+    Fault("tombstones kept for a day", "topics",
+          lambda s: config(s, "w.unify-changelog", "delete.retention.ms", "86400000"),
+          "warning", "a store that was away for half of that is made anew", "delete.retention.ms=604800000"),
     Fault("links bounded by size", "topics", lambda s: config(s, "w.links", "retention.bytes", "1000000"),
           "wrong", "retention.bytes=1000000", "--add-config retention.bytes=-1"),
     Fault("records too large", "topics", lambda s: config(s, "w.links", "max.message.bytes", "1048588"),

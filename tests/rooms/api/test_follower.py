@@ -20,6 +20,7 @@ from pipeline.identifiers import Keys
 from pipeline.records import Suppression, encode
 from pipeline.runtime.ports import Record
 from pipeline.runtime.rocksdb import RocksTables
+from pipeline.topology import DAY_MS
 from tests.rooms.api.harness import ADA, BOB, PARTITIONS, World, body, changed, enter, event, profile, show
 
 Place = tuple[str, int]
@@ -44,6 +45,7 @@ class Topics:
         self.given_up_to: dict[Place, int] = {}
         self.reads = 0
         self.away = False
+        self.tombstones_ms = DELETE_RETENTION_MS
         self.answers: threading.Semaphore | None = None
         self.asked = 0
 
@@ -166,6 +168,7 @@ def topics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Topics:
         monkeypatch.setattr(follower, name, getattr(found, name))
     monkeypatch.setattr(follower, "TopicReader", found.reader)
     monkeypatch.setattr(follower, "admin_client", lambda _: None)
+    monkeypatch.setattr(follower, "tombstones_kept_ms", lambda *_: found.tombstones_ms)
     monkeypatch.setattr(follower, "_ASK_EVERY_S", 0.002)
     show(found.world, profile(ADA, "user_id:1"))
     return found
@@ -284,6 +287,12 @@ def _later(topics: Topics, ms: int) -> None:
     topics.now_ms += ms
 
 
+def _kept_for_a_day(topics: Topics, away_ms: int) -> None:
+    """Somebody made the topics by hand, and Kafka's own default is a day."""
+    topics.tombstones_ms = DAY_MS
+    _later(topics, away_ms)
+
+
 def _without(topics: Topics, topic: str, less: int) -> None:
     """The topic was made anew, and has less in it than was read of the old one."""
     for place in topics.places([topic]):
@@ -308,6 +317,8 @@ def _beginning_later(topics: Topics, topic: str, more: int) -> None:
         (lambda topics: _write(topics, b"positions", b"{}"), False),
         (lambda topics: _later(topics, DELETE_RETENTION_MS // 2), True),
         (lambda topics: _later(topics, DELETE_RETENTION_MS // 2 + 1), False),
+        (lambda topics: _kept_for_a_day(topics, DAY_MS // 2), True),
+        (lambda topics: _kept_for_a_day(topics, DAY_MS // 2 + 1), False),
         (lambda topics: _without(topics, "identity-edges", 1), True),
         (lambda topics: _without(topics, "events", 1), False),
         (lambda topics: _beginning_later(topics, "profiles", 0), True),
@@ -319,7 +330,8 @@ def _beginning_later(topics: Topics, topic: str, more: int) -> None:
         (lambda topics: _beginning_later(topics, "account-alerts", 1), True),
     ],
     ids=[
-        "nothing", "another release", "no positions", "of nothing", "old", "too old", "not followed", "shorter",
+        "nothing", "another release", "no positions", "of nothing", "old", "too old", "kept for a day",
+        "too old for it", "not followed", "shorter",
         "read whole", "profiles lost", "identities lost", "suppressions lost", "old events", "old changes",
         "old alerts",
     ],
