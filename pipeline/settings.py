@@ -4,13 +4,14 @@
 """
 
 import difflib
+import json
 import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,6 +25,7 @@ from pipeline.api.settings import ApiSettings
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
 from pipeline.private_files import is_there, read_yaml
+from pipeline.topology import DELIVERIES, TOPICS
 from pipeline.ui.settings import UiSettings
 
 ENV_PREFIX = "HEADWATER_"
@@ -150,8 +152,28 @@ class Settings(BaseSettings):
     @field_validator("sources", mode="before")
     @classmethod
     def _split_sources(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.strip().startswith("["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                raise ValueError("write names with commas between, or a list as JSON") from None
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        # Named twice it would be made twice, and read once.
+        return tuple(dict.fromkeys(value)) if isinstance(value, list) and all(type(x) is str for x in value) else value
+
+    @field_validator("sources")
+    @classmethod
+    def _reads_nothing_of_its_own(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        own = {topic.name for topic in TOPICS if topic.name != "raw"}
+        prefix = info.data.get("prefix", "")
+        for source in value:
+            name = source[1:].removeprefix(prefix) if source.startswith(f"/{prefix}") else source
+            if not source.strip("/ "):
+                raise ValueError("a source has a name")
+            if name in own or name.startswith(DELIVERIES.name):
+                what = "what ingest makes of it would come to it again, without end"
+                raise ValueError(f"{source} is written by Headwater itself: {what}")
         return value
 
     @field_validator("archive", mode="before")

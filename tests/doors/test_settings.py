@@ -67,6 +67,20 @@ def test_lists_are_written_as_people_write_them(monkeypatch: pytest.MonkeyPatch)
     assert load().bootstrap_servers == "a:9092,b:9092"
     monkeypatch.setenv("HEADWATER_SOURCES", "raw, web")
     assert load().sources == ("raw", "web")
+    monkeypatch.setenv("HEADWATER_SOURCES", '["raw", "/web", "raw"]')
+    assert load().sources == ("raw", "/web")
+
+
+@pytest.mark.parametrize(
+    "source", ["events", "dead-letters", "/w.dead-letters", "deliveries.crm", "/w.deliveries.crm", "/"]
+)
+def test_what_ingest_writes_is_no_source_of_it(source: str) -> None:
+    _write(f"prefix: w.\nsources: [raw, {source}]")
+    with pytest.raises(SettingsError, match=r"written by Headwater itself|a source has a name") as refused:
+        load()
+    assert "`sources" in str(refused.value)
+    _write("prefix: other.\nsources: [/w.raw, /w.web, /events]")
+    assert load().sources == ("/w.raw", "/w.web", "/events")
 
 
 @pytest.mark.parametrize(
