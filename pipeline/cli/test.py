@@ -14,6 +14,7 @@ from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.broker import find_kafka
 from pipeline.cli._explained import instant, shown_time, tree
 from pipeline.definitions.accounts import AccountsDefinition
+from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.identity import identity_rules as identity_rules_of
 from pipeline.definitions.loader import SUFFIXES, Written, load
 from pipeline.definitions.segments import compile_definitions
@@ -24,7 +25,7 @@ from pipeline.ingest.times import DAY_MS, to_ms
 from pipeline.lookup import normalised
 from pipeline.records import Event
 from pipeline.runtime.ports import Record
-from pipeline.segments import FixtureResult, SegmentsPlan, explain, people_of, run_fixture
+from pipeline.segments import FixtureResult, Keeps, SegmentsPlan, explain, people_of, run_fixture
 from pipeline.sources.files import inspect_file, is_csv, read_rows
 from pipeline.unify.fixture import names_of_accounts, run_with_accounts
 
@@ -126,7 +127,9 @@ def _plan(segment: str, paths: Sequence[Path]) -> tuple[SegmentsPlan, IdentityRu
         _required(segment, latest.segments.names)
         return latest.segments, latest.identity, latest.accounts, [segment]
     written = load([Path(segment), *paths] if is_path else paths)
-    plan = compile_definitions(_of(written, "segment"), _of(written, "trait"))
+    contracts = compile_contracts({each.name: (1, each.body) for each in written if each.kind == "contract"})
+    keeps = Keeps(contracts.keeps_events, contracts.keeps_parts)
+    plan = compile_definitions(_of(written, "segment"), _of(written, "trait"), keeps=keeps)
     identity = [each.body for each in written if each.kind == "identity"]
     rules = identity_rules_of(identity[0] if identity else {})
     accounts = [AccountsDefinition.model_validate(each.body) for each in written if each.kind == "accounts"]

@@ -64,6 +64,17 @@ def test_members_at_several_instants(folder: Path) -> None:
     ]
 
 
+def test_a_contract_beside_the_rule_says_how_long_its_events_count(folder: Path) -> None:
+    (folder / "viewed.yaml").write_text("segment: viewed\nwhen: {performed: {event: Page Viewed}}")
+    (folder / "plan.yaml").write_text("contract: plan\nretention: 10s\nevents: {Page Viewed: }")
+    for more, members in (((), 1), (("--definitions", "plan.yaml"), 0)):
+        said = run([page(0, userId="ada")], *at(9.999), *at(10), *more, segment="viewed.yaml")
+        assert [f"{one} member" in line for one, line in zip((1, members), said.stdout.splitlines(), strict=True)] == [
+            True,
+            True,
+        ], said.stdout
+
+
 ADA_AND_BOB = [
     page(0, anonymousId="a-1"),
     page(1, anonymousId="a-1", userId="Ada"),
