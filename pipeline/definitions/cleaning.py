@@ -124,6 +124,9 @@ class StepDefinition(Model):
     def _is_one(self) -> "StepDefinition":
         if len(self.model_fields_set) != 1:
             raise ValueError(f"a step has one of the keys {', '.join(type(self).model_fields)}")
+        [said] = self.model_fields_set
+        if getattr(self, said) is None:
+            raise ValueError(f"`{said}` has no value: say what it is to be done to")
         return self
 
     def compiled(self, references: Mapping[str, Reference]) -> Any:

@@ -115,7 +115,8 @@ def _labelled(schema: Any, section: str, path: tuple[str, ...], is_field: bool =
         try:
             labels = [_word(one) for one in _listed(schema, "labels")]
             purposes = [_word(one) for one in _listed(schema, "purposes")]
-            retention = duration_ms(schema["retention"]) if "retention" in schema else None
+            # Of what is not to be kept at all nothing may be left; to windows 0 would mean that they have no end.
+            retention = max(1, duration_ms(schema["retention"])) if "retention" in schema else None
         except ValueError as error:
             raise ValueError(f"{'.'.join(path)}: {error}" if path else str(error)) from None
         yield LabelledField(section, path, frozenset(labels), tuple(purposes), retention)
@@ -169,6 +170,27 @@ def _of_sections(schema: Any) -> Iterator[tuple[str, Any]]:
             yield from _of_sections(part)
 
 
+def unheard(events: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is said where nobody would hear of it, by its path in `events`. `events` is of a valid contract."""
+    for name, event in events.items():
+        if name == "*":
+            yield (name,), "`*` stands for no other event: name each, or say it beside `events`"
+        for key in ("traits", "context"):
+            for word in _of_a_section((event or {}).get(key)):
+                yield (name, key), f"`{word}` of all {key} is heard by nobody: say it of each, or of the whole event"
+        for section, schema in _of_sections((event or {}).get("schema")):
+            for word in _of_a_section(schema):
+                yield (name, "schema"), f"`{word}` of all {section} is heard by nobody: say it of each, or of the event"
+
+
+def _of_a_section(schema: Any) -> Iterator[str]:
+    """The annotations of a section itself, or of members of it that have no names."""
+    if isinstance(schema, dict):
+        yield from (word for word in _ANNOTATIONS if word in schema)
+        for part in _schemas(schema, (*_OF_THE_SAME, *_OF_MEMBERS)):
+            yield from _of_a_section(part)
+
+
 class EventDefinition(Model):
     """What a contract says about one event. What is left out is the contract's."""
 
@@ -184,6 +206,14 @@ class EventDefinition(Model):
     labels: Words = []
     purposes: Words | None = None
     retention: Duration | None = None
+
+    @field_validator("required")
+    @classmethod
+    def _stands_once(cls, value: list[str]) -> list[str]:
+        twice = next((name for number, name in enumerate(value) if name in value[:number]), None)
+        if twice is not None:
+            raise ValueError(f"{twice} stands twice")
+        return value
 
     def json_schema(self) -> dict[str, Any]:
         """One JSON Schema over {properties, traits, context}."""

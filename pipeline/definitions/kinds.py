@@ -80,7 +80,8 @@ def mistakes_in(kind: Kind, document: dict[str, Any]) -> list[Mistake]:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)
         return [Mistake((*prefix, *detail["loc"]), _spoken(_model(kind), detail)) for detail in details]
-    return [Mistake((*prefix, *path), _NOTHING.format(path[-1])) for path in _said_without_value(kind, value)]
+    blank = [Mistake((*prefix, *path), _NOTHING.format(path[-1])) for path in _said_without_value(kind, value)]
+    return blank if kind != "contract" else blank + _unheard(value)
 
 
 # A blank `within:` would mean ever, a blank `where:` any event, a blank `segments:` all of them.
@@ -94,6 +95,12 @@ def _said_without_value(kind: Kind, value: Any) -> list[tuple[int | str, ...]]:
     if kind in _WITHOUT_NULL:
         return list(_nulls(value, ()))
     return [(key,) for key, inner in value.items() if inner is None]
+
+
+def _unheard(contract: dict[str, Any]) -> list[Mistake]:
+    from pipeline.definitions.contracts import unheard
+
+    return [Mistake(("events", *path), what) for path, what in unheard(contract["events"])]
 
 
 def _nulls(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:

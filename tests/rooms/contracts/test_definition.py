@@ -94,6 +94,28 @@ def test_a_label_is_heard_wherever_it_stands_in_a_schema() -> None:
     assert found["properties", "note"].purposes == ("care",)
 
 
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        ("E: {traits: {labels: [pii]}}", "`labels` of all traits is heard by nobody"),
+        ("E: {context: {allOf: [{retention: 1d}]}}", "`retention` of all context"),
+        ("E: {traits: {additionalProperties: {purposes: [a]}}}", "`purposes` of all traits"),
+        ("E: {schema: {properties: {properties: {labels: [pii]}}}}", "`labels` of all properties"),
+        ("E: {required: [a, b, a]}", "a stands twice"),
+        ("'*': {retention: 1d}", "stands for no other event"),
+    ],
+)
+def test_what_nobody_would_hear_is_refused(event: str, what: str) -> None:
+    with pytest.raises(InvalidDefinitionsError, match=what) as caught:
+        load_text(f"contract: shop\nevents:\n  {event}")
+    assert caught.value.problems[0].line == 3
+
+
+def test_what_is_not_to_be_kept_at_all_is_not_kept_for_ever() -> None:
+    contract = ContractDefinition.model_validate(body("contract: c\nevents: {E: {properties: {a: {retention: 0s}}}}"))
+    assert contract.compiled().events["E"].fields[0].retention_ms == 1
+
+
 PROPERTY = "contract: shop\nevents:\n  E:\n    properties:\n      a: {PROPERTY}\n"
 WRONG = [
     ("type: texxt", "no JSON Schema"),

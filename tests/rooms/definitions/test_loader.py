@@ -285,3 +285,9 @@ def test_an_instant_that_no_calendar_has_in_utc_is_a_mistake_with_a_place(betwee
     with pytest.raises(InvalidDefinitionsError, match="is before the year 1 or after 9999") as caught:
         load_text(f"segment: s\nwhen:\n  performed: {{event: A, between: {between}}}")
     assert caught.value.problems[0].line == 3
+
+
+@pytest.mark.parametrize("step", ["drop: ", "derive: ", "cast: ", "call: "])
+def test_a_step_of_a_cleaning_without_a_value_is_a_mistake(step: str) -> None:
+    with pytest.raises(InvalidDefinitionsError, match="has no value: say what it is to be done to"):
+        load_text(f"cleaning: c\nsteps:\n  - {step}")
