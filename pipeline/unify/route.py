@@ -147,6 +147,9 @@ def on_erase(task: Task, message: Erase) -> None:
     asks = forgetting.what_to_ask(task, profile, message.request_id)
     if actor.published:
         holder.end(task, profile, "erased", moment)
+    if profile.ended:
+        # Also if it has expired just now: its accounts are to forget it as somebody who was erased.
+        news.touched(task, profile, moment)
         belonging.tell(task, profile)
     elif actor.belonging is not None:
         belonging.release(task, actor.belonging.owing, moment)

@@ -385,5 +385,22 @@ def test_an_account_does_not_go_on_naming_somebody_erased_who_was_parted_before(
     world.rest(4 * SECOND)
     world.operate(EraseRequest("anonymous_id:tab", NOON + 4 * SECOND))
     world.rest(5 * SECOND)
-    for _, state, _ in world.tasks[1:]:
-        assert not any(b"tab" in state.stage.encode(key, value) for key, value in state.values.items())
+    assert not is_named(world, b"tab")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_account_forgets_somebody_erased_whose_profile_expires_just_then(seed: int) -> None:
+    world = World((FIRST,), seed, expire_after_days=2)
+    joined(world, "device_id:tab")
+    world.rest(SECOND)
+    assert is_named(world, b"tab")
+    world.operate(EraseRequest("device_id:tab", NOON + 3 * DAY))
+    world.rest(3 * DAY + SECOND)
+    assert not is_named(world, b"tab")
+
+
+def is_named(world: World, name: bytes) -> bool:
+    """Whether the state of any task has this name."""
+    return any(
+        name in state.stage.encode(key, value) for _, state, _ in world.tasks[1:] for key, value in state.values.items()
+    )
