@@ -18,7 +18,7 @@ FIRST ?= 1
 BODIES ?= 1000000
 REQUESTS ?= 100000
 
-.PHONY: help install helm run test test-rooms test-kafka check format attack blackbox fuzz-collector fuzz-doors erasures leaving simulate golden
+.PHONY: help install helm run test test-rooms test-kafka check format attack blackbox fuzz-collector fuzz-doors erasures leaving simulate lives golden
 .PHONY: image site dist dist-check licences sbom destinations audiences projection rules bench compile pure test-compiled clean
 
 help: ## show this list
@@ -82,6 +82,9 @@ rules: install ## take the rules of the engine out, one at a time: the tests nam
 
 erasures: install ## people who are linked, unlinked and erased in random order, from seeds: make erasures SEEDS=1000 FIRST=1
 	$(BIN)/python -m tests.simulation.erasures --seeds $(SEEDS) --first $(FIRST)
+
+lives: install ## profiles that end by themselves, amid all else that happens to people, from seeds: make lives SEEDS=1000 FIRST=1
+	$(BIN)/python -m tests.simulation.lives --seeds $(SEEDS) --first $(FIRST)
 
 leaving: install ## what leaves about people is allowed: random policies and profiles, judged: make leaving CASES=10000
 	$(BIN)/python -m tests.leaving --cases $(CASES) $(ARGS)
