@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ DAY = 86_400_000
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("pipeline.api.definitions._now_ms", lambda: NOW)
+    # However busy the machine is.
+    monkeypatch.setattr("pipeline.api.trial._LONGEST_S", 60)
     return World(tmp_path)
 
 
@@ -77,6 +80,18 @@ def test_a_rule_tried_is_what_the_language_says_of_whom_everything_is_known(worl
         tried += 1
         some += 0 < len(expected) < len(lives)
     assert some > 40
+
+
+def test_what_takes_too_long_is_judged_in_part_and_estimated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(60):
+        profile_id = f"{number * 2**32 // 60:08x}-1111-5111-8111-{number:012x}"
+        world.follower.read(show(world, _document(profile_id, number, [])))
+    # Begun; before the first, the twenty-first and the forty-first. 39 sixtieths of all ids come before the fortieth.
+    seconds = iter((0.0, 20.0, 40.0, 61.0))
+    monkeypatch.setattr("pipeline.api.trial.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    found = preview(world, {"segment": "s", "when": {"not": {"performed": {"event": "*", "within": "30d"}}}})
+    assert (found["judged"], found["people"], found["all"]) == (40, 62, False)
+    assert (found["matching"], found["estimate"]) == (40, 62)
 
 
 def test_who_has_more_events_than_are_kept_is_not_judged_on_everything(world: World) -> None:
