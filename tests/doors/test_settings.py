@@ -93,6 +93,8 @@ def test_what_ingest_writes_is_no_source_of_it(source: str) -> None:
         ("- a list", {}, "not a mapping", "headwater.yaml", "partitions: 4"),
         ("a: [", {}, "not valid YAML", "headwater.yaml:1", "correct it"),
         ("a: 1\nb: c: d\n", {}, "not valid YAML", "headwater.yaml:2", "correct it"),
+        ("partitions: 4\nprefix: a.\npartitions: 6\n", {}, "a key stands twice", "headwater.yaml:3", "correct it"),
+        ("kafka: {acks: all, acks: 1}", {}, "a key stands twice", "headwater.yaml:1", "correct it"),
         ("a: 2026-99-99", {}, "not valid YAML", "headwater.yaml", "correct it"),
         ("a: !!bool x", {}, "not valid YAML", "headwater.yaml", "correct it"),
         ("a: !!timestamp x", {}, "not valid YAML", "headwater.yaml", "correct it"),
