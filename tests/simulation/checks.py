@@ -417,6 +417,18 @@ def check_store(stores: Mapping[str, tuple[Any, Any]]) -> None:
         same("9 store", task, local, rebuilt)
 
 
+def check_what_is_told(truth: Truth, broker: Topics) -> None:
+    """What holds of a workspace at rest whatever its rules: who is who, where everybody is found, and that nothing is
+    lost or told twice."""
+    check_nothing_refused(broker)
+    check_profiles(truth, broker)
+    check_limits(truth, broker)
+    check_unfollowed(truth, broker)
+    check_pointers(truth, broker)
+    check_accounting(truth, broker)
+    check_folds(truth, broker)
+
+
 def check_nothing_refused(broker: Topics) -> None:
     """No record of ours made a stage raise."""
     letters = broker.records("dead-letters")

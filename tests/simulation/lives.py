@@ -518,14 +518,8 @@ class Life:
         truth, versions = self.truth, self.versions
         broker: checks.Topics = self.cluster.broker
         truth.settle()
-        checks.check_nothing_refused(broker)
         checks.check_evidence(truth, broker)
-        checks.check_profiles(truth, broker)
-        checks.check_limits(truth, broker)
-        checks.check_unfollowed(truth, broker)
-        checks.check_pointers(truth, broker)
-        checks.check_accounting(truth, broker)
-        checks.check_folds(truth, broker)
+        checks.check_what_is_told(truth, broker)
         checks.check_causes(broker)
         check_lives(read_tables(broker), len(versions.plans) - 1)
         check_nothing_names(self.cluster, truth.erased)

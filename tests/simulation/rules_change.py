@@ -294,13 +294,7 @@ def _rest(
     cluster.come_to_rest()
     truth.settle()
     broker: checks.Topics = cluster.broker
-    checks.check_nothing_refused(broker)
-    checks.check_profiles(truth, broker)
-    checks.check_limits(truth, broker)
-    checks.check_unfollowed(truth, broker)
-    checks.check_pointers(truth, broker)
-    checks.check_accounting(truth, broker)
-    checks.check_folds(truth, broker)
+    checks.check_what_is_told(truth, broker)
     checks.check_causes(broker)
     asked = [one for one in versions.definitions if "segment" in one and one["segment"] not in versions.paused]
     if versions.accounts is not None:

@@ -96,14 +96,8 @@ def rest(simulation: Simulation | Cluster, truth: checks.Truth, world: World, ar
     simulation.come_to_rest()
     truth.settle()
     broker: checks.Topics = simulation.broker
-    checks.check_nothing_refused(broker)
     checks.check_evidence(truth, broker)
-    checks.check_profiles(truth, broker)
-    checks.check_limits(truth, broker)
-    checks.check_unfollowed(truth, broker)
-    checks.check_pointers(truth, broker)
-    checks.check_accounting(truth, broker)
-    checks.check_folds(truth, broker)
+    checks.check_what_is_told(truth, broker)
     segments = [one for one in world.segments if "segment" in one]
     if world.accounts is not None:
         due = world_of(truth, world.segments, world.accounts, arrival.now)
