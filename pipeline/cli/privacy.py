@@ -24,6 +24,8 @@ from pipeline.runtime.kafka.doors import current_values
 from pipeline.settings import Settings
 
 _LOOK_AGAIN_S = 0.3
+# A request is carried out when Headwater has done its part; destinations answer a moment later, or when they are there.
+_ANSWERS_S = 5.0
 _decode = msgspec.json.Decoder(PrivacyReceipt).decode
 
 Who = Annotated[str, typer.Argument(help="NAMESPACE:VALUE of one of the person's identifiers.")]
@@ -142,9 +144,11 @@ def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | N
     while wait:
         value = current_values(settings, "privacy-receipts").get(request_id.encode())
         if value is not None and (receipt := _decode(value)).state != "working":
-            _show(receipt, Console(highlight=False))
-            return
-        if time.monotonic() > give_up:
+            give_up = min(give_up, time.monotonic() + _ANSWERS_S)
+            if time.monotonic() >= give_up or not any(entry.state == "waiting" for entry in receipt.stores):
+                _show(receipt, Console(highlight=False))
+                return
+        elif time.monotonic() > give_up:
             raise LookupFailed(
                 f"{request_id} was not carried out within {wait:g} s.", "", "see that `headwater run privacy` runs"
             )

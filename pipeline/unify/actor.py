@@ -93,8 +93,9 @@ class Actor(Struct, array_like=True):
     given its fragment away; `givers`: buried, those that have given something to it and are not part of its profile:
     both know its text, and are told when it is erased. `kept_out`: erased at that clock, and to come back by nothing
     but a consent anew (0: no). `cut`: the position of `events` up to which an erasure took what the route had seen;
-    `expired`: nothing received up to then is left. `belonging`: what there is between this person and accounts, if
-    anything. `told`: what destinations were told of the profile, if there is anything to remember of it.
+    `expired`: nothing received up to then is left, of what belonged here by `expired_epoch`. `belonging`: what there
+    is between this person and accounts, if anything. `told`: what destinations were told of the profile, if there is
+    anything to remember of it.
     """
 
     version: int
@@ -131,6 +132,7 @@ class Actor(Struct, array_like=True):
     givers: list[str] = []
     kept_out: int = 0
     told: Told | None = None
+    expired_epoch: int = NEVER
 
 
 class Page(Struct, array_like=True):

@@ -262,8 +262,8 @@ def _take(task: Task, key: bytes, actor: Actor, fragment: str, piece: Fragment, 
     profile = task.profile(key, actor)
     if profile.deadline <= task.clock or actor.generation != task.generation:
         holder.settle(task, profile)
-    if piece.last_received <= actor.expired:
-        # It was read when the profile had not expired, or its route had not heard of it.
+    if piece.last_received <= actor.expired and epoch <= actor.expired_epoch:
+        # It was here by then, and was read when the profile had not expired, or its route had not heard of it.
         task.count("expired_contributions")
         task.put(key, actor)
         return

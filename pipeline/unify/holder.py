@@ -477,6 +477,8 @@ def _expire(task: Task, profile: Profile, at: int) -> None:
     names = live(profile.group, actor) if profile.group is not None else (actor.identifier,)
     received = profile.joined.last_received
     actor.expired = max(actor.expired, received)
+    present = profile.group.present.values() if profile.group is not None else ()
+    actor.expired_epoch = max(actor.expired_epoch, actor.epoch, *(epoch for _, epoch in present))
     for name in names:
         if name != actor.identifier:
             assert profile.group is not None

@@ -112,8 +112,13 @@ def different(golden: Workspace, new: Deployment) -> list[str]:
         for part in ("identifiers", "traits", "totals", "computed"):
             if were[key].get(part) != are[key].get(part):
                 found.append(f"{key}: {part}: {were[key].get(part)} and {are[key].get(part)}")
-    for topic, field in (("segment-members", "since"), ("identities", "profile_id")):
-        there = {key: row[field] for key, row in golden.table(topic).items()}
-        here = {key: row[field] for key, row in new.table(topic).items()}
-        found += [f"{topic} {key}" for key in there.keys() | here.keys() if there.get(key) != here.get(key)]
+    # How far apart in time a replay lets the partitions be decides who is a profile of their own for a moment, and so
+    # leaves an id that leads on, and since when exactly people are members.
+    there, here = (
+        {key: row["profile_id"] for key, row in one.table("identities").items() if ":" in key} for one in (golden, new)
+    )
+    assert len(there) >= 30
+    found += [f"identities {key}" for key in there.keys() | here.keys() if there.get(key) != here.get(key)]
+    members, still = golden.table("segment-members"), new.table("segment-members")
+    found += [f"segment-members {key}" for key in members.keys() ^ still.keys()]
     return found
