@@ -1,8 +1,16 @@
-"""The command line of a check that is run seed by seed."""
+"""A check that is run seed by seed: its command line, and its loop in tests."""
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
+
+
+def none_fails(simulation: ModuleType, seeds: Iterable[int]) -> None:
+    """Play these seeds; the first that fails is told with the command that plays it again."""
+    for seed in seeds:
+        failure = simulation.try_seed(seed)
+        assert failure is None, f"{failure}\n  python -m {simulation.__name__} --seeds 1 --first {seed}"
 
 
 def main(

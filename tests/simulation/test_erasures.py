@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.simulation import erasures
+from tests.simulation.seeds import none_fails
 
 SEEDS = int(os.environ.get("HEADWATER_ERASURE_SEEDS", "400"))
 BLOCK = 100
@@ -20,12 +21,9 @@ FAILED_ONCE = (
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_whoever_was_erased_was_never_there_and_everybody_else_is(first: int) -> None:
-    for seed in range(first, min(first + BLOCK, SEEDS)):
-        failure = erasures.try_seed(seed)
-        assert failure is None, f"{failure}\n  python -m tests.simulation.erasures --seeds 1 --first {seed}"
+    none_fails(erasures, range(first, min(first + BLOCK, SEEDS)))
 
 
 @pytest.mark.parametrize("seed", FAILED_ONCE)
 def test_a_seed_that_failed_once(seed: int) -> None:
-    failure = erasures.try_seed(seed)
-    assert failure is None, failure
+    none_fails(erasures, [seed])

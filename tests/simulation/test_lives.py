@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.simulation import lives
+from tests.simulation.seeds import none_fails
 
 SEEDS = int(os.environ.get("HEADWATER_LIVES_SEEDS", "200"))
 BLOCK = 50
@@ -17,12 +18,9 @@ FAILED_ONCE = (
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_the_tables_hold_together_at_every_rest(first: int) -> None:
-    for seed in range(first, min(first + BLOCK, SEEDS)):
-        failure = lives.try_seed(seed)
-        assert failure is None, f"{failure}\n  python -m tests.simulation.lives --seeds 1 --first {seed}"
+    none_fails(lives, range(first, min(first + BLOCK, SEEDS)))
 
 
 @pytest.mark.parametrize("seed", FAILED_ONCE)
 def test_a_seed_that_failed_once(seed: int) -> None:
-    failure = lives.try_seed(seed)
-    assert failure is None, failure
+    none_fails(lives, [seed])

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.simulation import replays
+from tests.simulation.seeds import none_fails
 from tests.simulation.wiring import NEVER_DAYS
 
 SEEDS = int(os.environ.get("HEADWATER_REPLAY_SEEDS", "150"))
@@ -13,9 +14,7 @@ BLOCK = 25
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_the_new_workspace_is_what_its_rules_make_of_everything(first: int) -> None:
-    for seed in range(first, min(first + BLOCK, SEEDS)):
-        failure = replays.try_seed(seed)
-        assert failure is None, f"{failure}\n    python -m tests.simulation.replays --seeds 1 --first {seed}"
+    none_fails(replays, range(first, min(first + BLOCK, SEEDS)))
 
 
 @pytest.mark.parametrize("seed", [500004, 500013, 500019])

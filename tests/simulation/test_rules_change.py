@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.simulation import rules_change
+from tests.simulation.seeds import none_fails
 
 SEEDS = int(os.environ.get("HEADWATER_RULES_CHANGE_SEEDS", "120"))
 BLOCK = 20
@@ -12,9 +13,7 @@ BLOCK = 20
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_members_are_those_of_rules_that_were_always_there(first: int) -> None:
-    for seed in range(first, min(first + BLOCK, SEEDS)):
-        failure = rules_change.try_seed(seed)
-        assert failure is None, f"{failure}\n    python -m tests.simulation.rules_change --seeds 1 --first {seed}"
+    none_fails(rules_change, range(first, min(first + BLOCK, SEEDS)))
 
 
 def test_rules_that_failed_once() -> None:
