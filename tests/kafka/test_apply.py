@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -192,6 +192,20 @@ def test_a_later_apply_fences_an_earlier_one(ready: Settings) -> None:
     apply(ready, load_text(BUYERS))
     with pytest.raises(BrokerError):
         slow.write([("events", 0, None, msgspec.json.encode({"kind": "marker", "generation": 9, "received": 1}))])
+    slow.close()
+    assert markers(ready) == {0: [1], 1: [1]}
+
+
+def test_an_apply_fenced_as_it_commits_says_so_and_closes(ready: Settings) -> None:
+    """The client raises what it was told late from whatever it is asked next, and that is to close."""
+    slow = ApplyTransaction(ready)
+
+    def records() -> Iterator[tuple[str, int, bytes | None, bytes]]:
+        yield ("events", 0, None, msgspec.json.encode({"kind": "marker", "generation": 9, "received": 1}))
+        apply(ready, load_text(BUYERS))
+
+    with pytest.raises(BrokerError, match="apply again"):
+        slow.write(records())
     slow.close()
     assert markers(ready) == {0: [1], 1: [1]}
 

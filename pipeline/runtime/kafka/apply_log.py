@@ -7,13 +7,14 @@ then reads is all that was ever applied; and what an apply wrote is there as a w
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import BrokerError, TopicsError
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
-from pipeline.runtime.kafka.errors import fault_of
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 from pipeline.wire import values_of
@@ -94,11 +95,12 @@ class ApplyTransaction:
             if self._producer.flush(_GIVE_UP_S) or refused:
                 told = refused[0].str() if refused else "no answer in a minute"
                 raise BrokerError(f"The definitions could not be written: {told}.", "", _BUSY)
-        except (BrokerError, KafkaException, BufferError) as error:
+        except (BrokerError, BufferError, *CLIENT_ERRORS) as error:
             self._abort()
             if isinstance(error, BrokerError):
                 raise
-            raise BrokerError(f"The definitions could not be written: {error}.", "", _BUSY) from error
+            why = error if isinstance(error, BufferError) else fault_of(error, "writing")
+            raise BrokerError(f"The definitions could not be written: {why}.", "", _BUSY) from error
         try:
             self._call("committing", lambda: self._producer.commit_transaction(_CALL_S))
         except Abortable as error:
@@ -122,7 +124,7 @@ class ApplyTransaction:
     def _abort(self) -> None:
         try:
             self._producer.abort_transaction(_CALL_S)
-        except KafkaException:
+        except CLIENT_ERRORS:
             pass  # fenced, or out of reach: the broker aborts it by itself, and nobody reads it before that
 
     def _call(self, what: str, call: Callable[[], None]) -> None:
@@ -132,7 +134,7 @@ class ApplyTransaction:
             try:
                 call()
                 return
-            except KafkaException as error:
+            except CLIENT_ERRORS as error:
                 fault: RuntimeFault = fault_of(error, what)
                 if isinstance(fault, Abortable):
                     raise fault from None
@@ -141,9 +143,8 @@ class ApplyTransaction:
                 time.sleep(_PAUSE_S)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections. What was written is told by then: a producer that was fenced says so once more."""
         self._reader.close()
-        with warnings.catch_warnings():
-            # A producer that was fenced says so once more.
+        with warnings.catch_warnings(), suppress(*CLIENT_ERRORS):
             warnings.simplefilter("ignore", RuntimeWarning)
             self._producer.close()

@@ -27,9 +27,15 @@ PASSING = frozenset(
     }
 )
 
+# What a call of a client may raise. That it was fenced comes as an exception of whatever is called next; where that
+# call also has reports of delivery to hand over, Python only notices that one is pending: a SystemError.
+CLIENT_ERRORS = (KafkaException, SystemError)
 
-def fault_of(error: KafkaException, what: str) -> RuntimeFault:
+
+def fault_of(error: KafkaException | SystemError, what: str) -> RuntimeFault:
     """Which of the runtime's errors a call of the transactional producer met."""
+    if isinstance(error, SystemError):
+        return Fatal(f"{what}: {error.__cause__ or error}")
     told: KafkaError = error.args[0]
     text = f"{what}: {told.str()} ({told.name()})"
     if told.fatal():
