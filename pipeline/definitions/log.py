@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline.admin import create_topics
 from pipeline.definitions.apply import ApplyPlan, plan_apply
@@ -70,7 +71,7 @@ def apply(
     """
 
     def plan(catalog: Catalog, now_ms: int) -> ApplyPlan:
-        try:
+        with _placing(written):
             return plan_apply(
                 catalog,
                 written,
@@ -84,8 +85,6 @@ def apply(
                 applied_at=now_ms,
                 applied_by=applied_by,
             )
-        except DefinitionError as error:
-            raise _placed(error, written) from error
 
     if dry_run:
         return plan(read_catalog(settings), _now_ms())
@@ -113,14 +112,28 @@ def apply(
         transaction.close()
 
 
-def _placed(error: DefinitionError, written: Sequence[Written]) -> DefinitionError:
-    """The error with file and line, if the rule that it is about is among what is being applied."""
-    cause = error.__cause__
-    if isinstance(cause, RuleError):
-        for one in written:
-            if one.name == cause.name and one.file:
-                return DefinitionError(error.what, one.place_of(cause.missing), error.what_to_do)
-    return error
+def check(written: Sequence[Written]) -> ApplyPlan:
+    """What an apply of these would do where nothing is in force: whether they fit together, without a Kafka.
+
+    Raises:
+        DefinitionError: they do not.
+    """
+    with _placing(written):
+        return plan_apply(Catalog(), written, leaves_of=checked_leaves, applied_at=_now_ms())
+
+
+@contextmanager
+def _placing(written: Sequence[Written]) -> Iterator[None]:
+    """Give errors their file and line, if the rule that one is about is among what is being applied."""
+    try:
+        yield
+    except DefinitionError as error:
+        cause = error.__cause__
+        if isinstance(cause, RuleError):
+            for one in written:
+                if one.name == cause.name and one.file:
+                    raise DefinitionError(error.what, one.place_of(cause.missing), error.what_to_do) from error
+        raise
 
 
 def checked_leaves(catalog: Catalog, generation: Generation) -> Iterable[str]:

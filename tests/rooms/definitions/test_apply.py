@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.definitions import log
 from pipeline.definitions.apply import ApplyPlan, OwnerError, plan_apply
 from pipeline.definitions.catalog import Catalog, activation_plan, identity_rules, records
 from pipeline.definitions.loader import Written, load_text
+from pipeline.definitions.log import check
 from pipeline.errors import DefinitionError, LookupFailed
 from pipeline.records import Generation
-from pipeline.segments import RuleError
 
 
 def segment(name: str, *leaves: str) -> Written:
@@ -240,12 +239,14 @@ def test_a_generation_whose_definition_was_lost_is_loud() -> None:
         log.catalog.of_kind(log.catalog.latest, "segment")
 
 
-def test_a_name_that_is_nowhere_is_told_with_its_line() -> None:
-    [written] = load_text(
-        "segment: a\nwhen:\n  all:\n    - performed: {event: nope}\n    - in_segment: nope\n", "a.yaml"
-    )
-    error = DefinitionError("no", "segment a")
-    error.__cause__ = RuleError("a", "in_segment: there is no segment 'nope'", "nope")
-    assert log._placed(error, [written]).where == "a.yaml:5"
-    error.__cause__ = RuleError("a", "something about all of it")
-    assert log._placed(error, [written]).where == "a.yaml:1"
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("segment: a\nwhen:\n  all:\n    - performed: {event: nope}\n    - in_segment: nope\n", "a.yaml:5"),
+        ("segment: b\nwhen: {in_segment: a}\n---\nsegment: a\nwhen: {in_segment: b}\n", "a.yaml:4"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_with_its_line(text: str, where: str) -> None:
+    with pytest.raises(DefinitionError, match="in_segment") as told:
+        check(load_text(text, "a.yaml"))
+    assert told.value.where == where

@@ -1,0 +1,54 @@
+"""`headwater check`: definitions on their own, where no Kafka is."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.cli import build
+from pipeline.errors import DefinitionError, HeadwaterError
+
+BUYERS = "segment: buyers\nwhen: {performed: {event: Order Completed}}\n"
+LAPSED = "segment: lapsed\nwhen: {not: {in_segment: buyers}}\n"
+MAILS = "destination: mails\nkind: file\npath: out.jsonl\nsegments: [lapsed, lapsde]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    return tmp_path
+
+
+def check(*paths: str) -> Result:
+    said = CliRunner().invoke(build(), ["check", *paths])
+    if isinstance(said.exception, HeadwaterError):
+        raise said.exception
+    return said
+
+
+def test_what_is_a_whole_is_valid_and_what_nobody_defined_is_named(folder: Path) -> None:
+    (folder / "segments").mkdir()
+    (folder / "segments" / "buyers.yaml").write_text(BUYERS)
+    (folder / "segments" / "lapsed.yaml").write_text(LAPSED)
+    (folder / "mails.yaml").write_text(MAILS)
+    said = check("segments", "mails.yaml")
+    assert said.exit_code == 0
+    valid, remark = said.stdout.splitlines()
+    assert valid == "3 definitions, valid: segment 2, destination 1."
+    assert "lapsde" in remark
+
+
+def test_a_reference_to_what_is_not_among_them_is_refused_with_its_line(folder: Path) -> None:
+    (folder / "lapsed.yaml").write_text(LAPSED)
+    with pytest.raises(DefinitionError, match="there is no segment 'buyers'") as told:
+        check("lapsed.yaml")
+    assert (told.value.where, told.value.exit_code) == ("lapsed.yaml:2", 2)
+
+
+def test_all_mistakes_are_told_at_once(folder: Path) -> None:
+    (folder / "a.yaml").write_text("segment: a\nwehn: {}\n")
+    (folder / "b.yaml").write_text("segment: b\n")
+    with pytest.raises(DefinitionError) as told:
+        check(".")
+    assert "a.yaml:" in told.value.where and "b.yaml:" in told.value.where
