@@ -38,7 +38,8 @@ _MAIL = frozenset(("mail", "webmail", "outlook"))
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A field gets another place; one that is there already is kept, and the other dropped."""
+    """A field gets another place; one that is there already is kept, and the other dropped. Where a text or a list
+    stands in the way it stays where it was, and the event says so."""
 
     field: Path
     to: Path
@@ -47,8 +48,12 @@ class Rename:
         """Move the field."""
         for parent, key in list(containers(draft.sections, self.field)):
             value = parent.pop(key)
-            if not any(True for _ in containers(draft.sections, self.to)):
-                put(draft.sections, self.to, value)
+            # An object that this has emptied is not in the way: {price: {value: 5}} may become {price: 5}.
+            if any(place[last] is not parent or parent for place, last in containers(draft.sections, self.to)):
+                continue
+            if not put(draft.sections, self.to, value):
+                parent[key] = value
+                draft.flags.append(_flag("not_renamed", self.field))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,13 @@ class Cast:
                 continue
             made = _CASTS[self.to](value)
             if made is None:
-                draft.flags.append(f"not_cast:/{'/'.join(self.field)}"[:100])
+                draft.flags.append(_flag("not_cast", self.field))
             else:
                 parent[key] = made
+
+
+def _flag(word: str, field: Path) -> str:
+    return f"{word}:/{'/'.join(field)}"[:100]
 
 
 def _text(value: Any) -> str | None:

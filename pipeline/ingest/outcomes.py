@@ -66,6 +66,7 @@ FLAGS: dict[str, str] = {
     "cleaning_failed:": "a step of this cleaning failed; the event went on without it",
     "no_reference:": "a reference has no row for what a cleaning wanted to join",
     "not_cast:": "a value could not become one of the type a cleaning wanted, and stayed as it was",
+    "not_renamed:": "a field stayed where it was: a text or a list stands where a cleaning wanted it to go",
     "unplanned_event": "the contract of the source does not have this event",
     "unplanned_property:": "the contract of the event does not have this property",
     "contract_violation:": "a field is not as the contract says; the contract lets it pass",

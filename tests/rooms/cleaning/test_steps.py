@@ -54,6 +54,10 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("rename: {field: properties.a, to: properties.b}", {"a": 1, "b": 2}, {"b": 2}),
     ("rename: {field: properties.a, to: properties.x.y}", {"a": 1}, {"x": {"y": 1}}),
     ("rename: {field: properties.a, to: properties.x.y}", {"c": 1}, {"c": 1}),
+    ("rename: {field: properties.a, to: properties.x.y}", {"a": 1, "x": {"y": None}}, {"x": {"y": None}}),
+    ("rename: {field: properties.a.b, to: properties.a}", {"a": {"b": 1}}, {"a": 1}),
+    ("rename: {field: properties.a.b, to: properties.a}", {"a": {"b": 1, "c": 2}}, {"a": {"c": 2}}),
+    ("rename: {field: properties.a, to: properties.a.b}", {"a": 1}, {"a": {"b": 1}}),
     ("cast: {field: properties.a, to: number}", {"a": " 12.5 "}, {"a": 12.5}),
     ("cast: {field: properties.a, to: number}", {"a": "12"}, {"a": 12}),
     ("cast: {field: properties.a, to: number}", {"a": True}, {"a": 1}),
@@ -93,6 +97,13 @@ def test_what_is_no_number_stays_and_says_so(value: Any) -> None:
     event = cleaned(plan("cast: {field: properties.a, to: number}"), properties={"a": value})
     assert isinstance(event, Event) and event.properties == {"a": value}
     assert event.flags == ["not_cast:/properties/a"] and "not_cast:" in FLAGS
+
+
+@pytest.mark.parametrize("way", ["text", 7, [{}], None])
+def test_what_cannot_get_its_new_place_stays_and_says_so(way: Any) -> None:
+    event = cleaned(plan("rename: {field: properties.a, to: properties.x.y}"), properties={"a": 1, "x": way})
+    assert isinstance(event, Event) and event.properties == {"a": 1, "x": way}
+    assert event.flags == ["not_renamed:/properties/a"] and "not_renamed:" in FLAGS
 
 
 def test_steps_are_taken_in_order_and_definitions_by_name() -> None:
