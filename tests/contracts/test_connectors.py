@@ -14,7 +14,10 @@ from connectors.file import FileConnector
 from connectors.http import HttpConnector, HttpOptions
 from connectors.testing import ERASED, ConnectorContract, sample_delivery
 from connectors.webhook import WebhookConnector
+from pipeline.deliver import role as deliver_role
 from pipeline.records import IdentifierPair
+from pipeline.settings import Settings
+from pipeline.sources import role as source_role
 from tests.contracts.webhook_receiver import WebhookReceiver
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -22,7 +25,10 @@ SECRET = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 @pytest.mark.parametrize(
     "name",
-    ["HEADWATER_SECRET", "headwater_secret", "HEADWATER_KAFKA__SASL.PASSWORD", "HEADWATER_COLLECTOR__WRITE_KEYS"],
+    [
+        *("HEADWATER_SECRET", "headwater_secret", "HEADWATER_CONFIG"),
+        *("HEADWATER_KAFKA__SASL.PASSWORD", "HEADWATER_COLLECTOR__WRITE_KEYS"),
+    ],
 )
 def test_who_may_write_definitions_gets_none_of_our_own_secrets(name: str) -> None:
     """`headers: {X: {env: HEADWATER_SECRET}}`, and an address of their own: with it every key can be computed."""
@@ -43,6 +49,22 @@ def test_nothing_in_the_state_folder_is_a_secret_for_anybody(tmp_path: Path, mon
         with pytest.raises(ValueError, match="Headwater's own"):
             SecretReference(file=str(path)).read()
     assert SecretReference(file=str(tmp_path / "theirs")).read() == "whsec"
+
+
+@pytest.mark.parametrize("role", [deliver_role, source_role], ids=["deliver", "source"])
+def test_who_reads_secrets_of_definitions_withholds_the_state_folder_first(
+    role: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins(_: Settings) -> Any:
+        with pytest.raises(ValueError, match="Headwater's own"):
+            SecretReference(file=str(tmp_path / "secret")).read()
+        raise InterruptedError
+
+    monkeypatch.setattr("connectors.base._withheld", set())
+    monkeypatch.setattr(role, "KafkaPlans", begins)
+    (tmp_path / "secret").write_text("ours")
+    with pytest.raises(InterruptedError):
+        role.run(Settings(state_dir=tmp_path), None, lambda: True)
 
 
 class TestWebhook(ConnectorContract):

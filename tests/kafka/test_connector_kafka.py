@@ -79,7 +79,10 @@ class TestKafka(ConnectorContract):
 
 def test_passwords_are_refused_where_they_would_be_read() -> None:
     options = {"bootstrap_servers": "k:1", "topic": "t"}
-    secrets = ("sasl.password", "sasl.oauthbearer.client.secret", "ssl.key.pem", "sasl.oauthbearer.config")
+    secrets = (
+        *("sasl.password", "ssl.key.pem", "sasl.jaas.config", "sasl.oauthbearer.client.secret"),
+        *("sasl.oauthbearer.config", "sasl.oauthbearer.assertion.private.key.passphrase"),
+    )
     named = [{"properties": {name: "x"}} for name in secrets]
     for wrong in (*named, {"properties": {"acks": "0"}}, {"secrets": {"a": "literal"}}):
         with pytest.raises(ValueError, match=r"secrets|set by the connector|secret never"):

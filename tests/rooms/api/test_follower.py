@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from pipeline.admin import DELETE_RETENTION_MS
-from pipeline.api import follower, service
+from pipeline.api import follower, server, service
 from pipeline.api.follower import TOPICS, Follower
 from pipeline.api.service import Ends
 from pipeline.api.tables import TABLES
@@ -20,6 +20,7 @@ from pipeline.identifiers import Keys
 from pipeline.records import Suppression, encode
 from pipeline.runtime.ports import Record
 from pipeline.runtime.rocksdb import RocksTables
+from pipeline.settings import Settings
 from pipeline.topology import DAY_MS
 from tests.rooms.api.harness import ADA, BOB, PARTITIONS, World, body, changed, enter, event, profile, show
 
@@ -152,7 +153,7 @@ class Process:
 
 
 def until(true: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while not true():
         assert time.monotonic() < give_up
         time.sleep(0.002)
@@ -527,6 +528,20 @@ def test_a_failure_while_following_is_told(topics: Topics, process: Callable[[],
 
 
 # ---------------------------------------------------------------------------------------------------------- its garbage
+
+
+def test_from_the_first_on_nothing_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+
+    def begins(_: Path) -> Any:
+        assert held == [True]
+        raise InterruptedError
+
+    monkeypatch.setattr(server.garbage, "hold", lambda: held.append(True))
+    monkeypatch.setattr(server.sys, "setswitchinterval", lambda _: None)
+    monkeypatch.setattr(server, "TokensFollowed", begins)
+    with pytest.raises(InterruptedError):
+        server.run(Settings(state_dir=tmp_path), lambda: True)
 
 
 def test_what_was_read_is_walked_over_before_anybody_is_served(

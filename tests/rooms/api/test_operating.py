@@ -7,10 +7,12 @@ import msgspec
 import pytest
 
 from pipeline.api.access import SCOPES, Token, hashed
+from pipeline.api.pulse import RealKafka
 from pipeline.deliver.health import Health, health_file, noted
 from pipeline.letters import Letter
 from pipeline.records import CaughtUp, DeadLetter, Marker, Ready, encode
 from pipeline.replay.backfills import Backfill
+from pipeline.settings import Settings
 from tests.rooms.api.harness import World, body, enter, leave
 
 HOUR = 3_600_000
@@ -83,6 +85,32 @@ def test_a_record_or_two_that_wait_are_told_from_ends_of_transactions(world: Wor
     assert (role(world, "unify")["behind"], role(world, "unify")["waits"], role(world, "unify")["stuck"]) == (
         0, False, False,
     )  # fmt: skip
+
+
+def test_who_moves_or_has_much_before_them_is_not_counted_by_reading(world: World) -> None:
+    world.kafka.groups = {"unify": (100, 103), "ingest": (100, 500)}
+    world.kafka.waits = {"unify": 1, "ingest": 1}
+    pass_time(world, 30, unify=(10, 10))
+    assert world.kafka.counted == []
+    assert (role(world, "unify")["waits"], role(world, "ingest")["behind"]) == (False, 400)
+
+
+def test_what_came_since_the_first_look_is_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ["deliveries.crm"]
+
+    class Facts:
+        """Keep what they were told of the topics, as the real ones do."""
+
+        def __init__(self, _: Settings) -> None:
+            self.topics = list(there)
+
+        def waiting(self, groups: dict[str, tuple[str, ...]]) -> dict[str, int]:
+            return {group: sum(topic in self.topics for topic in topics) for group, topics in groups.items()}
+
+    monkeypatch.setattr("pipeline.api.pulse.KafkaFacts", Facts)
+    kafka = RealKafka(Settings(state_dir=tmp_path))
+    there.append("deliveries.mails")
+    assert kafka.waiting({"deliver-mails": ("deliveries.mails",)}) == {"deliver-mails": 1}
 
 
 def test_a_delivery_that_waits_shows_its_destination_behind(world: World) -> None:

@@ -218,6 +218,7 @@ MISTYPED = [
     ("identity: {namespaces: {email: {limits: 3}}}", "did you mean `limit`?"),
     ("identity: {quarantine_aftr: 3}", "did you mean `quarantine_after`?"),
     ("consent: default\npurpose: {}", "did you mean `purposes`?"),
+    ("contract: a\nevents: {A: {shema: {}}}", "did you mean `schema`?"),
 ]
 
 
@@ -227,6 +228,12 @@ def test_who_mistyped_a_key_is_told_which_there_are(text: str, what: str) -> Non
         load_text(text)
     [problem] = caught.value.problems
     assert "there is no key" in problem.what and what in problem.what
+
+
+def test_keys_are_listed_where_they_are_few() -> None:
+    with pytest.raises(InvalidDefinitionsError, match="there is no key `zzz` for the kind file") as caught:
+        load_text("destination: a\nkind: file\npath: x\nzzz: 1")
+    assert "keys here are" not in str(caught.value), "two dozen of them help nobody"
 
 
 DURATIONS = [("500ms", 500), ("90s", 90_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("1y", 31_536_000_000)]

@@ -1,9 +1,14 @@
 """Of what people decided about identity a past has what was decided by then, also what was taken back since."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from pipeline.cli.features import Entity, export
+from pipeline.errors import InputError
 from pipeline.features.export import decided
-from pipeline.records import Relink, Unlink, encode
+from pipeline.records import Erased, Relink, Unlink, encode
 from pipeline.runtime.ports import Record
 
 
@@ -39,3 +44,18 @@ def test_what_was_taken_back_later_held_until_then() -> None:
 def test_what_an_erasure_took_is_in_no_past() -> None:
     happened, _ = decided([*LOG, *records((b"ab", None))], 1_000)
     assert [one.received for one in happened] == [150]
+
+
+def test_whom_an_erasure_took_since_is_in_no_past_either() -> None:
+    happened, erasures = decided([*LOG, *records((b"erase/x", Erased("x", 900, 1)))], 199)
+    assert [one.received for one in happened] == [100, 150]
+    assert {actor: each.received for actor, each in erasures.items()} == {b"x": 900}
+
+
+def test_an_instant_that_has_not_come_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("pipeline.cli.features.find_kafka", lambda settings: settings)
+    monkeypatch.setattr("pipeline.features.export.features_at", lambda settings, at, entity: asked.append(at))
+    with pytest.raises(InputError, match="has not come"):
+        export("2999-01-01T00:00:00Z", tmp_path / "out.parquet", Entity.person)
+    assert asked == [] and not list(tmp_path.iterdir())

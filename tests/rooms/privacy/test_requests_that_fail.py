@@ -54,6 +54,8 @@ def test_an_export_that_fails_holds_up_nobodys_erasure(
     [receipt] = receipts
     assert (receipt.request_id, receipt.state, receipt.detail) == ("r1", "failed", type(error).__name__)
     assert "ada" not in caplog.text and "ada" not in str(receipt)
+    unforeseen = not isinstance(error, ValueError | LookupFailed)
+    assert (f"export r1 failed: {type(error).__name__}" in caplog.text) is unforeseen, "else nobody knows what to mend"
 
 
 def test_a_kafka_that_is_away_fails_nothing(
@@ -114,7 +116,13 @@ def test_an_id_is_no_way_out_of_the_folder_of_exports(
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{", b"[]", b"{}", b'{"request_id":1}', b"\xff", b"[" * 5_000, b'{"request":"forget"}']
+    "value",
+    [
+        *(b"", b"{", b"[]", b"{}", b'{"request_id":1}', b'{"request":"forget"}', b"\xff"),
+        b'{"request_id":"\xff"}',  # no UTF-8 within
+        b'{"more":' + b"[" * 100_000,
+    ],
+    ids=range(9),
 )
 def test_what_is_no_request_ends_nobody(
     carrying_out: tuple[Any, list[PrivacyReceipt]], value: bytes, caplog: pytest.LogCaptureFixture
@@ -122,6 +130,15 @@ def test_what_is_no_request_ends_nobody(
     made, receipts = carrying_out
     made._take(written(value))
     assert not receipts and "privacy-requests/0/5 is no request" in caplog.text
+    made._take(asked("user_id:ada"))
+    assert list(made._erasures) == ["r1"]
+
+
+def test_what_was_begun_is_gone_on_with_by_the_next_process(
+    carrying_out: tuple[Any, list[PrivacyReceipt]],
+) -> None:
+    made, _ = carrying_out
+    made._receipts["r1"] = made._receipt(PrivacyRequest("r1", "erase", "user_id:ada", 5), "working", "")
     made._take(asked("user_id:ada"))
     assert list(made._erasures) == ["r1"]
 
