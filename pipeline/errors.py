@@ -50,6 +50,10 @@ class BrokerError(HeadwaterError):
     """No Kafka could be found or started, or it does not answer."""
 
 
+class TopicMissing(BrokerError):
+    """A topic is not there: the broker says so."""
+
+
 class TopicsError(HeadwaterError):
     """The topics of the workspace are missing, or differ from what the pipeline needs."""
 

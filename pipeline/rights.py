@@ -25,6 +25,7 @@ _API_READS = (
     "events",
     "keys",
     "suppressions",
+    "workspace",
 )
 _OPERATIONS_READ = ("dead-letters", "unify-changelog", "identity-decisions")
 _OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys", "suppressions")}
@@ -67,6 +68,9 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         Right("ingest", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
     ]
     found += [
+        # Whose turn it is says the workspace: pipeline/replay/turns.py.
+        *_reads(settings, "ingest", ("workspace",)),
+        *_reads(settings, "deliver", ("workspace",)),
         *_reads(settings, "source", ("workspace", _DEFINITIONS)),
         *_writes(settings, "source", ("workspace", *settings.sources)),
         Right("source", "transactional-id", f"{settings.prefix}source-", ("Write", "Describe"), prefixed=True),
@@ -117,6 +121,13 @@ def _deliver(settings: Settings, destinations: Sequence[str]) -> Iterator[Right]
         settings, "deliver", (_DEFINITIONS, "privacy-progress", *(DELIVERIES.name + each for each in destinations))
     )
     yield from _writes(settings, "deliver", ("dead-letters", "privacy-progress", settings.sources[0]))
+    if settings.sources_prefix not in (None, settings.prefix):
+        # What waits in the workspace that it took over from is handed over first: pipeline/replay/former.py.
+        former = settings.model_copy(update={"prefix": settings.sources_prefix, "sources_prefix": None})
+        yield from _reads(former, "deliver", (_DEFINITIONS, *(DELIVERIES.name + each for each in destinations)))
+        for each in destinations:
+            for group in (f"deliver-{each}", f"deliver-{each}-tail"):
+                yield Right("deliver", "group", f"{former.prefix}{group}", ("Read", "Describe"))
     for each in destinations:
         yield Right("deliver", "group", f"{settings.prefix}deliver-{each}", ("Read", "Describe"))
 

@@ -46,8 +46,9 @@ class ReplayPosition(Struct, tag_field="kind", tag="position", omit_defaults=Tru
     `caught_up` that of the last caught-up record. Decisions before the position `decisions` are known; of these, all
     received up to `decided` are copied. `clock` is the time the replay has come to, `told` the one last said in the new
     workspace. Counted are events `copied` (`rerouted` among them: under other identifiers), left out because they were
-    `erased`, put aside as `refused`; and `decided_records`, the decisions. `handed_over`: holders were told what the
-    old workspace had said. `ended`: the workspace has taken over, and is a copy no more.
+    `erased`, put aside as `refused`; and `decided_records`, the decisions. `starts`: the places
+    of the successor, once the switch has chosen them. `handed_over`: holders were told what the old workspace had said.
+    `ended`: the workspace has taken over, and is a copy no more.
     """
 
     positions: list[int]
@@ -64,6 +65,7 @@ class ReplayPosition(Struct, tag_field="kind", tag="position", omit_defaults=Tru
     decided_records: int = 0
     handed_over: bool = False
     ended: bool = False
+    starts: dict[str, list[int]] = {}
 
 
 class ErasureCopied(Struct, tag_field="kind", tag="erasure_copied"):

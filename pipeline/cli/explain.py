@@ -4,6 +4,7 @@ told of it, or was not."""
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -24,7 +25,7 @@ from pipeline.lookup import find_profile, normalised
 from pipeline.privacy import audit
 from pipeline.privacy.vault import SUPPRESSIONS
 from pipeline.records import ProfileDocument, Suppression
-from pipeline.runtime.kafka.doors import TopicReader, current_values
+from pipeline.runtime.kafka.doors import TopicReader, current_value, current_values
 from pipeline.runtime.kafka.groups import reached
 from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan
@@ -101,10 +102,10 @@ def command(
 def _found(settings: Settings, wanted: str) -> ProfileDocument:
     """The profile; LookupFailed if there is none, and if that is because they were erased it says so."""
     try:
-        return find_profile(wanted, lambda topic, key: current_values(settings, topic, key).get(key))
+        return find_profile(wanted, partial(current_value, settings))
     except LookupFailed:
         actor = Keys(settings.secret_bytes()).actor(wanted)
-        kept = current_values(settings, SUPPRESSIONS, actor).get(actor)
+        kept = current_value(settings, SUPPRESSIONS, actor)
         if kept is not None:
             erased = msgspec.json.decode(kept, type=Suppression)
             if erased.consented_at <= erased.at:

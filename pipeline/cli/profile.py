@@ -18,7 +18,7 @@ from pipeline.errors import LookupFailed
 from pipeline.lookup import find_profile, normalised
 from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
-from pipeline.runtime.kafka.doors import current_values
+from pipeline.runtime.kafka.doors import current_value
 
 _LOOK_AGAIN_S = 0.2
 _STEADY_S = 1.0
@@ -40,7 +40,7 @@ def command(
     wanted = identifier if is_profile_id else normalised(identifier, KafkaPlans(settings).latest().identity)
 
     def value(topic: str, key: bytes) -> bytes | None:
-        return current_values(settings, topic, key).get(key)
+        return current_value(settings, topic, key)
 
     document = waited_for(lambda: find_profile(wanted, value), wait)
     audit.note(settings, "looked_up", wanted)

@@ -88,7 +88,12 @@ def _run(role: str, settings: Settings, name: str | None, until: Callable[[], bo
     if role == "deliver":
         from pipeline.deliver import run_deliver
 
-        run_deliver(settings, name, until=until)
+        assert turns is not None
+        former = turns.former()
+        if former is None:
+            run_deliver(settings, name, until=until)
+        else:
+            run_deliver(settings, name, until=until, may_begin=former.has_handed_over)
     elif role == "privacy":
         from pipeline.privacy.role import run as run_privacy
 

@@ -81,8 +81,14 @@ class DeliverRole:
     """Keeps the workers in step with the definitions. `only` limits it to one destination."""
 
     def __init__(
-        self, settings: Settings, only: str | None, metrics: DeliverMetrics, forgotten: ForgottenProfiles
+        self,
+        settings: Settings,
+        only: str | None,
+        metrics: DeliverMetrics,
+        forgotten: ForgottenProfiles,
+        may_begin: Callable[[str], bool] = lambda destination: True,
     ) -> None:
+        self._may_begin = may_begin
         self._forgotten = forgotten
         self._tell_health = health_file(settings.state_dir, settings.slot)
         self._config = KafkaConfig(
@@ -120,7 +126,7 @@ class DeliverRole:
         for name, definition in wanted.items():
             if name in self._running or name in self._ending:
                 pass
-            elif time.monotonic() >= self._not_before.get(name, 0):
+            elif time.monotonic() >= self._not_before.get(name, 0) and self._may_begin(name):
                 self._start(catalog, definition)
             if name in self._running:
                 if self._running[name].looked_at != latest.number:
@@ -188,7 +194,9 @@ class DeliverRole:
             running.thread.join()
 
 
-def run(settings: Settings, destination: str | None, until: Callable[[], bool]) -> None:
+def run(
+    settings: Settings, destination: str | None, until: Callable[[], bool], may_begin: Callable[[str], bool]
+) -> None:
     """Run the role: see `pipeline.deliver.run_deliver`."""
     withhold(settings.state_dir)
     registry = CollectorRegistry()
@@ -199,7 +207,7 @@ def run(settings: Settings, destination: str | None, until: Callable[[], bool]) 
     said = TopicReader(settings, [TOPIC])
     # Before anything goes out.
     forgotten.take(said.read_to_end())
-    role = DeliverRole(settings, destination, DeliverMetrics(registry), forgotten)
+    role = DeliverRole(settings, destination, DeliverMetrics(registry), forgotten, may_begin)
     try:
         looked_at = 0.0
         while not until():

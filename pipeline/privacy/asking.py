@@ -5,9 +5,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
+from pipeline.gone_on import refuse_if_gone_on
 from pipeline.privacy import audit
-from pipeline.records import PrivacyRequest, RequestKind, encode
-from pipeline.runtime.kafka.doors import produce_all
+from pipeline.records import Erased, PrivacyReceipt, PrivacyRequest, RequestKind, encode
+from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
 from pipeline.settings import Settings
 
 _ACTIONS: dict[RequestKind, Any] = {
@@ -26,7 +29,12 @@ def ask(
     traits: dict[str, Any] | None = None,
     lift: bool = False,
 ) -> str:
-    """Make a request about the person behind a normalised identifier; its id. Raises BrokerError."""
+    """Make a request about the person behind a normalised identifier; its id.
+
+    Raises:
+        GoneOnError: the workspace goes on in another one, which is to be asked. BrokerError.
+    """
+    refuse_if_gone_on(settings)
     now = datetime.now(UTC)
     request_id = f"{now:%Y%m%d}-{secrets.token_hex(5)}"
     request = PrivacyRequest(
@@ -35,3 +43,26 @@ def ask(
     produce_all(settings, "privacy-requests", [(request_id.encode(), encode(request))])
     audit.note(settings, _ACTIONS[kind], identifier, "lifted" if lift else "", request_id, by)
     return request_id
+
+
+def hand_over_requests(old: Settings, new: Settings) -> int:
+    """Ask a workspace that takes over for what the former one was asked to forget and has not decided; how many. All
+    else that is asked for goes by the sources, which stay the same."""
+    decided = {
+        msgspec.json.decode(value, type=Erased).request_id
+        for key, value in current_values(old, "identity-decisions").items()
+        if key.startswith(b"erase\t")
+    }
+    receipts = current_values(old, "privacy-receipts")
+    waiting: dict[str, bytes] = {}
+    with TopicReader(old, ["privacy-requests"]) as reader:
+        for record in reader.read_to_end():
+            try:
+                request = msgspec.json.decode(record.value or b"", type=PrivacyRequest)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue  # it is no request: the role says so
+            receipt = receipts.get(request.request_id.encode())
+            is_open = receipt is None or msgspec.json.decode(receipt, type=PrivacyReceipt).state == "working"
+            if request.request == "erase" and is_open and request.request_id not in decided:
+                waiting[request.request_id] = encode(request)
+    return produce_all(new, "privacy-requests", [(key.encode(), value) for key, value in waiting.items()])

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,15 @@ from pipeline.records import (
     ProfileDocument,
     decode_events_record,
 )
-from pipeline.runtime.kafka.doors import TopicReader, current_values
+from pipeline.runtime.kafka.doors import TopicReader, current_value, current_values
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 
 _decode_letter = msgspec.json.Decoder(DeadLetter).decode
 _decode_pointer = msgspec.json.Decoder(IdentityPointer).decode
+Pointing = tuple[str, IdentityPointer | None]
+"""An identifier or a former profile_id, and where it leads; None: nowhere any more."""
 _TELLING = 6
 """A value that is shorter says who somebody is only under the name of its namespace: `"quantity": 7` is nobody."""
 
@@ -51,31 +54,41 @@ class Subject:
 
     def __init__(self, settings: Settings, identifier: str) -> None:
         """Raises LookupFailed: nobody is known by the identifier; BrokerError."""
-        pointers = {
-            key.decode(): _decode_pointer(value) for key, value in current_values(settings, "identities").items()
-        }
-
-        def value(topic: str, key: bytes) -> bytes | None:
-            if topic == "identities":
-                found = pointers.get(key.decode())
-                return None if found is None else msgspec.json.encode(found)
-            return current_values(settings, topic, key).get(key)
-
-        self.document = find_profile(identifier, value)
+        self.document = find_profile(identifier, partial(current_value, settings))
         living = self.document.profile_id
-        theirs = sorted(text for text in pointers if _leads_to(text, living, pointers))
-        self.former = [text for text in theirs if pointers[text].retired]
+        found = _leading_to(living, lambda: _identities(settings))
+        theirs = sorted(text for text in found if text != living)
+        self.former = [text for text in theirs if found[text].retired]
         shown = [f"{pair.namespace}:{pair.value}" for pair in self.document.identifiers]
-        self.identifiers = list(dict.fromkeys((*shown, *(one for one in theirs if not pointers[one].retired))))
+        self.identifiers = list(dict.fromkeys((*shown, *(one for one in theirs if not found[one].retired))))
         self.profile_ids = [living, *self.former]
 
 
-def _leads_to(text: str, living: str, pointers: dict[str, IdentityPointer]) -> bool:
-    seen = set()
-    while text in pointers and text not in seen:
-        seen.add(text)
-        text = pointers[text].profile_id
-    return text == living
+def _leading_to(living: str, read: Callable[[], Iterable[Pointing]]) -> dict[str, IdentityPointer]:
+    """What leads to a profile, over former ones too. `identities` is read once more for each step of the way: kept is
+    only what was found, for the people of a workspace do not fit into the memory of who looks for one of them."""
+    found: dict[str, IdentityPointer] = {}
+    targets = {living}
+    while True:
+        # What stands in a later record counts, be it that it leads elsewhere, or nowhere.
+        step: dict[str, IdentityPointer] = {}
+        for text, pointer in read():
+            if pointer is not None and pointer.profile_id in targets:
+                step[text] = pointer
+            else:
+                step.pop(text, None)
+        found = step
+        wider = {living, *(text for text, pointer in found.items() if pointer.retired)}
+        if wider <= targets:
+            return found
+        targets |= wider
+
+
+def _identities(settings: Settings) -> Iterator[Pointing]:
+    with TopicReader(settings, ["identities"]) as reader:
+        for record in reader.read_to_end():
+            text = (record.key or b"").decode()
+            yield text, _decode_pointer(record.value) if record.value is not None else None
 
 
 def export(settings: Settings, identifier: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the privacy role does about requests other than erasures."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pipeline.identifiers import split_identifier
 from pipeline.lookup import find_profile
 from pipeline.privacy.export import export, write_export
 from pipeline.records import EVERYTHING, PrivacyRequest, ReceiptEntry
-from pipeline.runtime.kafka.doors import current_values, produce_all
+from pipeline.runtime.kafka.doors import current_value, produce_all
 from pipeline.settings import Settings
 
 
@@ -26,7 +27,7 @@ def carry_out(settings: Settings, request: PrivacyRequest) -> tuple[list[Receipt
         return [ReceiptEntry("exports", "done", now_ms, folder.name)], "export.json and export.md"
     if request.request == "rectify" or request.lift:
         # Else somebody would be made up, and a lifted suppression pass for a consent of whoever was erased.
-        find_profile(request.identifier, lambda topic, key: current_values(settings, topic, key).get(key))
+        find_profile(request.identifier, partial(current_value, settings))
     namespace, value = split_identifier(request.identifier)
     raw: dict[str, Any] = {
         "messageId": f"privacy-{request.request_id}",

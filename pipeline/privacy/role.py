@@ -45,7 +45,7 @@ from pipeline.records import (
     encode,
 )
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
-from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all, produce_to
+from pipeline.runtime.kafka.doors import TopicReader, current_value, produce_all, produce_to
 from pipeline.runtime.overlay import RESERVED
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
@@ -218,7 +218,7 @@ class PrivacyRole:
         """The identifiers by which the person is known now; the identity stage has the last word on that."""
 
         def value(topic: str, key: bytes) -> bytes | None:
-            return current_values(self._settings, topic, key).get(key)
+            return current_value(self._settings, topic, key)
 
         try:
             document = find_profile(request.identifier, value)

@@ -146,7 +146,7 @@ class Copier:
         self._to_erase: dict[bytes, str] = {}
         self._to_find: set[bytes] = set()
         self._welcome: set[bytes] = set()
-        self._known_decisions = 0
+        self._known_decisions = self._decisions_end = 0
         self._on_their_way = 0
         self._must_rest, self._rests = True, False
         self._taken_in = 0
@@ -210,13 +210,16 @@ class Copier:
     # -------------------------------------------------------------------------------------------------------- turns
 
     def look(self) -> None:
-        """See how far the old `events` go by now."""
+        """See how far the old `events`, and what was decided, go by now."""
         self.ends = [self._bounds(self._events, EVENTS, number)[1] for number in range(len(self.ends))]
+        self._decisions_end = self._bounds(self._decisions, DECISIONS, 0)[1]
 
     @property
     def at_end(self) -> bool:
-        """Whether everything that had been written when it was last looked at is copied."""
-        return all(at >= end for at, end in zip(self.state.positions, self.ends, strict=True))
+        """Whether everything that had been written when it was last looked at is copied, and what was decided known."""
+        return self._known_decisions >= self._decisions_end and all(
+            at >= end for at, end in zip(self.state.positions, self.ends, strict=True)
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -479,6 +482,10 @@ class Copier:
         self.state = state
         self._on_their_way += len(out)
         self._rests = self._rests and not out
+
+    def choose(self, starts: Mapping[str, list[int]]) -> None:
+        """Write where subscribers of the old workspace go on. Whoever was fenced cannot."""
+        self._commit([], {}, starts=dict(starts))
 
     def hand_over(self, told: Sequence[Takeover]) -> int:
         """Tell the holders what the old workspace said where they differ: once, in one transaction."""

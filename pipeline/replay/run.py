@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipeline.admin import MAX_MESSAGE_BYTES
 from pipeline.archive.reading import with_archive
 from pipeline.definitions.log import KafkaPlans
+from pipeline.errors import BrokerError
 from pipeline.identifiers import Keys
 from pipeline.privacy.vault import FollowedVault, ensure_keys
 from pipeline.replay.copier import Copier, CopySettings, Ports
@@ -128,10 +129,17 @@ def run(
 
     def is_over() -> bool:
         """Whether the switch is under way: it copies the rest by itself."""
-        going_on.look()
+        try:
+            going_on.look()
+        except BrokerError as error:
+            _log.warning("whether the switch has begun cannot be read: %s", error.what)
         return going_on.successor is not None and going_on.successor.prefix == settings.prefix
 
-    while not until():
+    # Looked at first: a copier that began, for its supervisor had started it again, would end the switch.
+    while not is_over() and not until():
+        if not going_on.is_known:
+            time.sleep(_AGAIN_S)
+            continue
         copier = Copier(make_ports(settings, old, copy))
         try:
             copier.start()

@@ -2,13 +2,20 @@
 
 a copy        ingest, source and deliver wait until the switch: history is not delivered, what comes is ingested once
 went on       ingest and source rest for good: the new workspace goes on with the sources where this one stopped
+
+Who waits or rests is alive, and says so where metrics are asked for: else its supervisor would end it again and again.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
-from pipeline.replay.workspace import WorkspaceView
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+
+from pipeline.errors import BrokerError
+from pipeline.replay.former import Former
+from pipeline.replay.workspace import WorkspaceView, old_settings
 from pipeline.settings import Settings
 
 WAITING = frozenset({"ingest", "source", "deliver"})
@@ -21,6 +28,7 @@ class Turns:
     """Looks at the workspace now and then, at no cost in between."""
 
     def __init__(self, settings: Settings, role: str) -> None:
+        self._settings = settings
         self._view = WorkspaceView(settings)
         self._prefix, self._role = settings.prefix, role
         self._looked_s = -_LOOK_EVERY_S
@@ -29,17 +37,31 @@ class Turns:
         now_s = time.monotonic()
         if now_s - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s = now_s
-            self._view.look()
+            try:
+                self._view.look()
+            except BrokerError as error:
+                # What was known stands. Who does not know yet waits: a copy that were taken for none would deliver its
+                # history, and ingest everything once more.
+                _log.warning("whose turn it is cannot be read: %s", error.what)
         return self._view
 
     def wait(self, until: Callable[[], bool]) -> None:
-        """Wait while the workspace is a copy that has not taken over."""
-        said = False
-        while not until() and self._look().is_copy:
-            if not said:
-                _log.info("%s is a replay: %s waits for `headwater replay switch`", self._prefix, self._role)
-                said = True
-            time.sleep(_LOOK_EVERY_S / 2)
+        """Wait while the workspace is a copy that has not taken over, or nobody knows whether it is one."""
+        said = is_waiting = False
+        with ExitStack() as stack:
+            while not until() and ((view := self._look()).is_copy or not view.is_known):
+                if not said and view.is_known:
+                    _log.info("%s is a replay: %s waits for `headwater replay switch`", self._prefix, self._role)
+                    said = True
+                if not is_waiting:
+                    stack.enter_context(_alive(self._settings))
+                    is_waiting = True
+                time.sleep(_LOOK_EVERY_S / 2)
+
+    def former(self) -> Former | None:
+        """What the workspace has to wait for that it was made from, if it was made from one."""
+        origin = self._look().origin
+        return Former(old_settings(self._settings, origin)) if origin is not None else None
 
     def is_over(self) -> bool:
         """Whether nothing is ingested here any more. Nothing else ends: what was ingested is still to be done."""
@@ -52,9 +74,32 @@ class Turns:
         successor = self._view.successor
         assert successor is not None
         _log.info("%s goes on in %s: nothing is ingested here any more", self._prefix, successor.prefix)
-        while not until():
-            time.sleep(_LOOK_EVERY_S)
+        with _alive(self._settings):
+            while not until():
+                time.sleep(_LOOK_EVERY_S)
 
     def close(self) -> None:
         """Let go of the connection."""
         self._view.close()
+
+
+@contextmanager
+def _alive(settings: Settings) -> Iterator[None]:
+    """Serve the metrics of a process that does nothing, at the place of the role's own."""
+    if settings.metrics_port is None:
+        yield
+        return
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    try:
+        server, thread = start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    except OSError:
+        # What this process did before it rested still answers there.
+        yield
+        return
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

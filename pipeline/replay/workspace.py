@@ -14,7 +14,7 @@ from pipeline.definitions.catalog import records as catalog_records
 from pipeline.definitions.loader import Written
 from pipeline.definitions.log import read_catalog
 from pipeline.definitions.segments import leaves_of
-from pipeline.errors import BrokerError, InputError
+from pipeline.errors import BrokerError, InputError, TopicMissing
 from pipeline.records import Definition, Generation, Marker, RulesChanged, encode
 from pipeline.replay.copier import Committed
 from pipeline.replay.errors import ReplayError
@@ -53,18 +53,27 @@ class WorkspaceView:
         self._reader: TopicReader | None = None
         self._not_before_s = 0.0
         self._found: dict[bytes, WorkspaceRecord] = {}
+        self.is_known = False
+        """Whether what it says, if anything, has been read: before, it may be a copy, or have gone on."""
 
     def look(self) -> None:
-        """Take in what has come. A workspace without the topic (made by an earlier release) says nothing."""
+        """Take in what has come. A workspace without the topic (made by an earlier release) says nothing. BrokerError:
+        it is not known what it says."""
         if self._reader is None:
             if time.monotonic() < self._not_before_s:
                 return
             try:
                 self._reader = TopicReader(self._settings, [TOPIC], fetch_wait_ms=200)
-            except BrokerError:
+            except TopicMissing:
                 self._not_before_s = time.monotonic() + _LOOK_AGAIN_S
+                self.is_known = True
                 return
-            records = list(self._reader.read_to_end())
+            try:
+                records = list(self._reader.read_to_end())
+            except BrokerError:
+                self.close()
+                raise
+            self.is_known = True
         else:
             records = self._reader.read(1_000, 0)
         for record in records:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from connectors.base import withhold
 from connectors.sources import Source
 from pipeline.definitions.catalog import Catalog
-from pipeline.definitions.log import KafkaPlans
+from pipeline.definitions.log import KafkaPlans, read_catalog
 from pipeline.definitions.sources import SourceDefinition
 from pipeline.errors import BrokerError, HeadwaterError
 from pipeline.identifiers import partition_of
@@ -35,7 +35,7 @@ class KafkaPullLog:
         """Raises BrokerError, TopicsError."""
         self._name = name
         self._topic = topic
-        self._transaction = ApplyTransaction(settings, f"source-{name}")
+        self._transaction = ApplyTransaction(settings, _writer(name))
         self._partitions = self._transaction.partitions(topic)
         # Only now: before, a former self could still commit.
         self._position = position_of(settings, name)
@@ -63,6 +63,10 @@ class KafkaPullLog:
         self._transaction.close()
 
 
+def _writer(name: str) -> str:
+    return f"source-{name}"
+
+
 def position_of(settings: Settings, name: str) -> str | None:
     """How far a source was pulled; None if it never was."""
     kept = current_values(settings, TOPIC).get(source_key(name))
@@ -71,8 +75,13 @@ def position_of(settings: Settings, name: str) -> str | None:
 
 
 def hand_over_positions(old: Settings, new: Settings) -> None:
-    """Let a workspace that takes over pull on where the former one was."""
+    """Let a workspace that takes over pull on where the former one was. Who still pulls for that one is ended: what it
+    had yet to write, a slow source's answer say, would be pulled twice."""
     begun = source_key("")
+    catalog = read_catalog(old)
+    known = [key.removeprefix(begun).decode() for key in current_values(old, TOPIC) if key.startswith(begun)]
+    for name in {*known, *(each.name for each in catalog.of_kind(catalog.latest, "source") if each.body.get("pull"))}:
+        ApplyTransaction(old, _writer(name)).close()
     there = current_values(new, TOPIC)
     kept = {key: value for key, value in current_values(old, TOPIC).items() if key.startswith(begun)}
     produce_all(new, TOPIC, [(key, value) for key, value in kept.items() if key not in there])

@@ -16,9 +16,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from connectors.http import HttpOptions
+from pipeline.api.access import TokensFollowed
 from pipeline.api.settings import ApiSettings
 from pipeline.cli.run import ROLES
 from pipeline.collector.settings import CollectorSettings
+from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.ui.settings import UiSettings
 
@@ -80,6 +83,26 @@ def test_ports_are_those_of_the_code() -> None:
     assert VALUES["roles"]["ui"]["port"] == UiSettings.model_fields["port"].default
     exposed = re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)
     assert exposed is not None and exposed[1].split() == ["8088", "8090", "8091", "9100"]
+
+
+def test_a_stop_has_the_time_that_the_code_takes() -> None:
+    """The collector ends open requests and then hands over what it took; a delivery may take as long as a connector may
+    be told to wait."""
+    collector = 2 * CollectorSettings.model_fields["stop_timeout_seconds"].default
+    longest = next(each.le for each in HttpOptions.model_fields["timeout_seconds"].metadata if hasattr(each, "le"))
+    chart = re.search(r"terminationGracePeriodSeconds: (\d+)", (CHART / "templates" / "roles.yaml").read_text())
+    assert chart is not None and int(chart[1]) >= max(collector, longest)
+    for name, service in COMPOSE["services"].items():
+        if service.get("image") == "headwater:local":
+            assert int(service.get("stop_grace_period", "10s").removesuffix("s")) >= max(collector, longest), name
+
+
+def test_tokens_are_made_where_the_api_does_not_run_yet(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="There are no tokens"):
+        TokensFollowed(tmp_path / "tokens.yaml")
+    said = (DEPLOY / "compose.yaml").read_text()
+    assert "exec api" not in said
+    assert {"tokens", "users"} <= set(re.findall(r"run --rm api (\w+) create", said))
 
 
 def test_every_role_is_scraped() -> None:
@@ -154,6 +177,17 @@ def test_the_chart_renders_to_valid_objects(settings: tuple[str, ...], version: 
     for each in objects:
         if each["kind"] != "ServiceMonitor":  # of the Prometheus operator, not of Kubernetes
             kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_a_door_listens_where_it_is_asked() -> None:
+    doors = {"api": 9000, "collector": 9001, "ui": 9002}
+    ports = [word for role, port in doors.items() for word in ("--set", f"roles.{role}.port={port}")]
+    sets = {each["metadata"]["name"]: each for each in rendered(*ports) if each["kind"] == "StatefulSet"}
+    for role, port in doors.items():
+        [container] = sets[f"hw-{role}"]["spec"]["template"]["spec"]["containers"]
+        environment = {one["name"]: one.get("value") for one in container["env"]}
+        assert environment[f"HEADWATER_{role.upper()}__PORT"] == str(port)
+        assert {"name": "http", "containerPort": port} in container["ports"]
 
 
 def test_what_is_rendered_is_what_a_role_needs() -> None:

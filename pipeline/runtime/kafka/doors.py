@@ -18,7 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
-from pipeline.errors import BrokerError
+from pipeline.errors import BrokerError, TopicMissing
 from pipeline.identifiers import partition_of
 from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.errors import PASSING
@@ -122,7 +122,8 @@ class TopicReader:
                 ) from None
             if known.error is not None:
                 self._consumer.close()
-                raise BrokerError(
+                missing = known.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+                raise (TopicMissing if missing else BrokerError)(
                     f"The topic {physical} cannot be read: {known.error}.",
                     physical,
                     "create the workspace's topics with `headwater topics --create`, or check HEADWATER_PREFIX",
@@ -274,6 +275,16 @@ def current_values(settings: Settings, topic: str, key: bytes | None = None) -> 
             else:
                 values[record.key] = record.value
     return values
+
+
+def current_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
+    """The present value of one key of a compacted topic. All of its partition is read, and nothing else of it kept."""
+    value = None
+    with TopicReader(settings, [topic], key=key) as reader:
+        for record in reader.read_to_end():
+            if record.key == key:
+                value = record.value
+    return value
 
 
 def produce_all(

@@ -40,17 +40,21 @@ def final_positions(settings: Settings, group: str, topics: Sequence[str]) -> Po
     consumer = _consumer(settings, group)
     names = {settings.topic(topic): topic for topic in topics}
     try:
-        known = consumer.list_topics(timeout=_ANSWER_S).topics
-        partitions = [TopicPartition(name, number) for name in names for number in known[name].partitions]
         until_s = time.monotonic() + _TIMEOUT_S
         while True:
             try:
-                told = consumer.committed(partitions, _ANSWER_S)
+                known = consumer.list_topics(timeout=_ANSWER_S).topics
+                # Of one that is not there nothing was read.
+                partitions = [
+                    TopicPartition(one, number) for one in names if one in known for number in known[one].partitions
+                ]
+                told = consumer.committed(partitions, _ANSWER_S) if partitions else []
+                starts = list_offsets(AdminClient(quiet_properties(settings)), partitions, latest=False)
                 break
             except KafkaException as error:
                 if error.args[0].code() not in PASSING or time.monotonic() > until_s:
                     raise BrokerError(f"Kafka does not say how far {group} is: {error.args[0].str()}.") from None
-        starts = list_offsets(AdminClient(quiet_properties(settings)), partitions, latest=False)
+                time.sleep(0.2)
     finally:
         consumer.close()
     return {

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.rooms.replay.shop import ANN, BOB, TAB, Shop, known, known_in
+from pipeline.records import Erased, encode
+from tests.rooms.replay.shop import ANN, BOB, NOON, TAB, Shop, known, known_in
 from tests.simulation.run import KEYS
 
 
@@ -136,3 +137,20 @@ def test_what_comes_by_another_name_after_a_consent_counts_in_the_copy_too(seed:
         replay = shop.replay()
     replay.come_to_the_end()
     assert known(replay) == told
+
+
+def test_a_copy_is_at_its_end_only_once_it_knows_what_was_decided() -> None:
+    shop = Shop(1)
+    shop.send(ANN, TAB, at=10)
+    shop.rest(20)
+    replay = shop.replay()
+    replay.come_to_the_end()
+    copier = replay.copier
+    assert copier is not None and copier.at_end and copier.is_idle
+    # Nothing else tells of it yet.
+    actor = KEYS.actor(ANN)
+    shop.old.write("identity-decisions", b"erase\t" + actor, encode(Erased(actor.decode(), NOON + 30, 1)))
+    copier.look()
+    assert not (copier.at_end and copier.is_idle)
+    replay.come_to_the_end()
+    assert known(replay) == {}
