@@ -84,9 +84,9 @@ def replay(old: Headwater, name: str, count: int, ahead: int, bounded: bool = Tr
     told = ", ".join(f"{role} {seconds / count * 1e6:.1f}" for role, seconds in spent.items())
     rate = (count - first) / (rested - began)
     return (
-        f"--ahead {ahead:,}{'' if bounded else ', unbounded'}: {rate:,.0f} events/s in {rested - began:.1f} s until the new workspace was at rest ({profiles:,} profiles), the last"
-        f" was copied {rested - copied:.1f} s before; CPU µs an event, starts included: {told};"
-        f" load {machine.load_average():.1f}"
+        f"--ahead {ahead:,}{'' if bounded else ', unbounded'}: {rate:,.0f} events/s, {rested - began:.1f} s until the"
+        f" new workspace was at rest ({profiles:,} profiles), the last was copied {rested - copied:.1f} s before;"
+        f" CPU µs an event, starts included: {told}; load {machine.load_average():.1f}"
     )
 
 

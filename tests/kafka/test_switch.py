@@ -26,7 +26,7 @@ from pipeline.runtime.kafka.rest import AtRest
 from pipeline.settings import Settings
 from pipeline.sources.role import KafkaPullLog, hand_over_positions, position_of
 from pipeline.workspaces import Successor
-from tests.kafka.deployment import Deployment
+from tests.kafka.deployment import WAIT_S, Deployment
 from tests.kafka.test_replay import past_the_door, replayed, seen_by
 
 
@@ -66,12 +66,12 @@ def test_a_switch_that_overtook_this_one_has_chosen_the_places(
 
     def after_another(settings: Settings, group: str) -> int | None:
         monkeypatch.setattr(switching, "members", members)
-        chosen.append(switch(new, silently, 60).starts)
+        chosen.append(switch(new, silently, WAIT_S).starts)
         somebody_is_told(new)
         return members(settings, group)
 
     monkeypatch.setattr(switching, "members", after_another)
-    assert switch(new, silently, 60).starts == chosen[0] == places(old)
+    assert switch(new, silently, WAIT_S).starts == chosen[0] == places(old)
 
 
 @pytest.mark.timeout(180)
@@ -86,13 +86,13 @@ def test_a_switch_that_was_overtaken_writes_no_places(
             monkeypatch.setattr(switching, "AtRest", AtRest)
             if not chosen:
                 chosen.append(None)
-                chosen[0] = switch(new, silently, 60).starts
+                chosen[0] = switch(new, silently, WAIT_S).starts
                 somebody_is_told(new)
             return super().__call__()
 
     monkeypatch.setattr(switching, "AtRest", Overtaken)
     with pytest.raises(ReplayError, match="This switch was ended"):
-        switch(new, silently, 60)
+        switch(new, silently, WAIT_S)
     assert places(old) == chosen[0]
 
 
@@ -169,7 +169,7 @@ def test_who_is_erased_while_the_switch_is_under_way_does_not_live_on(
     hand_over, ends = switching._hand_over, switching._ends
     monkeypatch.setattr(switching, "_hand_over", handing_over)
     monkeypatch.setattr(switching, "_ends", choosing)
-    switch(new.settings, silently, 60)
+    switch(new.settings, silently, WAIT_S)
     assert set(seen_by(new)) == {"user_id:bob"}
     assert [one["request_id"] for one in new.values("privacy-requests")] == in_time
     with pytest.raises(GoneOnError, match=f"goes on in {new.settings.prefix}"):
@@ -193,7 +193,7 @@ def test_what_becomes_readable_late_is_copied_and_a_switch_that_is_over_can_be_r
             return super().__call__()
 
     monkeypatch.setattr(switching, "AtRest", Late)
-    told = switch(new.settings, silently, 60)
+    told = switch(new.settings, silently, WAIT_S)
     new.wait_until(lambda: set(seen_by(new)) == {"user_id:ada", "user_id:bob", "user_id:eve"}, "all came along", 30)
     for role in list(new._started):
         role.stop()
@@ -225,7 +225,7 @@ def test_what_waited_for_a_destination_in_the_old_workspace_goes_out_first(
         with replayed(old, "new", 1) as new:
             for role in ("identity", "unify", "deliver"):
                 new.start(role)
-            switch(new.settings, silently, 60)
+            switch(new.settings, silently, WAIT_S)
             waits(new.settings, "exited", "segment_exited", 2)
             time.sleep(8)
             assert not gone_out()
