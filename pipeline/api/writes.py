@@ -12,7 +12,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.definitions.loader import load_text
 from pipeline.definitions.log import Readiness, apply
-from pipeline.gone_on import refuse_if_gone_on
+from pipeline.in_charge import refuse_decisions
 from pipeline.privacy import audit
 from pipeline.records import Relink, Unlink, encode
 from pipeline.runtime.kafka.doors import produce_all
@@ -138,7 +138,7 @@ class Writes:
         settings = self._service.settings
 
         def work() -> None:
-            refuse_if_gone_on(settings)
+            refuse_decisions(settings)
             for end in filter(None, (decision.a, decision.b)):
                 audit.note(settings, "decided", end, type(decision).__name__.lower(), by=decision.actor)
             produce_all(settings, "identity-edges", record)

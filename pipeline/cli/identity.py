@@ -13,7 +13,7 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError
-from pipeline.gone_on import refuse_if_gone_on
+from pipeline.in_charge import refuse_decisions
 from pipeline.lookup import person
 from pipeline.privacy import audit
 from pipeline.records import EdgesRecord, IdentityConflict, Release, Relink, Unlink, encode
@@ -94,7 +94,7 @@ def conflicts(
 
 def _ends(first: str, second: str | None) -> tuple[Settings, str, str]:
     settings = find_kafka(settings_module.load())
-    refuse_if_gone_on(settings)
+    refuse_decisions(settings)
     rules = KafkaPlans(settings).latest().identity
     a, b = person(first, rules), person(second, rules) if second else ""
     if a == b:

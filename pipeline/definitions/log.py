@@ -19,6 +19,7 @@ from pipeline.definitions.catalog import (
 from pipeline.definitions.loader import Written
 from pipeline.definitions.segments import leaves_of
 from pipeline.errors import DefinitionError
+from pipeline.in_charge import refuse_definitions
 from pipeline.plans import GenerationPlan
 from pipeline.records import Generation, Marker, Ready, RulesChanged, decode_events_record, encode
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
@@ -68,6 +69,7 @@ def apply(
     Raises:
         DefinitionError: the definitions do not fit together, or one of them belongs to another owner.
         BrokerError, TopicsError: nothing was changed, or the error says otherwise.
+        NotInChargeError: the workspace is a copy that has not come to the present.
     """
 
     def plan(catalog: Catalog, now_ms: int) -> ApplyPlan:
@@ -88,6 +90,7 @@ def apply(
 
     if dry_run:
         return plan(read_catalog(settings), _now_ms())
+    refuse_definitions(settings)
     transaction = ApplyTransaction(settings)
     try:
         # Only now, when no other apply can write any more, is what is read the last word.

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.gone_on import refuse_if_gone_on
+from pipeline.in_charge import refuse_decisions
 from pipeline.privacy import audit
 from pipeline.records import Erased, PrivacyReceipt, PrivacyRequest, RequestKind, encode
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
@@ -32,9 +32,9 @@ def ask(
     """Make a request about the person behind a normalised identifier; its id.
 
     Raises:
-        GoneOnError: the workspace goes on in another one, which is to be asked. BrokerError.
+        NotInChargeError: another workspace is to be asked. BrokerError.
     """
-    refuse_if_gone_on(settings)
+    refuse_decisions(settings)
     now = datetime.now(UTC)
     request_id = f"{now:%Y%m%d}-{secrets.token_hex(5)}"
     request = PrivacyRequest(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from pipeline.records import Marker, encode
 from pipeline.replay.copier import CopySettings
 from tests.rooms.replay.shop import ANN, BOB, TAB, Shop, known, known_in
 from tests.simulation.replays import Replay
@@ -78,3 +79,18 @@ def test_a_history_of_few_events_does_not_pass_by_while_they_are_on_their_way(se
         replay.copy()
     replay.come_to_the_end()
     assert known(replay) == known_in(shop.old)
+
+
+def test_what_is_marked_now_takes_a_copy_out_of_the_past() -> None:
+    """Why definitions are not applied in a copy that has not come to the present (pipeline/in_charge.py)."""
+    shop = Shop(1, days=2)
+    shop.send(TAB, at=0)
+    shop.send(ANN, TAB, at=1_000)
+    shop.rest(2_000)
+    shop.rest(9 * DAY)
+    replay = shop.replay(CopySettings())
+    for partition in range(replay.new.partitions):
+        replay.new.write("events", None, encode(Marker(1, shop.old.now)), partition)
+    replay.come_to_the_end()
+    assert known_in(shop.old)[ANN] == 2
+    assert known(replay)[ANN] == 1
