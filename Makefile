@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 UP_FLAGS := $(if $(filter-out 0,$(ONCE)),--exit-when-idle 15)
 # make test ARGS="-k lapsed": passed on to pytest.
 ARGS ?=
-# Tests of the rooms run side by side; those on a broker one after the other, for they measure time.
+# Test processes side by side, each with a broker of its own if it needs one.
 WORKERS ?= 2
 SEEDS ?= 200
 CASES ?= 10000

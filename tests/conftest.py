@@ -21,11 +21,45 @@ from tests.registry import running_registry
 # One machine may be a hundred times slower than another: examples are judged by what they show, not by their time.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2_000)
+# Processes are started by the hundred. The second compiler of Java takes a third of a broker's start, and pays for
+# itself when most of them have ended; and where Python is told to keep no bytecode, each would compile ours anew.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 refuse_what_is_stale()
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# Files are handed to workers whole (--dist loadfile), these first: one of more than half a minute that is begun last
+# keeps its worker busy while the other has nothing left to do. A new one belongs here.
+LONGEST = (
+    "kafka/test_attack.py",
+    "kafka/test_docs.py",
+    "kafka/test_engine_counting.py",
+    "kafka/test_broker.py",
+    "kafka/test_kill.py",
+    "kafka/test_replay.py",
+    "kafka/test_erase.py",
+    "kafka/test_main_job.py",
+    "kafka/test_deliver.py",
+    "kafka/test_sample_shop.py",
+    "simulation/test_simulation.py",
+    "docs/test_readme.py",
+    "simulation/test_replays.py",
+    "simulation/test_rules_change.py",
+    "simulation/test_lives.py",
+    "deploy/test_distributions.py",
+    "docs/test_site.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Of itself pytest-xdist begins with the files of most tests, and ends with those of a single long one.
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(LONGEST)))
     for item in items:
         if {"kafka", "workspace", "new_workspace"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)

@@ -5,9 +5,9 @@ import pytest
 from tests.simulation import past
 from tests.simulation.seeds import none_fails
 
-BLOCK = 40
+BLOCK = 30
 
 
-@pytest.mark.parametrize("first", range(0, 120, BLOCK))
+@pytest.mark.parametrize("first", range(0, 60, BLOCK))
 def test_features_as_of_a_time_are_those_of_a_deployment_stopped_then(first: int) -> None:
     none_fails(past, range(first, first + BLOCK))

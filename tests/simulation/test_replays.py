@@ -8,7 +8,7 @@ from tests.simulation import replays
 from tests.simulation.seeds import none_fails
 from tests.simulation.wiring import NEVER_DAYS
 
-SEEDS = int(os.environ.get("HEADWATER_REPLAY_SEEDS", "150"))
+SEEDS = int(os.environ.get("HEADWATER_REPLAY_SEEDS", "75"))
 BLOCK = 25
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation import rules_change
 from tests.simulation.seeds import none_fails
 
-SEEDS = int(os.environ.get("HEADWATER_RULES_CHANGE_SEEDS", "120"))
+SEEDS = int(os.environ.get("HEADWATER_RULES_CHANGE_SEEDS", "60"))
 BLOCK = 20
 
 
