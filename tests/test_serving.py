@@ -63,7 +63,7 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def call(door: Any, *pieces: bytes, pause_s: float = 0.0) -> socket.socket:
-    found = socket.create_connection(("127.0.0.1", door.port), 5)
+    found = socket.create_connection(("127.0.0.1", door.port), 60)
     for piece in pieces:
         found.sendall(piece)
         time.sleep(pause_s)
@@ -117,22 +117,22 @@ def test_blank_lines_between_requests_do_not_hold_a_connection(door: Any) -> Non
 
 
 def test_a_body_that_drips_is_cut_off(door: Any) -> None:
-    begin = time.monotonic()
     with call(door, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n") as caller:
         caller.settimeout(0.1)
-        while time.monotonic() - begin < 4:
+        answer, sent = b"", 0
+        while not answer and sent < 300:
             try:
                 caller.sendall(b"a")
-                if caller.recv(100)[:12] == b"HTTP/1.1 408":
-                    break
+                sent += 1
+                answer = caller.recv(100)
             except TimeoutError:
                 continue
-    assert time.monotonic() - begin < 3
+    assert answer[:12] == b"HTTP/1.1 408"
 
 
 def test_who_takes_nothing_of_what_is_sent_is_cut_off(door: Any) -> None:
     with call(door, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n"):
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while not door.server_state.connections:
             time.sleep(0.01)
         while door.server_state.connections and time.monotonic() < until:
@@ -149,7 +149,8 @@ def test_one_connection_too_many_is_refused_and_those_there_go_on(door: Any) -> 
         one.sendall(_HELLO)
         assert one.recv(1_000).endswith(b"ok")
         one.close()
-    time.sleep(0.2)
+    while door.server_state.connections:
+        time.sleep(0.01)
     with call(door, _HELLO) as caller:
         assert caller.recv(1_000).endswith(b"ok")
 

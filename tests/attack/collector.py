@@ -263,7 +263,7 @@ class Attack:
             return found
 
         try:
-            self.deployment.wait_until(lambda: counts() == expected, "every message counts once", 120)
+            self.deployment.wait_until(lambda: counts() == expected, "every message counts once")
         except AssertionError:
             found = counts()
             different = {

@@ -156,9 +156,9 @@ class Campaign:
             members.update(self.running.members(SEGMENT))
             return held() == members
 
-        self.running.wait_until(lambda: have_all(self._in_file), f"{what}: the file has the members", 90)
+        self.running.wait_until(lambda: have_all(self._in_file), f"{what}: the file has the members")
         if self.database:
-            self.running.wait_until(lambda: have_all(self._in_postgres), f"{what}: so has PostgreSQL", 90)
+            self.running.wait_until(lambda: have_all(self._in_postgres), f"{what}: so has PostgreSQL")
         self.say(f"{what}: {len(members):,} members, and so have the audiences")
 
     # ---------------------------------------------------------------------------------------------------- the judgement

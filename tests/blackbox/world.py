@@ -247,7 +247,7 @@ class World:
 
     def erase(self, person: Person) -> None:
         chosen = self.random.choice(person.identifiers)
-        self.deployment.command("privacy", "erase", chosen, "--wait", "30")
+        self.deployment.command("privacy", "erase", chosen, "--wait", "120")
         self.history.append(Erase(chosen, now_ms()))
         self.tell(f"erase {chosen}")
 

@@ -20,7 +20,7 @@ from pipeline.runtime.ports import Record
 ROLE = "contract"
 PARTITIONS = 2
 TOPICS = ("left", "right", "out", "changelog")
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 
 
 class Side(Protocol):
@@ -74,7 +74,7 @@ class KafkaSide:
         self._bootstrap = bootstrap
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         for future in self._admin.create_topics([NewTopic(self._prefix + t, PARTITIONS) for t in TOPICS]).values():
-            future.result(30)
+            future.result(120)
         self._producer = Producer({"bootstrap.servers": bootstrap})
         self._open: list[adapters.Consumer | adapters.LogReader] = []
 
@@ -100,7 +100,7 @@ class KafkaSide:
 
     def say(self, topic: str, key: bytes, value: bytes, partition: int) -> None:
         self._producer.produce(self._prefix + topic, value, key, partition)
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(120) == 0
 
     def recreate(self, topic: str) -> None:
         recreate_topic(self._admin, self._prefix + topic, PARTITIONS)
@@ -112,11 +112,11 @@ class KafkaSide:
 
 def recreate_topic(admin: AdminClient, name: str, partitions: int) -> None:
     """Delete a topic of a real broker and make it again, empty."""
-    admin.delete_topics([name])[name].result(30)
-    give_up = time.monotonic() + 30
+    admin.delete_topics([name])[name].result(120)
+    give_up = time.monotonic() + 120
     while True:
         try:
-            admin.create_topics([NewTopic(name, partitions)])[name].result(30)
+            admin.create_topics([NewTopic(name, partitions)])[name].result(120)
             return
         except KafkaException:
             # It is deleted in the background.

@@ -77,7 +77,7 @@ def redis_server(password: str) -> Iterator[int]:
         server = subprocess.Popen([program, *settings, "--requirepass", password], stdout=subprocess.DEVNULL)
         try:
             client = redis.Redis(port=port, password=password)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while True:
                 try:
                     client.ping()
@@ -88,4 +88,4 @@ def redis_server(password: str) -> Iterator[int]:
             yield port
         finally:
             server.terminate()
-            server.wait(10)
+            server.wait(60)

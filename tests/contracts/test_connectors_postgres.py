@@ -85,7 +85,7 @@ def test_a_server_that_is_frozen_holds_nobody(database: str) -> None:
         [connection] = connector._connections
         frozen = connection.info.backend_pid
         os.kill(frozen, signal.SIGSTOP)
-        thaws = threading.Timer(15, os.kill, (frozen, signal.SIGCONT))
+        thaws = threading.Timer(120, os.kill, (frozen, signal.SIGCONT))
         thaws.start()
         try:
             begun = time.monotonic()
@@ -94,7 +94,7 @@ def test_a_server_that_is_frozen_holds_nobody(database: str) -> None:
         finally:
             thaws.cancel()
             os.kill(frozen, signal.SIGCONT)
-        assert outcome.status == "retry" and took_s < 10
+        assert outcome.status == "retry" and took_s < 100
         assert [one.status for one in connector.deliver([sample_delivery(2)])] == ["delivered"]
     finally:
         connector.close()

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,11 @@ from tests.kafka.deployment import Deployment
 README = (Path(__file__).parents[2] / "README.md").read_text()
 [SET_UP, OWN_EVENT, SUBSCRIBE, TRY_A_RULE] = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 [SUBSCRIBER] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-_ROOM_FOR_A_SLOW_MACHINE = 6
+WATCHED = {
+    "subscriber.py &": "subscriber.py > told &",
+    "sleep 5": "until grep -q memberships told; do sleep 0.1; done",
+    "sleep 20": "until grep -q '^exited .* timer$' told; do sleep 0.1; done",
+}
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def paste(tmp_path: Path) -> Callable[..., str]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=150,
+            timeout=300,
         )
         assert done.returncode == 0, f"{part}\n{done.stdout}\n{done.stderr}"
         assert "%4|" not in done.stderr and "%3|" not in done.stderr, "librdkafka speaks to its own log"
@@ -66,7 +69,6 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_your_own_event_segment_and_subscriber(deployment: Deployment, paste: Callable[..., str]) -> None:
     environment = deployment.environment()
     said = paste(OWN_EVENT, **environment)
@@ -80,13 +82,16 @@ def test_your_own_event_segment_and_subscriber(deployment: Deployment, paste: Ca
         changes = deployment.values("segment-changes")
         return bool(changes) and deployment.members("curious") == set()
 
-    deployment.wait_until(is_over, "nobody is curious any more", 10 * _ROOM_FOR_A_SLOW_MACHINE)
+    deployment.wait_until(is_over, "nobody is curious any more")
     earlier = {(each["profile_id"], each["sequence"]) for each in deployment.values("segment-changes")}
 
     (deployment.folder / "subscriber.py").write_text(SUBSCRIBER)
-    # Where many jobs share the machine, ten seconds pass before two of them have begun.
-    patient = SUBSCRIBE.replace("sleep 5", "sleep 12").replace("sleep 20", "sleep 30")
-    told = paste(patient, **environment)
+    # Somebody at a terminal waits for what they see, and not for a time.
+    watched = SUBSCRIBE
+    for written, meant in WATCHED.items():
+        assert written in watched
+        watched = watched.replace(written, meant)
+    told = paste(f"{watched}\ncat told", **environment)
     assert re.search(r"^0 memberships$", told, re.MULTILINE), told
     changes = re.findall(r"^(entered|exited) curious ([0-9a-f-]{36}) (\w+)$", told, re.MULTILINE)
     assert changes and changes[-1][0] == "exited", told
@@ -99,14 +104,12 @@ def test_your_own_event_segment_and_subscriber(deployment: Deployment, paste: Ca
 
 
 def test_a_rule_is_tried_before_anything_runs(tmp_path: Path, paste: Callable[..., str]) -> None:
-    began = time.monotonic()
     definition = re.search(r"cat > curious.yaml <<'EOF'\n(.*?)EOF", OWN_EVENT, re.DOTALL)
     assert definition is not None
     (tmp_path / "curious.yaml").write_text(definition[1])
     said = paste(TRY_A_RULE, HEADWATER_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert said.count("as expected") == 2
     assert "2026-03-01 09:00:10.000 ← exited  curious  user_id:ada" in said
-    assert time.monotonic() - began < 60
 
 
 def test_every_place_the_readme_leads_to_is_there() -> None:

@@ -397,7 +397,7 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(10)
+        listening.settimeout(120)
 
         def answer() -> None:
             try:
@@ -409,7 +409,7 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         yield f"127.0.0.1:{listening.getsockname()[1]}", path
-        thread.join(10)
+        thread.join(120)
 
 
 def on_this_machine(settings: Settings, leave_out: str = "") -> list[Finding]:

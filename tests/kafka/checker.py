@@ -207,7 +207,7 @@ def open_transactions(settings: Settings, topics: Iterable[str]) -> dict[str, tu
         for isolation in ("read_committed", "read_uncommitted")
     ]
     try:
-        known = readers[0].list_topics(timeout=30).topics
+        known = readers[0].list_topics(timeout=120).topics
         for name in topics:
             for number in known[settings.topic(name)].partitions:
                 partition = TopicPartition(settings.topic(name), number)
@@ -235,7 +235,7 @@ def transactional_ids(settings: Settings) -> set[str]:
     found: set[str] = set()
     try:
         topic = "__transaction_state"
-        waiting = set(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        waiting = set(consumer.list_topics(topic, timeout=120).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in waiting])
         while waiting:
             for message in consumer.consume(10_000, 1.0):

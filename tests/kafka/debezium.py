@@ -151,7 +151,7 @@ def _run(folder: Path, kafka: str, database: str) -> int:
     create_topics(settings)
     client = admin_client(settings)
     for future in client.create_topics([NewTopic("crm.public.customers", 1, 1)]).values():
-        future.result(30)
+        future.result(120)
     with psycopg.connect(database, autocommit=True) as table, Deployment(settings, folder) as running:
         table.execute(
             "CREATE TABLE customers (id int PRIMARY KEY, email text, plan text, visits int, password_hash text)"

@@ -16,7 +16,7 @@ from pipeline.runtime.adapters import Partition
 from pipeline.runtime.rocksdb import RocksStores
 from tests.rooms.runtime.counting import TOPICS
 
-WAIT_S = 90.0
+WAIT_S = 180.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,7 +38,7 @@ class RealWorld:
             for name in TOPICS
         ]
         for future in self._admin.create_topics(topics).values():
-            future.result(30)
+            future.result(120)
 
     def __enter__(self) -> "RealWorld":
         return self
@@ -87,7 +87,7 @@ class RealWorld:
                 except BufferError:
                     self._producer.poll(0.1)
             self.said += 1
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(120) == 0
 
     def read(self, topic: str, committed: bool = True) -> list[tuple[int, bytes, bytes | None]]:
         """All (partition, key, value) of a topic up to its present end."""

@@ -26,7 +26,7 @@ from tests.attack.storm import plan, storm
 from tests.attack.truncation import VARIANTS, be_loud
 from tests.attack.world import HUNG, World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def launcher() -> Iterator[Launcher]:
 
 @pytest.fixture
 def world(kafka: Kafka, launcher: Launcher, tmp_path: Path) -> Iterator[World]:
-    with World(kafka.bootstrap_servers, tmp_path / "world", launcher, seed=1) as made:
+    with World(kafka.bootstrap_servers, tmp_path / "world", launcher, seed=1, wait_s=300) as made:
         yield made
 
 
@@ -98,7 +98,7 @@ def test_case_53_disk_full_under_the_broker(launcher: Launcher, tmp_path: Path) 
     with faults.small_file_system(tmp_path / "small", 300):
         small = LocalKafka(load().cache_dir, tmp_path / "small")
         try:
-            with World(small.bootstrap_servers, tmp_path / "world", launcher, seed=53) as hurt:
+            with World(small.bootstrap_servers, tmp_path / "world", launcher, seed=53, wait_s=300) as hurt:
                 faults.full_broker_disk(Place(hurt, random.Random(1), small))
                 hurt.finish()
         finally:
@@ -107,7 +107,7 @@ def test_case_53_disk_full_under_the_broker(launcher: Launcher, tmp_path: Path) 
 
 
 def test_case_54_the_broker_is_killed_and_comes_back(own_kafka: LocalKafka, launcher: Launcher, tmp_path: Path) -> None:
-    with World(own_kafka.bootstrap_servers, tmp_path / "world", launcher, seed=54) as hurt:
+    with World(own_kafka.bootstrap_servers, tmp_path / "world", launcher, seed=54, wait_s=300) as hurt:
         faults.broker_kill(Place(hurt, random.Random(1), own_kafka))
         hurt.finish()
         # After an outage librdkafka looks for lost coordinators only if it is told to keep looking.
@@ -134,7 +134,7 @@ def test_clients_that_were_told_of_no_brokers_find_them_again(own_kafka: LocalKa
         while consumer.membership().generation < 0:
             consumer.consume(1, 0.2)
         proxy.hide_brokers(True)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         lost = ""
         while not lost:
             assert time.monotonic() < until, "the consumer waits for ever"
@@ -146,7 +146,7 @@ def test_clients_that_were_told_of_no_brokers_find_them_again(own_kafka: LocalKa
         assert "lost every broker" in lost
         proxy.hide_brokers(False)
         producer.produce(settings.topic("raw"), b"{}")
-        producer.flush(10)
+        producer.flush(120)
         while not reader.read(1, 0.5):
             assert time.monotonic() < until, "the reader waits for ever"
     consumer.close()

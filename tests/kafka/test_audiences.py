@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from pipeline.admin import create_topics
 from pipeline.settings import Settings
 from tests.audiences.campaign import FILE, TRIGGER, Size, campaign
 from tests.kafka.deployment import Deployment
 
 
-@pytest.mark.timeout(240)
 def test_a_trigger_hears_of_moments_only_and_an_audience_ends_with_the_members(
     new_workspace: Callable[..., Settings], tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ from tests.kafka.deployment import Deployment
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_nasty_world_is_as_the_documentation_has_it(new_workspace: Callable[..., Settings], tmp_path: Path) -> None:
     with Deployment(new_workspace(partitions=3), tmp_path) as deployment:
         world = World(deployment, 4, Size(people=16, events=100, kills=1, links=1, erased=1, pauses=False))

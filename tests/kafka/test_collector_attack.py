@@ -8,7 +8,6 @@ from tests.attack.collector import Attack
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_what_was_acknowledged_counts_once_after_kills(tmp_path: Path) -> None:
     attack = Attack(tmp_path, seed=3)
     try:

@@ -35,7 +35,7 @@ class TestKafka(ConnectorContract):
         self.broker = broker
         self.topic = f"out-{self.made}"
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-        admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)])[self.topic].result(15)
+        admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)])[self.topic].result(120)
 
     def options(self) -> dict[str, Any]:
         return {"bootstrap_servers": self.broker.bootstrap_servers, "topic": self.topic, "timeout_seconds": 3}

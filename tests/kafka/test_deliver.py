@@ -26,6 +26,7 @@ from pipeline.definitions.log import apply
 from pipeline.deliver import run_deliver
 from pipeline.deliver.health import health_in_notes
 from pipeline.deliver.resync import resync
+from pipeline.deliver.worker import DestinationWorker
 from pipeline.doctor.facts import KafkaFacts
 from pipeline.errors import InputError, LookupFailed
 from pipeline.records import DeadLetter, Delivery, IdentifierPair, ProfileDocument, SegmentMember, encode
@@ -109,12 +110,12 @@ def delivering(settings: Settings, destination: str | None = None) -> Iterator[N
         yield
     finally:
         stop.set()
-        thread.join(60)
+        thread.join(180)
     assert not thread.is_alive()
     assert not failed, failed
 
 
-def wait_for(reached: Callable[[], bool], seconds: float = 40) -> None:
+def wait_for(reached: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -169,12 +170,12 @@ def test_what_waits_is_told_without_the_ends_of_transactions(ready: Settings, tm
     with delivering(ready):
         wait_for(lambda: "deliver-notes" in waiting(ready, asked))
     producer = Producer({"bootstrap.servers": ready.bootstrap_servers, "transactional.id": "unify"})
-    producer.init_transactions(20)
+    producer.init_transactions(120)
     for number in range(3):
         producer.begin_transaction()
         delivery = Delivery(f"dlv_{number}", "notes", "p1", "segment_entered", 1, 1, [], "trial", body={"sequence": 1})
         producer.produce(ready.topic("deliveries.notes"), encode(delivery), b"p1", on_delivery=lambda *_: None)
-        producer.commit_transaction(20)
+        producer.commit_transaction(120)
     assert waiting(ready, asked) == {"deliver-notes": 3}
     with delivering(ready):
         wait_for(lambda: (tmp_path / "a").exists() and len((tmp_path / "a").read_text().splitlines()) == 3)
@@ -274,28 +275,38 @@ def test_what_cannot_be_delivered_ends_as_a_dead_letter(
     assert len(dead_letters(ready)) == 4
 
 
-def test_pause_resume_and_a_new_address(ready: Settings, receivers: Callable[..., WebhookReceiver]) -> None:
+def test_pause_resume_and_a_new_address(
+    ready: Settings, receivers: Callable[..., WebhookReceiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers: list[DestinationWorker] = []
+
+    def made(*given: Any, **more: Any) -> DestinationWorker:
+        workers.append(DestinationWorker(*given, **more))
+        return workers[-1]
+
+    monkeypatch.setattr("pipeline.deliver.role.DestinationWorker", made)
     old, new = receivers(), receivers()
     apply(ready, [hook("mails", old.url)])
     with delivering(ready):
         first = decide(ready, "mails", 20)
         wait_for(lambda: arrived(old) == set(first))
         apply(ready, pause=["destination/mails"])
-        time.sleep(2)
+        wait_for(lambda: workers[-1].paused)
         second = decide(ready, "mails", 20, first=20)
-        time.sleep(1.5)
+        time.sleep(1)
         assert arrived(old) == set(first)
         apply(ready, [hook("mails", new.url)])
-        time.sleep(2)
+        wait_for(lambda: len(workers) == 2)
+        time.sleep(1)
         assert not new.requests
         apply(ready, resume=["destination/mails"])
         wait_for(lambda: arrived(new) == set(second))
         assert len(old.requests) == 20 and len(new.requests) == 20
         # What a trigger missed in a pause longer than its max_age is not sent on resuming; nor is it lost.
         apply(ready, [hook("mails", new.url, max_age="1s")], pause=["destination/mails"])
-        time.sleep(1)
+        wait_for(lambda: len(workers) == 3)
         stale = decide(ready, "mails", 3, first=40)
-        time.sleep(1.5)
+        time.sleep(1.1)
         apply(ready, resume=["destination/mails"])
         fresh = decide(ready, "mails", 3, first=50)
         wait_for(lambda: set(fresh) <= arrived(new))
@@ -390,16 +401,16 @@ def test_killed_again_and_again_nothing_is_lost_and_order_holds(
         process = role(ready, "0")
         try:
             target = (kills + 1) * 900
-            wait_for(lambda target=target: len(arrived(receiver)) >= target, 60)  # type: ignore[misc]
+            wait_for(lambda target=target: len(arrived(receiver)) >= target)  # type: ignore[misc]
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
     process = role(ready, "0")
     try:
-        wait_for(lambda: arrived(receiver) == set(ids), 60)
+        wait_for(lambda: arrived(receiver) == set(ids))
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert_in_order(receiver.requests)
     repeated = len(receiver.requests) - len(ids)
     print("repeated after three kills:", repeated)
@@ -414,13 +425,13 @@ def test_two_workers_share_and_one_takes_over(ready: Settings, receivers: Callab
     second = role(ready, "b")
     try:
         ids = decide(ready, "mails", 1_000, profiles=100)
-        wait_for(lambda: len(arrived(receiver)) >= 200, 60)
+        wait_for(lambda: len(arrived(receiver)) >= 200)
         second.terminate()
-        assert second.wait(30) == 0
+        assert second.wait(120) == 0
         ids += decide(ready, "mails", 1_000, profiles=100, first=1_000)
-        wait_for(lambda: arrived(receiver) == set(ids), 60)
+        wait_for(lambda: arrived(receiver) == set(ids))
     finally:
         for process in (first, second):
             process.terminate()
-            process.wait(30)
+            process.wait(120)
     assert_in_order(receiver.requests)

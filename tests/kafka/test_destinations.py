@@ -3,13 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from pipeline.settings import Settings
 from tests.destinations.campaign import campaign
 
 
-@pytest.mark.timeout(240)
 def test_beside_dead_slow_and_flapping_ones_nothing_is_lost_and_order_holds(
     new_workspace: Callable[..., Settings], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ def joined(settings: Settings, group: str, topic: str, **more: object) -> Consum
     properties = {"group.id": f"{settings.prefix}{group}", "auto.offset.reset": "earliest", **more}
     consumer = Consumer({**settings.client_properties(), **properties, "enable.auto.commit": False})
     consumer.subscribe([settings.topic(topic)])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not consumer.assignment() and time.monotonic() < deadline:
         consumer.poll(0.1)
     return consumer
@@ -31,7 +31,7 @@ def joined(settings: Settings, group: str, topic: str, **more: object) -> Consum
 
 def spoken(settings: Settings, until: str = "") -> dict[str, Finding]:
     """What is not good, by subject; asked again until the broker has heard of what was planted."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         found = [each for each in examine(settings) if each.verdict != "good"]
         if not until or any(until in each.detail for each in found) or time.monotonic() > deadline:
@@ -44,14 +44,14 @@ def test_a_transaction_that_does_not_end(made: Settings) -> None:
     stranger = Producer(
         {**made.client_properties(), "transactional.id": "a stranger", "transaction.timeout.ms": 60_000}
     )
-    stranger.init_transactions(30)
+    stranger.init_transactions(120)
     stranger.begin_transaction()
     stranger.produce(made.topic("profiles"), b"{}", b"key", 0)
-    stranger.flush(10)
+    stranger.flush(120)
     try:
         (found,) = spoken(made)
     finally:
-        stranger.abort_transaction(30)
+        stranger.abort_transaction(120)
     assert f"readers see nothing behind it: {made.topic('profiles')}/0 from 0 on" in found
     assert spoken(made) == {}
 
@@ -67,7 +67,7 @@ def test_settings_members_and_a_stuck_role(made: Settings) -> None:
     producer = Producer(made.client_properties())
     for number in range(300):
         producer.produce(made.topic("raw"), b"{}", partition=number % 2)
-    producer.flush(10)
+    producer.flush(120)
     stuck = joined(made, "ingest", "raw", **{"group.instance.id": "w"})
     stranger = joined(made, "identity", "identity-edges")
     try:
@@ -87,12 +87,12 @@ def test_settings_members_and_a_stuck_role(made: Settings) -> None:
 def test_one_record_that_stays_and_ends_of_transactions_that_are_none(made: Settings) -> None:
     edges = TopicPartition(made.topic("identity-edges"), 0)
     writer = Producer({**made.client_properties(), "transactional.id": "somebody"})
-    writer.init_transactions(30)
+    writer.init_transactions(120)
     for is_kept in (True, False):  # a record that was read, its end, one that was taken back, and the end of that
         writer.begin_transaction()
         writer.produce(edges.topic, b"{}", b"key", edges.partition)
-        writer.flush(10)
-        writer.commit_transaction(30) if is_kept else writer.abort_transaction(30)
+        writer.flush(120)
+        writer.commit_transaction(120) if is_kept else writer.abort_transaction(120)
     identity = joined(made, "identity", "identity-edges", **{"group.instance.id": "i"})
     ingest = joined(made, "ingest", "raw", **{"group.instance.id": "w"})
     try:
@@ -102,7 +102,7 @@ def test_one_record_that_stays_and_ends_of_transactions_that_are_none(made: Sett
         assert told.detail == "1 working, nothing waits"
         producer = Producer(made.client_properties())
         producer.produce(made.topic("raw"), b"{}", partition=1)
-        producer.flush(10)
+        producer.flush(120)
         (found,) = spoken(made)
         assert found.startswith(f"group {made.prefix}ingest: 1 working, 1 record behind, and stuck: nothing was done")
     finally:

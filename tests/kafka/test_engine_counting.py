@@ -45,7 +45,7 @@ def check(world: RealWorld, words: list[tuple[str, str]], process: "subprocess.P
     latest = {key.decode(): int(value or b"0") for _, key, value in world.read("latest")}
     assert latest == by_key
     process.terminate()
-    assert process.wait(30) == 0, world.logs()
+    assert process.wait(120) == 0, world.logs()
     for number in range(world.partitions):
         assert world.stored(number, slot) == world.changelog(number)
 
@@ -55,7 +55,7 @@ def test_killed_at_a_named_point(world: RealWorld, point: str) -> None:
     world.say(WORDS[:3_000])
     for hit in (1, 4):
         process = world.worker(BATCH="300", HEADWATER_FAILPOINT=f"{point}:{hit}")
-        assert process.wait(60) == -9, world.logs()
+        assert process.wait(180) == -9, world.logs()
     process = world.worker(BATCH="300")
     world.say(WORDS[3_000:])
     check(world, WORDS, process)
@@ -71,7 +71,7 @@ def test_killed_in_mid_restore(world: RealWorld) -> None:
         lost = world.folder / "state-0" / "counting" / str(number)
         lost.rename(world.folder / f"lost-{number}")
     process = world.worker(HEADWATER_FAILPOINT="mid_restore:2")
-    assert process.wait(60) == -9, world.logs()
+    assert process.wait(180) == -9, world.logs()
     world.say([("k0", "w")])
     check(world, [*WORDS, ("k0", "w")], world.worker())
 
@@ -102,7 +102,7 @@ def test_a_poisoned_word_becomes_a_dead_letter_and_stops_nothing(world: RealWorl
 def test_a_poisoned_echo_stops_the_worker_loudly(world: RealWorld) -> None:
     world.say(WORDS[:50])
     world.say([("k3", "poison")], topic="echoes")
-    assert world.worker().wait(60) == 3
+    assert world.worker().wait(180) == 3
     assert "a poisoned word" in world.logs()
 
 
@@ -130,7 +130,7 @@ def test_two_workers_share_and_one_takes_over(world: RealWorld) -> None:
     world.say(WORDS[2_000:3_000])
     world.wait_consumed()
     first.terminate()
-    assert first.wait(30) == 0
+    assert first.wait(120) == 0
     world.say(WORDS[3_000:5_000])
     # The partitions of a static member stay its own until its session is over.
     world.wait_consumed()

@@ -48,15 +48,15 @@ def test_what_waits_for_a_dead_destination_is_overtaken_by_the_erasure(
                 return {one["state"] for one in json.loads(running.command(*explain).stdout)["history"]}
 
             assert became() == {"waits"}
-            erased = running.command("privacy", "erase", "user_id:ada", "--wait", "30")
+            erased = running.command("privacy", "erase", "user_id:ada", "--wait", "120")
             assert "destination dead" in erased.stdout and "waiting" in erased.stdout
             # Another process knows it too, and reads the queue from where the dead one had come.
             roles["deliver"].kill()
             receiver.answer = lambda request: (200, {}, b"")
             running.start("deliver")
-            running.wait_until(lambda: any("/delete/" in one.path for one in receiver.requests), "the request", 60)
+            running.wait_until(lambda: any("/delete/" in one.path for one in receiver.requests), "the request")
             running.wait_until(
-                lambda: sum(b"bob" in one.body for one in receiver.requests) == 7, "all of the other one", 60
+                lambda: sum(b"bob" in one.body for one in receiver.requests) == 7, "all of the other one"
             )
             running.wait_until(lambda: became() == {"delivered"}, "what is committed is said to have arrived")
             with pytest.raises(AssertionError, match="was erased at"):

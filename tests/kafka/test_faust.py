@@ -46,7 +46,7 @@ def test_a_reaction_sees_committed_changes_only(new_workspace: Callable[..., Set
     create_topics(settings)
     topic = settings.topic("segment-changes")
     producer = Producer({"bootstrap.servers": str(settings.bootstrap_servers), "transactional.id": settings.prefix})
-    producer.init_transactions(15)
+    producer.init_transactions(120)
     for committed, records in (
         (True, [("a", change("a", 1)), ("b", change("b", 1))]),
         (False, [("ghost", change("ghost", 1))]),
@@ -55,7 +55,7 @@ def test_a_reaction_sees_committed_changes_only(new_workspace: Callable[..., Set
         producer.begin_transaction()
         for key, value in records:
             producer.produce(topic, value, key)
-        producer.flush(15)
+        producer.flush(120)
         (producer.commit_transaction if committed else producer.abort_transaction)(15)
     (tmp_path / "reactions.py").write_text(REACTIONS)
     out, log = tmp_path / "out", tmp_path / "log"
@@ -76,14 +76,14 @@ def test_a_reaction_sees_committed_changes_only(new_workspace: Callable[..., Set
             stderr=output,
         )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not out.exists() or len(out.read_text().splitlines()) < 3:
             assert worker.poll() is None and time.monotonic() < deadline, log.read_text()[-3_000:]
             time.sleep(0.1)
         time.sleep(1)
     finally:
         worker.terminate()
-        worker.wait(30)
+        worker.wait(120)
     assert sorted(out.read_text().split("\n")) == ["", "a 1", "a 3", "b 1"]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
-import pytest
 
 from pipeline.admin import create_topics
 from pipeline.settings import Settings
@@ -34,7 +33,6 @@ def exported(running: Deployment, at: str, entity: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.timeout(120)
 def test_features_are_those_of_a_deployment_stopped_then(
     new_workspace: Callable[..., Settings], tmp_path: Path
 ) -> None:

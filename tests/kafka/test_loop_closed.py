@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline.admin import create_topics
 from pipeline.settings import Settings
 from tests.contracts.webhook_receiver import WebhookReceiver
@@ -41,7 +39,6 @@ URL
 """
 
 
-@pytest.mark.timeout(240)
 def test_outcomes_come_back_and_nothing_echoes(new_workspace: Callable[..., Settings], tmp_path: Path) -> None:
     settings = new_workspace(partitions=2, sources=("raw", "crm_changes"))
     create_topics(settings, ["mails", "crm"])

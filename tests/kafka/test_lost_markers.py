@@ -71,7 +71,7 @@ def cut_last_marker(segment: Path, producer: int) -> bool:
     return bool(markers)
 
 
-def eventually(what: str, condition: Callable[[], Any], within_s: float = 60.0) -> None:
+def eventually(what: str, condition: Callable[[], Any], within_s: float = 180.0) -> None:
     until = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < until, what
@@ -156,7 +156,7 @@ def run_each(launcher: Launcher, worlds: dict[str, Deployment], code: int, **mor
 
 
 def hanging(each: Deployment) -> set[str]:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while True:
         try:
             return set(open_transactions(each.settings, [topic.name for topic in TOPICS]))

@@ -40,7 +40,7 @@ def stand_in_their_format(settings: Settings) -> None:
     """Look at the bytes: every record of ours stands in the workspace's format, as anybody who reads them sees it."""
     own = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "looks", "enable.partition.eof": True})
     names = {settings.topic(topic): topic for topic in avro.RECORDS}
-    known = own.list_topics(timeout=30).topics
+    known = own.list_topics(timeout=120).topics
     own.assign(
         [
             TopicPartition(name, number, OFFSET_BEGINNING)

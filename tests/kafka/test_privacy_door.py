@@ -52,7 +52,7 @@ def test_who_is_suppressed_leaves_every_destination_and_comes_back(
             running.produce([view("ada", messageId="2")])
             assert client.get_receipt("nothing") is None
             running.wait_until(lambda: state(asked) == "done", "the receipt")
-            lifted = running.command("privacy", "suppress", "user_id:ada", "--lift", "--wait", "20")
+            lifted = running.command("privacy", "suppress", "user_id:ada", "--lift", "--wait", "120")
             assert "done" in lifted.stdout
             running.wait_until(lambda: told()[2:] == [("segment_entered", "consent")], "the way back")
             rectified = client.ask_privacy("rectify", "user_id:ada", {"last_name": "Lovelace"})

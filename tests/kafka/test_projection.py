@@ -4,8 +4,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from pipeline.admin import create_topics
 from pipeline.settings import Settings
 from tests.kafka.deployment import Deployment
@@ -13,7 +11,6 @@ from tests.projection.__main__ import open_places
 from tests.projection.day import NAMES, Day
 
 
-@pytest.mark.timeout(240)
 def test_each_destination_holds_the_projection_of_the_profiles_after_a_random_day(
     new_workspace: Callable[..., Settings], tmp_path: Path
 ) -> None:

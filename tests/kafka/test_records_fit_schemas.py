@@ -57,7 +57,7 @@ def test_every_record_of_every_topic_fits_its_schema(new_workspace: Callable[...
         deployment.wait_until(lambda: bool(deployment.values("account-alerts")), "the alert")
         # An erasure empties what has been read already, so what stood there before it is judged too.
         before = {topic: _values(deployment, topic) for topic in avro.RECORDS}
-        deployment.command("privacy", "erase", "user_id:u-2", "--wait", "50")
+        deployment.command("privacy", "erase", "user_id:u-2", "--wait", "120")
         audited = [(one["action"], one.get("what", "")) for one in deployment.values("audit")]
         assert audited[-3:] == [("decided", "unlink"), ("decided", "unlink"), ("erased", "")], "both ends"
         for topic, kinds in avro.RECORDS.items():

@@ -40,7 +40,7 @@ def catalogue(new_workspace: Callable[..., Settings]) -> tuple[Settings, str]:
     client = admin_client(settings)
     config = {"cleanup.policy": "compact"}
     for future in client.create_topics([NewTopic(topic, 2, 1, config=config)]).values():
-        future.result(30)
+        future.result(120)
     return settings, topic
 
 

@@ -160,7 +160,6 @@ def events_in(workspace: Deployment) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)
 def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_the_switch(old: Deployment) -> None:
     visits = Visits(1)
     with_history(old, visits)
@@ -175,7 +174,7 @@ def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_th
         running = copier(new)
         old.produce(visits.some(200))
         old.wait_until_idle()
-        until_s = time.monotonic() + 60
+        until_s = time.monotonic() + 180
         while difference := same(new, old):
             assert time.monotonic() < until_s, f"{difference}\n{(new.folder / 'copier.log').read_text()[-2000:]}"
             time.sleep(0.3)
@@ -193,8 +192,8 @@ def test_from_three_partitions_to_seven_with_the_copier_killed_on_its_way_and_th
         new.start("ingest")
         old.produce(visits.some(100))
         subscriber = Subscriber()
-        new.command("replay", "switch", "--yes", "--wait", "60", timeout_s=120)
-        assert running.wait(20) == 0, "the switch takes the copier's place"
+        new.command("replay", "switch", "--yes", "--wait", "150")
+        assert running.wait(120) == 0, "the switch takes the copier's place"
         old.produce(visits.some(200))
         new.wait_until(lambda: events_in(new) > events_in(old), "what came after the switch, in the new one only")
         new.wait_until_idle()
@@ -216,7 +215,6 @@ events:
 """
 
 
-@pytest.mark.timeout(180)
 def test_sources_and_contracts_go_by_the_same_names_after_the_switch(
     new_workspace: Callable[..., Settings], tmp_path: Path
 ) -> None:
@@ -237,15 +235,15 @@ def test_sources_and_contracts_go_by_the_same_names_after_the_switch(
             running = copier(new)
             new.wait_until(lambda: events_in(new) == 1, "the copy")
             new.start("ingest")
-            new.command("replay", "switch", "--yes", "--wait", "60", timeout_s=120)
-            assert running.wait(20) == 0
+            new.command("replay", "switch", "--yes", "--wait", "150")
+            assert running.wait(120) == 0
             new.produce([b'{"who": "ada"}'], "orders")
             new.produce([{"type": "track", "event": "Seen", "userId": "ada"}])
             new.wait_until(lambda: events_in(new) == 2, "an order that was mapped")
             new.wait_until(lambda: bool(new.read("dead-letters")), "an event that its contract refuses")
             [letter] = new.values("dead-letters")
             assert (letter["reason"], letter["topic"]) == ("contract_violation", "raw")
-            there = admin_client(settings).list_topics(timeout=10).topics
+            there = admin_client(settings).list_topics(timeout=120).topics
             assert not {f"{new.settings.prefix}raw", f"{new.settings.prefix}orders"} & set(there)
 
 
@@ -263,7 +261,6 @@ def seen_by(deployment: Deployment) -> dict[str, int]:
     return {f"{one['identifiers'][0]['namespace']}:{one['identifiers'][0]['value']}": total(one) for one in profiles}
 
 
-@pytest.mark.timeout(180)
 def test_who_is_kept_out_stays_out_of_the_copy_until_they_consent_anew(old: Deployment) -> None:
     both = ("ada", "eve")
     for role in ("ingest", "identity", "unify", "privacy"):
@@ -274,7 +271,7 @@ def test_who_is_kept_out_stays_out_of_the_copy_until_they_consent_anew(old: Depl
     old.produce([{"type": "track", "event": "Seen", "userId": "bob"}])
     old.wait_until(lambda: len(old.table("identities")) == 5, "who is who")
     for who in both:
-        old.command("privacy", "erase", f"user_id:{who}", "--wait", "30")
+        old.command("privacy", "erase", f"user_id:{who}", "--wait", "150")
     for who in both:
         past_the_door(old, f"user_id:{who}", f"anonymous_id:{who}-tab")
         past_the_door(old, "user_id:bob", f"anonymous_id:{who}-tab")
@@ -292,7 +289,7 @@ def test_who_is_kept_out_stays_out_of_the_copy_until_they_consent_anew(old: Depl
         new.start("unify")
         running = copier(new)
         try:
-            until_s = time.monotonic() + 30
+            until_s = time.monotonic() + 180
             while seen_by(new) != seen_by(old):
                 assert time.monotonic() < until_s, f"{seen_by(new)}, and not {seen_by(old)}"
                 time.sleep(0.3)
@@ -306,4 +303,4 @@ def test_who_is_kept_out_stays_out_of_the_copy_until_they_consent_anew(old: Depl
             assert known["anonymous_id:ada-tab"]["profile_id"] == known["user_id:ada"]["profile_id"]
         finally:
             running.terminate()
-            running.wait(20)
+            running.wait(120)

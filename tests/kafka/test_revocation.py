@@ -114,7 +114,6 @@ def consent(who: str, number: int, given: bool) -> dict[str, Any]:
     return event(who, number, "Preferences", context={"consent": {"marketing": given}})
 
 
-@pytest.mark.timeout(240)
 def test_a_consent_taken_back_under_load_is_told_to_whom_it_was_given_and_nothing_follows(
     new_workspace: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,6 @@ def deployment(new_workspace: Callable[..., Settings], tmp_path: Path) -> Iterat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_every_example_segment_equals_its_query(deployment: Deployment) -> None:
     for role in ("ingest", "identity", "unify"):
         deployment.start(role)

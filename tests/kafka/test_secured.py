@@ -98,7 +98,7 @@ def grant(admin: AdminClient, right: Right) -> None:
         for operation in right.operations
     ]
     for future in admin.create_acls(bindings).values():
-        future.result(15)
+        future.result(120)
 
 
 class Secured(Deployment):
@@ -138,7 +138,7 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
     credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     upserts = [UserScramCredentialUpsertion(role, credentials, PASSWORD.encode()) for role in ROLES]
     for future in admin.alter_user_scram_credentials(upserts).values():
-        future.result(15)
+        future.result(120)
     for right in rights(settings, ["out"]):
         if right.role in ROLES:
             grant(admin, right)
@@ -152,7 +152,7 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
         order = {"type": "track", "event": "Order Completed", "userId": "ada", "anonymousId": "a", "properties": {}}
         events.write_bytes(b"\n".join(msgspec.json.encode(order | {"messageId": str(n)}) for n in range(3)) + b"\nx\n")
         deployment.command("produce", str(events))
-        shown = deployment.command("profile", "user_id:ada", "--wait", "60")
+        shown = deployment.command("profile", "user_id:ada", "--wait", "150")
         assert "buyers" in shown.stdout
         deployment.wait_until(lambda: out.exists() and b"segment_entered" in out.read_bytes(), "delivered")
         deployment.command("identity", "unlink", "user_id:ada", "anonymous_id:a")
@@ -166,7 +166,7 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
             env=deployment.environment(role="deliver"),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         [said] = [line for line in poorer.stdout.splitlines() if line.startswith("✗ rights of unify")]
@@ -184,7 +184,7 @@ def test_without_a_right_a_role_says_which(secured: tuple[LocalKafka, int, Path]
     for future in admin.alter_user_scram_credentials(
         [UserScramCredentialUpsertion("nobody", credentials, PASSWORD.encode())]
     ).values():
-        future.result(15)
+        future.result(120)
     settings = Settings.model_validate(
         {"bootstrap_servers": f"127.0.0.1:{port}", "prefix": "other.", "state_dir": tmp_path, "secret": "s"}
     )
@@ -195,7 +195,7 @@ def test_without_a_right_a_role_says_which(secured: tuple[LocalKafka, int, Path]
             env=deployment.environment(role="nobody"),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
     assert done.returncode == 1 and "authoriz" in done.stderr.lower() and PASSWORD not in done.stderr + done.stdout
@@ -205,7 +205,7 @@ def test_without_a_right_a_role_says_which(secured: tuple[LocalKafka, int, Path]
             .describe_configs([])
             .values()
         ):
-            future.result(5)
+            future.result(120)
         AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}).list_topics(timeout=3)
 
 

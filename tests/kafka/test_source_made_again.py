@@ -39,7 +39,6 @@ def totals(deployment: Deployment) -> Counter[str]:
     )
 
 
-@pytest.mark.timeout(180)
 def test_case_59_a_source_made_again_under_a_running_ingest(deployment: Deployment) -> None:
     ingest = deployment.start("ingest")
     deployment.produce(seen(40))

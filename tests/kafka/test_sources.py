@@ -41,7 +41,7 @@ def test_a_table_feeds_profiles(new_workspace: Callable[..., Settings], tmp_path
     create_topics(settings.model_copy(update={"sources": ("raw",)}))
     client = admin_client(settings)
     for future in client.create_topics([NewTopic(topic, 1, 1)]).values():
-        future.result(30)
+        future.result(120)
     with Deployment(settings, tmp_path) as running:
         sources = {"HEADWATER_SOURCES": ",".join(settings.sources)}
         running.start("ingest", **sources)
@@ -133,7 +133,7 @@ def test_a_topic_in_avro_feeds_profiles(new_workspace: Callable[..., Settings], 
     create_topics(settings)
     client = admin_client(settings)
     for future in client.create_topics([NewTopic(topic, 1, 1)]).values():
-        future.result(30)
+        future.result(120)
     with running_registry() as registry, Deployment(settings, tmp_path) as running:
         status, told = registry.answer("POST", f"/subjects/{topic}-value/versions", {"schema": json.dumps(ORDER)}, "")
         assert status == 200

@@ -33,7 +33,7 @@ def created(workspace: Settings) -> Iterator[Settings]:
 
 def _one_difference(settings: Settings) -> Difference:
     """The only difference, once the broker has heard of it from the controller."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (differences := check_topics(settings)):
         assert time.monotonic() < deadline
         time.sleep(0.05)

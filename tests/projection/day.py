@@ -264,7 +264,7 @@ class Day:
             return not wrong
 
         with suppress(AssertionError):
-            self.running.wait_until(is_right, name, 60)
+            self.running.wait_until(is_right, name)
         assert not wrong, f"{name}: {wrong}"
         assert right and members, (
             f"{name}: {len(documents)} profiles, {len(right)} of them and {len(members)} memberships"

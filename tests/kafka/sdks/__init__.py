@@ -60,7 +60,7 @@ def browse(collector: str, key: str, profile: Path) -> None:
             assert visited.wait(_BROWSE_WITHIN_S), "the page never said it had done everything"
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(120)
 
 
 @contextmanager

@@ -37,7 +37,6 @@ async def _no_kafka(work: Any) -> Any:
     raise Problem(422, "There is no Kafka here to write to.")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_requests_of_every_kind(tmp_path: Path, mode: GenerationMode) -> None:
     world = World(tmp_path)

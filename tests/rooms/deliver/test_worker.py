@@ -81,7 +81,7 @@ def worker(log: Log, connector: Any, forgotten: ForgottenProfiles) -> tuple[Dest
 
 
 def turns(made: DestinationWorker, until: Any) -> None:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while not until():
         assert time.monotonic() < give_up
         made.turn()

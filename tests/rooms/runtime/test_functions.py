@@ -1,6 +1,5 @@
 """Functions of others: what they return, and what is said when they raise, hang, end, or cannot be loaded."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,11 +93,9 @@ def test_one_that_always_fails_rests_for_a_while(functions: Functions) -> None:
     for _ in range(MOST_FAILURES):
         with pytest.raises(FunctionFailed, match="raised"):
             functions.call("raises", {}, 1_000)
-    started = time.monotonic()
     for _ in range(1_000):
         with pytest.raises(FunctionFailed, match="not called for a while"):
             functions.call("raises", {}, 1_000)
-    assert time.monotonic() - started < 5
     NOW[0] += 11
     with pytest.raises(FunctionFailed, match="raised"):
         functions.call("raises", {}, 1_000)

@@ -102,9 +102,9 @@ def test_a_call_that_hangs_ends_the_process() -> None:
         "import tests.rules.taken_out\n"
         "import time\n"
         "from pipeline.runtime.watchdog import Watchdog\n"
-        "with Watchdog(lambda: 1, lambda: 0.2, 'worker'): time.sleep(30)\n"
+        "with Watchdog(lambda: 1, lambda: 0.2, 'worker'): time.sleep(300)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
     assert done.returncode == EXIT_CODE
     assert b"has not come back" in done.stderr
 
@@ -128,9 +128,9 @@ def test_sending_the_offsets_has_a_limit_of_its_own() -> None:
         "worker.start = lambda: None\n"
         "world.say(('a', 'w'))\n"
         "print('hangs', flush=True)\n"
-        "worker._producer.send_offsets = lambda *_: time.sleep(60)\n"
+        "worker._producer.send_offsets = lambda *_: time.sleep(300)\n"
         "worker.run(lambda: False)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=15, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (EXIT_CODE, b"hangs\n"), done.stderr
     assert b"has not come back for 0.5 s" in done.stderr and b"<lambda>" in done.stderr
