@@ -121,6 +121,12 @@ def test_what_is_exported_reads_back(value: Any) -> None:
     as_yaml({"segment": "x", "value": value})
 
 
+@pytest.mark.parametrize("text", ["1.5", "-3", "true", "~", "", ".5", "-5.", "+.5e3"])
+def test_a_text_that_others_take_for_something_else_is_exported_in_quotes(text: str) -> None:
+    [document] = read_documents(as_yaml({"segment": text}))
+    assert document.value == {"segment": text}
+
+
 def test_files_folders_and_json(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / ".hidden").mkdir()
@@ -263,6 +269,7 @@ def test_the_namespace_of_accounts_is_refused_where_it_stands(tmp_path: Path) ->
 BLANK = [
     "segment: s\nwhen: {performed: {event: A, within: }}",
     "segment: s\nwhen: {performed: {event: A, where: }}",
+    "segment: s\nwhen: {all: [{performed: {event: A, within: }}]}",
     "segment: s\nwhen: {performed: {event: A, where: {any: }}}",
     "segment: s\nwhen: {performed: {event: A, count: {at_least: 1, at_most: }}}",
     "segment: s\nvalid_until:\nwhen: {all: []}",
