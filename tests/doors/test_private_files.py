@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.api.access import create_token, read_tokens
 from pipeline.errors import SettingsError
-from pipeline.private_files import UnreadableError, is_there
+from pipeline.private_files import UnreadableError, is_there, read_yaml
 from pipeline.settings import load
 from pipeline.ui.users import read_users
 
@@ -75,3 +75,10 @@ def test_a_token_is_not_made_where_nobody_knows_which_there_are(
         patch.setattr(Path, "stat", denied)
         create_token(tmp_path / "tokens.yaml", "web", ["profiles:read"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_only_looks_like_the_same_key_is_none(tmp_path: Path) -> None:
+    """What `<<` brings along is meant to be overridden, and 1 is not "1"."""
+    (tmp_path / "x.yaml").write_text("a: &a {k: 1, l: 1}\nb: {<<: *a, k: 2}\nc: {1: x, '1': y}\n")
+    found = read_yaml(tmp_path / "x.yaml", "file of a test")
+    assert (found["b"], found["c"]) == ({"k": 2, "l": 1}, {1: "x", "1": "y"})

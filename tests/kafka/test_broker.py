@@ -263,7 +263,8 @@ def test_a_dead_workers_transaction_ends_within_seconds_of_its_time(kafka: Local
     assert _read(kafka.bootstrap_servers, topic, 1) == ["behind it"]
     # 2 s until it has expired, and a look every second; by default it is one every ten.
     broker = ConfigResource(ResourceType.BROKER, "1")
-    told = AdminClient({"bootstrap.servers": kafka.bootstrap_servers}).describe_configs([broker])[broker].result(60)
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    told = client.describe_configs([broker])[broker].result(120)
     assert told["transaction.abort.timed.out.transaction.cleanup.interval.ms"].value == "1000"
     del dead
 
