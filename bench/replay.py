@@ -50,6 +50,7 @@ def replay(old: Headwater, name: str, count: int, ahead: int, bounded: bool = Tr
     subprocess.run([*command, *begin], env={**os.environ, **environment}, check=True, capture_output=True)
     new = Settings.model_validate({**settings.model_dump(), "prefix": f"{name}.", "state_dir": state, "secret": SECRET})
     settings_of = {"HEADWATER_CONFIG": str(made), "HEADWATER_SECRET": SECRET}
+    started = time.perf_counter()
     running = start_pinned(
         [*command, "run", "--with-roles", "--ahead", str(ahead)], settings_of, old.folder / f"{name}.log", None
     )
@@ -84,8 +85,9 @@ def replay(old: Headwater, name: str, count: int, ahead: int, bounded: bool = Tr
     told = ", ".join(f"{role} {seconds / count * 1e6:.1f}" for role, seconds in spent.items())
     rate = (count - first) / (rested - began)
     return (
-        f"--ahead {ahead:,}{'' if bounded else ', unbounded'}: {rate:,.0f} events/s, {rested - began:.1f} s until the"
-        f" new workspace was at rest ({profiles:,} profiles), the last was copied {rested - copied:.1f} s before;"
+        f"--ahead {ahead:,}{'' if bounded else ', unbounded'}: {rate:,.0f} events/s until the new"
+        f" workspace was at rest ({profiles:,} profiles), {rested - started:.1f} s after the start; the first"
+        f" was copied {rested - began:.1f} s before, the last {rested - copied:.1f} s;"
         f" CPU µs an event, starts included: {told}; load {machine.load_average():.1f}"
     )
 
