@@ -101,6 +101,8 @@ def command(
                             console.print(f"\n  {escape(person)}:")
                             explained = explain(plan.of_segment(name), facts[person], now_ms, name)
                             console.print(tree(explained, now_ms), soft_wrap=False)
+                        elif person in people.values():
+                            console.print(f"\n  {escape(person)}: nothing was heard of them by then")
     if changes:
         for change in result.changes:
             if change.segment in names:

@@ -23,7 +23,8 @@ class FixtureChange(NamedTuple):
 
 class FixtureResult(NamedTuple):
     """What a fixture gave. `members` maps each instant asked for to {profile: segments}; a profile goes by the
-    identifier that came first. `changes` are in order of time. `facts` are as of the last instant."""
+    identifier that came first. `changes` are in order of time. `facts` are as of the last instant, of whoever is there
+    by then."""
 
     members: dict[int, dict[str, frozenset[str]]]
     changes: tuple[FixtureChange, ...]
@@ -58,15 +59,15 @@ def people_of(events: Sequence[Event]) -> dict[str, str]:
 def run_fixture(plan: SegmentsPlan, events: Sequence[Event], at: Iterable[int]) -> FixtureResult:
     """Play events in order of `received` and look at the members at each instant of `at` (ms).
 
-    An event received exactly at an instant is there. Events after the last instant are not played.
+    An event received exactly at an instant is there. Events after the last instant are not played. A person is there
+    from their first event on.
     """
     instants = sorted(set(at))
     if not instants:
         raise ValueError("say at least one instant at which to look")
     people = people_of(events)
-    start_ms = min([instants[0], *(event.received for event in events)])
-    facts = {name: _Person(profile_id=name) for name in sorted(set(people.values()))}
-    standings = {name: plan.begin(one, start_ms) for name, one in facts.items()}
+    facts: dict[str, _Person] = {}
+    standings: dict[str, Any] = {}
     changes: list[FixtureChange] = []
     members: dict[int, dict[str, frozenset[str]]] = {}
     played = sorted(events, key=lambda event: event.received)
@@ -75,12 +76,22 @@ def run_fixture(plan: SegmentsPlan, events: Sequence[Event], at: Iterable[int]) 
         while position < len(played) and played[position].received <= instant:
             event = played[position]
             name = people[event.identifiers[0]]
-            _settle(plan, standings[name], facts[name], name, event.received, changes)
-            learned = fold(facts[name], event, event.message_id.encode(), b"")
+            one = facts.get(name)
+            is_new = one is None
+            if one is None:
+                # Before their first event there is nobody, not even for a rule that asks what somebody did not do.
+                one = facts[name] = _Person(profile_id=name)
+            else:
+                _settle(plan, standings[name], one, name, event.received, changes)
+            learned = fold(one, event, event.message_id.encode(), b"")
             traits, purposes = learned if learned is not None else ((), ())
-            touched = plan.fold(facts[name].leaves, event)
-            flips = plan.update(standings[name], facts[name], event.received, touched, traits, purposes)
-            changes += [FixtureChange(event.received, name, flip.segment, flip.entered) for flip in flips]
+            touched = plan.fold(one.leaves, event)
+            if is_new:
+                standing = standings[name] = plan.begin(one, event.received)
+                changes += [FixtureChange(event.received, name, each, True) for each in sorted(standing.members)]
+            else:
+                flips = plan.update(standings[name], one, event.received, touched, traits, purposes)
+                changes += [FixtureChange(event.received, name, flip.segment, flip.entered) for flip in flips]
             position += 1
         for name, standing in standings.items():
             _settle(plan, standing, facts[name], name, instant, changes)

@@ -61,7 +61,7 @@ def run_with_accounts(
     instants = sorted(set(at))
     if not instants:
         raise ValueError("say at least one instant at which to look")
-    world = _World(plan, rules, events, min([instants[0], *(event.received for event in events)]))
+    world = _World(plan, rules, events)
     members: dict[int, dict[str, frozenset[str]]] = {}
     played = sorted(events, key=lambda event: event.received)
     position = 0
@@ -77,15 +77,15 @@ def run_with_accounts(
 
 
 class _World:
-    def __init__(self, plan: SegmentsPlan, rules: AccountRules, events: Sequence[Event], start_ms: int) -> None:
+    def __init__(self, plan: SegmentsPlan, rules: AccountRules, events: Sequence[Event]) -> None:
         self.plan, self.rules = plan, rules
         self.of_accounts = plan.accounts or NO_SEGMENTS
         self.name_of = people_of(events)
-        self.people = {one: _Person(profile_id=one) for one in sorted(set(self.name_of.values()))}
-        self.standings = {one: plan.begin(facts, start_ms) for one, facts in self.people.items()}
+        self.people: dict[str, _Person] = {}
+        self.standings: dict[str, Standing] = {}
         self.accounts: dict[str, _Account] = {}
         self.changes: list[FixtureChange] = []
-        self.now = start_ms
+        self.now = 0
 
     def members(self) -> dict[str, frozenset[str]]:
         """The segments of everybody who is there."""
@@ -103,6 +103,18 @@ class _World:
         self.pass_time(event.received)
         self.now = event.received
         name = self.name_of[event.identifiers[0]]
+        if name in self.people:
+            self._play(name, event)
+            return
+        # Somebody's first event: they enter what they are in once their accounts have answered.
+        self.people[name] = _Person(profile_id=name)
+        known = len(self.changes)
+        self._play(name, event)
+        of_others = [change for change in self.changes[known:] if change.profile != name]
+        entered = (one for one in sorted(self.standings[name].members) if one[:1] != HIDDEN)
+        self.changes[known:] = [*(FixtureChange(self.now, name, one, True) for one in entered), *of_others]
+
+    def _play(self, name: str, event: Event) -> None:
         person = self.people[name]
         person.identifiers.update(event.identifiers)
         traits, purposes = fold(person, event, event.message_id.encode(), b"") or ((), ())
@@ -110,7 +122,11 @@ class _World:
         if statement is not None:
             tie(person, statement[0], event.time, statement[1])
         touched = self.plan.fold(person.leaves, event)
-        flips = self.plan.update(self.standings[name], person, self.now, touched, traits, purposes)
+        flips: Iterable[Flip] = ()
+        if name in self.standings:
+            flips = self.plan.update(self.standings[name], person, self.now, touched, traits, purposes)
+        else:
+            self.standings[name] = self.plan.begin(person, self.now)
         before = person.belongs
         person.belongs = belongs_to(self.rules, person.ties, sorted(person.identifiers))
         accounts = self._flipped(name, flips)

@@ -88,7 +88,7 @@ def test_a_fixture_plays_events_and_time() -> None:
         Event("5", "track", "Order Completed", ["email:b@example.com"], NOW + 4, NOW + 4, properties={"total": 500}),
     ]
     result = run_fixture(plan, events, (NOW + 2, NOW + 3, NOW + 7 * DAY, NOW + 40 * DAY))
-    assert result.members[NOW + 2] == {cookie: frozenset(), "email:b@example.com": frozenset()}
+    assert result.members[NOW + 2] == {cookie: frozenset()}
     assert result.members[NOW + 3][cookie] == {"intent", "both"}
     assert result.members[NOW + 7 * DAY] == {cookie: frozenset(), "email:b@example.com": {"spender", "both"}}
     assert result.members[NOW + 40 * DAY] == {cookie: frozenset(), "email:b@example.com": frozenset()}
@@ -96,3 +96,18 @@ def test_a_fixture_plays_events_and_time() -> None:
         (3, "intent", True),
         (7 * DAY, "intent", False),
     ]
+
+
+def test_a_fixture_has_nobody_in_it_before_their_first_event() -> None:
+    plan = plan_of("segment: quiet\nwhen: {not: {performed: {event: Order Completed}}}")
+    events = [
+        Event("1", "track", "Page Viewed", ["user_id:a"], NOW, NOW),
+        Event("2", "track", "Order Completed", ["user_id:b"], NOW + 5, NOW + 5),
+        Event("3", "track", "Order Completed", ["user_id:a"], NOW + 9, NOW + 9),
+    ]
+    result = run_fixture(plan, events, (NOW - 1, NOW, NOW + 5, NOW + 9))
+    assert result.members[NOW - 1] == {}
+    assert result.members[NOW] == {"user_id:a": {"quiet"}}
+    assert result.members[NOW + 5] == {"user_id:a": {"quiet"}, "user_id:b": frozenset()}
+    # In production too they enter with the event that makes them known, and what is told is what members are.
+    assert result.changes == ((NOW, "user_id:a", "quiet", True), (NOW + 9, "user_id:a", "quiet", False))
