@@ -6,6 +6,8 @@ pair, and of all edges of one identifier, stand beside each other: each is taken
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from pipeline.identity.state import NEVER, Decided, Edge
 from pipeline.identity.turn import Turn, routes_of
 from pipeline.records import Erase, Erased, EraseRequest, Readmitted, Release, Relink, Unlink, encode
@@ -20,23 +22,27 @@ def unlink(turn: Turn, message: Unlink) -> None:
     pairs = _pairs(turn, message.a, message.b)
     if pairs is None:
         return
-    cut = NEVER if message.forever else message.received
+    cut = stands = NEVER if message.forever else message.received
 
     def cut_off() -> None:
+        nonlocal stands
         if message.b:
             a, b = pairs[0]
             known = graph.edge(a, b)
             edge = known or Edge()
-            edge.cut = max(edge.cut, cut)
+            edge.cut = stands = max(edge.cut, cut)
             if known is None:
                 graph.put_edge(a, b, edge)
             else:
                 graph.change_edge(a, b, edge)
         else:
             decided = _decided(turn, message.a)
-            decided.cut = max(decided.cut, cut)
+            decided.cut = stands = max(decided.cut, cut)
 
     _decide(turn, pairs, cut_off)
+    if stands == NEVER and not message.forever:
+        # One for ever stands already. Of an unlink and the next one only the last is kept for replays.
+        message = structs.replace(message, forever=True)
     if not message.forever:
         _ask_again(turn, pairs)
     turn.out.upsert("identity-decisions", _key(turn, "unlink", message.a, message.b), encode(message))

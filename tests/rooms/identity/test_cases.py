@@ -357,6 +357,42 @@ def test_a_quarantine_holds_until_it_is_released_and_counts_anew_from_there() ->
     assert world.name(kiosk) == kiosk
 
 
+def test_people_are_counted_for_a_quarantine_namespace_by_namespace() -> None:
+    kiosk = "device_id:kiosk"
+    card = Namespace("loyalty_card", 15, limit=1)
+    world = World(rules_with(card, quarantine_after=1)).say(saw(kiosk, ANN, 1), saw(kiosk, "loyalty_card:7", 2))
+    # An account and a card: one person. Two cards are two, though that namespace has a limit only.
+    assert world.together(kiosk, ANN, "loyalty_card:7")
+    world.say(saw(kiosk, "loyalty_card:8", 3))
+    assert world.name(kiosk) == kiosk
+
+
+def test_an_erasure_lets_nobody_out_of_quarantine() -> None:
+    kiosk = "device_id:kiosk"
+    world = World(rules_with(quarantine_after=2))
+    world.say(*(saw(kiosk, f"user_id:u{number}", number) for number in range(3)), EraseRequest("user_id:u2", 30))
+    assert world.name(kiosk) == kiosk
+    world.say(Release(kiosk, 40))
+    assert world.together(kiosk, "user_id:u0")
+
+
+def test_a_second_unlink_does_not_weaken_one_for_ever() -> None:
+    world = World().say(saw(ANN, BROWSER, 1), Unlink(BROWSER, 10, ANN, forever=True), Unlink(BROWSER, 20, ANN))
+    world.say(saw(ANN, BROWSER, 1, 30))
+    assert not world.together(ANN, BROWSER)
+    # Nor for a replay, which hears of the last one only once the topic is compacted.
+    [kept] = [value for key, value in world.decisions.items() if value is not None]
+    replayed = World().say(saw(ANN, BROWSER, 1, 30), msgspec.json.decode(kept, type=Unlink))
+    assert not replayed.say(saw(ANN, BROWSER, 1, 40)).together(ANN, BROWSER)
+    assert world.say(Relink(BROWSER, 40, ANN)).together(ANN, BROWSER)
+
+
+def test_a_second_unlink_of_all_does_not_weaken_one_for_ever() -> None:
+    world = World().say(saw(ANN, BROWSER, 1), Unlink(BROWSER, 10, forever=True), Unlink(BROWSER, 20))
+    [kept] = [value for value in world.decisions.values() if value is not None]
+    assert msgspec.json.decode(kept, type=Unlink).forever
+
+
 def test_an_erasure_takes_from_the_count_of_a_quarantine_only_what_is_in_it() -> None:
     kiosk = "device_id:kiosk"
     world = World(rules_with(quarantine_after=2))
