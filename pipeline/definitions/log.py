@@ -213,6 +213,9 @@ class KafkaPlans:
                         self._settings.topic(TOPIC),
                         "the topic was made anew or truncated: restore it, or begin a new workspace",
                     )
+            if self._reader is not None and self._newest is None:
+                # Who asks for generations only comes again when there is another one.
+                self._reader.rest()
             return self._compiled(generation)
 
     def latest(self) -> GenerationPlan:

@@ -179,12 +179,17 @@ class KafkaConsumer:
 
 
 class KafkaLogReader:
-    """Reads partitions back, outside of any group: what is committed, or everything."""
+    """Reads partitions back, outside of any group: what is committed, or everything.
+
+    It has a client to read with while a partition is open. One that nobody reads with would keep its statistics for
+    whoever does, one after the other: hundreds of megabytes a day.
+    """
 
     def __init__(self, config: KafkaConfig, role: str, committed: bool = True) -> None:
         self._config = config
+        self._properties = config.reader(role, committed=committed)
         self._lifeline = Lifeline()
-        self._replay = Consumer({**config.reader(role, committed=committed), **self._lifeline.properties})
+        self._replay: Consumer | None = None
         # Only an uncommitted view shows the true end: under read_committed it is the last stable offset.
         self._watermarks = Consumer(config.reader(role, committed=False))
         self._names: dict[str, str] = {}
@@ -196,6 +201,9 @@ class KafkaLogReader:
     def open(self, partition: Partition, position: int) -> None:
         self._positions[partition] = position
         self._names[self._config.topic_name(partition[0])] = partition[0]
+        if self._replay is None:
+            self._lifeline = Lifeline()
+            self._replay = Consumer({**self._properties, **self._lifeline.properties})
         self._replay.incremental_assign([self._real(partition, position)])
 
     def read_changes(self, limit: int, timeout_s: float) -> dict[int, list[Change]]:
@@ -220,6 +228,8 @@ class KafkaLogReader:
         return found
 
     def _consume(self, limit: int, timeout_s: float) -> list[Message]:
+        if self._replay is None:
+            return []
         if self._lifeline.is_cut:
             raise Fatal(f"reading a changelog: {LOST}")
         try:
@@ -252,14 +262,20 @@ class KafkaLogReader:
         return self._positions[partition]
 
     def close_partition(self, partition: Partition) -> None:
-        if self._positions.pop(partition, None) is not None:
+        if self._positions.pop(partition, None) is None or self._replay is None:
+            return
+        if self._positions:
             self._replay.incremental_unassign([self._real(partition)])
+        else:
+            self._replay.close()
+            self._replay = None
 
     def _real(self, partition: Partition, position: int = OFFSET_INVALID) -> TopicPartition:
         return TopicPartition(self._config.topic_name(partition[0]), partition[1], position)
 
     def close(self) -> None:
-        self._replay.close()
+        if self._replay is not None:
+            self._replay.close()
         self._watermarks.close()
 
 

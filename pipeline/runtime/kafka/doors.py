@@ -85,6 +85,7 @@ class TopicReader:
             "fetch.error.backoff.ms": 20,
         }
         self._consumer = Consumer({**self._properties, **self._lifeline.properties})
+        self._rests = False
         self._reached: dict[tuple[str, int], int] = {}
         self._partitions = self._find_partitions(key)
         if only is not None:
@@ -102,9 +103,17 @@ class TopicReader:
         starts = {partition: self._reached.get(partition, OFFSET_BEGINNING) for partition in self._partitions}
         self._consumer.assign([TopicPartition(*partition, start) for partition, start in starts.items()])
 
-    def _begin_anew(self) -> None:
-        """Go on with a new client: the one at hand has lost every broker for good."""
+    def rest(self) -> None:
+        """Nothing is to be read for long: the next `read` goes on where this one ended. A client that is not polled
+        keeps its statistics for whoever does, one after the other: a hundred megabytes a day."""
         self._consumer.close()
+        self._rests = True
+
+    def _begin_anew(self) -> None:
+        """Go on with a new client: the one at hand has lost every broker for good, or rests."""
+        if not self._rests:
+            self._consumer.close()
+        self._rests = False
         self._lifeline = Lifeline()
         self._consumer = Consumer({**self._properties, **self._lifeline.properties})
         self._begin()
@@ -134,7 +143,7 @@ class TopicReader:
 
     def read(self, limit: int = 1000, timeout_s: float = 0.2) -> list[Record]:
         """Up to `limit` records that have come, as soon as one has; an empty list when none came within `timeout_s`."""
-        if self._lifeline.is_cut:
+        if self._rests or self._lifeline.is_cut:
             self._begin_anew()
         records: list[Record] = []
         give_up = time.monotonic() + timeout_s
