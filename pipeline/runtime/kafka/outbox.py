@@ -74,7 +74,6 @@ class KafkaOutbox:
                 "queue.buffering.max.kbytes": max(2 * max_bytes // 1024, 65_536),
                 "reconnect.backoff.max.ms": 1_000,
                 "topic.metadata.refresh.interval.ms": 10_000,
-                "error_cb": self._heard,
             }
         )
         self._topic = settings.topic(topic)
@@ -115,7 +114,10 @@ class KafkaOutbox:
 
     def _listen(self) -> None:
         while not self._over:
-            self._producer.poll(_POLL_S)
+            try:
+                self._producer.poll(_POLL_S)
+            except KafkaException as error:
+                self._cannot_go_on(error)
             if self._lifeline.is_cut and self.fatal is None:
                 self.fatal = LOST
 
@@ -134,10 +136,12 @@ class KafkaOutbox:
             else:
                 self._failed_s = time.monotonic()
 
-    def _heard(self, error: KafkaError) -> None:
-        # An idempotent producer whose sequence is broken sends nothing any more: only a new one does.
-        if error.code() == KafkaError._FATAL or error.fatal():
-            self.fatal = error.str()
+    def _cannot_go_on(self, error: KafkaException) -> None:
+        # An idempotent producer whose sequence is broken, or that may not be one, sends nothing any more: only a new one
+        # does. No callback is told: the client raises it out of whichever call serves its events, and goes on then with
+        # the reports of what was on its way.
+        if self.fatal is None:
+            self.fatal = str(error.args[0].str())
 
     def broker_answers(self) -> bool:
         """Whether the topic is there and its broker answers. Blocks: not for the loop's thread."""
@@ -149,7 +153,13 @@ class KafkaOutbox:
 
     def close(self, timeout_s: float) -> int:
         """Wait until everything is answered; how many records were not. The loop must still run."""
-        left = int(self._producer.flush(timeout_s))
+        give_up = time.monotonic() + timeout_s
+        while True:
+            try:
+                left = int(self._producer.flush(max(0.0, give_up - time.monotonic())))
+                break
+            except KafkaException as error:
+                self._cannot_go_on(error)
         self._over = True
         self._thread.join()
         return left
