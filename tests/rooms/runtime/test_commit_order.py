@@ -116,6 +116,40 @@ def test_an_abortable_error_aborts_drops_and_rewinds(operation: str) -> None:
     check_consistent(world)
 
 
+@pytest.mark.parametrize("operation", ["flush", "send_offsets", "commit"])
+def test_what_is_undone_again_and_again_stops_the_worker_after_a_minute(
+    operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A right that is missing makes every transaction abortable: nobody would see that the worker goes round in circles."""
+    world = World()
+    world.say(*WORDS)
+    worker = world.worker()
+    for _ in range(100):
+        world.broker.fail_next(operation, Abortable("not authorized"))
+    with pytest.raises(WorkerStopped, match="nothing could be committed for 60000 ms: not authorized"):
+        for _ in range(100):
+            worker.run_once()
+            world.now_ms += 1_000
+    assert 1_000_000 + 60_000 <= world.now_ms <= 1_000_000 + 65_000
+    assert "is undone, and its records are done again: not authorized" in caplog.text
+
+
+@pytest.mark.parametrize("apart_ms", [61_000, 1_000])
+def test_what_is_undone_now_and_then_stops_nobody(apart_ms: int) -> None:
+    """Each long after the one before; or with commits in between."""
+    world = World()
+    worker = world.worker()
+    for n, word in enumerate([*WORDS] * 3):
+        world.say(word)
+        world.broker.fail_next("commit", Abortable("try again"))
+        worker.run_once()
+        world.now_ms += apart_ms
+        if apart_ms == 1_000 and n % 2:
+            run_idle(worker)
+    run_idle(worker)
+    assert len(world.counts()) == len(WORDS) * 3
+
+
 @pytest.mark.parametrize("operation", ["begin", "flush", "send_offsets", "commit"])
 def test_any_other_error_stops_the_worker_for_good(operation: str) -> None:
     world = World()
