@@ -17,6 +17,7 @@ deliver role brings, and has the same delivery_id.
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -92,11 +93,17 @@ class KafkaConnector(Connector):
             told: dict[int, KafkaError | None] = {}
             producer = self._producer or Producer(self._settings)
             self._producer = producer
-            for place, delivery in enumerate(deliveries):
-                self._produce(producer, place, delivery, told)
-            producer.flush(self._timeout_s + 5)
+            is_broken = False
+            try:
+                for place, delivery in enumerate(deliveries):
+                    self._produce(producer, place, delivery, told)
+                producer.flush(self._timeout_s + 5)
+            except KafkaException:
+                # What is fatal is raised by whichever call serves the client's events; what is produced after it only
+                # says that something was.
+                is_broken = True
             outcomes = [self._outcome(place, told) for place in range(len(deliveries))]
-            if len(told) < len(deliveries) or any(error is not None and error.fatal() for error in told.values()):
+            if is_broken or len(told) < len(deliveries) or any(map(_is_fatal, told.values())):
                 # What hangs may still arrive: a producer of its own for the repetition, and none of the old one's.
                 producer.purge()
                 self._producer = None
@@ -130,7 +137,12 @@ class KafkaConnector(Connector):
     def close(self) -> None:
         """Let go of the connection; everything was acknowledged, or told to be repeated."""
         if self._producer is not None:
-            self._producer.flush(1)
+            with suppress(KafkaException):
+                self._producer.flush(1)
+
+
+def _is_fatal(error: KafkaError | None) -> bool:
+    return error is not None and error.code() == KafkaError._FATAL
 
 
 def _in_order(deliveries: Sequence[Delivery], outcomes: list[Outcome]) -> list[Outcome]:

@@ -1,5 +1,6 @@
 """The Kafka connector passes the suite of connectors on a real broker of its own, which is paused now and then."""
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.kafka import KafkaConnector, KafkaOptions
 from connectors.testing import ConnectorContract, sample_delivery
+from pipeline.broker import Kafka
 from pipeline.broker.local import LocalKafka
 from pipeline.identifiers import partition_of
 from pipeline.settings import load
+from tests.rooms.runtime.fatal import break_for_good
 
 PARTITIONS = 3
 
@@ -75,6 +78,20 @@ class TestKafka(ConnectorContract):
         connector = KafkaConnector("tested", options)
         assert [one.status for one in connector.deliver([sample_delivery(1)])] == ["retry"]
         connector.close()
+
+
+def test_a_producer_that_is_broken_for_good_has_a_successor(kafka: Kafka) -> None:
+    topic = f"out-{secrets.token_hex(4)}"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers, topic=topic)
+    connector = KafkaConnector("tested", options)
+    batch = [sample_delivery(number, f"p{number}") for number in range(3)]
+    break_for_good(connector._producer)
+    assert {one.status for one in connector.deliver(batch)} == {"retry"}
+    assert {one.status for one in connector.deliver(batch)} == {"delivered"}
+    break_for_good(connector._producer)
+    connector.close()
 
 
 def test_passwords_are_refused_where_they_would_be_read() -> None:
