@@ -32,9 +32,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_restore_that_is_over_leaves_nobody_who_keeps_statistics(workspace: Settings, heard: list[str]) -> None:
-    admin = AdminClient(workspace.client_properties())
-    for future in admin.create_topics([NewTopic(workspace.topic("changelog"), 1)]).values():
-        future.result(30)
+    make_topic(workspace, "changelog")
     produce_all(workspace, "changelog", [(b"a", b"1")], partition=0)
     reader = KafkaLogReader(KafkaConfig(workspace.client_properties(), workspace.prefix), "unify")
     read(reader)
@@ -44,6 +42,12 @@ def test_a_restore_that_is_over_leaves_nobody_who_keeps_statistics(workspace: Se
     read(reader)
     reader.close()
     assert len(heard) < _MOST_KEPT
+
+
+def make_topic(settings: Settings, name: str) -> None:
+    """One partition."""
+    name, admin = settings.topic(name), AdminClient(settings.client_properties())
+    admin.create_topics([NewTopic(name, 1)])[name].result(30)
 
 
 def read(reader: KafkaLogReader) -> None:

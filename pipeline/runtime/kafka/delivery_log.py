@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -132,12 +133,12 @@ class KafkaDeliveryLog:
                         message.timestamp()[1],
                     )
                 )
-            elif error.fatal() or error.code() not in PASSING | {KafkaError.UNKNOWN_TOPIC_OR_PART}:
+            elif error.code() not in PASSING | {KafkaError.UNKNOWN_TOPIC_OR_PART}:
                 raise BrokerError(
                     f"Reading deliveries failed: {error.str()}.",
                     self._real,
                     "another worker may run in the same slot: give each its own --slot"
-                    if error.fatal()
+                    if error.code() == KafkaError._FATAL
                     else "see that the broker is well; then start the role again",
                 )
         return self._values.opened(records)
@@ -185,19 +186,26 @@ class KafkaDeliveryLog:
                 refused.append(error)
 
         name = self._topic_name(topic)
-        for partition, key, value in records:
-            written = self._values.written(topic, value)
-            while True:
-                try:
-                    self._producer.produce(name, written, key, partition, on_delivery=told)
-                    break
-                except BufferError:
-                    self._producer.poll(0.05)
-        left = self._producer.flush(_GIVE_UP_S)
+        left = 0
+        try:
+            for partition, key, value in records:
+                written = self._values.written(topic, value)
+                while True:
+                    try:
+                        self._producer.produce(name, written, key, partition, on_delivery=told)
+                        break
+                    except BufferError:
+                        self._producer.poll(0.05)
+            left = self._producer.flush(_GIVE_UP_S)
+        except KafkaException as error:
+            # A record that is refused at once; or what is fatal, which any call raises that serves the client's events.
+            refused.append(error.args[0])
         if left or refused:
             why = refused[0].str() if refused else f"{left} were not acknowledged in {_GIVE_UP_S:.0f} s"
             raise BrokerError(f"{what} could not be written: {why}.", name, "see that the broker is well")
 
     def close(self) -> None:
         self._consumer.close()
-        self._producer.flush(_REQUEST_S)
+        # All that matters was waited for; a producer that is broken for good says so here once more.
+        with suppress(KafkaException):
+            self._producer.flush(_REQUEST_S)

@@ -346,25 +346,30 @@ def produce_to(
 
     physical, written = "", values_of(settings).written
     reported = 0
-    for topic, partition, key, value, timestamp_ms in records:
-        physical = settings.topic(topic)
-        while len(producer) > _MAX_IN_QUEUE:
-            producer.poll(0.05)
-        try:
-            producer.produce(
-                physical, written(topic, value), key, partition, timestamp=timestamp_ms, on_delivery=delivered
-            )
-        except KafkaException as error:
-            failure = error.args[0]
-        if acknowledged - reported >= 1000:
-            reported = acknowledged
+    try:
+        for topic, partition, key, value, timestamp_ms in records:
+            physical, value = settings.topic(topic), written(topic, value)
+            while len(producer) > _MAX_IN_QUEUE:
+                producer.poll(0.05)
+            while failure is None:
+                try:
+                    producer.produce(physical, value, key, partition, timestamp=timestamp_ms, on_delivery=delivered)
+                    break
+                except BufferError:
+                    # Large records fill the queue before there are many.
+                    producer.poll(0.05)
+            if acknowledged - reported >= 1000:
+                reported = acknowledged
+                progress(acknowledged)
+            producer.poll(0)
+            if failure is not None:
+                break
+        while len(producer) and failure is None:
+            producer.poll(0.1)
             progress(acknowledged)
-        producer.poll(0)
-        if failure is not None:
-            break
-    while len(producer) and failure is None:
-        producer.poll(0.1)
-        progress(acknowledged)
+    except KafkaException as error:
+        # A record that is refused at once; or what is fatal, which any call raises that serves the client's events.
+        failure = failure or error.args[0]
     progress(acknowledged)
     if failure is not None:
         raise BrokerError(

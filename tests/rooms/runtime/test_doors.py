@@ -1,13 +1,18 @@
-"""Reading at the doors: who has to go on while a broker is away goes on, others are told."""
+"""Reading at the doors: who has to go on while a broker is away goes on, others are told. And writing."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Producer
 
 from pipeline.errors import BrokerError
-from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.runtime.kafka import doors
+from pipeline.runtime.kafka.doors import TopicReader, produce_all
+from pipeline.settings import Settings
+from tests.rooms.runtime.fatal import break_for_good
+
+NOBODY = {"secret": "s", "bootstrap_servers": "127.0.0.1:1"}
 
 
 def reader(patient: bool) -> Any:
@@ -32,3 +37,22 @@ def test_what_does_not_pass_is_told_to_everybody() -> None:
     for patient in (True, False):
         with pytest.raises(BrokerError):
             reader(patient)._keep([told(KafkaError.TOPIC_AUTHORIZATION_FAILED)], [])
+
+
+def test_records_that_fill_the_queue_wait_until_there_is_room() -> None:
+    """Here there is room again once what was sent first is given up, and that is what is told."""
+    limits = {"queue.buffering.max.kbytes": 1, "message.timeout.ms": 1_000}
+    records = [(b"k", b"x" * 400) for _ in range(5)]
+    with pytest.raises(BrokerError, match="timed out"):
+        produce_all(Settings.model_validate({**NOBODY, "kafka": limits}), "raw", records)
+
+
+def test_a_producer_that_is_broken_for_good_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(properties: Any) -> Producer:
+        producer = Producer(properties)
+        break_for_good(producer)
+        return producer
+
+    monkeypatch.setattr(doors, "Producer", broken)
+    with pytest.raises(BrokerError, match="Fatal error|broken by a test"):
+        produce_all(Settings.model_validate(NOBODY), "raw", [(b"k", b"v")] * 5)
