@@ -414,7 +414,7 @@ class Worker:
             self._undone_since_ms = now
         self._undone_ms = now
         if now - self._undone_since_ms > give_up_ms:
-            # A right that is missing, or a topic that does not take what is written, stays so: it shall not go on for ever.
+            # A right that is missing, or a topic that does not take what is written: that does not pass by itself.
             raise WorkerStopped(f"{self.role.name}: nothing could be committed for {give_up_ms} ms: {why}")
         within_ms = self.settings.touch_after_ms
         self._patiently("positions after abort", lambda: refuse_lost(self._consumer, self.tasks.values()), within_ms)

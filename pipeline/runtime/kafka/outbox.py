@@ -137,9 +137,9 @@ class KafkaOutbox:
                 self._failed_s = time.monotonic()
 
     def _cannot_go_on(self, error: KafkaException) -> None:
-        # An idempotent producer whose sequence is broken, or that may not be one, sends nothing any more: only a new one
-        # does. No callback is told: the client raises it out of whichever call serves its events, and goes on then with
-        # the reports of what was on its way.
+        # An idempotent producer whose sequence is broken sends nothing any more: only a new one does. It tells no
+        # callback, but raises it out of whichever call serves its events, and goes on then with the reports of what was
+        # on its way.
         if self.fatal is None:
             self.fatal = str(error.args[0].str())
 

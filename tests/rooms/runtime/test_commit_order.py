@@ -120,7 +120,7 @@ def test_an_abortable_error_aborts_drops_and_rewinds(operation: str) -> None:
 def test_what_is_undone_again_and_again_stops_the_worker_after_a_minute(
     operation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A right that is missing makes every transaction abortable: nobody would see that the worker goes round in circles."""
+    """A right that is missing makes every transaction abortable: nobody would see that the worker gets nowhere."""
     world = World()
     world.say(*WORDS)
     worker = world.worker()

@@ -20,12 +20,12 @@ def log() -> Iterator[KafkaDeliveryLog]:
 def test_a_producer_that_is_broken_for_good_is_told_in_words(log: KafkaDeliveryLog) -> None:
     break_for_good(log._producer)
     for _ in range(2):
-        with pytest.raises(BrokerError, match="Dead letters could not be written: .*(broken by a test|Fatal error)"):
+        with pytest.raises(BrokerError, match=r"Dead letters could not be written: .*(broken by a test|Fatal error)"):
             log.put_aside([(0, b"k", b"v")])
 
 
 def test_what_a_record_is_refused_for_at_once_is_told_in_words(log: KafkaDeliveryLog) -> None:
-    with pytest.raises(BrokerError, match="Dead letters could not be written: .*too large"):
+    with pytest.raises(BrokerError, match=r"Dead letters could not be written: .*too large"):
         log.put_aside([(0, b"k", b"v" * 11_000_000)])
 
 

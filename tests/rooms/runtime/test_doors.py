@@ -54,5 +54,5 @@ def test_a_producer_that_is_broken_for_good_is_told_in_words(monkeypatch: pytest
         return producer
 
     monkeypatch.setattr(doors, "Producer", broken)
-    with pytest.raises(BrokerError, match="Fatal error|broken by a test"):
+    with pytest.raises(BrokerError, match=r"Fatal error|broken by a test"):
         produce_all(Settings.model_validate(NOBODY), "raw", [(b"k", b"v")] * 5)
