@@ -30,6 +30,8 @@ from pipeline.records import Delivery
 _encode = msgspec.json.Encoder().encode
 _OURS = frozenset({"bootstrap.servers", "acks", "enable.idempotence", "partitioner", "transactional.id"})
 _SECRET = re.compile(r"password|secret|\.key\.pem$|oauthbearer\.config$|oauthbearer\.assertion\.private\.key|jaas")
+# Where a call also has reports of delivery to hand over, Python only notices that an exception is pending.
+_CLIENT_ERRORS = (KafkaException, SystemError)
 _AT_FAULT = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
@@ -98,7 +100,7 @@ class KafkaConnector(Connector):
                 for place, delivery in enumerate(deliveries):
                     self._produce(producer, place, delivery, told)
                 producer.flush(self._timeout_s + 5)
-            except KafkaException:
+            except _CLIENT_ERRORS:
                 # What is fatal is raised by whichever call serves the client's events; what is produced after it only
                 # says that something was.
                 is_broken = True
@@ -137,7 +139,7 @@ class KafkaConnector(Connector):
     def close(self) -> None:
         """Let go of the connection; everything was acknowledged, or told to be repeated."""
         if self._producer is not None:
-            with suppress(KafkaException):
+            with suppress(*_CLIENT_ERRORS):
                 self._producer.flush(1)
 
 

@@ -12,7 +12,7 @@ from pipeline.deliver.ports import DeadLetterRecord, Listener
 from pipeline.errors import BrokerError
 from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.config import KafkaConfig
-from pipeline.runtime.kafka.errors import PASSING
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, PASSING, told_by
 from pipeline.runtime.kafka.lifeline import LOST, Lifeline
 from pipeline.runtime.ports import Record
 from pipeline.topology import DELIVERIES
@@ -197,9 +197,9 @@ class KafkaDeliveryLog:
                     except BufferError:
                         self._producer.poll(0.05)
             left = self._producer.flush(_GIVE_UP_S)
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             # A record that is refused at once; or what is fatal, which any call raises that serves the client's events.
-            refused.append(error.args[0])
+            refused.insert(0, told_by(error))
         if left or refused:
             why = refused[0].str() if refused else f"{left} were not acknowledged in {_GIVE_UP_S:.0f} s"
             raise BrokerError(f"{what} could not be written: {why}.", name, "see that the broker is well")
@@ -207,5 +207,5 @@ class KafkaDeliveryLog:
     def close(self) -> None:
         self._consumer.close()
         # All that matters was waited for; a producer that is broken for good says so here once more.
-        with suppress(KafkaException):
+        with suppress(*CLIENT_ERRORS):
             self._producer.flush(_REQUEST_S)

@@ -21,7 +21,7 @@ from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 from pipeline.errors import BrokerError, TopicMissing
 from pipeline.identifiers import partition_of
 from pipeline.runtime.kafka.arrivals import take
-from pipeline.runtime.kafka.errors import PASSING
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, PASSING, told_by
 from pipeline.runtime.kafka.lifeline import Lifeline
 from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
@@ -367,9 +367,9 @@ def produce_to(
         while len(producer) and failure is None:
             producer.poll(0.1)
             progress(acknowledged)
-    except KafkaException as error:
+    except CLIENT_ERRORS as error:
         # A record that is refused at once; or what is fatal, which any call raises that serves the client's events.
-        failure = failure or error.args[0]
+        failure = failure or told_by(error)
     progress(acknowledged)
     if failure is not None:
         raise BrokerError(

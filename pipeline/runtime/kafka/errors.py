@@ -47,6 +47,12 @@ def fault_of(error: KafkaException | SystemError, what: str) -> RuntimeFault:
     return Fatal(text)
 
 
+def told_by(error: KafkaException | SystemError) -> KafkaError:
+    """What the client says, of one of `CLIENT_ERRORS`."""
+    said = error.__cause__ if isinstance(error, SystemError) else error
+    return said.args[0] if isinstance(said, KafkaException) else KafkaError(KafkaError._FATAL, str(error))
+
+
 def passing_or_fatal(error: KafkaException | KafkaError, what: str) -> RuntimeFault:
     """Which of them a request outside of a transaction met: Retriable if it passes, else Fatal."""
     told: KafkaError = error.args[0] if isinstance(error, KafkaException) else error

@@ -14,6 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.runtime.errors import NotAcknowledged
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, told_by
 from pipeline.runtime.kafka.lifeline import LOST, Lifeline
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
@@ -116,7 +117,7 @@ class KafkaOutbox:
         while not self._over:
             try:
                 self._producer.poll(_POLL_S)
-            except KafkaException as error:
+            except CLIENT_ERRORS as error:
                 self._cannot_go_on(error)
             if self._lifeline.is_cut and self.fatal is None:
                 self.fatal = LOST
@@ -136,12 +137,12 @@ class KafkaOutbox:
             else:
                 self._failed_s = time.monotonic()
 
-    def _cannot_go_on(self, error: KafkaException) -> None:
+    def _cannot_go_on(self, error: KafkaException | SystemError) -> None:
         # An idempotent producer whose sequence is broken sends nothing any more: only a new one does. It tells no
         # callback, but raises it out of whichever call serves its events, and goes on then with the reports of what was
         # on its way.
         if self.fatal is None:
-            self.fatal = str(error.args[0].str())
+            self.fatal = told_by(error).str()
 
     def broker_answers(self) -> bool:
         """Whether the topic is there and its broker answers. Blocks: not for the loop's thread."""
@@ -158,7 +159,7 @@ class KafkaOutbox:
             try:
                 left = int(self._producer.flush(max(0.0, give_up - time.monotonic())))
                 break
-            except KafkaException as error:
+            except CLIENT_ERRORS as error:
                 self._cannot_go_on(error)
         self._over = True
         self._thread.join()

@@ -10,6 +10,7 @@ second before the markers of the first; and whoever takes over the slot fences b
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -28,7 +29,7 @@ from pipeline.identifiers import partition_of
 from pipeline.runtime.adapters import NO_IDS, Membership, Outgoing, Partition
 from pipeline.runtime.errors import Retriable
 from pipeline.runtime.kafka.config import KafkaConfig
-from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of, passing_or_fatal
 
 log = logging.getLogger(__name__)
 OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
@@ -118,14 +119,12 @@ class KafkaProducer:
                 highest[(topic, partition)] = offset
 
         key, value = records[-1]
-        while True:
-            try:
-                self._producer.produce(self._names[topic], value, key, partition, on_delivery=delivered)
-                return
-            except BufferError:
-                self._producer.poll(_FULL_PAUSE_S)
-            except KafkaException as error:
-                raise fault_of(error, f"producing to {topic}") from error
+        try:
+            self._producer.produce(self._names[topic], value, key, partition, on_delivery=delivered)
+        except BufferError:
+            self._wait_and_produce(topic, value, key, partition, on_delivery=delivered)
+        except KafkaException as error:
+            raise fault_of(error, f"producing to {topic}") from error
 
     def _partition_by(self, topic: str, key: bytes) -> int:
         if self._counts.get(topic) == 1:
@@ -152,19 +151,23 @@ class KafkaProducer:
             count = self._counts[topic] = len(known.partitions)
         return partition_of(key, count)
 
-    def _wait_and_produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int) -> None:
+    def _wait_and_produce(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, **report: Any
+    ) -> None:
         while True:
-            self._producer.poll(_FULL_PAUSE_S)
             try:
-                self._producer.produce(self._names[topic], value, key, partition)
+                self._producer.poll(_FULL_PAUSE_S)
+                self._producer.produce(self._names[topic], value, key, partition, **report)
                 return
             except BufferError:
                 continue
+            except CLIENT_ERRORS as error:
+                raise fault_of(error, f"producing to {topic}") from error
 
     def flush(self, timeout_s: float) -> dict[Partition, int]:
         try:
             left = self._producer.flush(timeout_s)
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             raise fault_of(error, "flush") from error
         if left:
             raise Retriable(f"{left} records are not in the log yet")
@@ -201,7 +204,9 @@ class KafkaProducer:
     def close(self) -> None:
         for client in self._clients:
             client.purge()
-            client.flush(0)
+            # One that was fenced says so once more.
+            with suppress(*CLIENT_ERRORS):
+                client.flush(0)
 
 
 class KafkaAdmin:
