@@ -14,6 +14,7 @@ It goes in slices between batches, so that partitions which are ready do not wai
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,13 @@ from pipeline.topology import Role
 
 _log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 0.5
+_PREPARE_S = 5.0
 
 
 @dataclass(slots=True)
 class Restoration:
     """How far one task has come. `target` is None until step 3; `restored` counts records read back; `freed`: its
-    positions hung and were set free."""
+    positions hung and were set free; `asked`: so often for its positions and the target."""
 
     task: Task
     began_ms: int
@@ -45,6 +47,7 @@ class Restoration:
     restored: int = 0
     touched: bool = False
     freed: bool = False
+    asked: int = 0
 
 
 class Restorer:
@@ -101,9 +104,7 @@ class Restorer:
     def advance(self, timeout_s: float) -> list[Task]:
         """One slice, waiting at most `timeout_s` for it; gives the tasks that are ready now, their positions set."""
         now = self._adapters.clock()
-        for restoration in self.waiting.values():
-            if restoration.target is None:
-                self._prepare(restoration, now)
+        self._prepare_some(now)
         self._read(now, timeout_s)
         ready = [r for r in self.waiting.values() if r.target is not None and r.position >= r.target]
         for restoration in self.waiting.values():
@@ -181,6 +182,19 @@ class Restorer:
         committed = restoration.committed or {}
         of_group = {topic: told.position for (topic, _), told in committed.items() if told is not None}
         return found if found is not None and decode_positions(found) == of_group else None
+
+    def _prepare_some(self, now: int) -> None:
+        """Each partition may wait for its answers in vain: with many of them a slice ends before all were asked, or
+        the group would take this worker for dead. The next slice begins with those."""
+        until_s = time.perf_counter() + _PREPARE_S
+        for restoration in sorted(self.waiting.values(), key=lambda one: one.asked):
+            if restoration.target is not None:
+                continue
+            if time.perf_counter() > until_s:
+                return
+            self._alive()
+            restoration.asked += 1
+            self._prepare(restoration, now)
 
     def _prepare(self, restoration: Restoration, now: int) -> None:
         task = restoration.task

@@ -367,8 +367,10 @@ class Worker:
         self.beats += 1
         self._stuck_s = self.settings.offsets_stuck_s
         send_offsets = producer.send_offsets
-        self._patiently("send offsets", lambda: send_offsets(positions, membership, timeout_s, self._topics.ids))
-        self._stuck_s = self.settings.stuck_s
+        try:
+            self._patiently("send offsets", lambda: send_offsets(positions, membership, timeout_s, self._topics.ids))
+        finally:
+            self._stuck_s = self.settings.stuck_s
         reach("after_offsets")
         reach("commit_in_flight")
         self._patiently("commit", lambda: producer.commit(timeout_s))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.runtime.adapters import Membership
-from pipeline.runtime.errors import Abortable, Fatal, Retriable, WorkerStopped
+from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import POINTS
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.settings import WorkerSettings
@@ -114,6 +114,17 @@ def test_an_abortable_error_aborts_drops_and_rewinds(operation: str) -> None:
     run_idle(worker)
     assert sorted(world.counts()) == UNDISTURBED
     check_consistent(world)
+
+
+@pytest.mark.parametrize("error", [Abortable("a rebalance"), Retriable("timed out")])
+def test_after_the_call_that_is_known_to_hang_a_turn_may_take_as_long_as_ever(error: RuntimeFault) -> None:
+    world = World()
+    worker = world.worker(settings=WorkerSettings(stuck_s=20.0, offsets_stuck_s=7.0))
+    world.say(*WORDS)
+    world.broker.fail_next("send_offsets", error)
+    while world.broker.faults["send_offsets"]:
+        worker.run_once()
+        assert worker._stuck_s == 20.0, "also where the next turn is a rebalance"
 
 
 @pytest.mark.parametrize("operation", ["flush", "send_offsets", "commit"])

@@ -1,9 +1,13 @@
 """Restores: what a zombie may do in the meantime, what must be loud, and when a store is too old."""
 
+import time
+from collections.abc import Sequence
+
 import pytest
 
-from pipeline.runtime.adapters import Committed, Membership
-from pipeline.runtime.errors import WorkerStopped
+from pipeline.runtime import restore
+from pipeline.runtime.adapters import Committed, Membership, Partition
+from pipeline.runtime.errors import Retriable, WorkerStopped
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.memory.log import Log
 from pipeline.runtime.ports import Outputs, Record, State
@@ -167,6 +171,36 @@ def test_case_50_a_rebalance_during_restore() -> None:
     run_idle(first, second)
     assert {"k0 9", "k1 9"} <= set(world.counts())
     assert len(first.tasks) == 1 and len(second.tasks) == 1
+
+
+def test_a_broker_that_does_not_answer_holds_no_turn_up_for_as_many_partitions_as_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is asked for in vain for half a second: of forty, a turn would take as long as a worker may be silent."""
+    monkeypatch.setattr(restore, "_PREPARE_S", 0.02)
+    world = World(partitions=8)
+    worker = world.worker()
+    beats_at: list[tuple[int, Partition]] = []
+    answer = worker._consumer.committed
+
+    def late(partitions: Sequence[Partition], timeout_s: float) -> dict[Partition, Committed | None]:
+        beats_at.append((worker.beats, partitions[0]))
+        time.sleep(0.01)
+        raise Retriable("timed out")
+
+    monkeypatch.setattr(worker._consumer, "committed", late)
+    worker.run_once()
+    assert worker.restoring() and not beats_at
+    worker.run_once()
+    assert 1 <= len(beats_at) < 8, "the turn ends before all were asked"
+    for _ in range(20):
+        worker.run_once()
+    assert {partition[1] for _, partition in beats_at} == set(range(8)), "nobody is passed over"
+    assert len({beats for beats, _ in beats_at}) == len(beats_at), "each question is a sign of life"
+    monkeypatch.setattr(worker._consumer, "committed", answer)
+    world.say(*WORDS)
+    run_idle(worker)
+    assert len(world.counts()) == len(WORDS)
 
 
 def test_a_ready_partition_does_not_wait_for_one_that_is_restoring() -> None:
