@@ -32,7 +32,7 @@ def ensure_keys(settings: Settings) -> None:
             return
         try:
             _make_keys(settings)
-        except (BrokerError, SystemError):
+        except BrokerError:
             # Another process does the same, and ended this attempt: then its keys are there in a moment.
             time.sleep(_WAIT_S)
     raise BrokerError("The keys of the workspace could not be made.", settings.topic(KEYS), "see that Kafka is well")

@@ -60,7 +60,6 @@ def places(old: Settings) -> dict[str, list[int]]:
     return dict(successor.starts)
 
 
-@pytest.mark.timeout(180)
 def test_a_switch_that_overtook_this_one_has_chosen_the_places(
     two: tuple[Settings, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +77,6 @@ def test_a_switch_that_overtook_this_one_has_chosen_the_places(
     assert switch(new, silently, WAIT_S).starts == chosen[0] == places(old)
 
 
-@pytest.mark.timeout(180)
 def test_a_switch_that_was_overtaken_writes_no_places(
     two: tuple[Settings, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +98,6 @@ def test_a_switch_that_was_overtaken_writes_no_places(
     assert places(old) == chosen[0]
 
 
-@pytest.mark.timeout(180)
 def test_a_copier_that_is_started_again_does_not_end_the_switch(two: tuple[Settings, Settings]) -> None:
     old, new = two
     copier = Copier(make_ports(new, old_settings(new, origin_of(new))))
@@ -112,7 +109,6 @@ def test_a_copier_that_is_started_again_does_not_end_the_switch(two: tuple[Setti
     assert not view_of(new).is_copy
 
 
-@pytest.mark.timeout(180)
 def test_a_copy_in_the_past_is_not_decided_in(two: tuple[Settings, Settings]) -> None:
     """What is decided carries the time that it is now: it took the copy there, and people expired in it before they had
     logged in (tests/rooms/replay/test_ahead.py)."""
@@ -131,14 +127,12 @@ def test_a_copy_in_the_past_is_not_decided_in(two: tuple[Settings, Settings]) ->
     ask(new, "erase", "user_id:ada", "test")
 
 
-@pytest.mark.timeout(180)
 def test_who_still_pulls_for_the_old_workspace_writes_no_more(two: tuple[Settings, Settings]) -> None:
     old, new = two
     log = KafkaPullLog(old, "orders", "raw")
     log.write([(b"1", b"{}")], "one")
     hand_over_positions(old, new)
-    # What the client raises when it is fenced depends on where it hears of it.
-    with pytest.raises((BrokerError, SystemError)):
+    with pytest.raises(BrokerError, match="does another process pull the same source"):
         log.write([(b"2", b"{}")], "two")  # its source had taken long to answer
     log.close()
     assert (position_of(old, "orders"), position_of(new, "orders")) == ("one", "one")
@@ -146,7 +140,6 @@ def test_who_still_pulls_for_the_old_workspace_writes_no_more(two: tuple[Setting
         assert [record.key for record in reader.read_to_end()] == [b"1"]
 
 
-@pytest.mark.timeout(120)
 def test_of_a_source_that_is_not_there_nothing_was_read(workspace: Settings) -> None:
     create_topics(workspace)
     assert set(final_positions(workspace, "ingest", ["raw", "/nowhere"])) == {("raw", 0), ("raw", 1)}
@@ -172,7 +165,6 @@ def new(old: Deployment) -> Iterator[Deployment]:
         yield running
 
 
-@pytest.mark.timeout(180)
 def test_who_is_erased_while_the_switch_is_under_way_does_not_live_on(
     old: Deployment, new: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +195,6 @@ def test_who_is_erased_while_the_switch_is_under_way_does_not_live_on(
     new.wait_until(lambda: not seen_by(new), "the request is carried out where he lives on")
 
 
-@pytest.mark.timeout(180)
 def test_what_becomes_readable_late_is_copied_and_a_switch_that_is_over_can_be_run_again(
     old: Deployment, new: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +216,6 @@ def test_what_becomes_readable_late_is_copied_and_a_switch_that_is_over_can_be_r
     assert switch(new.settings, silently, 3).starts == told.starts
 
 
-@pytest.mark.timeout(180)
 def test_what_waited_for_a_destination_in_the_old_workspace_goes_out_first(
     new_workspace: Callable[..., Settings], tmp_path: Path
 ) -> None:
