@@ -90,10 +90,7 @@ def _run(role: str, settings: Settings, name: str | None, until: Callable[[], bo
 
         assert turns is not None
         former = turns.former()
-        if former is None:
-            run_deliver(settings, name, until=until)
-        else:
-            run_deliver(settings, name, until=until, may_begin=former.has_handed_over)
+        run_deliver(settings, name, until, former.has_handed_over if former is not None else None)
     elif role == "privacy":
         from pipeline.privacy.role import run as run_privacy
 

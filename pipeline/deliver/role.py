@@ -77,6 +77,11 @@ class _Running:
     looked_at: int = -1
 
 
+def at_once(destination: str) -> bool:
+    """Where nothing has to be waited for."""
+    return True
+
+
 class DeliverRole:
     """Keeps the workers in step with the definitions. `only` limits it to one destination."""
 
@@ -86,7 +91,7 @@ class DeliverRole:
         only: str | None,
         metrics: DeliverMetrics,
         forgotten: ForgottenProfiles,
-        may_begin: Callable[[str], bool] = lambda destination: True,
+        may_begin: Callable[[str], bool] = at_once,
     ) -> None:
         self._may_begin = may_begin
         self._forgotten = forgotten
@@ -195,7 +200,10 @@ class DeliverRole:
 
 
 def run(
-    settings: Settings, destination: str | None, until: Callable[[], bool], may_begin: Callable[[str], bool]
+    settings: Settings,
+    destination: str | None,
+    until: Callable[[], bool],
+    may_begin: Callable[[str], bool] = at_once,
 ) -> None:
     """Run the role: see `pipeline.deliver.run_deliver`."""
     withhold(settings.state_dir)

@@ -72,6 +72,12 @@ def lay_out(seed: int) -> None:
         setattr(importlib.import_module(module), name, small if rng.random() < 0.3 else _ORDINARY[module, name])
 
 
+def lay_out_as_usual() -> None:
+    """What comes after a simulation in the same process has the layout that is shipped."""
+    for (module, name), usual in _ORDINARY.items():
+        setattr(importlib.import_module(module), name, usual)
+
+
 def said_by_records(store: Mapping[bytes, tuple[int, bytes]]) -> dict[bytes, tuple[int, bytes]]:
     """What a unify or identity task keeps, but for the one thing that no record says: that it was woken."""
     kept = dict(store)

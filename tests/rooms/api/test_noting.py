@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.api.audit import Audit
+from pipeline.in_charge import NotInChargeError
 from tests.rooms.api.harness import ADA, World, world_with_ada
 
 
@@ -81,6 +82,7 @@ def test_doors_that_change_something_say_whom_it_was_about(world: World, monkeyp
     told: list[Any] = []
     monkeypatch.setattr("pipeline.api.writes.produce_all", lambda _, topic, records: told.append(topic))
     monkeypatch.setattr("pipeline.privacy.audit.produce_all", lambda _, topic, records: told.append((topic, records)))
+    monkeypatch.setattr("pipeline.api.writes.refuse_decisions", lambda _: None)
     monkeypatch.setattr("pipeline.api.privacy.ask", lambda *_: "r-1")
     link = b'{"a": "user_id:42", "b": "email: ADA@example.org"}'
     assert world.ask("/v1/unlink", method="POST", content=link).status_code == 200
@@ -103,8 +105,20 @@ def test_a_link_is_between_identifiers_of_people(world: World, name: str, monkey
         assert world.ask(f"/v1/{door}", method="POST", json=asked).status_code == 422, door
 
 
+def test_a_workspace_that_is_not_in_charge_takes_no_links(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> None:
+        raise NotInChargeError("w. goes on in v.", "w.", "ask it of v.")
+
+    monkeypatch.setattr("pipeline.api.writes.refuse_decisions", refuse)
+    for door in ("api.writes", "privacy.audit"):
+        monkeypatch.setattr(f"pipeline.{door}.produce_all", lambda *_: pytest.fail("it was written"))
+    answer = world.ask("/v1/unlink", method="POST", json={"a": "user_id:42", "b": "email:ada@example.org"})
+    assert answer.status_code == 422 and "ask it of v." in answer.text
+
+
 def test_a_link_is_the_same_whichever_end_is_named_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[dict[str, Any]] = []
+    monkeypatch.setattr("pipeline.api.writes.refuse_decisions", lambda _: None)
     monkeypatch.setattr("pipeline.privacy.audit.produce_all", lambda *_: None)
     monkeypatch.setattr(
         "pipeline.api.writes.produce_all", lambda _, __, records: written.extend(json.loads(one[1]) for one in records)

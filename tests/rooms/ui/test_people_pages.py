@@ -63,6 +63,7 @@ def test_somebody_of_whom_only_events_are_known_has_their_pages(house: House) ->
 def test_an_operator_takes_a_link_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr("pipeline.api.writes.produce_all", lambda _, topic, records: told.append((topic, records)))
+    monkeypatch.setattr("pipeline.api.writes.refuse_decisions", lambda _: None)
     fields = {"a": "email:ada@example.org", "b": "user_id:42"}
     assert Visitor(house, "operator").post(f"/people/{ADA}/unlink", fields).status_code == 303
     [(topic, [(_, value)])] = told

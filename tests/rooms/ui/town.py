@@ -317,6 +317,7 @@ def asks(house: House, monkeypatch: Any) -> list[tuple[str, Any]]:
         ReceiptEntry("files of crm", "impossible", receipt.requested_at + 1_400, "the destination cannot delete"),
     ]
     monkeypatch.setattr("pipeline.api.writes.produce_all", kept)
+    monkeypatch.setattr("pipeline.api.writes.refuse_decisions", lambda _: None)
     monkeypatch.setattr("pipeline.letters.produce_all", kept)
     monkeypatch.setattr("pipeline.api.operating.named", named)
     monkeypatch.setattr("pipeline.api.privacy.ask", ask)
