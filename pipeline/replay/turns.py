@@ -61,7 +61,7 @@ class Turns:
     def former(self) -> Former | None:
         """What the workspace has to wait for that it was made from, if it was made from one."""
         origin = self._look().origin
-        return Former(old_settings(self._settings, origin)) if origin is not None else None
+        return Former(old_settings(self._settings, origin), self._settings) if origin is not None else None
 
     def is_over(self) -> bool:
         """Whether nothing is ingested here any more. Nothing else ends: what was ingested is still to be done."""

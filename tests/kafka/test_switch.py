@@ -246,3 +246,11 @@ def test_what_waited_for_a_destination_in_the_old_workspace_goes_out_first(
             old.start("deliver")
             new.wait_until(lambda: len(gone_out()) == 2, "both")
             assert gone_out() == ["entered", "exited"]
+            # Where it has begun it does not wait again, whatever is said there now.
+            for running in (old, new):
+                running._started[-1].stop()
+            waits(settings, "forgotten", "segment_entered", 3)
+            waits(new.settings, "later", "segment_entered", 4)
+            new.start("deliver")
+            new.wait_until(lambda: len(gone_out()) == 3, "the later one")
+            assert gone_out() == ["entered", "exited", "later"]
