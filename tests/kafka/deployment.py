@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.errors import TopicMissing
 from pipeline.runtime.kafka.doors import (
     GroupPositions,
     TopicReader,
@@ -207,9 +208,12 @@ class Deployment:
     def _waits_in(self, topic: str, group: str) -> bool:
         committed = committed_positions(self.settings, {group: topic})
         places = {at: max(0, position) for at, position in committed.items()}
-        with TopicReader(self.settings, [topic], only=places) as reader:
-            # Ingest says once a second that it has caught up: on a busy machine one of these always waits.
-            return any(_CAUGHT_UP not in (record.value or b"") for record in reader.read_to_end())
+        try:
+            with TopicReader(self.settings, [topic], only=places) as reader:
+                # Ingest says once a second that it has caught up: on a busy machine one of these always waits.
+                return any(_CAUGHT_UP not in (record.value or b"") for record in reader.read_to_end())
+        except TopicMissing:
+            return False  # a workspace that took over has no sources of its own
 
     def _logs(self) -> str:
         shown = []
