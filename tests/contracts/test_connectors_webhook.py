@@ -7,7 +7,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,56 +149,56 @@ def test_a_closed_port_means_retry() -> None:
     hook.close()
 
 
-def test_a_server_that_drips_is_left_within_the_time_out() -> None:
+@contextmanager
+def raw_server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
+    """The address of a server that answers one request with what `answer` sends; it is told when the test is over."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        stop = threading.Event()
+        is_over = threading.Event()
 
-        def drip() -> None:
+        def serve() -> None:
             accepted, _ = server.accept()
             with accepted:
                 accepted.recv(65_536)
-                accepted.sendall(b"HTTP/1.1 200 OK\r\n")
-                while not stop.wait(0.05):
-                    try:
-                        accepted.sendall(b"X-A: b\r\n")
-                    except OSError:
-                        return
+                answer(accepted, is_over)
 
-        thread = threading.Thread(target=drip, daemon=True)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        hook = connector(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout_seconds=0.4)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        is_over.set()
+        thread.join()
+
+
+def test_a_server_that_drips_is_left_within_the_time_out() -> None:
+    def drip(accepted: socket.socket, is_over: threading.Event) -> None:
+        accepted.sendall(b"HTTP/1.1 200 OK\r\n")
+        while not is_over.wait(0.05):
+            try:
+                accepted.sendall(b"X-A: b\r\n")
+            except OSError:
+                return
+
+    with raw_server(drip) as url:
+        hook = connector(url, timeout_seconds=0.4)
         begun = time.monotonic()
         [outcome] = hook.deliver([sample_delivery(1)])
         took = time.monotonic() - begun
-        stop.set()
-        thread.join()
-        hook.close()
+    hook.close()
     assert outcome.status == "retry" and took < 60, "it drips for ever"
 
 
 def test_an_endless_answer_is_not_read() -> None:
     """It is longer than ever comes: who wants the end of it waits until the time is out."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        is_told = threading.Event()
 
-        def begin() -> None:
-            accepted, _ = server.accept()
-            with accepted:
-                accepted.recv(65_536)
-                accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 50_000)
-                is_told.wait(60)
+    def begin(accepted: socket.socket, is_over: threading.Event) -> None:
+        accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 50_000)
+        is_over.wait(60)
 
-        thread = threading.Thread(target=begin, daemon=True)
-        thread.start()
-        hook = connector(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout_seconds=10)
+    with raw_server(begin) as url:
+        hook = connector(url, timeout_seconds=10)
         outcomes = hook.deliver([sample_delivery(1)])
-        is_told.set()
-        thread.join()
-        hook.close()
+    hook.close()
     assert [one.status for one in outcomes] == ["delivered"]
 
 
