@@ -21,10 +21,10 @@ from bench.core.job import SPAN_MS, events, rules_as_yaml
 from bench.workspace import SECRET, Headwater, broker, start_pinned, stop
 from pipeline.identifiers import Keys
 from pipeline.records import encode
-from pipeline.replay.workspace import WorkspaceView
 from pipeline.runtime.kafka.doors import current_values
 from pipeline.runtime.kafka.rest import AtRest
 from pipeline.settings import Settings
+from pipeline.workspace_view import WorkspaceView
 
 _ROLES = {"run identity": "identity", "run unify": "unify", "replay run": "copier"}
 _CLI = ["-m", "pipeline.cli"]

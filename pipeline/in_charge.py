@@ -6,24 +6,12 @@ their own history has come.
 """
 
 import time
-from typing import TypeVar
 
-from pipeline.errors import HeadwaterError, TopicMissing
-from pipeline.runtime.kafka.doors import current_values
+from pipeline.errors import HeadwaterError
 from pipeline.settings import Settings
-from pipeline.workspaces import (
-    ORIGIN_KEY,
-    POSITION_KEY,
-    SUCCESSOR_KEY,
-    TOPIC,
-    ReplayOrigin,
-    ReplayPosition,
-    Successor,
-    decode_workspace_record,
-)
+from pipeline.workspace_view import view_of
 
 _AT_PRESENT_MS = 60_000
-_Kind = TypeVar("_Kind", ReplayOrigin, ReplayPosition, Successor)
 
 
 class NotInChargeError(HeadwaterError):
@@ -35,15 +23,15 @@ class NotInChargeError(HeadwaterError):
 def refuse_decisions(settings: Settings) -> None:
     """What is decided about people: not where nobody lives on, and not in a copy, to which it comes from the original.
     Raises NotInChargeError, BrokerError."""
-    said = _said(settings)
-    successor = _of(said, SUCCESSOR_KEY, Successor)
+    view = view_of(settings)
+    successor = view.successor
     if successor is not None and successor.starts:
         raise NotInChargeError(
             f"{settings.prefix} goes on in {successor.prefix}: there, nobody would hear of what is decided here.",
             settings.prefix,
             f"ask it of {successor.prefix}, with its settings",
         )
-    origin, position = _of(said, ORIGIN_KEY, ReplayOrigin), _of(said, POSITION_KEY, ReplayPosition)
+    origin, position = view.origin, view.position
     if origin is not None and (position is None or not (position.ended or position.starts)):
         raise NotInChargeError(
             f"{settings.prefix} is a copy of {origin.prefix}, which is in charge.",
@@ -54,8 +42,8 @@ def refuse_decisions(settings: Settings) -> None:
 
 def refuse_definitions(settings: Settings) -> None:
     """Definitions: not in a copy that is still in the past. Raises NotInChargeError, BrokerError."""
-    said = _said(settings)
-    origin, position = _of(said, ORIGIN_KEY, ReplayOrigin), _of(said, POSITION_KEY, ReplayPosition)
+    view = view_of(settings)
+    origin, position = view.origin, view.position
     if origin is None or (position is not None and position.ended):
         return
     if position is None or position.clock < time.time_ns() // 1_000_000 - _AT_PRESENT_MS:
@@ -65,15 +53,3 @@ def refuse_definitions(settings: Settings) -> None:
             "apply them when `headwater replay status` says that it has, or after the switch; or begin another replay"
             " with them: headwater replay begin NEW_PREFIX --definitions FILE",
         )
-
-
-def _said(settings: Settings) -> dict[bytes, bytes]:
-    try:
-        return current_values(settings, TOPIC)
-    except TopicMissing:
-        return {}  # made by an earlier release
-
-
-def _of(said: dict[bytes, bytes], key: bytes, kind: type[_Kind]) -> _Kind | None:
-    found = decode_workspace_record(said[key]) if key in said else None
-    return found if isinstance(found, kind) else None

@@ -22,6 +22,7 @@ from pipeline.replay.run import Progress as Copied
 from pipeline.replay.run import run as copy_on
 from pipeline.settings import Settings
 from pipeline.up.processes import Processes
+from pipeline.workspace_view import view_of
 
 app = typer.Typer(
     no_args_is_help=True, help="Fill a new workspace from the history of this one, compare the two, and switch."
@@ -103,7 +104,7 @@ def run(
                 show,
                 CopySettings(ahead=ahead),
             )
-        position = workspace.view_of(settings).position
+        position = view_of(settings).position
         typer.echo(f"{position.copied if position else 0:,} events are copied.")
         if roles is None or asked or until_caught_up:
             typer.echo("Next: headwater replay compare OLD NEW")
@@ -242,7 +243,7 @@ def status() -> None:
     Example: headwater replay status
     """
     settings = find_kafka(settings_module.load())
-    view = workspace.view_of(settings)
+    view = view_of(settings)
     if view.successor is not None:
         typer.echo(f"{settings.prefix} goes on in {view.successor.prefix}.")
     if view.origin is None:

@@ -12,11 +12,11 @@ import time
 from pipeline.admin import topic_partitions
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import BrokerError
-from pipeline.replay.workspace import view_of
 from pipeline.runtime.kafka.doors import KAFKA_FAILURES, committed_positions
 from pipeline.runtime.kafka.sources import Beside, SourcesAtEnd
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
+from pipeline.workspace_view import view_of
 
 _SAY_EVERY_S = 30.0
 _TAKEN_AWAY_EVERY_S = 5.0

@@ -11,10 +11,10 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError
 from pipeline.identifiers import Keys
 from pipeline.privacy.vault import FollowedVault, ensure_keys
-from pipeline.replay.copier import Copier, CopySettings, Ports
+from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
 from pipeline.replay.cuts import read_cuts
 from pipeline.replay.errors import ReplayError
-from pipeline.replay.workspace import WorkspaceView, old_settings, origin_of, view_of
+from pipeline.replay.workspace import old_settings, origin_of
 from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.errors import Abortable, Fatal, Retriable
 from pipeline.runtime.kafka.build import wall_clock_ms
@@ -26,6 +26,7 @@ from pipeline.runtime.kafka.rest import STAGES, AtRest
 from pipeline.runtime.opening import OpeningReader
 from pipeline.settings import Settings
 from pipeline.wire import values_of
+from pipeline.workspace_view import WorkspaceView, view_of
 
 ROLE = "replay"
 _PAUSE_S = 0.02
@@ -87,6 +88,10 @@ def make_ports(
         finally:
             found.close()
 
+    def committed() -> Committed:
+        view = view_of(settings)
+        return Committed(view.position, view.erasures, view.unlinks)
+
     def names(actors: Collection[bytes]) -> Mapping[bytes, str]:
         if not actors:
             return {}
@@ -98,7 +103,7 @@ def make_ports(
         partitions=old.partitions,
         new_partitions=settings.partitions,
         producer=KafkaProducer(new_config, ROLE),
-        committed=lambda: view_of(settings).committed,
+        committed=committed,
         in_flight=in_flight,
         at_rest=at_rest,
         cuts=cuts,

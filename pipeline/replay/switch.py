@@ -26,7 +26,7 @@ from pipeline.replay.copier import Copier
 from pipeline.replay.errors import ReplayError
 from pipeline.replay.run import make_ports
 from pipeline.replay.told import read_told, takeovers
-from pipeline.replay.workspace import old_settings, origin_of, view_of, write_successor
+from pipeline.replay.workspace import old_settings, origin_of, write_successor
 from pipeline.runtime.errors import Fatal, RuntimeFault
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.kafka.groups import Positions, final_positions, members, set_positions
@@ -34,6 +34,7 @@ from pipeline.runtime.kafka.rest import AtRest
 from pipeline.settings import Settings
 from pipeline.sources.role import hand_over_positions
 from pipeline.topology import DELIVERIES, INGEST
+from pipeline.workspace_view import view_of
 from pipeline.workspaces import Successor
 
 _PAUSE_S = 0.1

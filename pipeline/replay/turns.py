@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 
 from pipeline.errors import BrokerError
 from pipeline.replay.former import Former
-from pipeline.replay.workspace import WorkspaceView, old_settings
+from pipeline.replay.workspace import old_settings
 from pipeline.settings import Settings
+from pipeline.workspace_view import WorkspaceView
 
 WAITING = frozenset({"ingest", "source", "deliver"})
 _LOOK_EVERY_S = 0.5

@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.admin import create_topics
 from pipeline.archive.files import TOPICS, Archive
-from pipeline.replay.workspace import view_of
 from pipeline.settings import Settings
+from pipeline.workspace_view import view_of
 from tests.kafka.deployment import Deployment
 from tests.kafka.test_archive import in_archive, in_topic
 from tests.kafka.test_replay import RULES, Visits, replayed, same

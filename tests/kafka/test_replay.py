@@ -16,9 +16,9 @@ import yaml
 from pipeline.admin import admin_client, create_topics
 from pipeline.identifiers import Keys
 from pipeline.records import EraseRequest, Event, encode
-from pipeline.replay.workspace import view_of
 from pipeline.runtime.kafka.doors import produce_all
 from pipeline.settings import Settings
+from pipeline.workspace_view import view_of
 from pipeline.workspaces import Successor
 from tests.kafka.deployment import Deployment
 

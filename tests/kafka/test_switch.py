@@ -21,12 +21,13 @@ from pipeline.replay.errors import ReplayError
 from pipeline.replay.run import make_ports
 from pipeline.replay.run import run as copy_on
 from pipeline.replay.switch import switch
-from pipeline.replay.workspace import begin, old_settings, origin_of, view_of, write_successor
+from pipeline.replay.workspace import begin, old_settings, origin_of, write_successor
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.runtime.kafka.groups import final_positions
 from pipeline.runtime.kafka.rest import AtRest
 from pipeline.settings import Settings
 from pipeline.sources.role import KafkaPullLog, hand_over_positions, position_of
+from pipeline.workspace_view import view_of
 from pipeline.workspaces import Successor
 from tests.kafka.deployment import WAIT_S, Deployment
 from tests.kafka.test_replay import past_the_door, replayed, seen_by

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from pipeline import workspace_view
 from pipeline.broker.local import free_port
 from pipeline.errors import BrokerError, TopicMissing
 from pipeline.records import encode
-from pipeline.replay import turns, workspace
+from pipeline.replay import turns
 from pipeline.replay.turns import WAITING, Turns
 from pipeline.rights import rights
 from pipeline.settings import Settings
@@ -30,7 +31,7 @@ class Topic:
         self.faults: list[Exception] = []
         self.fails_at = "opening"
         self.looks = 0
-        monkeypatch.setattr(workspace, "TopicReader", self.opened)
+        monkeypatch.setattr(workspace_view, "TopicReader", self.opened)
         monkeypatch.setattr(turns, "_LOOK_EVERY_S", 0.01)
 
     def opened(self, *_: Any, **__: Any) -> "Topic":
