@@ -34,7 +34,7 @@ from pipeline.runtime.ports import Record
 
 CHANGES = ("segment-changes", "profile-changes")
 TOPICS = ("events", *CHANGES)
-_NAME = re.compile(r"(\d{20})-(\d{20})\.parquet")
+_NAME = re.compile(r"/(\d{20})-(\d{20})\.parquet$")
 _PLAIN = [
     ("offset", pa.int64()),
     ("timestamp", pa.int64()),
@@ -100,7 +100,7 @@ class Archive:
         """The files of a partition, by their first offset. Of two that begin alike the longer one."""
         longest: dict[int, Part] = {}
         for path in self._list(self._folder(topic, partition)):
-            found = _NAME.fullmatch(path.rpartition("/")[2])
+            found = _NAME.search(path)
             if found is not None:
                 part = Part(path, int(found[1]), int(found[2]))
                 if part.first not in longest or longest[part.first].next < part.next:
@@ -208,6 +208,22 @@ class Archive:
                 missing = str(error)
 
     # -------------------------------------------------------------------------------------------------------- keeping
+
+    def tidy(self, topic: str, partition: int) -> int:
+        """Take away what a writer left that was killed: beginnings of files, and files all of whose offsets a longer
+        one has. Of two that begin alike only the longer one is found again, to be read or to be written anew; the other
+        would keep whoever is erased. Returns how many were taken away. For a time when nobody writes."""
+        names = self._list(self._folder(topic, partition))
+        gone = [path for path in names if path.endswith(_TEMPORARY)]
+        found = [(int(one[1]), -int(one[2]), one.string) for one in map(_NAME.search, names) if one is not None]
+        reached = 0
+        for _, end, path in sorted(found):
+            if -end <= reached:
+                gone.append(path)
+            reached = max(reached, -end)
+        for path in gone:
+            self._fs.rm_file(path)
+        return len(gone)
 
     def merge(self, topic: str, partition: int, rows: int, at_least: int = 16) -> int:
         """Put files that follow each other together, as many as have `rows` offsets in all, where these are `at_least`

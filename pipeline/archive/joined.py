@@ -62,7 +62,7 @@ class JoinedLogReader:
         self._begin_in_archive(partition, position, low)
 
     def _begin_in_archive(self, partition: Partition, position: int, low: int) -> None:
-        self._refuse(partition, _gaps(self._archive.parts(*partition), position, low))
+        self._refuse(partition, gaps(self._archive.parts(*partition), position, low))
         self._before[partition] = self._archive.records(*partition, start=position, keys=self._keys)
         self._positions[partition], self._lows[partition] = position, low
 
@@ -123,8 +123,8 @@ class JoinedLogReader:
         self._topic.close()
 
 
-def _gaps(parts: list[Part], position: int, low: int) -> list[tuple[int, int]]:
-    """What lies between a position and the beginning of the topic, and is in no file."""
+def gaps(parts: list[Part], position: int, low: int) -> list[tuple[int, int]]:
+    """What lies between a position and another (the beginning of the topic), and is in no file."""
     found = []
     for part in parts:
         if position < min(part.first, low):

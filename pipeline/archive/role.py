@@ -11,7 +11,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from pipeline.archive.expired import Vault, take_out_expired
-from pipeline.archive.files import TOPICS, Archive
+from pipeline.archive.files import CHANGES, TOPICS, Archive
 from pipeline.archive.scrub import scrub
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.definitions.log import KafkaPlans
@@ -82,7 +82,8 @@ class ArchiveRole:
         vault: Callable[[], Vault] | None = None,
     ) -> None:
         """`contracts` gives those in force: how long what may be kept; `vault`, what opens events of which only a part
-        is to go. Raises BrokerError: a topic cannot be read, or is not the one that was archived."""
+        is to go. What a killed process left is taken away. Raises BrokerError: a topic cannot be read, or is not the
+        one that was archived."""
         self._archive = archive
         self._contracts = contracts
         self._vault = vault
@@ -90,18 +91,23 @@ class ArchiveRole:
         self._expire_every_s = min(_EXPIRE_EVERY_S, 20 * settings.archive_every_s)
         self._every_s = settings.archive_every_s
         self._rows = settings.archive_rows
+        self._topics = {settings.topic(topic): topic for topic in CHANGES}
         self._next = _starts(settings, archive)
-        self._reader = TopicReader(settings, TOPICS, start_at=self._next, as_they_stand=True)
+        for topic in TOPICS:
+            for number in archive.partitions(topic):
+                archive.tidy(topic, number)
+        self._reader = TopicReader(settings, TOPICS, start_at=self._next, as_they_stand=True, gapless=True)
         self._waiting: dict[Partition, _Waiting] = {}
         self._metrics = ArchiveMetrics(registry)
         # What a former process did not come to is done at once, and again.
         self._erased = True
         self._again_at = 0.0
+        self._on_its_way: dict[Partition, int] = {}
         self._merged_s = 0.0
 
     def turn(self, now_s: float) -> None:
         """Read what has come, write what is due."""
-        for record in self._reader.read(_READ_AT_ONCE, _WAIT_S):
+        for record in self._read():
             partition = record.topic, record.partition
             waiting = self._waiting.get(partition)
             if waiting is None:
@@ -128,19 +134,41 @@ class ArchiveRole:
                     self._archive.merge(topic, number, self._rows)
         self._tell_waiting()
 
+    def _read(self) -> list[Record]:
+        try:
+            return self._reader.read(_READ_AT_ONCE, _WAIT_S)
+        except BrokerError:
+            # It may not be in the topic any more. What was read together with the failure is not at hand.
+            for partition in list(self._waiting):
+                self._write(partition)
+            raise
+
     def _tell_waiting(self) -> None:
         self._metrics.waiting.set(sum(len(one.records) for one in self._waiting.values()))
         self._metrics.oldest_ms = min((one.records[0].timestamp_ms for one in self._waiting.values()), default=None)
 
     def _scrub(self, now_s: float) -> None:
-        """Take out who was erased, at once; and once more when all that was on its way then is in files."""
+        """Take out who was erased, at once; and once more when all that was on its way then is in files: of topics that
+        are read on after a downtime that may be much."""
         if self._erased:
             self._erased = False
-            self._again_at = now_s + 2 * self._every_s + _ON_ITS_WAY_S
+            self._again_at, self._on_its_way = now_s + self._every_s + _ON_ITS_WAY_S, {}
             self._metrics.rewritten.inc(scrub(self._archive, note=False))
         elif self._again_at and now_s >= self._again_at:
-            self._again_at = 0.0
-            self._metrics.rewritten.inc(scrub(self._archive))
+            if not self._on_its_way:
+                self._on_its_way = {
+                    (self._topics[topic], number): end
+                    for (topic, number), end in self._reader.ends().items()
+                    if topic in self._topics
+                }
+            if all(self._in_files(partition) >= end for partition, end in self._on_its_way.items()):
+                self._again_at = 0.0
+                self._metrics.rewritten.inc(scrub(self._archive))
+
+    def _in_files(self, partition: Partition) -> int:
+        """Up to which position everything that there is of a partition is in files."""
+        waiting = self._waiting.get(partition)
+        return self._reader.positions.get(partition, 0) if waiting is None else waiting.first
 
     def _write_all(self, partition: Partition) -> None:
         """Write everything that was read of a partition. Its file ends behind the control records that were passed: a

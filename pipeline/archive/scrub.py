@@ -2,14 +2,15 @@
 
 Events are archived as they stand in the topic: sealed, so the destruction of a person's keys reaches them there too.
 Changes are readable. When a profile was erased (a record of `profile-changes` says so), every file with a record about
-it, or about a profile that had become a part of it, is written anew without these, and without what is said of accounts
-and names them. The record of the erasure stays.
+it, or about a profile that had become a part of it and has not begun again, is written anew without these, and without
+what is said of accounts and names them. The record of the erasure stays.
 
 How far this was done stands in `<archive>/erased.json`, by partition of `profile-changes`; whoever is killed in the
 middle does it again from there.
 """
 
 import logging
+from collections.abc import Sequence
 
 import msgspec
 import pyarrow as pa
@@ -24,7 +25,8 @@ _log = logging.getLogger(__name__)
 
 def scrub(archive: Archive, note: bool = True) -> int:
     """Take out of the archive whoever was erased since the last time; returns how many files were written anew. Without
-    `note` the next time takes out the same people: more about them may be on its way into files."""
+    `note` the next time takes out the same people: more about them may be on its way into files. Until then it is kept
+    who had become a part of whom, which says nothing else."""
     done: dict[int, int] = msgspec.json.decode(archive.text(PROGRESS) or "{}", type=dict[int, int])
     reached = dict(done)
     erased: set[str] = set()
@@ -33,7 +35,8 @@ def scrub(archive: Archive, note: bool = True) -> int:
             if part.next > done.get(partition, 0):
                 erased |= _ids(archive.table(part, ("profile_id", "change")), "erased")
                 reached[partition] = max(reached.get(partition, 0), part.next)
-    rewritten = _without(archive, _with_parts(archive, erased)) if erased else 0
+    stay = ("erased",) if note else ("erased", "merged")
+    rewritten = _without(archive, _with_parts(archive, erased), stay) if erased else 0
     if note and reached != done:
         archive.put_text(PROGRESS, msgspec.json.encode(reached).decode())
     if rewritten:
@@ -46,32 +49,39 @@ def _ids(table: pa.Table, change: str) -> set[str]:
 
 
 def _with_parts(archive: Archive, erased: set[str]) -> set[str]:
-    """These profiles, and all that had been merged into them, one after the other."""
+    """These profiles, and all that had been merged into them, one after the other; but for those that have begun again
+    since: whoever was a part of somebody by mistake lives on."""
     into: dict[str, list[str]] = {}
+    merged: dict[str, int] = {}
+    began: dict[str, int] = {}
     for partition in archive.partitions(_LOG):
         for part in archive.parts(_LOG, partition):
-            table = archive.table(part, ("profile_id", "change", "into"))
-            merged = table.filter(pc.equal(table["change"], "merged"))
-            for one, target in zip(merged["profile_id"].to_pylist(), merged["into"].to_pylist(), strict=True):
-                into.setdefault(target, []).append(one)
+            table = archive.table(part, ("offset", "profile_id", "change", "into"))
+            table = table.filter(pc.is_in(table["change"], pa.array(("created", "split", "merged"))))
+            for offset, one, change, target in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                # All there is of a profile stands in one partition. Files may overlap.
+                newest = merged if change == "merged" else began
+                newest[one] = max(offset, newest.get(one, 0))
+                if change == "merged":
+                    into.setdefault(target, []).append(one)
     found, waiting = set(erased), list(erased)
     while waiting:
         for one in into.get(waiting.pop(), ()):
             if one not in found:
                 found.add(one)
                 waiting.append(one)
-    return found
+    return erased | {one for one in found - erased if began.get(one, 0) <= merged[one]}
 
 
-def _without(archive: Archive, gone: set[str]) -> int:
-    """Write every file of changes anew that has a record about one of these."""
-    wanted = pa.array(sorted(gone), pa.string())
+def _without(archive: Archive, gone: set[str], stay: Sequence[str]) -> int:
+    """Write every file of changes anew that has a record about one of these; of their changes, these kinds `stay`."""
+    wanted, staying = pa.array(sorted(gone), pa.string()), pa.array(stay, pa.string())
     rewritten = 0
     for topic in CHANGES:
         for partition in archive.partitions(topic):
             for part in archive.parts(topic, partition):
                 about = archive.table(part, ("profile_id", "entity", "change"))
-                theirs = pc.and_(pc.is_in(about["profile_id"], wanted), pc.not_equal(about["change"], "erased"))
+                theirs = pc.and_(pc.is_in(about["profile_id"], wanted), pc.invert(pc.is_in(about["change"], staying)))
                 if pc.any(pc.equal(about["entity"], "account")).as_py():
                     theirs = pc.or_(theirs, _naming(archive.table(part, ("entity", "value")), gone))
                 if pc.any(theirs).as_py():

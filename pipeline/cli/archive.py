@@ -1,7 +1,6 @@
 """`headwater archive`: what the archive has, and its records as text."""
 
 import sys
-from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -22,6 +21,7 @@ def status() -> None:
     Example: headwater archive status
     """
     from pipeline.archive.files import TOPICS
+    from pipeline.archive.joined import gaps
     from pipeline.archive.role import open_archive
 
     archive = open_archive(settings_module.load())
@@ -30,9 +30,8 @@ def status() -> None:
         for partition in archive.partitions(topic):
             parts = archive.parts(topic, partition)
             if parts:
-                gaps = [(one.next, other.first) for one, other in pairwise(parts)]
-                missing = ", ".join(f"{first} to {end}" for first, end in gaps if first < end)
                 end = max(part.next for part in parts)
+                missing = ", ".join(f"{first} to {end}" for first, end in gaps(parts, parts[0].first, end))
                 table.add_row(topic, str(partition), str(parts[0].first), str(end), str(len(parts)), missing)
     Console().print(table)
 

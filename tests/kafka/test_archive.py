@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
+from prometheus_client import CollectorRegistry
 
 from pipeline.admin import create_topics
 from pipeline.archive.files import TOPICS, Archive
+from pipeline.archive.role import ArchiveRole
+from pipeline.errors import BrokerError
 from pipeline.identifiers import Keys
-from pipeline.runtime.kafka.doors import TopicReader
+from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 from tests.kafka.deployment import Deployment
@@ -84,3 +88,33 @@ def test_a_killed_archive_has_each_record_once_and_is_history_where_the_topic_en
         assert "profile-changes" in shown
         opened = running.command("archive", "cat", "events", **here).stdout
         assert opened.count('"Page Viewed"') >= 1_700
+
+
+def test_what_a_topic_forgets_before_it_is_archived_is_a_gap_and_not_passed_over(
+    new_workspace: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = new_workspace(partitions=1)
+    create_topics(settings)
+    archive, at = Archive(str(tmp_path)), ("events", 0)
+    produce_all(settings, "events", [(b"k", b"%d" % number) for number in range(10)])
+    archive.write(*at, in_topic(settings, "events")[:2], 0, 2)
+    admin = AdminClient(settings.client_properties())
+    for future in admin.delete_records([TopicPartition(settings.topic("events"), 0, 6)]).values():
+        future.result(120)
+
+    def archived() -> None:
+        role = ArchiveRole(settings, archive, CollectorRegistry())
+        try:
+            for now_s in range(10):
+                role.turn(now_s)
+            role.finish()
+        finally:
+            role.close()
+
+    with monkeypatch.context() as patch:
+        # It stood still while the topic forgot.
+        patch.setattr("pipeline.archive.role._starts", lambda *_: {at: 2})
+        with pytest.raises(BrokerError, match="not in the topic any more"):
+            archived()
+    archived()
+    assert [(one.first, one.next) for one in archive.parts(*at)] == [(0, 2), (6, 10)]

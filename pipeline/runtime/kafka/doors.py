@@ -57,11 +57,13 @@ class TopicReader:
         fetch_wait_ms: int = 20,
         as_they_stand: bool = False,
         patient: bool = False,
+        gapless: bool = False,
     ) -> None:
         """Open the topics at their beginnings, or at their ends; with `key`, only the partitions where it would be.
         `start_at` gives positions by (topic, partition), for those that begin elsewhere; with `only`, nothing is read
         but these partitions, from these positions on. `as_they_stand`: events stay sealed. `patient`: a broker that is
-        away is waited for, with nothing to read, where others are told of it.
+        away is waited for, with nothing to read, where others are told of it. `gapless`: is told where a topic has no
+        longer what comes next, where others go on at its beginning.
 
         Raises:
             BrokerError: a topic does not exist, or the broker does not answer.
@@ -79,7 +81,7 @@ class TopicReader:
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
+            "auto.offset.reset": "error" if gapless else "earliest",
             "enable.partition.eof": True,
             "fetch.wait.max.ms": fetch_wait_ms,
             "fetch.error.backoff.ms": 20,
@@ -167,6 +169,12 @@ class TopicReader:
                 # Only the end-of-partition event passes the control records that end transactions.
                 self._reached[partition] = message.offset()
                 self._at_end.add(partition)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise BrokerError(
+                    "What comes next is not in the topic any more: its retention deleted it before it was read.",
+                    f"{partition[0]}, partition {partition[1]}",
+                    "start again: it is said what is missing, and the rest is read",
+                )
             elif not error.retriable() and not (self._patient and error.code() in PASSING):
                 raise BrokerError(f"Reading failed: {error.str()}.", partition[0], "is the broker still there?")
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 pytest.importorskip("pyarrow")
 
@@ -16,7 +17,8 @@ from pipeline.archive.files import Archive, Part
 from pipeline.archive.joined import JoinedLogReader
 from pipeline.archive.role import ArchiveRole
 from pipeline.archive.scrub import PROGRESS, scrub
-from pipeline.errors import PositionError
+from pipeline.cli import build
+from pipeline.errors import BrokerError, PositionError
 from pipeline.records import encode
 from pipeline.runtime.memory.broker import MemoryBroker
 from pipeline.runtime.memory.clients import MemoryLogReader
@@ -94,6 +96,32 @@ def test_a_merge_that_is_killed_loses_nothing(archive: Archive, monkeypatch: pyt
     assert archive.end(*EVENTS) == 60
     archive.write(*EVENTS, records(60, 70), 60, 70)
     assert [one.offset for one in archive.records(*EVENTS)] == list(range(70))
+
+
+def test_what_a_killed_writer_left_keeps_nobody_who_is_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet
+
+    archive, log = Archive(str(tmp_path)), ("profile-changes", 0)
+    for number in range(20):
+        archive.write(*log, [change(number, "bob" if number % 3 else "ada", "updated")], number, number + 1)
+    archive.write(*log, [change(20, "ada", "erased")], 20, 21)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("fsspec.implementations.local.LocalFileSystem.rm_file", "pipeline.archive.files.Path.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                archive.merge(*log, rows=1_000)
+    assert len(list(tmp_path.rglob("*.parquet*"))) == 23, "a file of all, and the beginning of one of nearly all"
+    assert archive.tidy(*log) == 22
+    scrub(archive)
+    held = [one for path in tmp_path.rglob("*.parquet*") for one in pyarrow.parquet.read_table(path).to_pylist()]
+    assert sorted((one["offset"], one["profile_id"]) for one in held) == [
+        *((number, "bob") for number in range(20) if number % 3),
+        (20, "ada"),
+    ]
 
 
 def test_a_crash_at_any_step_leaves_a_file_whole_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +261,17 @@ def test_a_topic_that_forgets_faster_than_the_archive_is_read_is_refused(tmp_pat
         reader.read(10, 0)
 
 
+def test_status_tells_what_is_missing_and_nothing_that_another_file_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(str(tmp_path))
+    for first, end in ((0, 90), (6, 12), (95, 97)):
+        archive.write(*EVENTS, records(first, end), first, end)
+    monkeypatch.setenv("HEADWATER_ARCHIVE", str(tmp_path))
+    shown = CliRunner().invoke(build(["archive"]), ["archive", "status"]).stdout
+    assert "90 to 95" in shown and "12 to 95" not in shown
+
+
 def change(offset: int, profile: str, kind: str, **more: Any) -> Record:
     value = {"profile_id": profile, "change": kind, "decided_at": offset, "cause": "event", **more}
     return Record("profile-changes", 0, offset, profile.encode(), encode(value), offset)
@@ -264,18 +303,44 @@ def test_who_was_erased_leaves_with_all_that_had_become_a_part_of_them(archive: 
     archive.write("profile-changes", 0, [change(5, "ada", "erased")], 5, 6)
     assert scrub(archive, note=False) == 2
     left = list(archive.records("profile-changes", 0))
-    assert [(one.offset, one.key) for one in left] == [(4, b"bob"), (5, b"ada")]
+    assert [(one.offset, one.key) for one in left if b"into" not in (one.value or b"")] == [(4, b"bob"), (5, b"ada")]
     assert [one.offset for one in archive.records("segment-changes", 1)] == [11]
     assert [archive.end("profile-changes", 0), archive.end("segment-changes", 1)] == [6, 12], "they end as before"
-    # What was on its way then comes into files later.
-    archive.write("segment-changes", 1, [segment._replace(offset=12, key=b"ada", value=log[3].value)], 12, 13)
-    assert scrub(archive) == 1 and [one.offset for one in archive.records("segment-changes", 1)] == [11]
+    # What was on its way then comes into files later, also of those who had become a part of them.
+    late = [segment._replace(offset=12, key=b"ada", value=log[3].value), segment._replace(offset=13)]
+    archive.write("segment-changes", 1, late, 12, 14)
+    assert scrub(archive) == 2 and [one.offset for one in archive.records("segment-changes", 1)] == [11]
+    assert [one.offset for one in archive.records("profile-changes", 0)] == [4, 5]
     assert scrub(archive) == 0 and archive.text(PROGRESS) == '{"0":6}'
     # The one who comes back has another profile_id; who was killed before it was noted does it again.
     archive.write("profile-changes", 0, [change(6, "ada2", "created")], 6, 7)
     archive.put_text(PROGRESS, '{"0":5}')
     assert scrub(archive) == 0
     assert [one.key for one in archive.records("profile-changes", 0)] == [b"bob", b"ada", b"ada2"]
+
+
+def test_who_was_a_part_of_somebody_by_mistake_stays_when_they_are_erased(archive: Archive) -> None:
+    """An unlink gave them back: what is said of them is not said of who was erased."""
+    log = [
+        change(0, "eve", "merged", into="bob"),
+        change(1, "bob", "created"),
+        change(2, "bob", "merged", into="ada"),
+        change(3, "bob", "split", origin="ada"),
+        change(4, "bob", "updated", set={"traits": {"name": "Bob"}}),
+        change(5, "ada", "erased"),
+    ]
+    archive.write("profile-changes", 0, log[:4], 0, 4)
+    archive.write("profile-changes", 0, log[1:2], 1, 2)
+    archive.write("profile-changes", 0, log[4:], 4, 6)
+    assert scrub(archive) == 1
+    # Of who had become a part of both, nobody can say with whom they went.
+    assert [(one.offset, one.key) for one in archive.records("profile-changes", 0)] == [
+        *((n, b"bob") for n in (1, 2, 3, 4)),
+        (5, b"ada"),
+    ]
+    archive.write("profile-changes", 0, [change(6, "bob", "merged", into="ida"), change(7, "ida", "erased")], 6, 8)
+    assert scrub(archive) == 4
+    assert [one.offset for one in archive.records("profile-changes", 0)] == [5, 7]
 
 
 def test_changes_can_be_queried_by_their_columns(tmp_path: Path) -> None:
@@ -290,26 +355,82 @@ def test_changes_can_be_queried_by_their_columns(tmp_path: Path) -> None:
     assert duckdb.sql(asked).fetchall() == [("p", "trial", "entered", 3, 5)]
 
 
-def test_the_age_of_what_is_in_no_file_yet_is_told_also_while_the_store_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry = CollectorRegistry()
-    come = [records(0, 5), records(5, 7), []]
+def role_of(
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    come: list[list[Record] | BrokerError],
+    reached: dict[tuple[str, int], int],
+    registry: CollectorRegistry | None = None,
+) -> ArchiveRole:
+    """The role of an archive, where these records come one after the other, and the positions then are `reached`."""
 
     class Reader:
-        positions: ClassVar = {EVENTS: 9}  # behind the control records that end a transaction
+        positions: ClassVar = reached
 
         def __init__(self, *_: Any, **__: Any) -> None:
             """Gives what has come."""
 
         def read(self, *_: Any) -> list[Record]:
-            return come.pop(0)
+            one = come.pop(0) if come else []
+            if isinstance(one, BrokerError):
+                raise one
+            return one
+
+        def ends(self) -> dict[tuple[str, int], int]:
+            return {(f"headwater.{topic}", number): 9 for topic, number in reached}
 
     monkeypatch.setattr("pipeline.archive.role.TopicReader", Reader)
     monkeypatch.setattr("pipeline.archive.role._starts", lambda *_: {})
+    return ArchiveRole(Settings.model_validate({"archive_every_s": 60}), archive, registry or CollectorRegistry())
+
+
+def test_who_was_erased_is_looked_for_again_when_what_was_on_its_way_is_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a downtime the erasure may be read long before what was said of them."""
+    archive, segments = Archive(str(tmp_path)), ("segment-changes", 0)
+    reached = {("profile-changes", 0): 9, segments: 0, EVENTS: 0}
+    said = Record(*segments, 8, b"ada", encode({"profile_id": "ada", "change": "exited", "segment": "vip"}), 8)
+    come: list[list[Record] | BrokerError] = [[change(8, "ada", "erased")]]
+    role = role_of(archive, monkeypatch, come, reached)
+    for now_s in range(0, 600, 10):
+        role.turn(now_s)
+    assert archive.text(PROGRESS) == "", "much is still to be read"
+    reached[segments] = 9
+    come.append([said])
+    role.turn(600)
+    assert not archive.parts(*segments) and archive.text(PROGRESS) == ""
+    role.turn(660)
+    assert archive.parts(*segments) and list(archive.records(*segments)) == []
+    assert archive.text(PROGRESS) == '{"0":9}'
+
+
+def test_what_was_read_is_kept_when_reading_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topic may have forgotten it when the role starts again. Nothing is said to be there that was read with it."""
+    archive = Archive(str(tmp_path))
+    role = role_of(archive, monkeypatch, [records(0, 5), BrokerError("What comes next is gone.", "")], {EVENTS: 9})
+    role.turn(0)
+    with pytest.raises(BrokerError):
+        role.turn(1)
+    assert [(one.first, one.next) for one in archive.parts(*EVENTS)] == [(0, 5)]
+
+
+def test_a_role_begins_with_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(str(tmp_path))
+    for end in (5, 10):
+        archive.write(*EVENTS, records(0, end), 0, end)
+    role_of(archive, monkeypatch, [], {})
+    assert [path.name for path in tmp_path.rglob("*.parquet")] == [f"{0:020}-{10:020}.parquet"]
+
+
+def test_the_age_of_what_is_in_no_file_yet_is_told_also_while_the_store_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = CollectorRegistry()
     monkeypatch.setattr("pipeline.archive.role.time.time", lambda: 61.0)
     archive = Archive(str(tmp_path / "archive"))
-    role = ArchiveRole(Settings.model_validate({"archive_every_s": 60}), archive, registry)
+    # Its position is behind the control records that end a transaction.
+    role = role_of(archive, monkeypatch, [records(0, 5), records(5, 7), []], {EVENTS: 9}, registry)
 
     def lag() -> tuple[float | None, float | None]:
         names = "headwater_archive_lag_records", "headwater_archive_lag_seconds"
