@@ -197,9 +197,10 @@ class UnifyStage:
     ) -> None:
         """`clock` and `position` are those of the last of these events: the task goes on from there."""
         task = self._task
-        for of_actor in waiting.values():
+        # In the order of their keys, as in the batch before: what was made for one after the other lies side by side.
+        for key in sorted(waiting):
             task.enter(state, out)
-            for place, record, value, at_clock in of_actor:
+            for place, record, value, at_clock in waiting[key]:
                 out.at(place)
                 task.clock = at_clock
                 self._step_event(record, value)
