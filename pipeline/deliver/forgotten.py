@@ -24,7 +24,7 @@ from pipeline.records import Delivery, Forgotten, PrivacyProgress
 from pipeline.runtime.ports import Record
 
 TOPIC = "privacy-progress"
-_TAKES_BACK = frozenset({"segment_exited", "profile_deleted", "profile_erased"})
+TAKES_BACK = frozenset({"segment_exited", "profile_deleted", "profile_erased"})
 _decode = msgspec.json.Decoder(PrivacyProgress).decode
 
 
@@ -57,7 +57,7 @@ class ForgottenProfiles:
     def left_of(self, delivery: Delivery) -> Delivery | None:
         """What still may go out of a delivery: it as it is, it without the erased, or None."""
         if delivery.profile_id in self._ids:
-            return delivery if delivery.action in _TAKES_BACK else None
+            return delivery if delivery.action in TAKES_BACK else None
         if not self._ids or delivery.action == "profile_erased":
             return delivery
         at = delivery.decided_at

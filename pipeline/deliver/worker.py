@@ -14,7 +14,7 @@ import msgspec
 from connectors import Connector, Outcome, retry
 from connectors.base import checked
 from pipeline.deliver.erased import ERASED, answer, without_content
-from pipeline.deliver.forgotten import ForgottenProfiles
+from pipeline.deliver.forgotten import TAKES_BACK, ForgottenProfiles
 from pipeline.deliver.health import Health, TellHealth, briefly, noted
 from pipeline.deliver.metrics import DestinationMetrics
 from pipeline.deliver.outcomes import Outcomes
@@ -32,6 +32,7 @@ _LONGEST_WAIT_S = 0.1
 _WITH_REQUESTS_OUT_S = 0.005
 _DRAIN_S = 5.0
 _DETAIL_LIMIT = 1_000
+_NEVER_PASSES = frozenset({"consent", "erase"})
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Delivery).decode
@@ -46,8 +47,10 @@ def passed_in_a_pause(delivery: Delivery, pauses: Sequence[tuple[int, int | None
     """Whether a moment passed while its destination was paused: decided in a pause that ended too late for it.
 
     A destination that was only out of reach gets what it missed; somebody who pauses a trigger for a week does not
-    want last week's mails to be sent on resuming.
+    want last week's mails to be sent on resuming. What a person took back, or asked to have deleted, never passes.
     """
+    if delivery.action in TAKES_BACK and delivery.cause in _NEVER_PASSES:
+        return False
     return any(
         start <= delivery.decided_at < end and end - delivery.at > max_age_ms
         for start, end in pauses
@@ -183,6 +186,8 @@ class DestinationWorker:
             self._refuse(record, "not a delivery", str(error))
             return
         if self.has_passed(delivery):
+            kept = self._kept_of(delivery)
+            record = record if kept is None else record._replace(value=kept)
             self._refuse(record, "too old", "its moment passed while the destination was paused")
         else:
             self.scheduler.accept(record, delivery)
@@ -221,7 +226,7 @@ class DestinationWorker:
             wait_s = 0.0
             now_ms = self._clock()
             self._tell_erased(batch, outcomes, now_ms)
-            told += self._said_of(batch, outcomes, now_ms)
+            told += self._succeeded(batch, outcomes, now_ms)
             given_up += self.scheduler.finish(batch, outcomes, now_ms)
             self._measure(batch, outcomes, now_ms)
         if told:
@@ -237,7 +242,7 @@ class DestinationWorker:
         if refused:
             self._log.tell_progress([answer(delivery, now_ms, reason) for delivery, reason in refused])
         if self._outcomes is not None:
-            said = [self._outcomes.of(given.item.delivery, now_ms, given.reason) for given in given_up]
+            said = [self._said_of(given.item.delivery, now_ms, given.reason) for given in given_up]
             self._log.tell_outcomes([one for one in said if one is not None])
         self._log.put_aside(self._letters_of(given_up, now_ms))
         for given in given_up:
@@ -246,7 +251,12 @@ class DestinationWorker:
 
     def _letters_of(self, given_up: Sequence[GivenUp], now_ms: int) -> list[tuple[int, bytes | None, bytes]]:
         return [
-            _dead_letter(given, self._words(given.item.delivery, given.detail), self._kept_of(given), now_ms)
+            _dead_letter(
+                given,
+                self._words(given.item.delivery, given.detail),
+                self._kept_of(given.item.delivery) or given.item.record.value,
+                now_ms,
+            )
             for given in given_up
         ]
 
@@ -258,17 +268,16 @@ class DestinationWorker:
         gone = self._forgotten is not None and delivery.profile_id in self._forgotten
         return gone or delivery.action == ERASED
 
-    def _kept_of(self, given: GivenUp) -> bytes | None:
-        """What a dead letter keeps of a delivery: nothing that says who was erased, also if that was while it was with
-        the connector: the receipt of the erasure says by when dead letters do not name them."""
-        delivery, forgotten = given.item.delivery, self._forgotten
+    def _kept_of(self, delivery: Delivery) -> bytes | None:
+        """What a dead letter keeps of a delivery, if that is not all of it: nothing that says who was erased, also if
+        that was while it was with the connector: the receipt of the erasure says by when dead letters do not name
+        them."""
         if self._is_about_erased(delivery):
             return without_content(delivery)
-        left = forgotten.left_of(delivery) if forgotten is not None else delivery
+        left = self._forgotten.left_of(delivery) if self._forgotten is not None else delivery
         if left is None:
             return without_content(delivery)
-        given.item.leave(left)
-        return given.item.record.value
+        return None if left is delivery else encode(left)
 
     def _keep_progress(self) -> None:
         now_ms = self._clock()
@@ -297,13 +306,18 @@ class DestinationWorker:
         if told:
             self._log.tell_progress(told)
 
-    def _said_of(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> Iterator[tuple[bytes, bytes]]:
+    def _succeeded(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> Iterator[tuple[bytes, bytes]]:
         """What is told of deliveries that succeeded. Before the progress is kept: a crash in between repeats both."""
-        if self._outcomes is not None:
-            for item, outcome in zip(batch.items, outcomes, strict=True):
-                said = self._outcomes.of(item.delivery, now_ms) if outcome.status == "delivered" else None
-                if said is not None:
-                    yield said
+        for item, outcome in zip(batch.items, outcomes, strict=True):
+            said = self._said_of(item.delivery, now_ms) if outcome.status == "delivered" else None
+            if said is not None:
+                yield said
+
+    def _said_of(self, delivery: Delivery, now_ms: int, failed: str = "") -> tuple[bytes, bytes] | None:
+        """What is told of a delivery; of whoever was erased nothing, for it would name them anew in the sources."""
+        if self._outcomes is None or self._is_about_erased(delivery):
+            return None
+        return self._outcomes.of(delivery, now_ms, failed)
 
     def _measure(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> None:
         for item, outcome in zip(batch.items, outcomes, strict=True):

@@ -12,8 +12,9 @@ from connectors import Outcome, delivered, rejected, retry
 from pipeline.deliver.forgotten import ForgottenProfiles
 from pipeline.deliver.health import Health
 from pipeline.deliver.metrics import DeliverMetrics
+from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.scheduler import Policy
-from pipeline.deliver.worker import DestinationWorker
+from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
 from pipeline.records import DeadLetter, Delivery, IdentifierPair, encode
 from pipeline.runtime.ports import Record
 from tests.rooms.deliver.destination import record
@@ -28,6 +29,8 @@ class Log:
     def __init__(self, records: Sequence[Record]) -> None:
         self.waiting = list(records)
         self.letters: list[DeadLetter] = []
+        self.progress: list[Any] = []
+        self.outcomes: list[Any] = []
 
     def subscribe(self, listener: Any) -> None:
         listener.assigned({0: (0, "")})
@@ -43,8 +46,12 @@ class Log:
     def resume(self) -> None: ...
     def close(self) -> None: ...
     def commit(self, positions: Any, wait: bool = False) -> None: ...
-    def tell_progress(self, records: Any) -> None: ...
-    def tell_outcomes(self, records: Any) -> None: ...
+
+    def tell_progress(self, records: Any) -> None:
+        self.progress += records
+
+    def tell_outcomes(self, records: Any) -> None:
+        self.outcomes += records
 
 
 class Connector:
@@ -61,21 +68,25 @@ class Connector:
     def close(self) -> None: ...
 
 
-def named(offset: int, profile: str, action: Any = "segment_entered") -> Record:
+def named(offset: int, profile: str, action: Any = "segment_entered", cause: Any = "event") -> Record:
     _, delivery = record(offset, profile)
     body: dict[str, Any] = {"traits": {"name": "Ada"}}
     if action == "profile_erased":
-        body = {"request_id": "r1", "subject": "0123"}
+        body = {"request_id": "r1", "subject": "0123", "last": True}
     pairs = [IdentifierPair("user_id", "ada"), IdentifierPair("user_id", "bob")]
-    delivery = msgspec.structs.replace(delivery, action=action, identifiers=pairs, body=body)
+    delivery = msgspec.structs.replace(delivery, action=action, identifiers=pairs, body=body, cause=cause)
     return Record("deliveries.d", 0, offset, profile.encode(), encode(delivery))
 
 
-def worker(log: Log, connector: Any, forgotten: ForgottenProfiles) -> tuple[DestinationWorker, list[Health]]:
+def worker(
+    log: Log, connector: Any, forgotten: ForgottenProfiles, outcomes: Outcomes | None = None
+) -> tuple[DestinationWorker, list[Health]]:
     said: list[Health] = []
     policy = Policy(concurrency=1, attempts=1_000, first_retry_ms=1, longest_retry_ms=1)
     metrics = DeliverMetrics(CollectorRegistry()).of("d")
-    made = DestinationWorker("d", connector, log, policy, metrics, tell_health=said.append, forgotten=forgotten)
+    made = DestinationWorker(
+        "d", connector, log, policy, metrics, outcomes=outcomes, tell_health=said.append, forgotten=forgotten
+    )
     log.subscribe(made)
     return made, said
 
@@ -130,6 +141,55 @@ def test_what_goes_out_is_not_held_up_by_an_erasure_of_somebody_else() -> None:
     made, _ = worker(Log([named(offset, "p2") for offset in range(5)]), Connector(delivered()), forgotten)
     turns(made, lambda: made.scheduler.delivered == 5)
     assert (made.scheduler.overtaken, made.scheduler.open) == (0, 0)
+
+
+def in_a_pause(delivery: Delivery) -> bool:
+    return passed_in_a_pause(delivery, [(0, 10)], max_age_ms=1)
+
+
+@pytest.mark.parametrize(
+    ("action", "cause", "goes"),
+    [
+        ("segment_entered", "event", False),
+        ("segment_exited", "timer", False),
+        ("segment_exited", "consent", True),
+        ("profile_deleted", "consent", True),
+        ("profile_deleted", "erase", True),
+        ("profile_erased", "erase", True),
+    ],
+)
+def test_what_was_taken_back_in_a_pause_is_told_after_it(action: str, cause: str, goes: bool) -> None:
+    """The destination was told of them before; and a receipt waits for the answer."""
+    log = Log([named(0, "p1", action, cause)])
+    made, _ = worker(log, Connector(delivered()), ForgottenProfiles(KEYS))
+    made.has_passed = in_a_pause
+    turns(made, lambda: made.scheduler.delivered or log.letters)
+    assert made.scheduler.delivered == goes and len(log.letters) == (not goes)
+    assert len(log.progress) == (action == "profile_erased")
+
+
+def test_a_dead_letter_of_what_passed_in_a_pause_says_nothing_of_the_erased() -> None:
+    forgotten = ForgottenProfiles(KEYS)
+    forgotten.take([forgets("p1")])
+    log = Log([named(0, "p1"), named(1, "p2"), named(2, "p3")])
+    made, _ = worker(log, Connector(delivered()), forgotten)
+    made.has_passed = in_a_pause
+    turns(made, lambda: len(log.letters) == 3)
+    erased, *others = (msgspec.json.decode(one.value or b"", type=Delivery) for one in log.letters)
+    assert erased.identifiers == [] and erased.body == {}
+    assert [[pair.value for pair in other.identifiers] for other in others] == [["bob"], ["bob"]]
+
+
+@pytest.mark.parametrize("outcome", [delivered(), rejected("no")])
+def test_no_outcome_is_told_of_whoever_was_erased(outcome: Outcome) -> None:
+    """It would stand in the sources after the date that is on the receipt."""
+    forgotten = ForgottenProfiles(KEYS)
+    forgotten.take([forgets("p1")])
+    log = Log([named(0, "p1", "segment_exited"), named(6, "p2", "segment_exited")])
+    made, _ = worker(log, Connector(outcome), forgotten, Outcomes("d"))
+    turns(made, lambda: made.scheduler.delivered + made.scheduler.given_up == 2)
+    [(_, value)] = log.outcomes
+    assert b'"delivery_id":"0/6"' in value
 
 
 NO_OUTCOMES: list[Any] = [
