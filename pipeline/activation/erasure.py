@@ -75,6 +75,7 @@ def _may_hold(destination: Destination, told: Told, segments: Collection[str], c
 
 
 def erasures(
+    plan: ActivationPlan,
     destination: str,
     request_id: str,
     subject: str,
@@ -83,7 +84,8 @@ def erasures(
     clock_ms: int,
 ) -> list[Delivery]:
     """The deliveries that ask a destination to delete a person. `names`: each of their identifiers, with the profile_id
-    of the profile that it names; `subject`: the keyed hash that stands for the person in receipts."""
+    of the profile that it names; `subject`: the keyed hash that stands for the person in receipts. The identifiers go
+    as everything else of the person did: hashed, or not at all, where the destination got them so."""
     found = []
     for start in range(0, max(1, len(names)), NAMES_AT_ONCE):
         some = names[start : start + NAMES_AT_ONCE]
@@ -101,7 +103,7 @@ def erasures(
                 action="profile_erased",
                 at=clock_ms,
                 decided_at=clock_ms,
-                identifiers=[pair for pair, _ in some],
+                identifiers=plan.identifiers(destination, [pair for pair, _ in some]),
                 cause="erase",
                 body=body,
             )

@@ -113,6 +113,10 @@ class ActivationPlan:
         """The destination of that name. KeyError if there is none."""
         return self._by_name[name]
 
+    def identifiers(self, name: str, pairs: list[IdentifierPair]) -> list[IdentifierPair]:
+        """What the destination of that name may have of identifiers, in the form in which it knows them."""
+        return self._projectors[name].identifiers(pairs)
+
     def refusal(self, name: str, document: ProfileDocument) -> str:
         """Why the destination of that name may not have a person; empty if it may."""
         found = self._by_name[name]

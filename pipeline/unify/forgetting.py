@@ -38,5 +38,5 @@ def what_to_ask(task: Task, profile: Profile, request_id: str) -> list[Delivery]
     return [
         delivery
         for destination in asked
-        for delivery in erasures(destination, request_id, subject, profile.profile_id, names, task.clock)
+        for delivery in erasures(activation, destination, request_id, subject, profile.profile_id, names, task.clock)
     ]

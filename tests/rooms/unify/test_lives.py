@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from hashlib import sha256
 
 import msgspec
 import pytest
@@ -475,6 +476,19 @@ def test_a_consent_that_was_withdrawn_says_that_it_was_given_once() -> None:
         world.operate(EraseRequest(who, NOON + MINUTE, "r1"))
     world.rest(2 * MINUTE)
     assert [one[0] for one in asked(world)["consented"]] == [id_of(ANN)]
+
+
+def test_an_erasure_names_the_person_as_the_destination_knows_them_and_no_further() -> None:
+    hashed = Destination("hashed", "webhook", segments=None, transforms=(("identifiers.user_id", "sha256"),))
+    unnamed = Destination("unnamed", "webhook", segments=None, transforms=(("identifiers.user_id", "drop"),))
+    world = World((RECENT,), partitions=1, activation=ActivationPlan((hashed, unnamed)))
+    world.send(ANN, TAB)
+    world.rest(MINUTE)
+    world.operate(EraseRequest(ANN, NOON + MINUTE, "r1"))
+    world.rest(2 * MINUTE)
+    known = "user_id:" + sha256(ANN.partition(":")[2].encode()).hexdigest()
+    found = {name: names for name, [(_, names, ids)] in asked(world).items() if ids == {id_of(ANN), id_of(TAB)}}
+    assert found == {"hashed": {known, TAB}, "unnamed": {TAB}}
 
 
 def test_a_person_of_very_many_names_is_asked_about_in_parts() -> None:
