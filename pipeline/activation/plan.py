@@ -237,6 +237,9 @@ class ActivationPlan:
                     if not new:
                         held = self._held(destination, document, told)
                         deliveries += (self._turned(destination, document, one, False, told, turn) for one in held)
+                        if held:
+                            # It may have them still, on a disk: for who erases them, whatever it was that ended it.
+                            told.heard.setdefault(name, [])
                     if name in told.heard:
                         told.heard[name] = []
                 waits = waits or not widen

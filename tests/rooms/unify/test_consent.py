@@ -1,6 +1,7 @@
 """Consent, as destinations live it: exits at once to exactly those who held the person, nothing after, and never more
 than is allowed, through merges, splits and changes of the definitions. Cases by name, and lives from seeds."""
 
+import dataclasses
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ MIRROR = Destination(
 ORDERS = Destination("orders", "webhook", events=("Order Completed",), purposes=("marketing",))
 OPEN = Destination("open", "webhook", mode="audience", segments=None)
 HOOK = Destination("hook", "webhook", segments=None)
+REGIONAL: tuple[tuple[str, tuple[str, ...]], ...] = (("moved", ("marketing",)), ("changed", ()))
 ALL = (ADS, MAILS, MIRROR, ORDERS, OPEN, HOOK)
 
 
@@ -344,6 +346,28 @@ def test_who_is_erased_is_told_of_where_they_were_and_nowhere_else() -> None:
     more = {name: [each.action for each in deliveries(one, name)[count:]] for name, count in counts.items()}
     assert more == {"ads": ["profile_erased"], "mails": ["profile_erased"], "mirror": []}
     assert not believed(one, "open") and not believed(one, "hook")
+
+
+def test_who_was_taken_out_without_a_word_of_theirs_is_erased_where_they_were() -> None:
+    """They moved, or the destination's purposes changed: they never said anything, and yet it had them."""
+    from pipeline.records import EraseRequest
+
+    policy = ConsentPolicy((EU, US))
+    moved, changed = (Destination(n, "webhook", mode="audience", segments=None, purposes=p) for n, p in REGIONAL)
+    one = world(moved, changed, segments=(SEEN,), policy=policy, partitions=1)
+    one.send(ANN, traits={"country": "US"})
+    one.send(BOB, traits={"country": "DE"})
+    one.send(ANN, traits={"country": "DE"}, at=1)
+    one.rest(SECOND)
+    asks = dataclasses.replace(changed, purposes=("marketing",))
+    one.mark(one.define((SEEN,), ActivationPlan((moved, asks), policy)), SECOND)
+    one.rest(MINUTE)
+    assert not believed(one, "moved") and not believed(one, "changed")
+    for who in (ANN, BOB):
+        one.operate(EraseRequest(who, NOON + MINUTE))
+    one.rest(2 * MINUTE)
+    asked = {n: [d.profile_id for d in deliveries(one, n) if d.action == "profile_erased"] for n, _ in REGIONAL}
+    assert asked == {"moved": [id_of(ANN)], "changed": [id_of(ANN), id_of(BOB)]}
 
 
 def test_a_destination_whose_purposes_change_lets_go_of_those_who_did_not_allow_them() -> None:
