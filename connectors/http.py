@@ -14,7 +14,8 @@ itself, a number or a list too. `{sha256:identifiers.email}` is the hash of the 
 advertising audiences want it. `{{` and `}}` are braces.
 
 `erase` is the request that deletes a person, with places of its own (`method`, `url`, `body`, and `headers` beside the
-others; DELETE if nothing else is said). Without it the receipt of an erasure says that this destination was not asked.
+others; DELETE if nothing else is said). It is sent once for each value, if the person has several in a namespace that it
+names. Without it the receipt of an erasure says that this destination was not asked.
 
 A place that leads to nothing: an entry of a mapping whose whole value it is, is left out; anywhere else the delivery
 is rejected, because half a message is worse than none. Inside the url, values are escaped.
@@ -30,7 +31,17 @@ from pydantic import Field, field_validator, model_validator
 from connectors.answers import ask
 from connectors.base import Connector, Options, Outcome, SecretReference, rejected
 from connectors.outbound import Client
-from connectors.template import EraseRequest, MissingValueError, check_request, fill, filled_url, shown, values_of
+from connectors.template import (
+    EraseRequest,
+    MissingValueError,
+    check_request,
+    erased_values,
+    fill,
+    filled_url,
+    shown,
+    values_of,
+    worst,
+)
 from connectors.webhook import check_headers, check_url, read_headers
 from pipeline.records import Delivery
 
@@ -90,19 +101,26 @@ class HttpConnector(Connector):
         return [self._send(delivery) for delivery in deliveries]
 
     def _send(self, delivery: Delivery) -> Outcome:
-        options, values = self._options, values_of(delivery)
-        request: HttpOptions | EraseRequest = options
-        if delivery.action == "profile_erased":
-            if options.erase is None:
-                return rejected("the destination has no `erase` request: delete the person there yourself")
-            request = options.erase
+        options = self._options
+        if delivery.action != "profile_erased":
+            return self._request(options, delivery.delivery_id, values_of(delivery))
+        request = options.erase
+        if request is None:
+            return rejected("the destination has no `erase` request: delete the person there yourself")
+        return worst(
+            self._request(request, delivery.delivery_id + (f"-{time}" if time else ""), values)
+            for time, values in enumerate(erased_values(request, delivery))
+        )
+
+    def _request(self, request: HttpOptions | EraseRequest, key: str, values: Mapping[str, Any]) -> Outcome:
+        options = self._options
         try:
             url = filled_url(request.url, values)
             content = self._content(request.body, values)
         except MissingValueError as error:
             return rejected(f"the template needs {error}, which this delivery has not")
         own = self._erase_headers if request is not options else {}
-        headers = {**self._headers, **own, options.idempotency_header.lower(): delivery.delivery_id}
+        headers = {**self._headers, **own, options.idempotency_header.lower(): key}
         return ask(self._client, request.method, url, headers, content, options.delivered_on, options.rejected_on)
 
     def _content(self, body: Any, values: Mapping[str, Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from pydantic import field_validator
 
-from connectors.base import Options, SecretReference
+from connectors.base import Options, Outcome, SecretReference
 from connectors.webhook import check_headers, check_url
 from pipeline.records import Delivery
 
@@ -36,6 +36,7 @@ _ROOTS = frozenset(
 )
 _CHANGES = {"segment_entered": "entered", "segment_exited": "exited"}
 _MISSING: Any = object()
+_WORST_FIRST = ("retry", "rejected", "delivered")
 
 
 class MissingValueError(Exception):
@@ -106,6 +107,26 @@ def values_of(delivery: Delivery) -> dict[str, Any]:
         "properties": delivery.body.get("properties") or {},
         "body": delivery.body,
     }
+
+
+def erased_values(request: EraseRequest, delivery: Delivery) -> Iterator[dict[str, Any]]:
+    """What the places of a request that deletes a person lead into, for each time it has to be sent: `{identifiers.email}`
+    is one address, and the person may have several."""
+    values = values_of(delivery)
+    names: dict[str, list[str]] = {}
+    for pair in delivery.identifiers:
+        names.setdefault(pair.namespace, []).append(pair.value)
+    paths = [found[1] or "" for text in _texts([request.url, request.body]) for found in _PLACE.finditer(text)]
+    steps = [path.removeprefix("sha256:").split(".") for path in paths]
+    asked = {name for root, *rest in steps if root == "identifiers" for name in (rest[:1] or names)}
+    times = max((len(names.get(name, ())) for name in asked), default=1)
+    for time in range(max(1, times)):
+        yield {**values, "identifiers": {name: each[min(time, len(each) - 1)] for name, each in names.items()}}
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """What became of several requests together: delivered, if all are."""
+    return min(outcomes, key=lambda one: _WORST_FIRST.index(one.status))
 
 
 def _value(path: str, values: Mapping[str, Any]) -> Any:

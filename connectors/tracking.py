@@ -27,7 +27,7 @@ identifiers of these kinds; a person who has neither goes by the profile_id.
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -38,7 +38,7 @@ from pydantic import Field, field_validator, model_validator
 from connectors.answers import ask
 from connectors.base import Connector, Options, Outcome, SecretReference, rejected
 from connectors.outbound import Client
-from connectors.template import EraseRequest, MissingValueError, check_request, fill, filled_url, values_of
+from connectors.template import EraseRequest, MissingValueError, check_request, erased_values, fill, filled_url, worst
 from connectors.webhook import check_url, read_headers
 from pipeline.records import Delivery
 
@@ -188,7 +188,9 @@ class TrackingConnector(Connector):
         request = self._erase
         if request is None:
             return rejected("the destination has no `erase` request: delete the person there yourself")
-        values = values_of(delivery)
+        return worst(self._delete(request, values) for values in erased_values(request, delivery))
+
+    def _delete(self, request: EraseRequest, values: Mapping[str, Any]) -> Outcome:
         try:
             url = filled_url(request.url, values)
             content = _encode(fill(request.body, values)) if request.body is not None else b""

@@ -182,6 +182,27 @@ def test_response_rules(status: int, delivered_on: list[int], rejected_on: list[
     assert outcome_of(Answer(status, {}, b""), 0, delivered_on, rejected_on).status == expected
 
 
+@pytest.mark.parametrize(("place", "values"), [("identifiers.email", 3), ("sha256:identifiers.email", 3), ("at", 1)])
+def test_an_erasure_is_sent_for_each_value_that_the_person_has(
+    receiver: WebhookReceiver, place: str, values: int
+) -> None:
+    pairs = [IdentifierPair("user_id", "ada")] + [IdentifierPair("email", f"ada{n}@example.org") for n in range(3)]
+    erased = sample_delivery(1, action="profile_erased", segment=None, identifiers=pairs, body=ERASED)
+    erase = {"url": f"{receiver.url}/{{identifiers.user_id}}", "body": {"who": f"{{{place}}}"}}
+    options = {"url": receiver.url, "body": {}, "allow_private": True, "erase": erase}
+    connector = HttpConnector("tested", HttpOptions.model_validate(options))
+    try:
+        assert [one.status for one in connector.deliver([erased])] == ["delivered"]
+        assert len({json.loads(one.body)["who"] for one in receiver.requests}) == len(receiver.requests) == values
+        keys = [one.headers["idempotency-key"] for one in receiver.requests]
+        assert len(set(keys)) == values and keys[0] == erased.delivery_id
+        receiver.answer = lambda request: (503 if request.headers["idempotency-key"] == keys[0] else 400, {}, b"")
+        assert [one.status for one in connector.deliver([erased])] == ["retry"], "until nothing is left to be tried"
+        assert len(receiver.refused) == values
+    finally:
+        connector.close()
+
+
 def test_an_erasure_goes_by_a_request_of_its_own_or_is_refused(receiver: WebhookReceiver) -> None:
     erased = sample_delivery(1, "p1", action="profile_erased", segment=None, body=ERASED)
     options = {"url": receiver.url, "body": {"text": "{segment}"}, "allow_private": True}

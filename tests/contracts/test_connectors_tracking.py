@@ -54,10 +54,13 @@ class TestTracking(ConnectorContract):
         try:
             outcomes = connector.deliver([sample_delivery(1), gone, sample_delivery(2)])
             nameless = connector.deliver([msgspec.structs.replace(gone, identifiers=[])])
+            pairs = [IdentifierPair("user_id", "a1"), IdentifierPair("user_id", "a2")]
+            outcomes += connector.deliver([msgspec.structs.replace(gone, identifiers=pairs)])
         finally:
             connector.close()
-        assert [one.status for one in (*outcomes, *nameless)] == ["delivered", "delivered", "delivered", "rejected"]
-        first, deletes, last = self.receiver.requests
+        assert [one.status for one in (*outcomes, *nameless)] == [*["delivered"] * 4, "rejected"]
+        first, deletes, last, *each = self.receiver.requests
+        assert [json.loads(one.body)["userId"] for one in each] == ["a1", "a2"]
         assert json.loads(deletes.body) == {"type": "suppress_and_delete", "userId": "ada", "ids": ["p1", "p0"]}
         assert deletes.path.endswith("/regulations/ada") and deletes.headers["authorization"] == "Bearer d"
         assert "batch" in json.loads(first.body) and "batch" in json.loads(last.body), "in their order"
