@@ -61,7 +61,10 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         found += _stage(settings, stage, destinations)
     found += _deliver(settings, destinations)
     found += [
-        *_reads(settings, "privacy", [topic.name for topic in TOPICS if topic.name != "raw"]),
+        # An export has what is kept of a person everywhere.
+        *_reads(settings, "privacy", [*(topic.name for topic in TOPICS if topic.name != "raw"), *settings.sources]),
+        Right("privacy", "topic", settings.topic(DELIVERIES.name), ("Read", "Describe"), prefixed=True),
+        Right("privacy", "group", f"{settings.prefix}export-reader", ("Read", "Describe")),
         *_writes(settings, "privacy", (*_PRIVACY_WRITES, settings.sources[0])),
         Right("privacy", "topic", settings.prefix, ("Describe", "DescribeConfigs", "AlterConfigs"), prefixed=True),
         Right("privacy", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
@@ -87,7 +90,9 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
     ]
     found += [
         *_writes(settings, "collector", [settings.sources[0]]),
-        *_reads(settings, "operator", [topic.name for topic in TOPICS if topic.name != "raw"]),
+        *_reads(settings, "operator", [*(topic.name for topic in TOPICS if topic.name != "raw"), *settings.sources]),
+        # `explain` and `privacy export` read what was sent; `resync` and `dead-letters replay` send it again.
+        Right("operator", "topic", settings.topic(DELIVERIES.name), ("Read", "Write", "Describe"), prefixed=True),
         *_writes(settings, "operator", ("definitions", "events", "identity-edges", *settings.sources)),
         *_writes(settings, "operator", ("privacy-requests", "audit")),
         Right("operator", "topic", settings.prefix, ("Create", "Describe", "DescribeConfigs"), prefixed=True),

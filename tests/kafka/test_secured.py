@@ -22,12 +22,15 @@ from confluent_kafka.admin import (
 )
 
 from pipeline.broker.local import LocalKafka, free_port
+from pipeline.privacy.asking import ask
+from pipeline.records import PrivacyReceipt
 from pipeline.rights import Right, as_command, rights
+from pipeline.runtime.kafka.doors import current_values
 from pipeline.settings import Settings, load
 from tests.kafka.deployment import Deployment
 
 PASSWORD = "the password of a test"
-ROLES = ("ingest", "identity", "unify", "deliver", "operator")
+ROLES = ("ingest", "identity", "unify", "deliver", "privacy", "operator")
 RESOURCES = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
@@ -40,6 +43,7 @@ OPERATIONS = {
     "Delete": AclOperation.DELETE,
     "Create": AclOperation.CREATE,
     "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+    "AlterConfigs": AclOperation.ALTER_CONFIGS,
 }
 DEFINITIONS = """
 segment: buyers
@@ -146,7 +150,7 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
     with Secured(settings, tmp_path) as deployment:
         deployment.certificate = str(certificate)
         deployment.command("topics", "--create", "--destination", "out")
-        roles = [deployment.start(role) for role in ("ingest", "identity", "unify", "deliver")]
+        roles = [deployment.start(role) for role in ROLES[:-1]]
         deployment.apply(DEFINITIONS.replace("PATH", str(out)))
         events = tmp_path / "events.jsonl"
         order = {"type": "track", "event": "Order Completed", "userId": "ada", "anonymousId": "a", "properties": {}}
@@ -157,6 +161,17 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
         deployment.wait_until(lambda: out.exists() and b"segment_entered" in out.read_bytes(), "delivered")
         deployment.command("identity", "unlink", "user_id:ada", "anonymous_id:a")
         deployment.command("dead-letters", "list")
+        deployment.command("dead-letters", "replay", "--all")
+        deployment.command("explain", "user_id:ada", "buyers", "--destination", "out")
+        deployment.command("destinations", "list")
+        deployment.command("privacy", "export", "user_id:ada", "--to", str(tmp_path / "export"))
+        plain = settings.model_copy(update={"bootstrap_servers": kafka.bootstrap_servers})
+        asked = ask(plain, "export", "user_id:ada", "somebody at the API")
+        deployment.wait_until(lambda: asked.encode() in current_values(plain, "privacy-receipts"), "exported")
+        receipt = msgspec.json.decode(current_values(plain, "privacy-receipts")[asked.encode()], type=PrivacyReceipt)
+        assert (receipt.state, receipt.detail) == ("done", "export.json and export.md")
+        shown = deployment.command("privacy", "erase", "user_id:ada", "--wait", "60")
+        assert "done" in shown.stdout
         deployment.command("segments", "list")
         deployment.command("doctor", "--role", "unify", role="unify")
         told = deployment.command("doctor", "--role", "unify", "--json", role="unify").stdout
@@ -171,7 +186,7 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
         )
         [said] = [line for line in poorer.stdout.splitlines() if line.startswith("✗ rights of unify")]
         assert poorer.returncode == 1 and "on topic secured.events" in said and PASSWORD not in poorer.stdout
-        assert [role.stop() for role in roles] == [0, 0, 0, 0]
+        assert [role.stop() for role in roles] == [0] * 5
         text = "".join(role.log.read_text() for role in roles)
         assert "AUTHORIZATION" not in text and "not authorized" not in text.lower() and PASSWORD not in text
 
