@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 
 import httpcore
 
+_PIECE_BYTES = 16_384
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# All else is for inside: site-local, IPv4 in forms of former times, or not given out.
+_PUBLIC = ipaddress.IPv6Network("2000::/3")
 
 
 class AddressRefusedError(Exception):
@@ -48,6 +51,8 @@ def address_allowed(text: str, allow_private: bool) -> bool:
     address = _inner(ipaddress.ip_address(text.partition("%")[0]))
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         return False
+    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC and not address.is_private:
+        return False
     return address.is_global or (allow_private and (address.is_private or address.is_loopback))
 
 
@@ -62,8 +67,8 @@ class _Deadline(threading.local):
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A connection whose every read is under the deadline of the request that uses it now: a server that sends a byte
-    now and then would otherwise hold a thread for hours."""
+    """A connection whose every read and write is under the deadline of the request that uses it now: a server that
+    sends a byte, or takes a few, now and then would otherwise hold a thread for hours."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
         self._stream = stream
@@ -73,7 +78,8 @@ class _TimedStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._deadline.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.left(timeout))
+        for start in range(0, len(buffer), _PIECE_BYTES):
+            self._stream.write(buffer[start : start + _PIECE_BYTES], self._deadline.left(timeout))
 
     def close(self) -> None:
         self._stream.close()

@@ -107,6 +107,10 @@ ADDRESSES = [
     ("::ffff:169.254.169.254", False, False),
     ("64:ff9b::7f00:1", False, True),  # 127.0.0.1 through NAT64
     ("2002:7f00:1::", False, True),  # 127.0.0.1 through 6to4
+    ("::7f00:1", False, False),  # 127.0.0.1 as it was once written
+    ("::ffff:0:7f00:1", False, False),
+    ("fec0::1", False, False),
+    ("2606:4700::1", True, True),
     ("169.254.169.254", False, False),
     ("fe80::1%eth0", False, False),
     ("224.0.0.1", False, False),
@@ -150,9 +154,13 @@ def test_a_closed_port_means_retry() -> None:
 
 
 @contextmanager
-def raw_server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
+def raw_server(
+    answer: Callable[[socket.socket, threading.Event], None], receive_bytes: int | None = None
+) -> Iterator[str]:
     """The address of a server that answers one request with what `answer` sends; it is told when the test is over."""
     with socket.socket() as server:
+        if receive_bytes is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         server.bind(("127.0.0.1", 0))
         server.listen()
         is_over = threading.Event()
@@ -186,6 +194,24 @@ def test_a_server_that_drips_is_left_within_the_time_out() -> None:
         took = time.monotonic() - begun
     hook.close()
     assert outcome.status == "retry" and took < 60, "it drips for ever"
+
+
+def test_a_server_that_takes_little_at_a_time_is_left_within_the_time_out() -> None:
+    """Each write gets on a little, and none of them takes long: all of them together take many seconds."""
+    taken = 0
+
+    def sip(accepted: socket.socket, is_over: threading.Event) -> None:
+        nonlocal taken
+        while not is_over.wait(0.02) and (some := accepted.recv(65_536)):
+            taken += len(some)
+
+    with raw_server(sip, receive_bytes=65_536) as url:
+        hook = connector(url, timeout_seconds=1)
+        [outcome] = hook.deliver([sample_delivery(1, body={"traits": {"notes": "x" * 20_000_000}})])
+        time.sleep(0.5)
+        before = taken
+    hook.close()
+    assert outcome.status == "retry" and before < 15_000_000, "what is late is not sent to its end"
 
 
 def test_an_endless_answer_is_not_read() -> None:
