@@ -22,7 +22,6 @@ whole or not at all. All keys must be on one node; in a cluster give a prefix wi
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import redis
@@ -144,14 +143,19 @@ class RedisConnector(Connector):
         super().__init__(destination, options)
         self._options = options
         address = options.url.read()
-        if urlsplit(address).scheme not in ("redis", "rediss", "unix"):
+        if not address.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError(f"the url of destination {destination} begins with redis://, rediss:// or unix://")
-        self._redis = redis.Redis.from_url(
-            address,
-            socket_timeout=options.timeout_seconds,
-            socket_connect_timeout=options.timeout_seconds,
-            client_name=f"headwater-{destination}",
-        )
+        try:
+            self._redis = redis.Redis.from_url(
+                address,
+                socket_timeout=options.timeout_seconds,
+                socket_connect_timeout=options.timeout_seconds,
+                client_name=f"headwater-{destination}",
+            )
+        except ValueError:
+            # Its own words repeat what stands before a slash in a password.
+            told = "is none; escape what is no letter or digit in user and password (%2F for a slash)"
+            raise ValueError(f"the url of destination {destination} {told}") from None
         scripts = (_ENTERED, _EXITED, _CHANGED, _DELETED, _ERASED, _EVENT)
         self._scripts: dict[str, Any] = {text: self._redis.register_script(_FUNCTIONS + text) for text in scripts}
 

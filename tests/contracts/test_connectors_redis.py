@@ -178,6 +178,11 @@ def test_a_wrong_password_stays_out_of_the_outcome(port: int, monkeypatch: pytes
     monkeypatch.setenv("TESTED_REDIS", "http://127.0.0.1")
     with pytest.raises(ValueError, match="redis://"):
         opened()
+    for address in ("redis://me:hunter2/x@127.0.0.1:1", "redis://me:[hunter2@127.0.0.1:1", "rediss://me:hunter2#@h:1"):
+        monkeypatch.setenv("TESTED_REDIS", address)
+        with pytest.raises(ValueError, match="escape what is no letter") as caught:
+            opened()
+        assert "hunter2" not in str(caught.value) and caught.value.__suppress_context__
 
 
 def test_of_a_person_who_is_erased_no_key_stays_under_any_of_their_names(client: Any, monkeypatch: Any) -> None:
