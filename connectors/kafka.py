@@ -29,6 +29,8 @@ from pipeline.records import Delivery
 
 _encode = msgspec.json.Encoder().encode
 _OURS = frozenset({"bootstrap.servers", "acks", "enable.idempotence", "partitioner", "transactional.id"})
+# Libraries that would be loaded, and a command that would be run.
+_CODE = frozenset({"plugin.library.paths", "ssl.engine.location", "sasl.kerberos.kinit.cmd"})
 _SECRET = re.compile(r"password|secret|\.key\.pem$|oauthbearer\.config$|oauthbearer\.assertion\.private\.key|jaas")
 # Where a call also has reports of delivery to hand over, Python only notices that an exception is pending.
 _CLIENT_ERRORS = (KafkaException, SystemError)
@@ -50,6 +52,8 @@ class KafkaOptions(Options):
         for name, given in value.items():
             if name in _OURS:
                 raise ValueError(f"{name} is set by the connector; leave it out")
+            if name in _CODE:
+                raise ValueError(f"{name} would run code of the definition's choice; leave it out")
             if _SECRET.search(name) and not isinstance(given, SecretReference):
                 raise ValueError(f"{name} belongs into `secrets`, as {{env: NAME}}")
         return value
