@@ -14,8 +14,8 @@ itself, a number or a list too. `{sha256:identifiers.email}` is the hash of the 
 advertising audiences want it. `{{` and `}}` are braces.
 
 `erase` is the request that deletes a person, with places of its own (`method`, `url`, `body`, and `headers` beside the
-others; DELETE if nothing else is said). It is sent once for each value, if the person has several in a namespace that it
-names. Without it the receipt of an erasure says that this destination was not asked.
+others; DELETE if nothing else is said). It is sent once for each value, if the person has several in a namespace that
+it names. Without it the receipt of an erasure says that this destination was not asked.
 
 A place that leads to nothing: an entry of a mapping whose whole value it is, is left out; anywhere else the delivery
 is rejected, because half a message is worse than none. Inside the url, values are escaped.

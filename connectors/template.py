@@ -110,8 +110,8 @@ def values_of(delivery: Delivery) -> dict[str, Any]:
 
 
 def erased_values(request: EraseRequest, delivery: Delivery) -> Iterator[dict[str, Any]]:
-    """What the places of a request that deletes a person lead into, for each time it has to be sent: `{identifiers.email}`
-    is one address, and the person may have several."""
+    """What the places of a request that deletes a person lead into, for each time it has to be sent:
+    `{identifiers.email}` is one address, and the person may have several."""
     values = values_of(delivery)
     names: dict[str, list[str]] = {}
     for pair in delivery.identifiers:

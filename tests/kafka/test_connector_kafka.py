@@ -98,7 +98,9 @@ def test_a_producer_that_is_broken_for_good_has_a_successor(kafka: Kafka) -> Non
 @pytest.mark.parametrize("section", ["properties", "secrets"])
 def test_a_definition_names_no_code_to_be_run(name: str, section: str) -> None:
     with pytest.raises(ValueError, match=rf"{name} would run code"):
-        KafkaOptions.model_validate({"bootstrap_servers": "k:1", "topic": "t", section: {name: {"env": "X"} if section == "secrets" else "x"}})
+        KafkaOptions.model_validate(
+            {"bootstrap_servers": "k:1", "topic": "t", section: {name: {"env": "X"} if section == "secrets" else "x"}}
+        )
 
 
 def test_passwords_are_refused_where_they_would_be_read() -> None:
