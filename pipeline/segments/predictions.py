@@ -17,7 +17,9 @@ class LatestScore(Exact):
         text = json_text(_value(event))
         if text is None:
             return None
-        entry = [time_ms, text, instant_of(_until(event)) or 0]
+        until_ms = instant_of(_until(event))
+        # 0 says for ever: what was over by the epoch is over a millisecond later.
+        entry = [time_ms, text, 0 if until_ms is None else max(1, until_ms)]
         return entry if state is None or entry > state else None
 
     def join(self, a: Any, b: Any) -> Any:

@@ -482,12 +482,13 @@ def prediction(model: str, facts: Facts) -> Any:
     for event in facts.events:
         value = event.properties.get("value")
         if event.event == "Score" and event.properties.get("model") == model and typed(value):
-            until = as_instant(event.properties.get("valid_until")) or 0
-            told.append((time_of(event), json_text(value), until, value))
+            until = as_instant(event.properties.get("valid_until"))
+            # Of two at the same instant that say the same, the one that ends; of two that end, the later.
+            told.append((time_of(event), json_text(value), -math.inf if until is None else until, value))
     if not told:
         return MISSING
     _, _, until, value = max(told, key=lambda one: one[:3])
-    return MISSING if until and facts.now >= until else value
+    return MISSING if -math.inf < until <= facts.now else value
 
 
 def computed(body: Mapping[str, Any], facts: Facts) -> Any:

@@ -32,6 +32,18 @@ def test_a_score_counts_until_it_is_no_longer_valid() -> None:
     world.check()
 
 
+@pytest.mark.parametrize("passed", [0, 0.0, "1970-01-01T00:00:00Z", -1, "1969-12-31", 1])
+def test_a_score_is_taken_back_by_any_instant_that_has_passed(passed: object) -> None:
+    world = World((SCORE, LIKELY))
+    scored(world, 0.8, 0)
+    world.rest(SECOND)
+    assert world.members("likely") == {id_of("user_id:u")}
+    scored(world, 0.8, MINUTE, passed)
+    world.rest(2 * MINUTE)
+    assert world.profile("user_id:u").computed == {} and not world.members("likely")
+    world.check()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_scores_in_any_order_are_the_newest_valid_one(seed: int) -> None:
     rng = random.Random(seed)
@@ -39,7 +51,7 @@ def test_scores_in_any_order_are_the_newest_valid_one(seed: int) -> None:
     sent = []
     for number in range(8):
         at = rng.randint(0, 10) * MINUTE
-        until = rng.choice((None, NOON + at + rng.randint(1, 20) * MINUTE, "2024-01-01"))
+        until = rng.choice((None, NOON + at + rng.randint(1, 20) * MINUTE, "2024-01-01", 0))
         properties = {"model": "repeat_purchase", "value": rng.choice((0.1, 0.7, 0.9, None, "high"))}
         if until is not None:
             properties["valid_until"] = until
