@@ -10,7 +10,7 @@ memberships that rest on it; and from the states it goes at that instant too, no
                                     or looks into them, the shortest that is said of any event
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.at_rest import awake
 from pipeline.segments import rules
 from pipeline.segments.accounts import parts_of
 from pipeline.segments.leaves import Entries, Leaf, NewestTimes, StepEntries
+from pipeline.segments.predictions import UNTIL, VALUE, LatestScore
 
 Path = tuple[str, ...]
 
@@ -91,8 +92,8 @@ def kept(rule: Any, keeps: Keeps) -> Any:
 
 def kept_measure(measure: rules.Measure, keeps: Keeps) -> rules.Measure:
     """The same of what is computed over events."""
-    longest = keeps.of(measure.selection, *([measure.of] if measure.of else []))
-    if longest is None or measure.function == "prediction":
+    longest = keeps.of(measure.selection, *read_by(measure))
+    if longest is None:
         return measure
     window = measure.window
     if isinstance(window, rules.Ever):
@@ -102,6 +103,13 @@ def kept_measure(measure: rules.Measure, keeps: Keeps) -> rules.Measure:
     elif isinstance(window, rules.Between | rules.Calendar):
         window = rules.Kept(window, longest)
     return msgspec.structs.replace(measure, window=window)
+
+
+def read_by(measure: rules.Measure) -> Sequence[Path]:
+    """The paths at which a measure reads, besides those by which it selects."""
+    if measure.function == "prediction":
+        return VALUE, UNTIL
+    return (measure.of,) if measure.of else ()
 
 
 def _shortest(found: Iterator[int | None]) -> int | None:
@@ -120,7 +128,7 @@ def _within(within_ms: int, longest: int | None) -> int:
 
 def oldest(leaf: Leaf, state: Any) -> int | None:
     """The time of the oldest event that a state still has something of; None if it does not say."""
-    if isinstance(leaf, NewestTimes):
+    if isinstance(leaf, NewestTimes | LatestScore):
         return int(state[0])
     if isinstance(leaf, StepEntries):
         return min((chain[0][0] for chain in state[0].values()), default=None)
@@ -136,6 +144,8 @@ def cut(leaf: Leaf, state: Any, floor_ms: int) -> Any:
     """A state without what happened at `floor_ms` or before; None if nothing is left. The state itself stays."""
     if isinstance(leaf, NewestTimes):
         return [time_ms for time_ms in state if time_ms > floor_ms] or None
+    if isinstance(leaf, LatestScore):
+        return state if state[0] > floor_ms else None
     if isinstance(leaf, StepEntries):
         chains = {one: [e[:] for e in chain if e[0] > floor_ms] for one, chain in state[0].items()}
         chains = {one: chain for one, chain in chains.items() if chain}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.segments import measures, rules
-from pipeline.segments.kept import Keeps
+from pipeline.segments.kept import Keeps, read_by
 from pipeline.segments.leaves import (
     Counter,
     DistinctValues,
@@ -96,7 +96,7 @@ class LeafSpecs:
             value = measures.preferred_hour(window)
             kind = ("hours", measure.time_zone)
         elif function == "prediction":
-            leaf, value, kind = LatestScore(), valid_score, ("score",)
+            leaf, value, kind = LatestScore(), valid_score(span_ms), ("score",)
         else:
             raise TypeError(f"no measure: {function!r}")
         found = self.leaf(kind, leaf, measure), value
@@ -117,7 +117,7 @@ class LeafSpecs:
             if predicate is None and (rest is not None or between is not None):
                 predicate = self._conditions[key] = event_predicate(rest, between)
             compiled = compile_window(window)
-            limited = self._keeps.of(selection, *([measure.of] if measure.of else [])) is not None
+            limited = self._keeps.of(selection, *read_by(measure)) is not None
             kept_ms = compiled.span_ms if limited else 0
             self.leaves[leaf_id] = LeafSpec(
                 leaf, selection.events, predicate, key, table, compiled, birth, canonical.decode(), kept_ms

@@ -1,12 +1,13 @@
-"""A model's score as a trait: the newest one by event time, until it is no longer valid."""
+"""A model's score as a trait: the newest one by event time, until it is no longer valid, or may be kept no longer."""
 
 from typing import Any
 
 from pipeline.segments.leaves import Exact
+from pipeline.segments.measures import Value, sooner
 from pipeline.segments.values import event_getter, instant_of, json_text, of_json_text
 
-_value = event_getter(("properties", "value"))
-_until = event_getter(("properties", "valid_until"))
+VALUE, UNTIL = ("properties", "value"), ("properties", "valid_until")
+_value, _until = event_getter(VALUE), event_getter(UNTIL)
 
 
 class LatestScore(Exact):
@@ -29,11 +30,18 @@ class LatestScore(Exact):
         return state[:]
 
 
-def valid_score(state: Any, now_ms: int) -> tuple[Any, int]:
-    """(the value, until when), over LatestScore: missing from `valid_until` on; an older score does not come back."""
-    if state is None:
-        return None, 0
-    _, text, until_ms = state
-    if until_ms and now_ms >= until_ms:
-        return None, 0
-    return of_json_text(text), until_ms
+def valid_score(kept_ms: int) -> Value:
+    """(the value, until when), over LatestScore: missing from `valid_until` on, and when it was kept for `kept_ms`
+    (0: for ever); an older score does not come back."""
+
+    def value(state: Any, now_ms: int) -> tuple[Any, int]:
+        if state is None:
+            return None, 0
+        time_ms, text, until_ms = state
+        if kept_ms:
+            until_ms = sooner(until_ms, time_ms + kept_ms)
+        if until_ms and now_ms >= until_ms:
+            return None, 0
+        return of_json_text(text), until_ms
+
+    return value

@@ -479,8 +479,12 @@ def score(body: Mapping[str, Any], facts: Facts) -> bool:
 def prediction(model: str, facts: Facts) -> Any:
     """The newest score of a model, unless it is no longer valid."""
     told = []
+    selected = {"event": "Score", "of": "properties.value", "by": "properties.valid_until"}
+    kept_since = _kept_since(facts, [selected])
     for event in facts.events:
         value = event.properties.get("value")
+        if time_of(event) < kept_since:
+            continue
         if event.event == "Score" and event.properties.get("model") == model and typed(value):
             until = as_instant(event.properties.get("valid_until"))
             # Of two at the same instant that say the same, the one that ends; of two that end, the later.

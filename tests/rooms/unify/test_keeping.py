@@ -151,9 +151,9 @@ RULES: tuple[dict[str, Any], ...] = (
 )
 
 
-def counting(seed: int, rules: tuple[dict[str, Any], ...] = RULES, **more: Any) -> World:
+def counting(seed: int, rules: tuple[dict[str, Any], ...] = RULES, contract: str = COUNTED, **more: Any) -> World:
     one = World(rules, seed, 3, **more)
-    plan = contracts(COUNTED)
+    plan = contracts(contract)
     segments = compiled(rules, 0, None, Keeps(plan.keeps_events, plan.keeps_parts))
     one.generations[0] = dataclasses.replace(one.generations[0], contracts=plan, segments=segments)
     return one
@@ -204,6 +204,38 @@ def _fragments(values: dict[bytes, Any]) -> Iterator[Any]:
             found = decode_fragment(found)
         if found is not None and hasattr(found, "leaves"):
             yield found
+
+
+SCORES = (
+    {"computed": "churn", "compute": {"function": "prediction", "model": "m"}},
+    {"segment": "leaving", "when": {"computed": {"churn": {"equals": "high-zq"}}}},
+)
+
+
+@pytest.mark.parametrize("said", ["{retention: 3d}", "{properties: {value: {retention: 3d}}}"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_score_goes_at_its_instant_though_its_model_says_nothing_of_that(seed: int, said: str) -> None:
+    one = counting(seed, SCORES, f"contract: shop\nevents:\n  Score: {said}")
+    one.send(TAB, at=0, event="Score", properties={"model": "m", "value": "high-zq"})
+    one.send(ANN, TAB, at=HOUR, event="Login")
+    one.rest(3 * DAY - 1)
+    assert one.profile(ANN).computed == {"churn": "high-zq"} and b"high-zq" in kept(one)
+    one.rest(3 * DAY)
+    assert one.profile(ANN).computed == {} and b"high-zq" not in kept(one)
+    left = one.segment_changes("leaving")[-1]
+    assert (left.change, left.cause, left.at) == ("exited", "timer", NOON + 3 * DAY)
+    # One that its model ends sooner; and one that comes late, and may be kept no longer.
+    score = {"model": "m", "value": "high-zq", "valid_until": NOON + 5 * DAY}
+    one.send(ANN, at=4 * DAY, event="Score", properties=score)
+    one.rest(5 * DAY - 1)
+    assert one.members("leaving") == {id_of(ANN)}
+    one.rest(5 * DAY)
+    assert one.members("leaving") == set()
+    one.rest(8 * DAY)
+    one.send(ANN, at=4 * DAY + 1, received=8 * DAY, event="Score", properties={"model": "m", "value": "high-zq"})
+    one.rest(8 * DAY + MINUTE)
+    assert one.members("leaving") == set() and b"high-zq" not in kept(one)
+    one.check()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
