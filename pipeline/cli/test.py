@@ -135,7 +135,7 @@ def _plan(segment: str, paths: Sequence[Path]) -> tuple[SegmentsPlan, IdentityRu
     identity = [each.body for each in written if each.kind == "identity"]
     rules = identity_rules_of(identity[0] if identity else {})
     accounts = [AccountsDefinition.model_validate(each.body) for each in written if each.kind == "accounts"]
-    belonging = accounts[0].compiled({}) if accounts else GROUPS_ONLY
+    belonging = accounts[0].compiled({}, rules) if accounts else GROUPS_ONLY
     if not is_path:
         _required(segment, plan.names)
         return plan, rules, belonging, [segment]

@@ -8,6 +8,8 @@ from pipeline.accounts import FREE_MAIL, AccountRules, Alert
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.comparisons import Duration, Model, Name
 from pipeline.errors import DefinitionError
+from pipeline.identifiers import split_identifier
+from pipeline.identity import IdentityRules, Junk
 from pipeline.records import Definition, Generation
 
 MOST_ENTRIES = 20_000
@@ -43,16 +45,22 @@ class AccountsDefinition(Model):
                     raise ValueError(f"same: {other!r} cannot mean two accounts")
         return self
 
-    def compiled(self, alerts: dict[str, tuple[Alert, ...]]) -> AccountRules:
-        """The rules as the room takes them."""
+    def compiled(self, alerts: dict[str, tuple[Alert, ...]], identity: IdentityRules) -> AccountRules:
+        """The rules as the room takes them: with the identifiers of `people` as `identity` writes them."""
         return AccountRules(
             groups=self.groups,
             email_domains=self.email_domains,
             free_mail=FREE_MAIL | {domain.lower() for domain in self.free_mail},
             same={other: name for name, others in self.same.items() for other in others},
-            people=dict(self.people),
+            people={_written(one, identity): account for one, account in self.people.items()},
             alerts=alerts,
         )
+
+
+def _written(text: str, identity: IdentityRules) -> str:
+    """An identifier as profiles have it; as it stands, if nobody can be called so."""
+    ranked = identity.ranked(*split_identifier(text))
+    return text if isinstance(ranked, Junk) else ranked[2]
 
 
 class AlertDefinition(Model):
@@ -81,8 +89,8 @@ class AlertDefinition(Model):
         )
 
 
-def account_rules(catalog: Catalog, generation: Generation) -> AccountRules:
-    """How accounts are found in a generation, and its alerts. Raises DefinitionError."""
+def account_rules(catalog: Catalog, generation: Generation, identity: IdentityRules) -> AccountRules:
+    """How accounts are found in a generation of these identity rules, and its alerts. Raises DefinitionError."""
     paused = catalog.paused(generation, "alert")
     by_segment: dict[str, tuple[Alert, ...]] = {}
     for each in catalog.of_kind(generation, "alert"):
@@ -98,7 +106,7 @@ def account_rules(catalog: Catalog, generation: Generation) -> AccountRules:
     written = catalog.of_kind(generation, "accounts")
     if not written or catalog.paused(generation, "accounts"):
         return AccountRules(alerts=by_segment)
-    return AccountsDefinition.model_validate(written[0].body).compiled(by_segment)
+    return AccountsDefinition.model_validate(written[0].body).compiled(by_segment, identity)
 
 
 def _is_of_accounts(segment: Definition | None) -> bool:

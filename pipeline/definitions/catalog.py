@@ -238,5 +238,5 @@ def generation_plan(catalog: Catalog, generation: Generation) -> GenerationPlan:
         contracts_plan(catalog, generation),
         cleaning_plan(catalog, generation),
         sources_plan(catalog, generation),
-        accounts=account_rules(catalog, generation),
+        accounts=account_rules(catalog, generation, identity),
     )

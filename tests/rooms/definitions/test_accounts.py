@@ -1,5 +1,7 @@
 """Definitions of accounts and alerts: from YAML to the plans of a generation."""
 
+from textwrap import dedent
+
 import pytest
 
 from pipeline.definitions.apply import plan_apply
@@ -39,6 +41,22 @@ def test_a_generation_has_them() -> None:
     assert rules.people == {"email:ada@gmail.com": "acme"} and {"gmail.com", "post.example"} <= rules.free_mail
     [alert] = rules.alerts["warm"]
     assert (alert.name, alert.owner, alert.again_after_ms) == ("call_them", "sales_owner", 7 * 86_400_000)
+
+
+def test_a_table_names_people_in_any_spelling_that_events_may_have() -> None:
+    table = """
+    accounts: default
+    people: {"email: Ada@Gmail.com": acme, "phone:0151 23456789": zoo, "loyalty_card:12-34": zoo, "email:null": zoo}
+    ---
+    identity: {default_region: DE, namespaces: {loyalty_card: {priority: 15, normaliser: digits}}}
+    """
+    rules = plan_of(dedent(table)).accounts  # type: ignore[attr-defined]
+    assert rules.people == {
+        "email:ada@gmail.com": "acme",
+        "phone:+4915123456789": "zoo",
+        "loyalty_card:1234": "zoo",
+        "email:null": "zoo",
+    }
 
 
 @pytest.mark.parametrize(
