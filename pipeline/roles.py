@@ -125,7 +125,7 @@ def _with_archive(settings: Settings, adapters: Adapters) -> Adapters:
     """History begins in the archive, where there is one."""
     if adapters.history is None:
         return adapters
-    return replace(adapters, history=with_archive(settings, adapters.history))
+    return replace(adapters, history=with_archive(settings, adapters.history, patient=True))
 
 
 def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics, settings: Settings) -> Callable[[], Checks]:

@@ -1,20 +1,26 @@
 """The archive and the topic as one log: what reads history reads where the topic's retention has ended.
 
-backfill    `unify`, of events: what neither has any more is passed over, and said in the log
+backfill    `unify`, of events: what neither has any more is passed over, and said in the log; an archive that cannot be
+            read is waited for, beside the live events (`patient`)
 replay      the copier, of events: it refuses to pass over anything (`whole`)
 export      of one person, by their keys, of events and changes
 """
 
 import logging
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import TypeVar
 
 from pipeline.archive.files import Archive, Part
 from pipeline.errors import PositionError
 from pipeline.runtime.adapters import Change, LogReader
+from pipeline.runtime.errors import Retriable
 from pipeline.runtime.ports import Record
 
 Partition = tuple[str, int]
+T = TypeVar("T")
 _BOUNDS_TIMEOUT_S = 5.0
+_AGAIN_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -23,15 +29,24 @@ class JoinedLogReader:
     comes twice, and nothing is left out that either of them has.
 
     `whole`: what neither has is an error. `keys`: of the archive only records with these keys; the topic gives all.
+    `patient`: an archive that cannot be read just now is Retriable, for whoever has other things to do meanwhile.
     """
 
     def __init__(
-        self, topic: LogReader, archive: Archive, *, whole: bool = False, keys: Collection[bytes] | None = None
+        self,
+        topic: LogReader,
+        archive: Archive,
+        *,
+        whole: bool = False,
+        keys: Collection[bytes] | None = None,
+        patient: bool = False,
     ) -> None:
         self._topic = topic
         self._archive = archive
         self._whole = whole
         self._keys = keys
+        self._patient = patient
+        self._again_s = 0.0
         self._before: dict[Partition, Iterator[Record]] = {}
         self._positions: dict[Partition, int] = {}
         self._lows: dict[Partition, int] = {}
@@ -46,7 +61,7 @@ class JoinedLogReader:
 
     def _first(self, partition: Partition) -> int | None:
         if partition not in self._firsts:
-            parts = self._archive.parts(*partition)
+            parts = self._asked(lambda: self._archive.parts(*partition))
             self._firsts[partition] = parts[0].first if parts else None
         return self._firsts[partition]
 
@@ -62,37 +77,68 @@ class JoinedLogReader:
         self._begin_in_archive(partition, position, low)
 
     def _begin_in_archive(self, partition: Partition, position: int, low: int) -> None:
-        self._refuse(partition, gaps(self._archive.parts(*partition), position, low))
+        parts = self._asked(lambda: self._archive.parts(*partition))
+        self._refuse(partition, gaps(parts, position, low))
         self._before[partition] = self._archive.records(*partition, start=position, keys=self._keys)
         self._positions[partition], self._lows[partition] = position, low
 
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """What the archive says."""
+        if not self._patient:
+            return ask()
+        if time.monotonic() < self._again_s:
+            raise Retriable("the archive could not be read a moment ago")
+        try:
+            return ask()
+        except Exception as error:
+            self._again_s = time.monotonic() + _AGAIN_S
+            _log.error("the archive cannot be read, and is asked again: %s", error)
+            raise Retriable(f"the archive cannot be read: {error}") from error
+
+    def _next(self, partition: Partition) -> Record | None:
+        try:
+            return self._asked(lambda: next(self._before[partition], None))
+        except Retriable:
+            # An iterator that has raised is at its end.
+            start = self._positions[partition]
+            self._before[partition] = self._archive.records(*partition, start=start, keys=self._keys)
+            raise
+
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         found: list[Record] = []
+        try:
+            self._read_archive(found, limit)
+            if len(found) < limit:
+                found += self._topic.read(limit - len(found), 0.0 if found else timeout_s)
+        except Retriable:
+            # Positions are behind what was found: it is not given again.
+            if not found:
+                raise
+        return found
+
+    def _read_archive(self, found: list[Record], limit: int) -> None:
         # Each partition gets its share: a reader that puts them into one order waits for all of them.
         for left, partition in zip(range(len(self._before), 0, -1), list(self._before), strict=True):
             for _ in range(min(max(1, (limit - len(found)) // left), limit - len(found))):
-                record = next(self._before[partition], None)
+                record = self._next(partition)
                 if record is None or record.offset >= self._lows[partition]:
                     self._go_over(partition)
                     break
                 self._positions[partition] = record.offset + 1
                 found.append(record)
-        if len(found) < limit:
-            found += self._topic.read(limit - len(found), 0.0 if found else timeout_s)
-        return found
 
     def _go_over(self, partition: Partition) -> None:
         """From here on the topic has it, or had when it was last asked: its beginning moves while the archive is
         read."""
         position, low = self._positions[partition], self._topic.bounds(partition, _BOUNDS_TIMEOUT_S)[0]
-        del self._before[partition], self._positions[partition]
-        end = self._archive.end(*partition) or 0
+        end = self._asked(lambda: self._archive.end(*partition)) or 0
         if low > self._lows[partition] and position < end:
             self._begin_in_archive(partition, position, low)
             return
         if end < low:
             self._refuse(partition, [(max(end, position), low)])
         self._topic.open(partition, max(position, low))
+        del self._before[partition], self._positions[partition]
 
     def _refuse(self, partition: Partition, gaps: list[tuple[int, int]]) -> None:
         for first, end in gaps:

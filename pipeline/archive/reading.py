@@ -23,10 +23,11 @@ def with_archive(
     *,
     whole: bool = False,
     keys: Collection[bytes] | None = None,
+    patient: bool = False,
 ) -> Callable[[], LogReader]:
     """What makes a reader of the history: of the topics by `of_topic`, before them the workspace's archive, if it has
-    one. `whole` and `keys` as of `JoinedLogReader`. Raises SettingsError: the archive's address cannot be used;
-    InputError: it needs a package."""
+    one. `whole`, `keys` and `patient` as of `JoinedLogReader`. Raises SettingsError: the archive's address cannot be
+    used; InputError: it needs a package."""
     if settings.archive is None:
         return of_topic
     try:
@@ -39,7 +40,7 @@ def with_archive(
             "pip install 'headwater[archive]'",
         ) from None
     archive = open_archive(settings)
-    return lambda: JoinedLogReader(of_topic(), archive, whole=whole, keys=keys)
+    return lambda: JoinedLogReader(of_topic(), archive, whole=whole, keys=keys, patient=patient)
 
 
 def history_of(

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from pipeline.archive.scrub import PROGRESS, scrub
 from pipeline.cli import build
 from pipeline.errors import BrokerError, PositionError
 from pipeline.records import encode
+from pipeline.runtime.errors import Retriable
 from pipeline.runtime.memory.broker import MemoryBroker
 from pipeline.runtime.memory.clients import MemoryLogReader
 from pipeline.runtime.ports import Record
@@ -186,6 +187,67 @@ def test_only_whose_keys_are_asked_for_comes_of_the_archive(tmp_path: Path) -> N
     while reader.position(EVENTS) < 30:
         found += [one.offset for one in reader.read(4, 0)]
     assert found == [3, 10, *range(12, 30)], "the topic gives all, and nothing twice"
+
+
+class Unsteady(MemoryLogReader):
+    """A topic that does not always answer."""
+
+    answers: Callable[[], bool]
+
+    def bounds(self, partition: tuple[str, int], timeout_s: float) -> tuple[int, int]:
+        if not self.answers():
+            raise Retriable("no answer")
+        return super().bounds(partition, timeout_s)
+
+    def read(self, limit: int, timeout_s: float) -> list[Record]:
+        if not self.answers():
+            raise Retriable("no answer")
+        return super().read(limit, timeout_s)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_is_missing_where_archive_or_topic_do_not_always_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    archive, broker = Archive(str(tmp_path)), MemoryBroker()
+    broker.create_topic("events", 3)
+    for number in range(3):
+        for one in records(0, 40):
+            broker.produce("events", one.key, one.value, partition=number)
+        broker.log(("events", number)).delete_below((0, 10, 30)[number])
+        for first in range(0, 30, 10):
+            written = [one._replace(partition=number) for one in records(first, first + 10)]
+            archive.write("events", number, written, first, first + 10)
+
+    def unsteady(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*of: Any) -> Any:
+            if rng.random() < 0.2:
+                raise TimeoutError("the store does not answer")
+            return ask(*of)
+
+        return asked
+
+    monkeypatch.setattr("pipeline.archive.joined._AGAIN_S", 0.0)
+    monkeypatch.setattr("pipeline.archive.files._ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(archive, "_list", unsteady(archive._list))
+    monkeypatch.setattr(archive._fs, "open", unsteady(archive._fs.open))
+    topic = Unsteady(broker)
+    topic.answers = lambda: rng.random() < 0.7
+    reader = JoinedLogReader(topic, archive, patient=True)
+    found: dict[int, list[int]] = {number: [] for number in range(3)}
+    opened: set[int] = set()
+    for _ in range(2_000):
+        try:
+            for number in sorted(found.keys() - opened):
+                reader.bounds(("events", number), 1)
+                reader.open(("events", number), 0)
+                opened.add(number)
+            for one in reader.read(rng.randrange(1, 8), 0):
+                found[one.partition].append(one.offset)
+        except Retriable:
+            continue
+    assert found == {number: list(range(40)) for number in range(3)}
 
 
 def test_partitions_are_read_side_by_side(tmp_path: Path) -> None:
