@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from pipeline.collector.access import kept_ip
 from pipeline.collector.answers import Refused
-from pipeline.ingest import MAX_DEPTH
+from pipeline.ingest import MAX_DEPTH, forgiving
 
 MAX_EVENT_BYTES = 32 * 1024
 MAX_BATCH_BYTES = 500 * 1024
@@ -82,7 +82,7 @@ _encode = msgspec.json.Encoder().encode
 def read_batch(body: bytes) -> Batch:
     """The batch in a body. Raises Refused."""
     try:
-        batch = _decode_batch(body)
+        batch = forgiving(_decode_batch, body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _no_json(error, "an object with a list `batch`") from None
     if len(batch.batch) > MAX_BATCH_EVENTS:
@@ -93,7 +93,7 @@ def read_batch(body: bytes) -> Batch:
 def write_key_in(body: bytes) -> Any:
     """The `writeKey` of a single event's body. Raises Refused when it is no JSON object."""
     try:
-        return _decode_single(body).write_key
+        return forgiving(_decode_single, body).write_key
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _no_json(error, "one event, an object") from None
 
@@ -159,7 +159,7 @@ class Parser:
         if len(plain) > MAX_EVENT_BYTES:
             return Rejection(index, "too_large", f"The event has {len(plain):,} bytes, of {MAX_EVENT_BYTES:,}.")
         try:
-            event = _decode(plain)
+            event = forgiving(_decode, plain)
         except RecursionError:
             return _too_deep(index)
         except msgspec.ValidationError:

@@ -4,13 +4,16 @@
     nesting    32 levels of objects and lists under a field
     numbers    64 bits, signed; NaN and Infinity are no JSON
     keys       of two equal keys in one object the last one counts, as in nearly every parser
+    halves     half of a surrogate pair, as a text has that was cut within an emoji, becomes U+FFFD
 
-An empty list in place of an object is an empty object: some languages cannot tell the two apart. Fields that the
-tracking spec does not know are left out.
+A byte order mark in front is passed over. An empty list in place of an object is an empty object: some languages cannot
+tell the two apart. Fields that the tracking spec does not know are left out.
 """
 
+import codecs
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +25,7 @@ MAX_DEPTH = 32
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
+_Decoded = TypeVar("_Decoded")
 RawId = str | int | float | None
 
 
@@ -56,6 +60,34 @@ _decode_anything = msgspec.json.Decoder().decode
 _DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _LONG_ROW = b"0" * 19
 _long_number = re.compile(rb"[:,\[][ \t\r\n]*-?[0-9]{19}").search
+# An escaped surrogate behind whole pairs of backslashes: the first group keeps those, the second is there for a pair.
+_surrogate = re.compile(
+    rb"(?<!\\)((?:\\\\)*+)\\u"
+    rb"(?:([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_may_be_half = re.compile(rb"\\u[dD][89a-fA-F]").search
+
+
+def forgiven(text: bytes) -> bytes:
+    """JSON without what no parser here takes, though every writer's own does: a byte order mark, and halves of surrogate
+    pairs. It is asked only of what was refused: all of it is searched."""
+    text = text.removeprefix(codecs.BOM_UTF8)
+    return _surrogate.sub(_whole, text) if _may_be_half(text) else text
+
+
+def forgiving(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
+    """What `decode` makes of a text, or of what `forgiven` makes of it. Raises what `decode` raises."""
+    try:
+        return decode(text)
+    except msgspec.DecodeError:
+        again = forgiven(text)
+        if again == text:
+            raise
+        return decode(again)
+
+
+def _whole(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[2] else found[1] + b"\\ufffd"
 
 
 def decode(value: bytes | None) -> RawEvent | Refusal:
@@ -83,7 +115,7 @@ def decode(value: bytes | None) -> RawEvent | Refusal:
 
 
 def _decode_leniently(value: bytes, strict: Exception) -> RawEvent | Refusal:
-    text = value.removeprefix(b"\xef\xbb\xbf")
+    text = forgiven(value)
     if not text.strip():
         return Refusal("empty", "The value is empty.")
     try:

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from pipeline.ingest.decode import forgiving
 from pipeline.ingest.outcomes import Refusal, Skip
 from pipeline.runtime.ports import Record
 
@@ -196,7 +197,7 @@ def _decoded(data: bytes, encoding: str, schema_of: SchemaOf) -> Any:
     if encoding == "avro":
         return _of_avro(data, schema_of)
     try:
-        return _decode(data)
+        return forgiving(_decode, data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Refusal("not_json", "The value is not JSON, which the mapping of its topic expects.")
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import msgspec
 
 from pipeline.errors import InputError
+from pipeline.ingest import forgiving
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 
@@ -139,7 +140,7 @@ def _json_rows(path: Path, facts: FileFacts) -> Iterator[Row]:
             if not value:
                 continue
             try:
-                event = _decode(value)
+                event = forgiving(_decode, value)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 event = None
             if not isinstance(event, dict):

@@ -122,6 +122,30 @@ def test_one_bad_event_does_not_fail_the_others(case: str) -> None:
     assert {"success", "code", "message"} == set(alone.json), "what the SDKs read of an error"
 
 
+CUT = {**TRACK, "properties": {"title": "Sale! \ud83d"}}
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_a_text_that_was_cut_within_an_emoji_is_taken(key: str | None) -> None:
+    site = Site()
+    for path, body in (
+        ("/v1/track", {**CUT, "writeKey": KEY}),
+        ("/v1/batch", {"batch": [TRACK, CUT, TRACK], "writeKey": KEY}),
+        ("/v1/batch", {"batch": [TRACK], "context": CUT["properties"], "writeKey": KEY}),
+    ):
+        # As every SDK writes it: the half is escaped.
+        assert site.post(path, json.dumps(body).encode(), key=key).json == {"success": True}
+    titles = [{**event["context"], **event.get("properties", {})}.get("title") for event in site.outbox.events]
+    assert titles == ["Sale! \ufffd", None, "Sale! \ufffd", None, "Sale! \ufffd"]
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    site = Site()
+    for path, body in (("/v1/track", TRACK), ("/v1/batch", {"batch": [TRACK]})):
+        assert site.post(path, b"\xef\xbb\xbf" + json.dumps(body).encode()).status == 200
+    assert [event["userId"] for event in site.outbox.events] == ["ada", "ada"]
+
+
 BAD_BODIES: dict[str, tuple[bytes, int]] = {
     "nothing": (b"", 400),
     "not JSON": (b"{", 400),

@@ -146,6 +146,11 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "blank.jsonl", b"\xef\xbb\xbf\n" + line)) == 1
 
 
+def test_a_line_with_half_of_a_surrogate_pair_is_an_event_like_any_other(tmp_path: Path) -> None:
+    [row] = rows_of(tmp_path / "a.jsonl", b'{"userId":"ann","x":"\\ud83d"}\n')
+    assert row.key == b"ann" and b'/1","userId"' in row.value, "produced again it is told as a duplicate"
+
+
 def test_the_type_of_a_row_counts_whatever_its_column_is_called(tmp_path: Path) -> None:
     content = "kind,userId,plan\nidentify,a,pro\ntrack,b,free\n"
     mapping = CsvMapping(event="E", fields={"kind": "type"})

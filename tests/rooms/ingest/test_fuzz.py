@@ -1,6 +1,7 @@
 """Any bytes at all have exactly one outcome, and it can be read back."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -110,3 +111,13 @@ def test_any_damaged_event_has_exactly_one_outcome(value: Any, place: int, byte:
     data = bytearray(json.dumps(value).encode())
     data[place % len(data)] = byte
     has_one_outcome(bytes(data))
+
+
+@given(st.lists(st.sampled_from(["\\", "\ud83d", "\ude00", "u", "d83d", '"', "\n", "\U0001f600"])).map("".join))
+def test_only_halves_of_surrogate_pairs_are_replaced(text: str) -> None:
+    written = json.dumps(text)
+    # What json.loads gives for two halves beside each other is one character: as ours must.
+    whole = re.sub("[\ud800-\udfff]", "\ufffd", json.loads(written))
+    event = {"type": "track", "event": "E", "userId": "ann", "properties": {"a": text}}
+    outcome = ingest(raw_record(json.dumps(event).encode()), NOW_MS, RULES)
+    assert isinstance(outcome, Emit) and outcome.event.properties == {"a": whole}

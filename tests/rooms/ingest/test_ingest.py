@@ -31,7 +31,7 @@ REFUSED = [
     (b'{"type": "\xff"}', "not_utf8", ""),
     (b"{", "not_json", ""),
     (b"{'type': 'track'}", "not_json", ""),
-    (b'{"a": "\\ud800"}', "not_json", ""),
+    (b'{"a": "\\ud80"}', "not_json", ""),
     (b"[]", "not_object", ""),
     (b'[{"type": "track"}]', "not_object", ""),
     (b"null", "not_object", ""),
@@ -272,6 +272,9 @@ def test_lenient_where_producers_are_known_to_stray() -> None:
     assert emitted(b"\xef\xbb\xbf" + json.dumps(track()).encode()) == emitted(track())
     twice = b'{"type":"track","event":"A","event":"B","userId":"ann","properties":{"n":1,"n":2}}'
     assert (emitted(twice).event, emitted(twice).properties) == ("B", {"n": 2})
+    cut = {"title": "Sale! \ud83d", "back": "\\ude00", "whole": "\U0001f600", "two\udc00": "\ude00\ud83d"}
+    whole = {"title": "Sale! \ufffd", "back": "\\ude00", "whole": "\U0001f600", "two\ufffd": "\ufffd\ufffd"}
+    assert emitted(json.dumps(track(properties=cut)).encode()).properties == whole
     assert emitted(track(integrations={"All": True}, channel="web")).event == "Order Completed"
 
 

@@ -126,6 +126,12 @@ def test_a_record_of_any_form_is_mapped() -> None:
     assert isinstance(bare, Event) and bare.properties == {"channel": "shop", "nested": {"id": 3}}
 
 
+def test_what_ingest_forgives_is_forgiven_before_a_mapping_too() -> None:
+    value = {"id": 3, "customer": {"number": 41}, "total": "12 \ud83d"}
+    event = outcome(ORDERS, record(b"\xef\xbb\xbf" + json.dumps(value).encode(), "/shop.orders"))
+    assert isinstance(event, Event) and event.properties["total"] == "12 \ufffd"
+
+
 BAD: list[tuple[str, Any, str]] = [
     (CRM, b"{not json", "not_json"),
     (CRM, {"id": 7}, "not_mapped"),
