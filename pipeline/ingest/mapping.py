@@ -14,6 +14,7 @@ import datetime
 import decimal
 import io
 import math
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ _MAX_TEXT = 2_000
 # (times, divided by): whole numbers stay whole, for a product with 0.000001 is a millisecond off now and then.
 _PER_MS = {"time_s": (1_000, 1), "time_ms": (1, 1), "time_us": (1, 1_000), "time_ns": (1, 1_000_000)}
 _PER_MS["days"] = (86_400_000, 1)
+_number = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?").fullmatch
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MS = datetime.timedelta(milliseconds=1)
 _MISSING: Any = object()
@@ -99,8 +101,13 @@ class Object(NamedTuple):
 
 
 def _text(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return _MISSING
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return _MISSING
+        # As identifiers are read of events: who is 41 to an SDK is 41.0 to a connector that knows no whole numbers.
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else str(value)
     if isinstance(value, decimal.Decimal):
         return f"{value:f}"
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
@@ -113,6 +120,10 @@ def _time_ms(value: Any, kind: As) -> Any:
         return ((value if value.tzinfo else value.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MS
     if isinstance(value, datetime.date):
         return (value - _EPOCH.date()).days * 86_400_000
+    if isinstance(value, str):
+        if _number(value.strip()) is None:
+            return value  # ingest takes it for a time in ISO 8601, or says what is wrong with it
+        value = decimal.Decimal(value.strip())
     if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal) or not math.isfinite(value):
         return _MISSING
     times, divided_by = _PER_MS[kind]

@@ -232,6 +232,11 @@ ID = uuid.UUID(int=7)
         (1_772_366_400.123, "time_s", AT_MS),
         (Decimal("1772366400.123"), "time_s", AT_MS),
         (20_513, "days", 20_513 * 86_400_000),
+        ("1772366400", "time_s", AT_MS - 123),
+        (" 1772366400.123", "time_s", AT_MS),
+        (str(AT_MS * 1_000_000), "time_ns", AT_MS),
+        ("2026-03-01T12:00:00Z", "time_s", "2026-03-01T12:00:00Z"),
+        ("soon", "time_s", "soon"),
         (True, "time_ms", None),
         (float("nan"), "time_ms", None),
         (float("inf"), "time_s", None),
@@ -240,6 +245,10 @@ ID = uuid.UUID(int=7)
         (Decimal("1E+3"), "text", "1000"),
         (AT, "text", "2026-03-01T12:00:00.123000+00:00"),
         (float("nan"), "text", None),
+        (41, "text", "41"),
+        (41.0, "text", "41"),
+        (41.5, "text", "41.5"),
+        (True, "text", "true"),
         ([1], "text", None),
     ],
 )
@@ -249,6 +258,14 @@ def test_what_avro_has_and_json_has_not(value: Any, kind: Any, made: Any) -> Non
     assert found.get("a") == made
     if kind == "text":
         assert found.get("b") == (None if made is None else f"x-{made}")
+
+
+def test_a_time_that_is_none_is_refused_and_no_event_of_now() -> None:
+    value = {"id": 3, "customer": {"number": 41.0}, "at": "1789999000"}
+    event = outcome(ORDERS, record(value, "/shop.orders"))
+    assert isinstance(event, Event) and (event.time, event.identifiers) == (1_789_999_000_000, ["user_id:41"])
+    refused = outcome(ORDERS, record({**value, "at": "soon"}, "/shop.orders"))
+    assert isinstance(refused, Refusal) and (refused.reason, refused.pointer) == ("bad_timestamp", "/timestamp")
 
 
 def test_times_in_nanoseconds_are_whole_milliseconds() -> None:
