@@ -14,14 +14,12 @@ from typing import Any
 import msgspec
 
 from pipeline.activation.destination import Destination
-from pipeline.records import Event, ProfileChange
+from pipeline.records import Event, ProfileChange, source_name
 
 
 def said_itself(destination: Destination, event: Event) -> bool:
     """Whether an event came by a source of the destination's own."""
-    return bool(destination.own_sources) and (
-        (event.origin or event.source.rsplit("/", 2)[0]) in destination.own_sources
-    )
+    return bool(destination.own_sources) and source_name(event.origin, event.source) in destination.own_sources
 
 
 def is_of_a_delivery(destination: Destination, event: Event) -> bool:

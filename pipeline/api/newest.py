@@ -5,7 +5,7 @@ from collections import OrderedDict, deque
 from itertools import islice
 from typing import NamedTuple
 
-from pipeline.records import Event
+from pipeline.records import Event, source_name
 
 _SHOWN = 200
 _FOUND = 50_000
@@ -33,7 +33,7 @@ class NewestEvents:
 
     def add(self, event: Event, partition: int, offset: int) -> None:
         """An event was read."""
-        source = event.origin or event.source.partition("/")[0]
+        source = source_name(event.origin, event.source)
         self._tail.append(
             Came(partition, offset, event.message_id, event.event, event.type, event.received, source, len(event.flags))
         )

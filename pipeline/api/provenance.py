@@ -13,7 +13,7 @@ from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.identifiers import identifier
-from pipeline.records import ProfileDocument, Relink, Unlink, decode_edges_record
+from pipeline.records import ProfileDocument, Relink, Unlink, decode_edges_record, source_name
 
 
 class Provenance:
@@ -113,7 +113,7 @@ def _origins(history: Route, traits: dict[str, Any]) -> dict[str, Any]:
         name: {
             "at": one.time,
             "event": one.event,
-            "source": one.origin or one.source.partition("/")[0],
+            "source": source_name(one.origin, one.source),
             "contract": one.contract or None,
             "position": {"partition": one.partition, "offset": one.offset},
         }

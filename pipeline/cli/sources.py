@@ -14,7 +14,7 @@ from rich.text import Text
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cli._explained import shown_time
-from pipeline.records import DeadLetter, Event, decode_events_record
+from pipeline.records import DeadLetter, Event, decode_events_record, source_name
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
 
@@ -114,8 +114,7 @@ def statistics(settings: Settings, newest: int) -> dict[str, Source]:
         for record in reader.read_to_end():
             message = decode_events_record(record.value) if record.value is not None else None
             if isinstance(message, Event):
-                name = message.origin or message.source.rsplit("/", 2)[0].removeprefix("/")
-                found.setdefault(name, Source()).take(message)
+                found.setdefault(source_name(message.origin, message.source), Source()).take(message)
     with _newest(settings, "dead-letters", newest) as reader:
         for record in reader.read_to_end():
             letter = _decode_letter(record.value) if record.value is not None else None

@@ -2,7 +2,7 @@
 
     a property is required         it was in every event of that name, and there were LEAST_SEEN of them
     an integer                     no number with a fraction was seen
-    email, uuid, date-time, date   every text looked like one, and there were LEAST_SEEN texts
+    email, uuid, date-time, date   every text looked like one, and is one to who checks, and there were LEAST_SEEN
 
 What is inferred only flags. Somebody must read it before it may refuse anything.
 """
@@ -10,6 +10,8 @@ What is inferred only flags. Somebody must read it before it may refuse anything
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import jsonschema_rs
 
 LEAST_SEEN = 20
 MAX_EVENTS = 1_000
@@ -20,9 +22,13 @@ _FORMATS = (
     ("uuid", re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.I).fullmatch),
     (
         "date-time",
-        re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)").fullmatch,
+        re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)").fullmatch,
     ),
     ("date", re.compile(r"\d{4}-\d\d-\d\d").fullmatch),
+)
+# 0000-00-00 looks like a date: a contract that said so would be violated by what it was inferred from.
+_CHECKED = tuple(
+    jsonschema_rs.Draft202012Validator({"format": name}, validate_formats=True).is_valid for name, _ in _FORMATS
 )
 
 
@@ -44,7 +50,7 @@ class Seen:
         self.types[kind] = self.types.get(kind, 0) + 1
         if kind == "string":
             for number in tuple(self.formats):
-                if _FORMATS[number][1](value) is None:
+                if _FORMATS[number][1](value) is None or not _CHECKED[number](value):
                     self.formats.discard(number)
         elif depth >= _MAX_DEPTH:
             self.is_open = True

@@ -36,6 +36,7 @@ from pipeline.cleaning import (
 )
 from pipeline.definitions.comparisons import Model, Name
 from pipeline.definitions.durations import DurationMs
+from pipeline.definitions.keys import source_named
 from pipeline.errors import DefinitionError
 
 MAX_STEPS = 200
@@ -177,7 +178,7 @@ class CleaningDefinition(Model):
         """The frozen steps."""
         return Cleaning(
             name=self.cleaning,
-            sources=None if self.sources is None else frozenset(self.sources),
+            sources=None if self.sources is None else frozenset(map(source_named, self.sources)),
             events=None if self.events is None else frozenset(self.events),
             steps=tuple(step.compiled(references) for step in self.steps),
             on_failure=self.on_failure,

@@ -28,6 +28,7 @@ from pipeline.contracts import Contract, ContractsPlan, EventContract, LabelledF
 from pipeline.contracts.plan import SECTIONS
 from pipeline.definitions.comparisons import Duration, Model, Name
 from pipeline.definitions.durations import duration_ms
+from pipeline.definitions.keys import source_named
 from pipeline.errors import DefinitionError
 
 MAX_SCHEMA_DEPTH = 20
@@ -293,7 +294,7 @@ class ContractDefinition(Model):
         return Contract(
             name=self.contract,
             number=number,
-            sources=None if self.sources is None else frozenset(self.sources),
+            sources=None if self.sources is None else frozenset(map(source_named, self.sources)),
             unplanned_events=self.unplanned_events,
             events=events,
             purposes=tuple(self.purposes),

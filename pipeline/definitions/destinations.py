@@ -23,7 +23,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from connectors import Connector, Options, UnknownKindError, connector_kind
 from pipeline.activation import HOUR_MS, PROFILE_SECTIONS, ConsentPolicy, Destination
 from pipeline.definitions.durations import DurationMs
-from pipeline.definitions.keys import a_name, instead
+from pipeline.definitions.keys import a_name, instead, source_named
 from pipeline.errors import DefinitionError
 
 _MAX_ATTEMPTS = 1_000
@@ -127,7 +127,7 @@ class DestinationDefinition(BaseModel):
             channel=self.channel,
             labels=frozenset(self.labels),
             transforms=tuple(sorted(self.fields.items())),
-            own_sources=frozenset(self.own_sources),
+            own_sources=frozenset(map(source_named, self.own_sources)),
         )
 
 

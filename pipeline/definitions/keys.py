@@ -75,3 +75,9 @@ def _parts(annotation: Any) -> Iterator[Any]:
             yield from _parts(one)
     else:
         yield annotation
+
+
+def source_named(text: str) -> str:
+    """The name of a source, as `records.source_name` gives it: a topic outside of the workspace may be written with its
+    slash, as the setting `sources` has it."""
+    return text.removeprefix("/")

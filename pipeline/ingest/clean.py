@@ -27,7 +27,7 @@ from pipeline.ingest.decode import RawEvent
 from pipeline.ingest.mapping import NO_MAPPINGS, MappingPlan, SchemaOf, no_registry
 from pipeline.ingest.outcomes import Refusal
 from pipeline.ingest.times import when
-from pipeline.records import Event
+from pipeline.records import Event, source_name
 
 MAX_IDENTIFIERS = 32
 MAX_NAME_LENGTH = 512
@@ -130,7 +130,7 @@ def clean(
     version: str | None = None
     if checks.cleaning.cleanings or checks.contracts.contracts:
         draft = Draft(name, {"properties": properties, "traits": traits, "context": context})
-        version_or_refusal = _checked(draft, source or position.rsplit("/", 2)[0].removeprefix("/"), checks)
+        version_or_refusal = _checked(draft, source_name(source, position), checks)
         if isinstance(version_or_refusal, Refusal):
             return version_or_refusal
         version, name = version_or_refusal, draft.event

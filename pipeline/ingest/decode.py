@@ -69,8 +69,8 @@ _may_be_half = re.compile(rb"\\u[dD][89a-fA-F]").search
 
 
 def forgiven(text: bytes) -> bytes:
-    """JSON without what no parser here takes, though every writer's own does: a byte order mark, and halves of surrogate
-    pairs. It is asked only of what was refused: all of it is searched."""
+    """JSON without what the parser refuses and many writers write: a byte order mark, and halves of surrogate pairs. To
+    be asked of what was refused only: all of it is searched."""
     text = text.removeprefix(codecs.BOM_UTF8)
     return _surrogate.sub(_whole, text) if _may_be_half(text) else text
 

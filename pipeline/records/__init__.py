@@ -36,6 +36,7 @@ from pipeline.records.events import (
     Ready,
     Received,
     Sealed,
+    source_name,
 )
 from pipeline.records.links import (
     Absorb,
@@ -170,6 +171,7 @@ __all__ = [
     "decode_links_record",
     "decode_received",
     "encode",
+    "source_name",
 ]
 
 _encoder = msgspec.json.Encoder()

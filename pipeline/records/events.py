@@ -36,6 +36,12 @@ class Event(Struct, tag_field="kind", tag="event", omit_defaults=True):
     origin: str = ""
 
 
+def source_name(origin: str, position: str) -> str:
+    """The name of the source of an event, by its `origin` and `source`: what definitions and statistics go by. A topic
+    outside of the workspace is known without the slash it begins with."""
+    return origin or position.rsplit("/", 2)[0].removeprefix("/")
+
+
 class Received(Struct):
     """Of an event, only when it was received."""
 

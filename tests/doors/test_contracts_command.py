@@ -9,8 +9,11 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline.cli import build
-from pipeline.contracts import infer
+from pipeline.contracts import check, infer
+from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.loader import load_text
+from pipeline.records import Event, encode
+from pipeline.runtime.ports import Record
 
 APP = build(["contracts"])
 
@@ -90,6 +93,48 @@ def test_sources_are_told_apart(files: tuple[Path, Path], tmp_path: Path) -> Non
     bad.write_text(json.dumps(track(1, total="x")) + "\n")
     assert run("check", str(contract), "--events", str(bad), "--source", "billing")[0] == 0
     assert run("check", str(contract), "--events", str(bad), "--source", "web")[0] == 1
+
+
+def test_a_topic_outside_of_the_workspace_is_known_by_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As contracts, cleaning and `headwater sources` know it."""
+
+    class Topic:
+        def __init__(self, *_: Any) -> None: ...
+        def __enter__(self) -> "Topic":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def read_to_end(self) -> list[Record]:
+            places = (("", "/crm.orders/0/7"), ("", "raw/0/1"), ("web", "/crm.orders/0/8"))
+            events = [
+                Event("m", "track", f"E{n}", ["user_id:a"], 1, 1, at, {"n": n}, origin=origin)
+                for n, (origin, at) in enumerate(places)
+            ]
+            return [Record("events", 0, n, None, encode(event)) for n, event in enumerate(events)]
+
+    monkeypatch.setattr("pipeline.cli.contracts.TopicReader", Topic)
+    monkeypatch.setattr("pipeline.cli.contracts.find_kafka", lambda settings: settings)
+    for source, seen in (("crm.orders", ["E0"]), ("/crm.orders", ["E0"]), ("raw", ["E1"]), ("web", ["E2"])):
+        code, text = run("infer", "--source", source)
+        assert code == 0 and list(yaml.safe_load(text)["events"]) == seen
+
+
+LOOKS_LIKE: list[list[Any]] = [
+    ["2026-03-01 12:00:00+00:00"],  # Python's own form of a time: no T
+    ["2026-03-01", "0000-00-00"],
+    ["2026-02-30"],
+    ["2026-03-01T12:00:00Z", "2026-13-45T00:00:00Z"],
+    ["ada@example.org", "a..b@example.org"],
+    ["\u00e4@example.org"],
+]
+
+
+@pytest.mark.parametrize("values", LOOKS_LIKE, ids=str)
+def test_what_is_inferred_lets_through_all_that_was_seen(values: list[Any]) -> None:
+    events = [("E", {"p": value, "in": [{"x": value}]}, {"t": value}) for value in values * 25]
+    [contract] = compile_contracts({"x": (1, infer("x", events))}).contracts
+    for name, properties, traits in events:
+        assert check(contract, name, {"properties": properties, "traits": traits, "context": {}}).violations == ()
 
 
 def test_inference_is_bounded_and_what_it_says_is_valid() -> None:

@@ -36,6 +36,7 @@ PRO = {"traits": {"plan": "pro"}}
     [
         (said({"plan": "pro"}), {"set": PRO}, None),  # the echo itself
         (said({"plan": "pro"}, origin="crm_changes", source="raw/0/1"), {"set": PRO}, None),  # by a write key
+        (said({"plan": "pro"}, source="/crm_changes/0/7"), {"set": PRO}, None),  # by a topic outside of the workspace
         (said({"plan": "pro"}, source="raw/0/1"), {"set": PRO}, PRO),  # somebody else said it
         (said({"plan": "free"}), {"set": PRO}, PRO),  # it said something else, and did not prevail
         (said({}), {"set": PRO}, PRO),  # it did not say this

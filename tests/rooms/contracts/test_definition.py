@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.cleaning import NO_TOOLS, Draft
 from pipeline.contracts import LabelledField
 from pipeline.definitions.catalog import Catalog, contracts_plan
+from pipeline.definitions.cleaning import compile_cleaning
 from pipeline.definitions.contracts import ContractDefinition, compile_contracts
 from pipeline.definitions.loader import InvalidDefinitionsError, load_text
 from pipeline.errors import DefinitionError
-from pipeline.records import Definition, Generation
+from pipeline.records import Definition, Generation, source_name
 
 SHOP = """
 contract: shop
@@ -174,3 +176,12 @@ def test_a_paused_contract_is_as_if_it_were_not_there() -> None:
     assert contracts_plan(catalog, generation).of_source("raw") is not None
     generation.paused = ["contract/rest"]
     assert contracts_plan(catalog, generation).of_source("raw") is None
+
+
+def test_a_topic_outside_of_the_workspace_may_be_written_with_its_slash() -> None:
+    plan = compile_contracts({"crm": (1, body("contract: crm\nsources: [/crm.orders]\nevents: {}"))})
+    assert plan.of_source(source_name("", "/crm.orders/0/7")) is plan.contracts[0]
+    [written] = load_text("cleaning: crm\nsources: [/crm.orders]\nsteps: [{drop: properties.x}]")
+    draft = Draft("E", {"properties": {"x": 1}, "traits": {}, "context": {}})
+    compile_cleaning({"crm": written.body}).apply(source_name("", "/crm.orders/0/7"), draft, NO_TOOLS)
+    assert draft.sections["properties"] == {}
