@@ -1,7 +1,8 @@
 """JSON lines and CSV files, plain or gzipped, and Parquet files, as raw records.
 
-A row without a messageId gets one: the hash of the file's content and the number of its line. So producing the same
-file twice adds nothing within the time in which duplicates are told.
+A row without a messageId gets one: the hash of the file's content, and of what its columns were said to be, and the
+number of its line. So producing the same file twice adds nothing within the time in which duplicates are told; but one
+that was first read as customers, and then as what they signed up for, is two files.
 
 A line of JSON is passed on byte by byte, even if it is none: ingest says what is wrong with it. A column of a CSV file
 whose head is a path of the tracking spec (`userId`, `timestamp`, `properties.total`) goes there; any other becomes a
@@ -94,7 +95,9 @@ def inspect_file(path: Path, mapping: CsvMapping | None = None) -> FileFacts:
             digest.update(line)
             rows += bool(line.strip() if rows else line.removeprefix(codecs.BOM_UTF8).strip())
     if is_csv(path):
-        rows = sum(1 for _ in _cells(path, mapping or CsvMapping()))
+        mapping = mapping or CsvMapping()
+        rows = sum(1 for _ in _cells(path, mapping))
+        digest.update(said(mapping))
     return FileFacts(digest.hexdigest(), rows)
 
 
@@ -109,6 +112,13 @@ def read_rows(path: Path, facts: FileFacts, mapping: CsvMapping | None = None) -
 
         return parquet_rows(path, facts, mapping or CsvMapping())
     return _csv_rows(path, facts, mapping or CsvMapping()) if is_csv(path) else _json_rows(path, facts)
+
+
+def said(mapping: CsvMapping) -> bytes:
+    """A mapping, as the ids of rows go by it: nothing where nothing was said."""
+    if mapping == CsvMapping():
+        return b""
+    return _encode([mapping.type, mapping.event, sorted(mapping.fields.items()), mapping.delimiter])
 
 
 def _open(path: Path) -> BinaryIO:
@@ -210,12 +220,14 @@ def check_heads(heads: list[str], mapping: CsvMapping, path: Path) -> None:
         if target and target not in _SPEC_FIELDS and not target.startswith(_SPEC_OBJECTS):
             what_to_do = "Paths are like userId, timestamp, properties.total or identifiers.loyalty_card."
             raise InputError(f"{target!r} is no path of the tracking spec", str(path), what_to_do)
-    found = (target_of(head, mapping, "properties.") for head in heads)
-    targets = sorted((target for target in found if target), key=lambda target: target.split("."))
-    for target, following in pairwise(targets):
-        if following == target or following.startswith(target + "."):
-            what = f"Two columns lead to the same place: {target} and {following}"
-            raise InputError(what, str(path), "Map one of them elsewhere.")
+    has_types = any(target_of(head, mapping, "properties.") == "type" for head in heads)
+    for rest in ("traits.", "properties.") if has_types else (_rest(mapping.type),):
+        found = (target_of(head, mapping, rest) for head in heads)
+        targets = sorted((target for target in found if target), key=lambda target: target.split("."))
+        for target, following in pairwise(targets):
+            if following == target or following.startswith(target + "."):
+                what = f"Two columns lead to the same place: {target} and {following}"
+                raise InputError(what, str(path), "Map one of them elsewhere.")
 
 
 def target_of(head: str, mapping: CsvMapping, rest: str) -> str:
@@ -229,7 +241,11 @@ def target_of(head: str, mapping: CsvMapping, rest: str) -> str:
 def rest_of(cells: Mapping[str, Any], mapping: CsvMapping) -> str:
     """Where a column goes that leads nowhere else: by the type of the row, whatever its column is called."""
     own = next((cell for head, cell in cells.items() if target_of(head, mapping, "properties.") == "type"), None)
-    return "traits." if (own or mapping.type) == "identify" else "properties."
+    return _rest(own or mapping.type)
+
+
+def _rest(kind: str) -> str:
+    return "traits." if kind == "identify" else "properties."
 
 
 def _place(event: dict[str, Any], target: str, cell: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import InputError
-from pipeline.sources.files import CsvMapping, FileFacts, Row, check_heads, key_of, rest_of, target_of
+from pipeline.sources.files import CsvMapping, FileFacts, Row, check_heads, key_of, rest_of, said, target_of
 
 _BATCH_ROWS = 10_000
 _READ_BYTES = 1 << 20
@@ -41,6 +41,7 @@ def inspect_parquet(path: Path, mapping: CsvMapping) -> FileFacts:
         raise InputError(f"The file cannot be read: {error.strerror}", str(path)) from error
     opened = _open(path)
     check_heads([head for head in opened.schema_arrow.names if head not in _OBJECTS], mapping, path)
+    digest.update(said(mapping))
     return FileFacts(digest.hexdigest(), opened.metadata.num_rows)
 
 
@@ -84,7 +85,7 @@ def _listed(column: Any, name: str, path: Path, before: int) -> list[Any]:
 
     try:
         return list(pyarrow.compute.cast(column, _coarser(column.type), safe=False).to_pylist())
-    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+    except (pyarrow.ArrowException, ValueError, OverflowError, LookupError) as error:  # LookupError: no such time zone
         raise InputError(
             f"The column {name} holds, behind row {before}, what cannot be read: {error}",
             str(path),
@@ -130,6 +131,12 @@ def _event(cells: dict[str, Any], mapping: CsvMapping, path: Path, number: int) 
             place = event
             for parent in parents:
                 place = place.setdefault(parent, {})
+                if not isinstance(place, dict):
+                    raise InputError(
+                        f"Row {number}: {head} leads into {parent}, which is no object.",
+                        str(path),
+                        f"leave it out: {head}=",
+                    )
             place[last] = _plain(cell, path, number)
     return event
 

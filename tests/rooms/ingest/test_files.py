@@ -122,6 +122,8 @@ BROKEN: list[tuple[bytes, CsvMapping, str]] = [
     (b"a,b\n", CsvMapping(fields={"c": "userId"}), "no column 'c'"),
     (b"a,b\n", CsvMapping(fields={"a": "user"}), "'user' is no path"),
     (b"a,b\n", CsvMapping(fields={"a": "userId", "b": "userId"}), "same place"),
+    (b"a,traits.a\n", CsvMapping("identify"), "same place: traits.a and traits.a"),
+    (b"type,a,traits.a\n", CsvMapping(), "same place: traits.a and traits.a"),
     (b"a,a-b,a.b\n", CsvMapping(), "same place: properties.a and properties.a.b"),
 ]
 
@@ -144,6 +146,18 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     assert (first.key, second.key) == (b"a", b"a")
     assert first.value.endswith(line[1:]) and b"/1" in first.value, "produced again it is told as a duplicate"
     assert len(rows_of(tmp_path / "blank.jsonl", b"\xef\xbb\xbf\n" + line)) == 1
+
+
+def test_a_file_that_is_read_as_something_else_is_another_file(tmp_path: Path) -> None:
+    """Else the second reading of it would be told as duplicates of the first."""
+    content = "userId,plan\nann,free\n"
+    readings = [CsvMapping(), CsvMapping("identify"), CsvMapping(event="Signed Up"), CsvMapping(event="Left")]
+    readings += [CsvMapping(fields={"plan": "properties.tariff"})]
+    found = [events_of(rows_of(tmp_path / "a.csv", content, each))[0]["messageId"] for each in (*readings, *readings)]
+    assert found[:5] == found[5:] and len(set(found)) == 5
+    assert len({inspect_file(tmp_path / "a.csv", each).digest for each in readings}) == 5, (
+        "nor is its progress that one's"
+    )
 
 
 def test_a_line_with_half_of_a_surrogate_pair_is_an_event_like_any_other(tmp_path: Path) -> None:

@@ -38,8 +38,10 @@ def test_columns_go_where_those_of_a_csv_file_go_and_keep_their_types(tmp_path: 
         code=["007", None],
         properties=[{"path": "/a", "tags": ["x", "y"]}, None],
     )
-    first, second = rows(path, CsvMapping(event="Order Completed"))
-    facts = inspect_file(path)
+    orders = CsvMapping(event="Order Completed")
+    first, second = rows(path, orders)
+    facts = inspect_file(path, orders)
+    assert facts.digest != inspect_file(path).digest, "read as something else it is another file"
     assert first == {
         "type": "track",
         "event": "Order Completed",
@@ -99,6 +101,15 @@ def test_a_time_that_python_has_not_is_told_and_may_be_left_out(tmp_path: Path) 
         rows(path)
     [event] = rows(path, CsvMapping(event="E", fields={"ends": ""}))
     assert event["userId"] == "u1" and "properties" not in event
+
+
+def test_a_column_that_leads_into_a_text_and_a_zone_nobody_knows_are_told(tmp_path: Path) -> None:
+    into = written(tmp_path, userId=["u1"], context=['{"page": "/a"}'], **{"context.page.url": ["/b"]})
+    with pytest.raises(InputError, match=r"context\.page\.url leads into page, which is no object"):
+        rows(into)
+    unknown = written(tmp_path, userId=["u1"], at=pyarrow.array([1], pyarrow.timestamp("us", "Nowhere/City")))
+    with pytest.raises(InputError, match="The column at holds"):
+        rows(unknown)
 
 
 def test_an_interrupted_file_goes_on_behind_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
