@@ -12,10 +12,12 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.errors import InputError
 from pipeline.runtime.kafka.doors import produce_all, topic_partitions
-from pipeline.sources.files import CsvMapping, inspect_file, is_csv, is_parquet, read_rows
+from pipeline.sources.files import KEPT_BYTES, CsvMapping, inspect_file, is_csv, is_parquet, read_rows
 from pipeline.sources.progress import FileProgress
+from pipeline.topology import TOPICS
 
 _TAB = "\\t"
+_OWN = frozenset(topic.name for topic in TOPICS)
 
 
 def command(
@@ -36,6 +38,12 @@ def command(
     """
     settings = find_kafka(settings_module.load())
     target = topic or settings.sources[0]
+    if target in _OWN and target not in settings.sources:
+        raise InputError(
+            f"{target} is written by Headwater alone: what a file put there would be no record of it.",
+            "--topic",
+            f"name one of `sources` ({', '.join(settings.sources)}), or another topic",
+        )
     if not (is_csv(file) or is_parquet(file)) and (event or column):
         raise InputError(
             "--event and --column are for CSV and Parquet files.", str(file), "name the file *.csv, or leave them out"
@@ -59,7 +67,8 @@ def command(
             progress.console.print(f"{done:,} rows were produced before: going on behind them.")
         count = 0
         for part in begun.parts(rows, done):
-            records = ((row.key, row.value) for row in part)
+            # A broker takes no larger one: the file would end here, and could never be produced to its end.
+            records = ((row.key, row.value[:KEPT_BYTES]) for row in part)
             count += produce_all(settings, target, records, _shown(progress, bar, done + count))
             begun.keep(done + count)
         begun.end()

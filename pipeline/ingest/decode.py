@@ -12,7 +12,7 @@ tell the two apart. Fields that the tracking spec does not know are left out.
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -103,15 +103,21 @@ def decode(value: bytes | None) -> RawEvent | Refusal:
         if isinstance(lenient, Refusal):
             return lenient
         event = lenient
+    beyond = out_of_bounds(value, ((name, getattr(event, name)) for name in _OBJECT_FIELDS))
+    return event if beyond is None else beyond
+
+
+def out_of_bounds(written: bytes, fields: Iterable[tuple[str, Any]]) -> Refusal | None:
+    """The first thing in these fields that is nested too deep or a number too large; `written` is JSON with them."""
     # Both tests see at most too much, never too little; only then is the event walked.
-    if value.count(b"{") + value.count(b"[") > MAX_DEPTH or (
-        _LONG_ROW in value.translate(_DIGITS) and _long_number(value)
+    if written.count(b"{") + written.count(b"[") > MAX_DEPTH or (
+        _LONG_ROW in written.translate(_DIGITS) and _long_number(written)
     ):
-        for name in _OBJECT_FIELDS:
-            found = _out_of_bounds(getattr(event, name), name)
+        for name, root in fields:
+            found = _out_of_bounds(root, name)
             if found is not None:
                 return found
-    return event
+    return None
 
 
 def _decode_leniently(value: bytes, strict: Exception) -> RawEvent | Refusal:

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.ingest.clean import NO_CHECKS, Checks, clean
-from pipeline.ingest.decode import decode
+from pipeline.ingest.decode import decode, out_of_bounds
 from pipeline.ingest.guard import Vault, admit, mentions
 from pipeline.ingest.mapping import mapped
 from pipeline.ingest.outcomes import Emit, Outcome, Refusal, Skip
@@ -48,6 +48,12 @@ def ingest(
     # A number may be written longer than it came: 1e15 becomes sixteen digits.
     if len(encoded) > MAX_EVENT_BYTES:
         return Refusal("too_large", f"Written out, the event has {len(encoded):,} bytes, of {MAX_EVENT_BYTES:,}.")
+    if checks.cleaning.cleanings:
+        # What a reference, a function or a default brought in is held to the bounds of what came.
+        sections = (("properties", event.properties), ("traits", event.traits), ("context", event.context))
+        beyond = out_of_bounds(encoded, sections)
+        if beyond is not None:
+            return beyond
     return Emit(event, encoded)
 
 

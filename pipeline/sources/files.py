@@ -25,9 +25,12 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import msgspec
 
 from pipeline.errors import InputError
-from pipeline.ingest import forgiving
+from pipeline.ingest import MAX_RAW_BYTES, forgiving
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
+KEPT_BYTES = 2 * MAX_RAW_BYTES
+"""Of a value that is larger than ingest takes, so much is kept: enough to be refused, and found in the dead letters."""
+KEPT_KEY_BYTES = 512
 
 _SPEC_FIELDS = frozenset(
     {
@@ -269,5 +272,5 @@ def key_of(event: dict[str, Any]) -> bytes | None:
     """The record key of an event: the person it names, if it does."""
     for name in ("userId", "anonymousId"):
         if isinstance(event.get(name), str | int):
-            return str(event[name]).encode("utf-8", "replace")
+            return str(event[name]).encode("utf-8", "replace")[:KEPT_KEY_BYTES]
     return None

@@ -10,6 +10,7 @@ told: it is told with the next records. A source that fails is asked again later
 role, as everywhere.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -18,15 +19,13 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.sources import MAX_POSITION, Pulled, Source
-from pipeline.ingest import MAX_RAW_BYTES
+from pipeline.sources.files import KEPT_BYTES
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _MAX_TRANSACTION_BYTES = 4_000_000
-_KEPT_BYTES = 2 * MAX_RAW_BYTES
-"""Of a value that is larger than ingest takes, so much is kept: enough to be refused, and found in the dead letters."""
 
 Row = tuple[bytes | None, bytes]
 """(key, value) as it is written to the topic."""
@@ -130,10 +129,15 @@ class Puller:
 
     def _written(self, one: Pulled) -> bytes:
         if isinstance(one.value, bytes):
-            return one.value[:_KEPT_BYTES]
+            return one.value[:KEPT_BYTES]
         assert one.value is not None
         event = {**one.value, "source": self._name} if self._stamped else one.value
         try:
-            return _encode(event)[:_KEPT_BYTES]
+            try:
+                return _encode(event)[:KEPT_BYTES]
+            except UnicodeEncodeError:
+                # Half of a surrogate pair, as Python's own JSON reads it. Ingest forgives it where it is escaped;
+                # refused here, it would stop the source for ever.
+                return json.dumps(msgspec.to_builtins(event)).encode()[:KEPT_BYTES]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"the value at {one.position[:100]!r} cannot be written as JSON: {error}") from None

@@ -1,5 +1,6 @@
 """`headwater produce` beside a state folder that is not as it should be: told, and no traceback."""
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.cli import produce
-from pipeline.errors import StateError
+from pipeline.errors import InputError, StateError
+from pipeline.ingest import Refusal, decode
 from pipeline.settings import Settings, load
 from pipeline.sources.files import inspect_file
 from pipeline.sources.progress import FileProgress
@@ -64,6 +66,30 @@ def test_one_that_was_interrupted_goes_on_and_what_is_no_number_counts_as_nothin
         kept.write_text(said)
         assert produced(resume=True) == left
         assert not kept.exists()
+
+
+def test_a_line_no_broker_would_take_is_cut_so_that_the_file_goes_on(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ingest refuses what comes of it, as it does of any that is too large: the others are not stopped by it."""
+    came: list[Any] = []
+    monkeypatch.setenv("HEADWATER_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(produce, "find_kafka", lambda settings: settings)
+    monkeypatch.setattr(produce, "topic_partitions", lambda *_: [])
+    monkeypatch.setattr(produce, "produce_all", lambda _, __, records, ___: came.extend(records) or len(came))
+    long = {"type": "page", "userId": "u" * 1_000, "name": "x" * 3_000_000}
+    file.write_text(f"{file.read_text()}{json.dumps(long)}\n")
+    produce.command(file, None, None, "track", None, ",", False)
+    key, value = came[3]
+    assert decode(value) == Refusal("too_large", "The value has 524,288 bytes; an event may have 262,144.")
+    assert len(key) + len(value) < 1_000_000
+
+
+def test_a_topic_of_our_own_is_no_source(produced: Produce, file: Path) -> None:
+    for topic in ("events", "profiles"):
+        with pytest.raises(InputError, match="written by Headwater alone"):
+            produce.command(file, topic, None, "track", None, ",", False)
+    produce.command(file, "shop", None, "track", None, ",", False)
 
 
 def test_progress_that_cannot_be_read_ends_only_who_wants_to_go_on_from_it(produced: Produce, kept: Path) -> None:

@@ -243,3 +243,17 @@ def test_a_reference_that_is_not_there_is_told() -> None:
 def test_what_is_no_step_is_told(step: str, what: str) -> None:
     with pytest.raises(InvalidDefinitionsError, match=what):
         plan(step)
+
+
+def test_what_is_brought_in_is_held_to_the_bounds_of_what_came() -> None:
+    """Whoever reads events relies on them: a number that no state can hold would be refused by unify, half done."""
+    deep: Any = 1
+    for _ in range(40):
+        deep = {"x": deep}
+    [written] = load_text("cleaning: test\nsteps: [{join: {reference: p, by: properties.sku, to: properties.product}}]")
+    joins = compile_cleaning({"test": written.body}, {"p": {"reference": "p", "topic": "/p"}})
+    event = {"type": "track", "event": "E", "userId": "ada", "properties": {"sku": "7"}}
+    for brought, reason in (({"n": 2**63}, "number_out_of_range"), (deep, "too_deep"), ({"n": 2**63 - 1}, "")):
+        checks = Checks(cleaning=joins, tools=Tools(row=lambda _, __, brought=brought: brought))
+        outcome = ingest(Record("raw", 0, 0, None, json.dumps(event).encode()), NOW_MS, builtin_rules(), checks)
+        assert (outcome.reason if isinstance(outcome, Refusal) else "") == reason

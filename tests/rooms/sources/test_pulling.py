@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from connectors.sources import Pulled, Source
-from pipeline.ingest import MAX_RAW_BYTES
+from pipeline.ingest import MAX_RAW_BYTES, decode
 from pipeline.sources.pulling import Puller, PullMetrics, Row
 
 
@@ -184,3 +184,11 @@ def test_a_key_that_is_none_is_the_sources_own_trouble(key: Any) -> None:
     source.poll = lambda position, limit: [Pulled("1", {"type": "track"}, key)]  # type: ignore[method-assign]
     assert puller(source, log).turn() > 0
     assert log.writes == 0
+
+
+def test_half_of_a_surrogate_pair_does_not_stop_a_source() -> None:
+    source, log = Numbers(1), MemoryLog()
+    source.value = lambda _: {"type": "track", "event": "Sale! \ud83d", "userId": "ada"}  # as json.loads gives it
+    assert puller(source, log).turn() == 0.0
+    [(_, value)] = log.rows
+    assert decode(value).event == "Sale! \ufffd"  # type: ignore[union-attr]
