@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -14,13 +14,14 @@ from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.broker import find_kafka
 from pipeline.cli._explained import instant, shown_time, tree
 from pipeline.definitions.accounts import AccountsDefinition
+from pipeline.definitions.cleaning import compile_cleaning
 from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.identity import identity_rules as identity_rules_of
 from pipeline.definitions.loader import SUFFIXES, Written, load
 from pipeline.definitions.segments import compile_definitions
 from pipeline.errors import InputError, LookupFailed
 from pipeline.identity import IdentityRules
-from pipeline.ingest import Emit, RawEvent, Refusal, Skip, decode, ingest
+from pipeline.ingest import NO_CHECKS, Checks, Emit, RawEvent, Refusal, Skip, decode, ingest
 from pipeline.ingest.times import DAY_MS, to_ms
 from pipeline.lookup import normalised
 from pipeline.records import Event
@@ -32,6 +33,7 @@ from pipeline.unify.fixture import names_of_accounts, run_with_accounts
 _SHOWN_MEMBERS = 50
 _EXPLAINED = 3
 NOBODY = "nobody"
+SOURCE = "raw"
 
 
 class Fixture(NamedTuple):
@@ -65,7 +67,7 @@ def command(
 
     Example: headwater test curious.yaml --events visits.jsonl --at 2026-03-01T09:30:00Z --expect user_id:ada
     """
-    plan, rules, belonging, names = _plan(segment, definitions or [])
+    plan, rules, belonging, names, checks = _plan(segment, definitions or [])
     instants = [instant(text, "--at") for text in at]
     if expect is not None and (len(expect) != len(instants) or len(names) != 1):
         raise InputError(
@@ -77,7 +79,7 @@ def command(
         raise InputError(
             "A fixture is a file of JSON lines.", str(events), "give one JSON object a line, as applications send them"
         )
-    fixture = read_fixture(events, rules)
+    fixture = read_fixture(events, rules, checks)
     console, remarks = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     for remark in fixture.remarks:
         remarks.print(remark, markup=False)
@@ -118,18 +120,29 @@ def _run(plan: SegmentsPlan, belonging: AccountRules, events: list[Event], insta
     return run_with_accounts(plan, belonging, events, instants)
 
 
-def _plan(segment: str, paths: Sequence[Path]) -> tuple[SegmentsPlan, IdentityRules, AccountRules, list[str]]:
-    """The compiled rules, the identity rules, those of who belongs to which account, and the names of the segments to
-    look at."""
+class _Plan(NamedTuple):
+    """The compiled rules, the identity rules, those of who belongs to which account, the names of the segments to look
+    at, and what ingest makes of events."""
+
+    segments: SegmentsPlan
+    identity: IdentityRules
+    accounts: AccountRules
+    names: list[str]
+    checks: Checks
+
+
+def _plan(segment: str, paths: Sequence[Path]) -> _Plan:
     is_path = segment.endswith(SUFFIXES) or Path(segment).exists()
     if not is_path and not paths:
         from pipeline.definitions.log import KafkaPlans
 
         latest = KafkaPlans(find_kafka(settings_module.load())).latest()
         _required(segment, latest.segments.names)
-        return latest.segments, latest.identity, latest.accounts, [segment]
+        checks = Checks(latest.contracts, latest.cleaning)
+        return _Plan(latest.segments, latest.identity, latest.accounts, [segment], checks)
     written = load([Path(segment), *paths] if is_path else paths)
     contracts = compile_contracts({each.name: (1, each.body) for each in written if each.kind == "contract"})
+    checks = Checks(contracts, compile_cleaning(_bodies(written, "cleaning"), _bodies(written, "reference")))
     keeps = Keeps(contracts.keeps_events, contracts.keeps_parts)
     plan = compile_definitions(_of(written, "segment"), _of(written, "trait"), keeps=keeps)
     identity = [each.body for each in written if each.kind == "identity"]
@@ -138,15 +151,19 @@ def _plan(segment: str, paths: Sequence[Path]) -> tuple[SegmentsPlan, IdentityRu
     belonging = accounts[0].compiled({}, rules) if accounts else GROUPS_ONLY
     if not is_path:
         _required(segment, plan.names)
-        return plan, rules, belonging, [segment]
+        return _Plan(plan, rules, belonging, [segment], checks)
     own = [each.name for each in load([Path(segment)]) if each.kind == "segment"]
     if not own:
         raise LookupFailed("There is no segment here.", segment, "name a file that defines one")
-    return plan, rules, belonging, own
+    return _Plan(plan, rules, belonging, own, checks)
 
 
 def _of(written: Sequence[Written], kind: str) -> list[tuple[dict[str, object], int]]:
     return [(each.body, 1) for each in written if each.kind == kind]
+
+
+def _bodies(written: Sequence[Written], kind: str) -> dict[str, dict[str, Any]]:
+    return {each.name: each.body for each in written if each.kind == kind}
 
 
 def _required(segment: str, known: list[str]) -> None:
@@ -155,8 +172,8 @@ def _required(segment: str, known: list[str]) -> None:
         raise LookupFailed(f"There is no segment {segment}.", "", f"there are: {there}; a file may be named as well")
 
 
-def read_fixture(path: Path, rules: IdentityRules) -> Fixture:
-    """The events of a file of JSON lines, as ingest makes them.
+def read_fixture(path: Path, rules: IdentityRules, checks: Checks = NO_CHECKS) -> Fixture:
+    """The events of a file of JSON lines, as ingest makes them, as if they came by the usual source.
 
     Raises:
         InputError: a line says no time at which it could be played.
@@ -166,9 +183,13 @@ def read_fixture(path: Path, rules: IdentityRules) -> Fixture:
     remarks: list[str] = []
     for row in read_rows(path, facts):
         raw = decode(row.value)
-        outcome = raw if isinstance(raw, Refusal) else _ingest(row.line, row.value, raw, rules, path)
+        outcome = raw if isinstance(raw, Refusal) else _ingest(row.line, row.value, raw, rules, checks, path)
         if isinstance(outcome, Emit):
             found.append(outcome.event)
+            undone = [flag.partition(":")[2] for flag in outcome.event.flags if flag.startswith("cleaning_failed:")]
+            if undone:
+                what = "it needs what is at hand where ingest runs, or failed"
+                remarks.append(f"{path}:{row.line}: a step of {', '.join(undone)} was not taken: {what}")
         else:
             remarks.append(f"{path}:{row.line}: left out, {outcome.reason}: {outcome.detail}")
     found.sort(key=lambda event: event.received)
@@ -184,11 +205,11 @@ def read_fixture(path: Path, rules: IdentityRules) -> Fixture:
     return Fixture(events, remarks)
 
 
-def _ingest(line: int, value: bytes, raw: RawEvent, rules: IdentityRules, path: Path) -> Emit | Refusal:
+def _ingest(line: int, value: bytes, raw: RawEvent, rules: IdentityRules, checks: Checks, path: Path) -> Emit | Refusal:
     for time in (raw.received_at, raw.sent_at, raw.timestamp, raw.original_timestamp):
         now_ms = to_ms(time) if time is not None else ""
         if isinstance(now_ms, int):
-            outcome = ingest(Record("fixture", 0, line, None, value), now_ms, rules)
+            outcome = ingest(Record(SOURCE, 0, line, None, value), now_ms, rules, checks)
             assert not isinstance(outcome, Skip), "only a mapping skips"
             return outcome
     raise InputError(

@@ -75,6 +75,40 @@ def test_a_contract_beside_the_rule_says_how_long_its_events_count(folder: Path)
         ], said.stdout
 
 
+CLEANED = """
+contract: plan
+on_violation: reject
+events: {Page Viewed: {required: [path], properties: {path: {type: string}}}}
+---
+cleaning: basics
+steps:
+  - rename: {field: properties.url, to: properties.path}
+---
+cleaning: hashed
+steps: [{hash: properties.card}]
+---
+cleaning: of_the_web
+sources: [web]
+steps: [{drop: properties.path}]
+"""
+
+
+def test_events_are_cleaned_and_checked_as_ingest_does_it(folder: Path) -> None:
+    (folder / "plan.yaml").write_text(CLEANED)
+    events = [
+        page(0, userId="ada", properties={"url": "/pricing"}),
+        page(1, userId="ada", properties={"path": "/pricing", "card": "4711"}),
+        page(0, userId="bob", properties={"path": 7}),
+        page(1, userId="bob"),
+        page(2, userId="bob", source="web"),
+    ]
+    said = run(events, *at(3), "--definitions", "plan.yaml", "--expect", "user_id:ada")
+    assert said.exit_code == 0, said.output
+    assert "events.jsonl:2: a step of hashed was not taken" in said.stderr
+    left_out = [line for line in range(1, 6) if f"events.jsonl:{line}: left out, contract_violation" in said.stderr]
+    assert left_out == [3, 5]
+
+
 ADA_AND_BOB = [
     page(0, anonymousId="a-1"),
     page(1, anonymousId="a-1", userId="Ada"),
