@@ -404,8 +404,11 @@ def _explained(
     else:
         where = f"`{field}` in {path}"
     if first["type"] == "extra_forbidden":
-        advice = _nearest(name, set(Settings.model_fields))
-        return SettingsError(f"There is no setting `{name}`.", where, advice)
+        known = set(Settings.model_fields)
+        group: Any = Settings.model_fields[name].annotation if name in known else None
+        if group is not None:
+            known, name = {f"{name}.{each}" for each in group.model_fields}, field
+        return SettingsError(f"There is no setting `{name}`.", where, _nearest(name, known))
     description = Settings.model_fields[name].description if name in Settings.model_fields else ""
     shown = "" if name in ("secret", *_GROUPS) else f" (it is {first['input']!r})"
     return SettingsError(

@@ -17,7 +17,8 @@ from rich.logging import RichHandler
 
 from pipeline import __version__
 from pipeline.compiled import refuse_what_is_stale
-from pipeline.errors import HeadwaterError
+from pipeline.errors import HeadwaterError, SettingsError
+from pipeline.settings import DEFAULT_FILE, ENV_PREFIX
 
 _INTERRUPTED = 130
 
@@ -61,10 +62,30 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except Exception as error:
+        refused = _refused_by_client(error)
+        if refused is None:
+            raise
+        show(refused)
+        sys.exit(refused.exit_code)
     except BrokenPipeError:
         # The reader of a pipe (head, jq) has enough: no message, and none from the interpreter when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _refused_by_client(error: Exception) -> SettingsError | None:
+    """What librdkafka says about a property that it does not know, or whose value it does not take: it is a setting."""
+    said = error.args[0] if error.args else None
+    # Not by its class: most commands never load the client.
+    if type(error).__name__ != "KafkaException" or "configuration property" not in (text := str(said)):
+        return None
+    what = text.partition('str="')[2].removesuffix('"}').replace('"', "`") or text
+    return SettingsError(
+        f"A property of the Kafka client cannot be used: {what}.",
+        f"{ENV_PREFIX}KAFKA__…, or `kafka` in {DEFAULT_FILE}",
+        "correct it; the configuration page of librdkafka lists all properties and their values",
+    )
 
 
 def show(error: HeadwaterError) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -49,6 +50,7 @@ def command(
     if end_with is not None:
         _end_with(end_with)
     settings = settings_module.load(slot=slot)
+    _see_that_metrics_have_a_place(settings)
     if role != _WITHOUT_KAFKA:
         settings = find_kafka(settings)
     asked: list[int] = []
@@ -58,6 +60,23 @@ def command(
         _run(role, settings, name, lambda: bool(asked))
     except WorkerStopped as stopped:
         raise RoleStopped(f"{role} stopped: {stopped}", f"slot {settings.slot}", "start it again") from stopped
+
+
+def _see_that_metrics_have_a_place(settings: Settings) -> None:
+    """Raises InputError: somebody else listens on `metrics_port`."""
+    if not settings.metrics_port:
+        return
+    family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((settings.metrics_host, settings.metrics_port))
+        except OSError as error:
+            raise InputError(
+                f"The metrics cannot be served: {error.strerror or error}.",
+                f"{settings.metrics_host}:{settings.metrics_port}",
+                "give each role of a machine a HEADWATER_METRICS_PORT of its own",
+            ) from None
 
 
 def _door(role: str) -> Any:

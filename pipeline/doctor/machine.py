@@ -35,12 +35,22 @@ def secret(settings: Settings, _: int) -> Iterator[Finding]:
         yield Finding("secret", "wrong", error.what, error.what_to_do)
         return
     file = settings.state_dir / SECRET_FILE
-    if settings.secret is not None:
+    if settings.secret is not None and _is_another(file, settings.secret.get_secret_value()):
+        what = f"configured, and another one is kept in {file}: to who has the other one, everybody is somebody new"
+        yield Finding("secret", "warning", what, "give every process the one that the workspace was made with")
+    elif settings.secret is not None:
         yield Finding("secret", "good", "configured")
     elif stat.S_IMODE(file.stat().st_mode) & 0o077:
         yield Finding("secret", "warning", f"others can read {file}", f"chmod 600 {file}")
     else:
         yield Finding("secret", "good", f"kept in {file}")
+
+
+def _is_another(file: Path, configured: str) -> bool:
+    try:
+        return file.read_text().strip() != configured
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def folders(settings: Settings, _: int) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.doctor import Finding, examine
+from pipeline.doctor.machine import secret
 from pipeline.errors import BrokerError
 from pipeline.runtime.progress import Progress, RestoringPartition
 from pipeline.settings import Settings
@@ -61,3 +62,16 @@ def test_when_it_was_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (found,) = findings(tmp_path, monkeypatch, ready)
     assert (found.verdict, found.subject) == ("good", "state of identity, slot 0")
     assert found.detail == "1 partition ready 3.2 s after they were assigned, at 2026-09-21 13:13:20 UTC"
+
+
+def test_a_secret_that_is_not_the_kept_one_is_told(tmp_path: Path) -> None:
+    def said(configured: str) -> tuple[str, str]:
+        settings = Settings.model_validate({"state_dir": tmp_path, "cache_dir": tmp_path, "secret": configured})
+        [found] = list(secret(settings, 0))
+        return found.verdict, found.detail
+
+    assert said("a" * 64) == ("good", "configured")
+    (tmp_path / "secret").write_text("a" * 64 + "\n")
+    assert said("a" * 64) == ("good", "configured")
+    verdict, what = said("b" * 64)
+    assert verdict == "warning" and "another one is kept in" in what and "aaa" not in what and "bbb" not in what

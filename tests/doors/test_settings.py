@@ -89,6 +89,8 @@ def test_what_ingest_writes_is_no_source_of_it(source: str) -> None:
         ("partitions: many", {}, "`partitions` cannot be used", "`partitions` in headwater.yaml", "Fixed at creation"),
         ("", {"PARTITIONS": "0"}, "greater than or equal to 1", "variable HEADWATER_PARTITIONS", "Fixed"),
         ("partitons: 4", {}, "There is no setting `partitons`", "headwater.yaml", "did you mean partitions?"),
+        ("", {"API__PROT": "1"}, "There is no setting `api.prot`", "HEADWATER_API__", "did you mean api.port?"),
+        ("ui: {hosts: a}", {}, "There is no setting `ui.hosts`", "headwater.yaml", "did you mean ui.host?"),
         ("", {"PARTITONS": "4"}, "means nothing", "HEADWATER_PARTITONS", "did you mean HEADWATER_PARTITIONS?"),
         ("- a list", {}, "not a mapping", "headwater.yaml", "partitions: 4"),
         ("a: [", {}, "not valid YAML", "headwater.yaml:1", "correct it"),

@@ -1,6 +1,7 @@
 """What commands say to somebody who is new: in a narrow window, in the wrong folder, with a key of digits."""
 
 import io
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from pipeline.broker import find_kafka
+from pipeline.cli import main
 from pipeline.cli.sources import Source, _shown
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import BrokerError
@@ -40,3 +42,34 @@ def test_a_write_key_of_digits_is_to_be_quoted() -> None:
     with pytest.raises(ValidationError, match="stands in quotes"):
         CollectorSettings.model_validate({"write_keys": {1234567890: "web"}})
     CollectorSettings.model_validate({"write_keys": {"1234567890": "web"}})
+
+
+def test_a_property_that_the_client_does_not_know_is_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value, said in (
+        ("NO_SUCH", "1", "No such configuration property: `no.such`"),
+        ("SECURITY_PROTOCOL", "SASL", "Invalid value `SASL` for configuration property `security.protocol`"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+            patch.setenv(f"HEADWATER_KAFKA__{name}", value)
+            patch.setattr("sys.argv", ["headwater", "topics"])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        told = capsys.readouterr().err
+        assert ended.value.code == 2 and said in told and "HEADWATER_KAFKA__" in told, told
+
+
+def test_a_port_of_the_metrics_that_is_taken_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("HEADWATER_METRICS_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setattr("sys.argv", ["headwater", "run", "ui"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and "The metrics cannot be served" in told and "of its own" in told
