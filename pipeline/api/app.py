@@ -197,7 +197,8 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "POST", "/v1/definitions", "applyDefinitions", "Put definitions into force", "definitions:write",
-            writes.definitions, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE), _YAML, _json("Applied", APPLIED),
+            writes.definitions, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE, ask.OVER), _YAML,
+            _json("Applied", APPLIED), fails=(412,),
         ),
         Operation(
             "GET", "/v1/operations", "getOperations", "How the pipeline does", "operations:read",

@@ -138,10 +138,12 @@ class ApiClient:
             yield event_id, decode(data)
 
     def apply_definitions(
-        self, text: str, dry_run: bool = False, take_over: bool = False, wait_ms: int = 0
+        self, text: str, dry_run: bool = False, take_over: bool = False, wait_ms: int = 0, over: int | None = None
     ) -> dict[str, Any]:
-        """Put definitions into force; `wait_ms`: wait so long for `in_force` to become true. Raises ApiError."""
+        """Put definitions into force; `wait_ms`: wait so long for `in_force` to become true; `over`: only if that
+        version of what is sent is in force (0: none). Raises ApiError, 412 if it is not."""
         flags = {"dry_run": str(dry_run).lower(), "take_over": str(take_over).lower(), "wait_ms": str(wait_ms)}
+        flags |= {"over": str(over)} if over is not None else {}
         return self._post("/v1/definitions", text.encode(), flags)
 
     def change_definitions(

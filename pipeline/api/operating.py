@@ -15,6 +15,7 @@ from pipeline.api.pulse import Pulse
 from pipeline.api.service import Service
 from pipeline.definitions.catalog import Catalog
 from pipeline.deliver.health import Health
+from pipeline.errors import LookupFailed
 from pipeline.letters import Letter, named, send_again
 from pipeline.topology import DELIVERIES
 
@@ -98,7 +99,14 @@ class Operating:
     async def letter(self, call: Call) -> Response:
         """One dead letter; what the record held is shown to whoever may see whole events."""
         settings, id = self._service.settings, f"{call.values['partition']}/{call.values['offset']}"
-        [found] = await self._found(lambda: named(settings, [id]))
+
+        def work() -> Letter:
+            try:
+                return named(settings, [id])[0]
+            except LookupFailed:
+                raise Problem(404, "There is no dead letter at this place, or not any more.") from None
+
+        found = await self._found(work)
         told = _told(found)
         if "events:read" in call.caller.scopes and not call.caller.hide:
             body = found.letter.value

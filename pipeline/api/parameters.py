@@ -112,6 +112,10 @@ WAIT_IN_FORCE = Parameter(
     "wait_ms", "query", {"type": "integer", "maximum": 30_000},
     "Answer once it is in force, or after so long: `in_force` says which.",
 )  # fmt: skip
+OVER = Parameter(
+    "over", "query", {"type": "integer", "minimum": 0, "maximum": 1_000_000_000},
+    "Only if this version of what is sent is in force (0: none): else 412, and nothing is changed.", 3,
+)  # fmt: skip
 MESSAGE_ID = Parameter(
     "message_id",
     "query",

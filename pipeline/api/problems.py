@@ -14,6 +14,7 @@ _TITLES = {
     408: "The request took too long",
     409: "Not yet",
     410: "No longer there",
+    412: "Somebody else was first",
     413: "The request is too large",
     414: "The address is too long",
     415: "This content type is not taken",

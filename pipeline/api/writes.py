@@ -10,6 +10,7 @@ from starlette.responses import Response
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
+from pipeline.definitions.apply import OvertakenError
 from pipeline.definitions.loader import load_text
 from pipeline.definitions.log import Readiness, apply
 from pipeline.in_charge import refuse_decisions
@@ -57,7 +58,7 @@ class Writes:
             text = call.body.decode()
         except UnicodeDecodeError:
             raise Problem(400, "The body is not UTF-8.") from None
-        return await self._apply(call, lambda: {"written": load_text(text)})
+        return await self._apply(call, lambda: {"written": load_text(text), "over": call.values["over"]})
 
     async def change(self, call: Call) -> Response:
         """Remove, pause or resume definitions in force, or tell what that would change."""
@@ -81,6 +82,8 @@ class Writes:
             readiness = Readiness(settings) if wait_s else None
             try:
                 return carried_out(asked, readiness)
+            except OvertakenError as error:
+                raise Problem(412, f"{error.what}\n{error.what_to_do}") from None
             finally:
                 if readiness is not None:
                     readiness.close()

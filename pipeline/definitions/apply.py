@@ -29,6 +29,10 @@ class OwnerError(DefinitionError):
     """The definition belongs to somebody else."""
 
 
+class OvertakenError(DefinitionError):
+    """Another version of the definition is in force than the one that somebody started from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One difference between the generation in force and the next. `text` shows it, line by line, as YAML."""
@@ -68,13 +72,15 @@ def plan_apply(
     remove: Sequence[str] = (),
     pause: Sequence[str] = (),
     resume: Sequence[str] = (),
+    over: int | None = None,
     applied_at: int,
     applied_by: str = "",
 ) -> ApplyPlan:
-    """Plan the next generation. `remove`, `pause` and `resume` name definitions as "kind/name".
+    """Plan the next generation. `remove`, `pause` and `resume` name definitions as "kind/name". With `over` each that
+    is written takes the place of that version, or of none if it is 0.
 
-    Raises OwnerError, LookupFailed for a name that is not in force, and DefinitionError when the whole does not fit
-    together (a reference to nothing, a cycle).
+    Raises OwnerError, OvertakenError, LookupFailed for a name that is not in force, and DefinitionError when the whole
+    does not fit together (a reference to nothing, a cycle).
     """
     current = catalog.latest
     members, paused = dict(current.members), set(current.paused)
@@ -87,6 +93,8 @@ def plan_apply(
         unchanged = present is not None and same_value(present.body, each.body)
         if present is not None and present.owner != owner and not take_over and not unchanged:
             raise _owned(present)
+        if over is not None and not unchanged and over != (present.version if present is not None else 0):
+            raise _overtaken(each, present, over)
         if present is not None and unchanged:
             if present.owner != owner and take_over:
                 # Only whose it is changes, not what is in force: the same version, written again.
@@ -167,6 +175,8 @@ def _waits_for(written: Iterable[Written], members: Mapping[str, int]) -> Iterat
 
 def _required(catalog: Catalog, current: Generation, key: str, owner: str, take_over: bool) -> Definition:
     present = catalog.in_force(current, key)
+    if "/" not in key:
+        raise LookupFailed(f"{key[:100]!r} names no definition.", "", "write KIND/NAME, for example segment/vips")
     if present is None:
         kind = key.partition("/")[0]
         near = difflib.get_close_matches(key, current.members, 1)
@@ -183,7 +193,21 @@ def _owned(present: Definition) -> OwnerError:
     return OwnerError(
         f"The {present.kind} {present.name} (version {present.version}) was last written by {where}.",
         f"{present.kind}/{present.name}",
-        "see what it says with `headwater export`; to write over it, take it over (--take-over)",
+        "see what it says with `headwater export`; to write over it, take it over: `--take-over` of the command, "
+        "`take_over` of the API, “Take it over” of the pages",
+    )
+
+
+def _overtaken(written: Written, present: Definition | None, over: int) -> OvertakenError:
+    if present is None:
+        what = f"The {written.kind} {written.name} is not in force any more."
+    elif over:
+        by = f", by {present.applied_by}" if present.applied_by else ""
+        what = f"The {written.kind} {written.name} was changed meanwhile: version {present.version} is in force{by}."
+    else:
+        what = f"There is a {written.kind} {written.name} already: version {present.version} is in force."
+    return OvertakenError(
+        what, written.key, "look at what is there; then choose another name, or write over that version"
     )
 
 

@@ -57,6 +57,7 @@ def apply(
     remove: Sequence[str] = (),
     pause: Sequence[str] = (),
     resume: Sequence[str] = (),
+    over: int | None = None,
     applied_by: str = "",
     dry_run: bool = False,
 ) -> ApplyPlan:
@@ -64,10 +65,12 @@ def apply(
 
     New versions and the next generation go to `definitions`, a marker to every partition of `events`, and, where
     identity rules changed, a record to `identity-edges`: in one transaction, so that nobody ever meets half of it.
-    A destination's delivery topic is made before. `remove`, `pause` and `resume` name "kind/name".
+    A destination's delivery topic is made before. `remove`, `pause` and `resume` name "kind/name". `over`: only if that
+    version of what is written is in force (0: none).
 
     Raises:
         DefinitionError: the definitions do not fit together, or one of them belongs to another owner.
+        OvertakenError: another version than `over` is in force.
         BrokerError, TopicsError: nothing was changed, or the error says otherwise.
         NotInChargeError: the workspace is a copy that has not come to the present.
     """
@@ -84,6 +87,7 @@ def apply(
                 remove=remove,
                 pause=pause,
                 resume=resume,
+                over=over,
                 applied_at=now_ms,
                 applied_by=applied_by,
             )

@@ -20,12 +20,14 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class Draft(NamedTuple):
-    """A draft as its author finds it again: `key` is the name of its file."""
+    """A draft as its author finds it again: `key` is the name of its file, `begun` the segment and version that it was
+    made from."""
 
     key: str
     name: str
     saved_at: int
     tree: Node
+    begun: str = ""
 
 
 class Drafts:
@@ -34,10 +36,10 @@ class Drafts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def save(self, user: str, tree: Node) -> None:
+    def save(self, user: str, tree: Node, begun: str = "") -> None:
         """Keep a draft; one of the same name is replaced. Raises InputError."""
         folder = self._folder_of(user)
-        text = json.dumps({"saved_at": time.time_ns() // 1_000_000, "fields": fields_of(tree)})
+        text = json.dumps({"saved_at": time.time_ns() // 1_000_000, "fields": fields_of(tree), "begun": begun})
         key = _key(tree.get("name"))
         if len(text) > _MAX_BYTES:
             raise InputError("The draft is too large.", "", "split it with “is in segment”")
@@ -61,10 +63,10 @@ class Drafts:
         try:
             held = json.loads((self._folder_of(user) / f"{key}.json").read_text())
             tree = tree_of((str(name), str(text)) for name, text in held["fields"])
-            saved_at = int(held["saved_at"])
+            saved_at, begun = int(held["saved_at"]), str(held.get("begun", ""))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, InputError):
             return None
-        return Draft(key, tree.get("name") or "(without a name)", saved_at, tree)
+        return Draft(key, tree.get("name") or "(without a name)", saved_at, tree, begun)
 
     def delete(self, user: str, key: str) -> None:
         """Delete a draft, if it is there. Raises InputError."""

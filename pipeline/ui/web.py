@@ -34,6 +34,7 @@ FORM_KEY = "form_key"
 MAX_FORM = 2_000_000
 _THEIRS = frozenset((400, 403, 404, 409, 410, 413, 414, 422, 429))
 """What the API says no to because of what was asked; to all else because it fails, or does not know these pages."""
+_SIGNED_OUT = "You are signed out. Sign in again in another tab, then go on here: what you typed is still there."
 _HERE = Path(__file__).parent
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -138,6 +139,7 @@ class Desk:
             Route("/sign-in", self._ask_name, methods=["GET"]),
             Route("/sign-in", self._sign_in, methods=["POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
+            Route("/form-key", self._form_key, methods=["GET"]),
             Route("/livez", self._live),
             Route("/readyz", self._live),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
@@ -152,9 +154,12 @@ class Desk:
             session = self._sessions.find(request.cookies.get(COOKIE, ""))
             if session is None:
                 if request.headers.get("x-part"):
-                    return self._finish(Response("You are signed out. Load the page again.", 401))
-                onward = quote(request.scope["path"]) if entry.method == "GET" else "/"
-                return self._finish(RedirectResponse(f"/sign-in?onward={onward}", 303))
+                    return self._finish(Response(_SIGNED_OUT, 401, None, "text/plain"))
+                onward = request.scope["path"] if entry.method == "GET" else "/"
+                query: bytes = request.scope["query_string"]
+                if entry.method == "GET" and query and query.isascii():
+                    onward += f"?{query.decode()}"
+                return self._finish(RedirectResponse(f"/sign-in?onward={quote(onward)}", 303))
             page = Page(
                 session, request.path_params, request.query_params, [], request.headers.get("x-part", ""),
                 request.scope["path"], lambda *one, **two: self._render(page, *one, **two),
@@ -243,11 +248,23 @@ class Desk:
     async def _live(self, _: Request) -> Response:
         return Response("ok", 200, None, "text/plain")
 
+    async def _form_key(self, request: Request) -> Response:
+        """The key of forms, for a page that was left open while somebody signed in anew."""
+        session = self._sessions.find(request.cookies.get(COOKIE, ""))
+        if session is None or not _is_own(request):
+            return self._finish(Response(_SIGNED_OUT, 401, None, "text/plain"))
+        return self._finish(Response(session.form_key, 200, {"Cache-Control": "no-store"}, "text/plain"))
+
     async def _nothing(self, request: Request, _: Exception) -> Response:
         return self._finish(Response("There is no such page.", 404, None, "text/plain"))
 
 
 def _of_api(error: ApiError) -> str:
+    if error.status == 401:
+        return (
+            "The API does not know your token any more: it was revoked. Ask whoever made you a user to remove you and "
+            "make you anew (`headwater users`), then sign in again."
+        )
     if error.status == 403:
         return f"Your token does not allow this. {error.detail}"
     return f"The API says: {error.detail}"

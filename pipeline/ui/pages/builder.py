@@ -62,14 +62,14 @@ class Builder:
         found = next((one for one in history["versions"] if str(one["version"]) == wanted), None)
         if found is None:
             raise Refused(404, "There is no such version of it.")
-        return self._show(page, read_segment(found["definition"]))
+        return self._show(page, read_segment(found["definition"]), begun=_begun(history))
 
     def open_draft(self, page: Page) -> Response:
         """A draft of one's own."""
         draft = self._drafts.read(page.session.name, page.path["key"])
         if draft is None:
             raise Refused(404, "This draft is not there any more.")
-        return self._show(page, draft.tree)
+        return self._show(page, draft.tree, begun=draft.begun)
 
     def bring_in(self, page: Page) -> Response:
         """A segment as somebody wrote it in YAML, into the builder."""
@@ -93,7 +93,7 @@ class Builder:
                 focus = f"line:{target}"
         if page.part == "tree":
             return page.render("parts/tree.html", **self._tree(page, tree, focus))
-        return self._show(page, tree, focus)
+        return self._show(page, tree, focus, begun=page.field("begun"))
 
     def meaning(self, page: Page) -> Response:
         """What it says, and whom it would hold."""
@@ -110,18 +110,24 @@ class Builder:
 
     def publish(self, page: Page) -> Response:
         """Put it into force."""
-        tree = tree_of(page.form)
+        tree, begun = tree_of(page.form), page.field("begun")
         written, mistakes = checked(tree)
         if mistakes:
-            return self._show(page, tree, wrong="It is not whole yet; what is missing stands beside it.", status=422)
+            wrong = "It is not whole yet; what is missing stands beside it."
+            return self._show(page, tree, wrong=wrong, status=422, begun=begun)
+        name, _, version = begun.partition("@")
+        # Under another name it takes nobody's place.
+        over = int(version) if name == tree.get("name") and version.isdecimal() and len(version) < 9 else 0
         try:
             told = page.client.apply_definitions(
-                as_yaml(written.body), take_over=bool(page.field("take_over")), wait_ms=_IN_FORCE_WITHIN_MS
+                as_yaml(written.body), take_over=bool(page.field("take_over")), wait_ms=_IN_FORCE_WITHIN_MS, over=over
             )
         except ApiError as error:
+            if error.status == 412:
+                return self._overtaken(page, tree)
             if error.status != 422:
                 raise
-            return self._show(page, tree, wrong=error.detail, status=422)
+            return self._show(page, tree, wrong=error.detail, status=422, begun=begun)
         self._drafts.published(page.session.name, tree.get("name"))
         said = "Published. Members come as soon as the history has been read."
         if told["in_force"]:
@@ -131,7 +137,7 @@ class Builder:
     def save(self, page: Page) -> Response:
         """Keep it as a draft."""
         tree = tree_of(page.form)
-        self._drafts.save(page.session.name, tree)
+        self._drafts.save(page.session.name, tree, page.field("begun")[:200])
         return go("/segments", f"The draft of {tree.get('name') or 'a segment without a name'} is kept.")
 
     def delete(self, page: Page) -> Response:
@@ -141,10 +147,36 @@ class Builder:
 
     # ------------------------------------------------------------------------------------------------------- inside
 
-    def _show(self, page: Page, tree: Node, focus: str = "", wrong: str = "", status: int = 200) -> Response:
+    def _overtaken(self, page: Page, tree: Node) -> Response:
+        """Somebody else published it since it was opened here: it is said, and who publishes once more means it."""
+        name = tree.get("name")
+        history = page.client.get_history("segment", name)
+        if history is None or not history["in_force"]:
+            wrong, begun = f"{name} was removed since you opened it. Publish once more to have it back.", ""
+        else:
+            begun = _begun(history)
+            newest = next(one for one in history["versions"] if one["version"] == history["in_force"])
+            wrong = (
+                f"There is a segment {name} that you have not seen: version {newest['version']}, by "
+                f"{newest['applied_by'] or 'somebody'}. Nothing was published. Choose another name, or publish once "
+                "more to put yours in its place."
+            )
+        return self._show(page, tree, wrong=wrong, status=412, begun=begun, seen=f"/segments/{name}" if begun else "")
+
+    def _show(
+        self,
+        page: Page,
+        tree: Node,
+        focus: str = "",
+        wrong: str = "",
+        status: int = 200,
+        begun: str = "",
+        seen: str = "",
+    ) -> Response:
         meaning = self._meaning(page, tree, tried=False)
         told = {**self._tree(page, tree, focus), **meaning}
-        return page.render("builder.html", status, name=tree.get("name"), wrong=wrong, **told)
+        told |= {"name": tree.get("name"), "wrong": wrong, "begun": begun, "seen": seen}
+        return page.render("builder.html", status, **told)
 
     def _tree(self, page: Page, tree: Node, focus: str) -> dict[str, Any]:
         _, mistakes = checked(tree)
@@ -186,3 +218,8 @@ class Builder:
             self._words.clear()
         self._words[page.session.name] = (now, words)
         return words
+
+
+def _begun(history: dict[str, Any]) -> str:
+    """What somebody who opens a segment starts from: its name, and the version in force, which publishing replaces."""
+    return f"{history['name']}@{history['in_force'] or 0}"

@@ -16,7 +16,7 @@ async function ask(address, part, fields) {
     redirect: "follow",
   });
   if (answer.redirected) { location.assign(answer.url); return null; }
-  return { text: await answer.text(), ok: answer.ok };
+  return { text: await answer.text(), ok: answer.ok, status: answer.status };
 }
 
 function put(region, text) {
@@ -40,7 +40,7 @@ if (builder) {
   const tree = document.getElementById("tree");
   const meaning = document.getElementById("meaning");
   const said = document.getElementById("builder-said");
-  let looks = 0, waiting = 0, steps = 0, last = Promise.resolve();
+  let looks = 0, waiting = 0, steps = 0, last = Promise.resolve(), changed = Boolean(builder.dataset.unpublished), leaving = false;
 
   function typed() {
     return new Map([...tree.querySelectorAll("input:not([type=hidden]), select, textarea")].map((one) => [one.id, one.value]));
@@ -56,10 +56,27 @@ if (builder) {
     if (place) place.focus();
   }
 
+  // Who signed in anew meanwhile, in another tab, has another key; who is signed out is told, and loses nothing.
+  async function signedIn() {
+    const answer = await fetch("/form-key").catch(() => null);
+    const text = answer ? await answer.text() : "No answer came. What you typed is still here: try again.";
+    const ok = Boolean(answer && answer.ok);
+    said.textContent = ok ? "" : text;
+    if (ok) builder.elements.form_key.value = text;
+    return ok;
+  }
+
+  async function asked(address, part, pressed) {
+    const key = builder.elements.form_key.value;
+    const found = await ask(address, part, sent(builder, pressed));
+    if (!found || found.status !== 403 || !await signedIn() || key === builder.elements.form_key.value) return found;
+    return ask(address, part, sent(builder, pressed));
+  }
+
   async function step(pressed) {
     const before = typed(), place = document.activeElement;
     const lost = { ok: false, text: "No answer came. What you typed is still here: try again." };
-    const found = await ask(builder.dataset.builder, "tree", sent(builder, pressed)).catch(() => lost);
+    const found = await asked(builder.dataset.builder, "tree", pressed).catch(() => lost);
     if (!found) return;
     said.innerHTML = found.ok ? "" : found.text;
     if (!found.ok) return;
@@ -72,6 +89,7 @@ if (builder) {
   function again(button) {
     const pressed = button ? { name: button.name, value: button.value } : { name: "do", value: "show:n" };
     steps += 1;
+    changed = true;
     builder.setAttribute("aria-busy", "true");
     last = last.then(() => step(pressed)).then(() => {
       steps -= 1;
@@ -87,7 +105,7 @@ if (builder) {
     if (steps) return;  // the last of them looks
     waiting = setTimeout(async () => {
       meaning.setAttribute("aria-busy", "true");
-      const found = await ask(builder.dataset.meaning, "meaning", sent(builder)).catch(() => null);
+      const found = await asked(builder.dataset.meaning, "meaning").catch(() => null);
       if (mine !== looks) return;
       meaning.removeAttribute("aria-busy");
       if (found) put(meaning, found.text);
@@ -98,9 +116,23 @@ if (builder) {
     const button = event.submitter;
     if (button && button.name === "do") { event.preventDefault(); again(button); }
     else if (steps) { event.preventDefault(); last.then(() => builder.requestSubmit(button)); }
+    else if (leaving) leaving = false;
+    else {
+      event.preventDefault();
+      signedIn().then((ok) => {
+        if (!ok) return;
+        leaving = true;
+        const kept = changed;
+        changed = false;
+        builder.requestSubmit(button);
+        // A download leaves the page where it is.
+        setTimeout(() => { changed = kept; }, 1000);
+      });
+    }
   });
+  window.addEventListener("beforeunload", (event) => { if (changed && builder.querySelector("button.main")) event.preventDefault(); });
   builder.addEventListener("change", (event) => { if (event.target.matches("[data-again]")) again(null); });
-  builder.addEventListener("input", () => look(350));
+  builder.addEventListener("input", () => { changed = true; look(350); });
   builder.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !event.target.matches("input")) return;
     event.preventDefault();

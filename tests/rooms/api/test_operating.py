@@ -9,6 +9,7 @@ import pytest
 from pipeline.api.access import SCOPES, Token, hashed
 from pipeline.api.pulse import RealKafka
 from pipeline.deliver.health import Health, health_file, noted
+from pipeline.errors import LookupFailed
 from pipeline.letters import Letter
 from pipeline.records import CaughtUp, DeadLetter, Marker, Ready, encode
 from pipeline.replay.backfills import Backfill
@@ -204,6 +205,13 @@ def test_dead_letters_newest_first_by_reason_and_sent_again(world: World, monkey
     assert sent[1] == ("raw", [(b"k", b"{}", 0)])
     for junk in (b"", b"{}", b'{"ids": []}', b'{"ids": ["0/1", "0/2"], "value": "x"}'):
         assert world.ask("/v1/dead-letters/replay", method="POST", content=junk).status_code == 422, junk
+
+    def missing(*_: Any) -> Any:
+        raise LookupFailed("There is no dead letter 0/9.", "", "")
+
+    with monkeypatch.context() as gone:
+        gone.setattr("pipeline.api.operating.named", missing)
+        assert world.ask("/v1/dead-letters/0/9").status_code == 404
     # Content is shown to who may see whole events, and to nobody from whom a field is hidden.
     one = body(world.ask("/v1/dead-letters/0/5"))
     assert (one["value"], one["key"]) == ("{no", "k")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.definitions.apply import ApplyPlan, OwnerError, plan_apply
+from pipeline.definitions.apply import ApplyPlan, OvertakenError, OwnerError, plan_apply
 from pipeline.definitions.catalog import Catalog, activation_plan, identity_rules, records
 from pipeline.definitions.loader import Written, load_text
 from pipeline.definitions.log import check
@@ -182,11 +182,29 @@ def test_taking_over_an_unchanged_definition_changes_the_owner_only() -> None:
     assert log.apply(segment("a", "y")) == [("changed", "segment/a", 1, 2)]
 
 
+def test_only_the_version_that_somebody_started_from_is_written_over() -> None:
+    log = Log()
+    assert log.apply(segment("a", "x"), over=0) == [("added", "segment/a", None, 1)]
+    with pytest.raises(OvertakenError, match="a segment a already: version 1"):
+        log.plan(segment("a", "y"), over=0)
+    assert log.apply(segment("a", "y"), over=1, applied_by="ada") == [("changed", "segment/a", 1, 2)]
+    with pytest.raises(OvertakenError, match="changed meanwhile: version 2 is in force, by ada"):
+        log.plan(segment("a", "z"), over=1)
+    assert log.plan(segment("a", "y"), over=1).is_empty, "both wrote the same"
+    assert log.apply(segment("a", "z")) == [("changed", "segment/a", 2, 3)]
+    log.apply(remove=["segment/a"])
+    with pytest.raises(OvertakenError, match="not in force any more"):
+        log.plan(segment("a", "w"), over=3)
+    assert log.apply(segment("a", "w"), over=0) == [("added", "segment/a", None, 4)]
+
+
 def test_a_name_that_is_not_there() -> None:
     log = Log()
     log.apply(segment("lapsed_buyers", "x"))
     with pytest.raises(LookupFailed, match="did you mean lapsed_buyers"):
         log.plan(remove=["segment/lapsed_buyer"])
+    with pytest.raises(LookupFailed, match="write KIND/NAME"):
+        log.plan(remove=["lapsed_buyers"])
 
 
 def test_only_changes_of_identity_rules_are_told_to_the_identity_stage() -> None:

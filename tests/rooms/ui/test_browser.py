@@ -124,6 +124,68 @@ def test_what_is_done_while_an_answer_is_on_its_way_is_not_lost(place: tuple[Hou
     page.context.close()
 
 
+def test_what_is_not_published_yet_is_not_lost_by_leaving_or_by_a_session_that_ends(
+    place: tuple[House, str, Any],
+) -> None:
+    house, address, browser = place
+    page = signed_in(browser, address, "editor", PASSWORD)
+    asked: list[str] = []
+    stay = [True]
+
+    def answer(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss() if stay[0] else dialog.accept()
+
+    page.on("dialog", answer)
+    rules = page.locator("#n\\.0 > .rule")
+
+    def say(line: str, count: int) -> None:
+        page.get_by_label("Say it in words").fill(line)
+        page.keyboard.press("Enter")
+        page.wait_for_function("n => document.querySelectorAll('#n\\\\.0 > .rule').length === n", arg=count)
+
+    page.goto(f"{address}/segments/new")
+    page.get_by_role("link", name="People", exact=True).click()
+    page.wait_for_url("**/people")
+    assert asked == [], "there was nothing to lose"
+    page.goto(f"{address}/segments/new")
+    say("Order Completed in the last 30 days", 1)
+    page.get_by_label("Name").fill("kept")
+    page.get_by_role("link", name="People", exact=True).click()
+    page.wait_for_timeout(300)
+    assert asked == ["beforeunload"] and page.url.endswith("/segments/new") and rules.count() == 1
+
+    # The session ends. What is typed stays; somebody signs in again in another tab, and goes on here.
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Publish").click()
+    page.get_by_text("go on here").first.wait_for()
+    assert rules.count() == 1 and page.get_by_label("Name").input_value() == "kept"
+    other = page.context.new_page()
+    other.goto(f"{address}/people?q=no%26body")
+    other.get_by_label("Name").fill("editor")
+    other.get_by_label("Password").fill(PASSWORD)
+    other.keyboard.press("Enter")
+    other.wait_for_url(f"{address}/people?q=no%26body")
+    say("plan is team", 2)
+    page.get_by_role("button", name="Publish").click()
+    page.wait_for_url("**/segments/kept?*")
+    assert asked == ["beforeunload"], "who publishes is not asked"
+    assert len(house.applied[-1][1]["written"][0].body["when"]["all"]) == 2
+
+    # A download leaves the page where it is, and what was typed with it.
+    page.goto(f"{address}/segments/kept/edit")
+    page.locator("#tree").wait_for()
+    say("Page Viewed", 3)
+    with page.expect_download():
+        page.get_by_role("button", name="Download YAML").click()
+    page.wait_for_timeout(1_300)
+    page.get_by_role("link", name="People", exact=True).click()
+    page.wait_for_timeout(300)
+    assert asked == ["beforeunload"] * 2 and rules.count() == 3
+    stay[0] = False
+    page.context.close()
+
+
 def test_a_rule_is_built_published_and_removed_with_the_keyboard_alone(place: tuple[House, str, Any]) -> None:
     house, address, browser = place
     page = signed_in(browser, address, "editor", PASSWORD)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.api.client import ApiError
 from pipeline.definitions.documents import read_documents
 from pipeline.ui.checks import unseen
 from pipeline.ui.forms import fields_of, tree_of
@@ -16,7 +17,7 @@ from tests.rooms.api.harness import ADA, event, profile, show
 from tests.rooms.ui.house import Fields, House, Visitor
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
 from tests.rooms.ui.test_tree import definitions
-from tests.rooms.ui.town import AtOnce
+from tests.rooms.ui.town import AtOnce, applies
 
 
 @pytest.fixture
@@ -142,3 +143,59 @@ def test_drafts_are_their_authors_own(house: House) -> None:
     assert editor.get("/drafts/..%2F..%2Fusers").status_code == 404
     editor.post(f"/drafts/{key}/delete")
     assert editor.get(f"/drafts/{key}").status_code == 404
+
+
+def _published(visitor: Visitor, page: Any, name: str, line: str) -> Any:
+    """Add a line to the segment on a page, and publish it under a name."""
+    fields = [one for one in Fields(page.text).found if not one[0].startswith("line:")]
+    page = visitor.post("/builder", [*fields, ("line:n.0", line), ("do", "type:n.0")])
+    assert page.status_code == 200, page.text
+    fields = [(field, name if field == "n:name" else text) for field, text in Fields(page.text).found]
+    return visitor.post("/segments/publish", fields)
+
+
+def test_nobody_writes_over_what_they_have_not_seen(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    applies(house, monkeypatch)
+
+    def in_force() -> Any:
+        held = house.world.catalog.in_force(house.world.catalog.latest, "segment/vips")
+        return held.version, held.body["when"]["all"]
+
+    one, other = Visitor(house, "editor"), Visitor(house, "operator")
+    assert _published(one, one.get("/segments/new"), "vips", "Page Viewed").status_code == 303
+
+    # A new segment of a name that is taken.
+    told = _published(other, other.get("/segments/new"), "vips", "plan is free")
+    assert told.status_code == 412 and "version 1, by ui.editor" in told.text and in_force()[0] == 1
+
+    # Two who have it open at once: who comes second is told, loses nothing, and publishes over it knowingly.
+    open_here, open_there = one.get("/segments/vips/edit"), other.get("/segments/vips/edit")
+    assert _published(one, open_here, "vips", "Order Completed").status_code == 303
+    told = _published(other, open_there, "vips", "Cart Viewed")
+    assert told.status_code == 412 and "version 2, by ui.editor" in told.text
+    assert "Cart Viewed" in told.text and 'href="/segments/vips"' in told.text
+    assert in_force() == (2, [{"performed": {"event": "Page Viewed"}}, {"performed": {"event": "Order Completed"}}])
+    again = other.post("/segments/publish", Fields(told.text).found)
+    assert again.status_code == 303
+    assert in_force() == (3, [{"performed": {"event": "Page Viewed"}}, {"performed": {"event": "Cart Viewed"}}])
+
+    # A draft remembers what it was made from; under another name it takes nobody's place.
+    assert one.post("/drafts", Fields(one.get("/segments/vips/edit").text).found).status_code == 303
+    draft = one.get("/drafts/" + one.get("/segments").text.split('href="/drafts/')[1].split('"')[0])
+    assert _published(one, draft, "vips", "plan is free").status_code == 303 and in_force()[0] == 4
+    assert _published(other, other.get("/segments/vips/edit"), "vips_too", "plan is free").status_code == 303
+    told = _published(other, other.get("/segments/vips_too/edit"), "vips", "plan is free")
+    assert told.status_code == 412 and in_force()[0] == 4
+
+
+def test_the_api_writes_only_over_the_version_that_is_named(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    applies(house, monkeypatch)
+    client = house.open_client("token-of-editor")
+    text = "segment: vips\nwhen: {{performed: {{event: {}}}}}\n"
+    assert client.apply_definitions(text.format("A"), over=0)["changes"][0]["after"] == 1
+    with pytest.raises(ApiError, match="already: version 1") as told:
+        client.apply_definitions(text.format("B"), over=0)
+    assert told.value.status == 412
+    assert client.apply_definitions(text.format("B"), over=1)["changes"][0]["after"] == 2
+    with pytest.raises(ApiError, match="changed meanwhile: version 2 is in force, by ui"):
+        client.apply_definitions(text.format("C"), dry_run=True, over=1)

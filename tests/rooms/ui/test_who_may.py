@@ -195,3 +195,18 @@ def test_pages_forbid_what_they_do_not_need(house: House) -> None:
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert answer.headers["cache-control"] == "no-store"
     assert "<script>" not in answer.text and "style=" not in answer.text
+
+
+def test_a_token_that_was_revoked_is_told_in_words_of_the_pages(house: House) -> None:
+    viewer = Visitor(house, "viewer")
+    house.world.service.access.replace([])
+    told = viewer.get("/segments")
+    assert told.status_code == 502 and "revoked" in told.text and "sign in again" in told.text
+    assert "Bearer" not in told.text
+
+
+def test_the_key_of_forms_is_for_who_is_signed_in_and_for_pages_of_this_site(house: House) -> None:
+    viewer = Visitor(house, "viewer")
+    assert viewer.get("/form-key").text == viewer.form_key
+    assert viewer.ask("GET", "/form-key", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 401
+    assert Visitor(house).get("/form-key").status_code == 401
