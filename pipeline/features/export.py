@@ -1,6 +1,6 @@
 """Features out of a workspace: its history is read, and played again up to the instant."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from pipeline.errors import InputError
 from pipeline.features.past import Happened, profiles_at
 from pipeline.features.table import Table, table
 from pipeline.identifiers import Keys
+from pipeline.identity import IdentityRules
 from pipeline.records import Erased, encode
-from pipeline.replay.passage import Erasure, EventGlance, LeftOut, decision, glance, passage
+from pipeline.replay.passage import Erasure, EventGlance, LeftOut, decision, glance, passage, readmitted
 from pipeline.runtime.kafka.doors import TopicReader, topic_partitions
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
+from pipeline.unify.actor import FOREVER
 
 
 def features_at(settings: Settings, at: int, entity: str) -> Table:
@@ -33,14 +35,7 @@ def features_at(settings: Settings, at: int, entity: str) -> Table:
     with TopicReader(settings, ["identity-decisions"]) as reader:
         happened, erasures = decided(reader.read_to_end(), at)
     partitions = (number for (_, number), _ in topic_partitions(settings, ["events"]))
-    for record in history_of(settings, "events", partitions):
-        # Whose key was destroyed is not in it.
-        seen = glance(record.value)
-        if isinstance(seen, EventGlance) and seen.received <= at:
-            passed = passage(record, seen, plan.identity, keys, erasures)
-            if not isinstance(passed, LeftOut):
-                happened.append(Happened(seen.received, "events", passed.key, passed.value))
-    # A partition's own order is kept: sorting is stable, and a partition is received almost in order.
+    happened += taken_in(history_of(settings, "events", partitions), at, plan.identity, keys, erasures)
     happened.sort(key=lambda one: one.received)
     documents = profiles_at(at, happened, keys, plan)
     segments = plan.segments if entity == "person" else plan.segments.accounts
@@ -52,6 +47,31 @@ def features_at(settings: Settings, at: int, entity: str) -> Table:
         segments=sorted(one for one in (segments.segments if segments is not None else ()) if one[0] != "~"),
         namespaces=sorted(plan.identity.namespaces) if entity == "person" else ["account"],
     )
+
+
+def taken_in(
+    records: Iterable[Record], at: int, rules: IdentityRules, keys: Keys, erasures: Mapping[bytes, Erasure]
+) -> list[Happened]:
+    """The events that were received by `at` and are of nobody who was erased, in the order of their receipt."""
+    found: list[tuple[EventGlance, Record]] = []
+    for record in records:
+        # Whose key was destroyed is not in it.
+        seen = glance(record.value)
+        if isinstance(seen, EventGlance) and seen.received <= at:
+            found.append((seen, record))
+    # A partition's own order is kept: sorting is stable, and a partition is received almost in order.
+    found.sort(key=lambda one: one[0].received)
+    happened: list[Happened] = []
+    # Whoever is kept out is nobody until a consent anew, whatever an ingest took in that had not heard of it.
+    gone = {actor: one._replace(received=FOREVER) if one.keep_out else one for actor, one in erasures.items()}
+    for seen, record in found:
+        for actor in readmitted(record, seen, keys, erasures, ()) if record.key in gone else ():
+            if actor in gone:
+                gone[actor] = erasures[actor]
+        passed = passage(record, seen, rules, keys, gone)
+        if not isinstance(passed, LeftOut):
+            happened.append(Happened(seen.received, "events", passed.key, passed.value))
+    return happened
 
 
 def decided(records: Iterable[Record], at: int) -> tuple[list[Happened], dict[bytes, Erasure]]:
@@ -76,7 +96,7 @@ def decided(records: Iterable[Record], at: int) -> tuple[list[Happened], dict[by
             assert record.value is not None
             made = decision(record.value)
             if isinstance(made, Erased):
-                erasures[made.actor.encode()] = Erasure(made.received)
+                erasures[made.actor.encode()] = Erasure(made.received, keep_out=made.keep_out)
             elif made.received <= at:
                 happened.append(Happened(made.received, "identity-edges", None, encode(made)))
     return happened, erasures

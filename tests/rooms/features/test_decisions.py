@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.cli.features import Entity, export
 from pipeline.errors import InputError
-from pipeline.features.export import decided
-from pipeline.records import Erased, Relink, Unlink, encode
+from pipeline.features.export import decided, taken_in
+from pipeline.identifiers import Keys
+from pipeline.identity import builtin_rules
+from pipeline.records import Erased, Event, Relink, Unlink, encode
 from pipeline.runtime.ports import Record
 
 
@@ -50,6 +53,42 @@ def test_whom_an_erasure_took_since_is_in_no_past_either() -> None:
     happened, erasures = decided([*LOG, *records((b"erase/x", Erased("x", 900, 1)))], 199)
     assert [one.received for one in happened] == [100, 150]
     assert {actor: each.received for actor, each in erasures.items()} == {b"x": 900}
+
+
+KEYS = Keys(b"the secret of a test")
+ADA, TAB, BOB = "user_id:ada", "anonymous_id:tab", "user_id:bob"
+
+
+def names_at(at: int, *came: tuple[int, list[str], dict[str, Any]]) -> list[list[str]]:
+    """The identifiers of the events that features as of `at` rest on, where Ada and her browser were erased at 100."""
+    erased = [Erased(KEYS.actor(one).decode(), 100, 1, keep_out=True) for one in (ADA, TAB)]
+    _, erasures = decided(records(*((one.actor.encode(), one) for one in erased)), at)
+    events = [
+        Event(f"m{received}", "track", "Login", named, received, received, context=context)
+        for received, named, context in came
+    ]
+    log = [
+        Record("events", 0, offset, KEYS.actor(one.identifiers[0]), encode(one)) for offset, one in enumerate(events)
+    ]
+    found = taken_in(log, at, builtin_rules(), KEYS, erasures)
+    return [msgspec.json.decode(one.value)["identifiers"] for one in found]
+
+
+def test_who_is_kept_out_is_in_no_past_before_they_consent_anew() -> None:
+    """Also where an ingest that had not heard of the erasure took something in."""
+    consent = {"consent": {"news": True}}
+    came = (
+        (90, [ADA, TAB], {}),
+        (110, [ADA], {}),
+        (120, [BOB, TAB], {}),
+        (130, [ADA], consent),
+        (140, [ADA], {}),
+        (150, [TAB], {}),
+        (160, [TAB], consent),
+    )
+    assert names_at(125, *came) == [[BOB]]
+    assert names_at(159, *came) == [[BOB], [ADA], [ADA]], "what the consent did not name stays out"
+    assert names_at(160, *came) == [[BOB], [ADA], [ADA], [TAB]]
 
 
 def test_an_instant_that_has_not_come_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
