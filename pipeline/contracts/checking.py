@@ -62,7 +62,9 @@ def check(contract: Contract, event: str, sections: dict[str, dict[str, Any]]) -
         _strip(sections, violations)
         if found.validator.is_valid(sections):
             return Checked((*unplanned, *violations), (*flags, *_flags("stripped", violations)))
-        violations = _violations(found, sections)
+        # What is missing only because it was taken away was there, and wrong: that is what is told.
+        taken = {violation.pointer for violation in violations}
+        violations += tuple(each for each in _violations(found, sections) if each.pointer not in taken)
     if found.on_violation == "flag":
         return Checked((*unplanned, *violations), (*flags, *_flags("contract_violation", violations)))
     return Checked((*violations, *unplanned), (), "contract_violation")
@@ -98,7 +100,7 @@ def _violations(contract: EventContract, sections: dict[str, dict[str, Any]]) ->
         if rule == "required":
             # The pointer leads to what is missing, not to what it is missing in.
             path.append(error.kind.as_dict()["property"])
-        elif rule == "additionalProperties":
+        elif rule in ("additionalProperties", "unevaluatedProperties"):
             unexpected = error.kind.as_dict().get("unexpected") or []
             found += [Violation(_pointer([*path, name]), rule, "it is not in the contract") for name in unexpected]
             continue

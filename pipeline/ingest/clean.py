@@ -99,7 +99,11 @@ def clean(
             return Refusal("too_long", f"The event's name has {len(name)} characters, of {MAX_NAME_LENGTH}.", "/event")
 
     timestamp = raw.original_timestamp if raw.timestamp is None else raw.timestamp
-    times = when(timestamp, raw.sent_at, raw.received_at, record_ms, now_ms)
+    sent_at = raw.sent_at
+    if raw.timestamp is not None and raw.original_timestamp not in (None, raw.timestamp):
+        # Another platform has put the sender's clock right: its archive has both.
+        sent_at = None
+    times = when(timestamp, sent_at, raw.received_at, record_ms, now_ms)
     if isinstance(times, str):
         where = "/originalTimestamp" if raw.timestamp is None else "/timestamp"
         return Refusal("bad_timestamp", f"The timestamp cannot be used: {times}.", where)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.contracts import NO_CONTRACTS, ContractsPlan, Violation
+from pipeline.contracts import NO_CONTRACTS, ContractsPlan, Violation, check
 from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.loader import load_text
 from pipeline.identity import builtin_rules
@@ -104,10 +104,11 @@ def test_a_violation_is_flagged_stripped_or_refused_and_always_told(
     kept = outcome(event, plan("strip"), told)
     if stripped is None:
         assert isinstance(kept, Refusal) and kept.reason == "contract_violation"
+        assert kept == refused, "what was wrong, and not that it is missing once it is taken away"
     else:
         assert isinstance(kept, Event) and kept.properties == without_dots({**GOOD, **stripped})
         assert sorted(kept.flags) == sorted(f"stripped:{pointer}" for pointer, _ in violated)
-    for version, name, what in told[:2]:
+    for version, name, what in told:
         assert (version, name, sorted(what)) == ("shop/3", "Order Completed", sorted(violated))
 
 
@@ -182,3 +183,14 @@ def test_thousands_of_violations_are_bounded() -> None:
 def test_reasons_and_flags_stand_in_the_catalogue() -> None:
     assert {"unplanned_event", "unplanned_property", "contract_violation"} <= set(REASONS)
     assert {"unplanned_event", "unplanned_property:", "contract_violation:", "stripped:"} <= set(FLAGS)
+
+
+def test_a_member_that_no_schema_has_looked_at_is_taken_alone() -> None:
+    only_a = "{properties: {a: {}}, unevaluatedProperties: false}"
+    text = f"contract: c\non_violation: strip\nevents: {{E: {{properties: {{o: {only_a}}}}}}}"
+    [written] = load_text(text)
+    [contract] = compile_contracts({"c": (1, written.body)}).contracts
+    sections: dict[str, dict[str, Any]] = {"properties": {"o": {"a": 1, "b": 2}}, "traits": {}, "context": {}}
+    checked = check(contract, "E", sections)
+    assert (checked.rejected, checked.flags) == ("", ("stripped:/properties/o/b",))
+    assert sections["properties"] == {"o": {"a": 1}}

@@ -310,6 +310,22 @@ WHEN: list[tuple[dict[str, Any], int, int, int, list[str]]] = [
     ({"sentAt": "whenever", "timestamp": AT}, 0, AT_MS, NOW_MS, ["bad_sent_at"]),
     # an event that waited an hour in the topic was not late: the clock is compared at its arrival
     ({"timestamp": AT_MS - 60_000, "sentAt": AT}, AT_MS, AT_MS - 60_000, NOW_MS, []),
+    # the archive of another platform: its `timestamp` is corrected, here by an hour, and must not be once more
+    (
+        {"timestamp": AT, "originalTimestamp": NOW_MS, "sentAt": NOW_MS + 500, "receivedAt": AT_MS + 500},
+        0,
+        AT_MS,
+        AT_MS + 500,
+        [],
+    ),
+    # both from one wrong clock, as some SDKs send them
+    (
+        {"timestamp": NOW_MS, "originalTimestamp": NOW_MS, "sentAt": NOW_MS + 500, "receivedAt": AT_MS + 500},
+        0,
+        AT_MS,
+        AT_MS + 500,
+        [],
+    ),
     # history has a sentAt too, but no receivedAt: nobody's clock is days wrong in all events
     (
         {"timestamp": "2024-01-01T00:00:00Z", "sentAt": "2024-01-01T00:00:01Z"},
