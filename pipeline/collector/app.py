@@ -259,6 +259,8 @@ def application(door: Door) -> Callable[[Scope, Receive, Send], Awaitable[None]]
         return answer
 
     others = Starlette(routes=routes, exception_handlers={404: refuse, 405: refuse})
+    # A redirection would lead to http:// behind a proxy that speaks TLS, with the write key.
+    others.router.redirect_slashes = False
     takes_events = {route.path: route.endpoint for route in routes if isinstance(route.endpoint, Endpoint)}
 
     async def collector(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ Avro has values that JSON has not. An instant is a text in ISO 8601 (and a time 
 text, a decimal a number.
 """
 
+import base64
 import datetime
 import decimal
 import io
@@ -32,6 +33,10 @@ SchemaOf = Callable[[int], Any]
 
 CHANGES = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot"}
 _MAX_TEXT = 2_000
+# Debezium's `unavailable.value.placeholder`, as a text, and as bytes are written in JSON.
+_UNAVAILABLE = b"__debezium_unavailable_value"
+_UNAVAILABLE_BYTES = base64.b64encode(_UNAVAILABLE)
+_PLACEHOLDERS = (_UNAVAILABLE.decode(), _UNAVAILABLE_BYTES.decode())
 # (times, divided by): whole numbers stay whole, for a product with 0.000001 is a millisecond off now and then.
 _PER_MS = {"time_s": (1_000, 1), "time_ms": (1, 1), "time_us": (1, 1_000), "time_ns": (1, 1_000_000)}
 _PER_MS["days"] = (86_400_000, 1)
@@ -187,6 +192,8 @@ def mapped(mapping: Mapping, record: Record, schema_of: SchemaOf) -> bytes | Ref
         change = CHANGES.get(value["op"])
         if change is None or change not in mapping.changes:
             return Skip(change or "other_change")
+        if _UNAVAILABLE in record.value or _UNAVAILABLE_BYTES in record.value:
+            value = {**value, "before": _available(value.get("before")), "after": _available(value.get("after"))}
         row = value.get("after") if value.get("after") is not None else value.get("before")
         document |= {**value, "value": value, "row": row, "change": change}
     event = mapping.event.of(document)
@@ -197,6 +204,22 @@ def mapped(mapping: Mapping, record: Record, schema_of: SchemaOf) -> bytes | Ref
         return _encode(event)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return Refusal("not_mapped", f"What the mapping makes cannot be written as JSON: {error}.")
+
+
+def _available(row: Any) -> Any:
+    """A row without what Debezium could not know: a large value that PostgreSQL keeps beside the row (TOAST), and that
+    an update has not changed. The placeholder stands for "as it was", and would take its place."""
+    if not isinstance(row, dict):
+        return row
+    return {name: value for name, value in row.items() if not _is_placeholder(value)}
+
+
+def _is_placeholder(value: Any) -> bool:
+    if isinstance(value, list | dict) and len(value) == 1:
+        value = next(iter(value))
+    if isinstance(value, bytes):
+        return value == _UNAVAILABLE
+    return isinstance(value, str) and value in _PLACEHOLDERS
 
 
 def _payload(value: Any) -> Any:

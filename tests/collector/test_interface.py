@@ -381,6 +381,11 @@ def test_what_is_not_there_is_404_and_says_what_there_is() -> None:
     assert site.registry.get_sample_value("headwater_collector_requests_total", {"path": "other", "status": "404"}) == 1
 
 
+def test_nobody_is_led_elsewhere_with_a_write_key() -> None:
+    answer = Site().post("/v1/track/", TRACK)
+    assert (answer.status, answer.json["code"], "location" in answer.headers) == (404, "no_such_path", False)
+
+
 def test_another_method_is_405_and_says_which_there_are() -> None:
     site = Site()
     answer = asyncio.run(site.call("GET", "/v1/track"))

@@ -1,5 +1,6 @@
 """Records of other systems' topics, brought into the form of events."""
 
+import base64
 import datetime
 import io
 import json
@@ -106,6 +107,14 @@ def test_a_changed_row_is_an_event(op: str, change: str, before: Any, after: Any
     assert event.identifiers == ["user_id:7", "email:ada@example.org"]
     assert event.traits == {"email": "Ada@Example.org", "plan": "free"}
     assert event.context == {"change": change} and event.origin == "crm" and event.source == f"{TOPIC}/1/5"
+
+
+def test_a_large_value_that_an_update_has_not_changed_stays_what_it_was() -> None:
+    gone = "__debezium_unavailable_value"
+    unchanged = {"bio": gone, "photo": base64.b64encode(gone.encode()).decode(), "tags": [gone], "store": {gone: gone}}
+    event = outcome(CRM, record(envelope("u", None, {**ROW, **unchanged, "said": f"it was {gone}", "list": [[]]})))
+    assert isinstance(event, Event)
+    assert event.traits == {"email": "Ada@Example.org", "plan": "free", "said": f"it was {gone}", "list": [[]]}
 
 
 def test_what_is_no_change_that_counts_is_skipped() -> None:
