@@ -53,10 +53,10 @@ def main() -> None:
     # Only the module of the command that is asked for is loaded; `--help` needs them all.
     known = command_names()
     first = next((argument for argument in sys.argv[1:] if argument in known), None)
-    app = build([first] if first else None)
     try:
         refuse_what_is_stale()
-        app()
+        # Within the block, for a command takes half a second to load: a Ctrl-C may come meanwhile.
+        build([first] if first else None)()
     except HeadwaterError as error:
         show(error)
         sys.exit(error.exit_code)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.definitions.branches import told_once
 from pipeline.definitions.keys import instead
 from pipeline.records.definitions import Kind
 
@@ -78,8 +79,9 @@ def mistakes_in(kind: Kind, document: dict[str, Any]) -> list[Mistake]:
     try:
         _model(kind).model_validate(value)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        return [Mistake((*prefix, *detail["loc"]), _spoken(_model(kind), detail)) for detail in details]
+        details = error.errors(include_url=False, include_input=False)
+        spoken = {detail["loc"]: _spoken(_model(kind), detail) for detail in details}
+        return [Mistake((*prefix, *location), what or spoken[location]) for location, what in told_once(details, value)]
     blank = [Mistake((*prefix, *path), _NOTHING.format(path[-1])) for path in _said_without_value(kind, value)]
     return blank if kind != "contract" else blank + _unheard(value)
 

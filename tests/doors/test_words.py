@@ -73,3 +73,14 @@ def test_a_port_of_the_metrics_that_is_taken_is_told(
             main()
     told = capsys.readouterr().err
     assert ended.value.code == 2 and "The metrics cannot be served" in told and "of its own" in told
+
+
+def test_a_command_that_is_interrupted_while_it_loads_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.cli.import_module", interrupted)
+    monkeypatch.setattr("sys.argv", ["headwater", "up"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.definitions.documents import DocumentError, read_documents
 from pipeline.definitions.durations import duration_ms
 from pipeline.definitions.export import as_yaml
-from pipeline.definitions.loader import InvalidDefinitionsError, load, load_text
+from pipeline.definitions.loader import InvalidDefinitionsError, load, load_text, told
 
 FILE = "destination: {name}\nkind: file\npath: /tmp/x\n"
 
@@ -305,3 +305,31 @@ def test_an_instant_that_no_calendar_has_in_utc_is_a_mistake_with_a_place(betwee
 def test_a_step_of_a_cleaning_without_a_value_is_a_mistake(step: str) -> None:
     with pytest.raises(InvalidDefinitionsError, match="has no value: say what it is to be done to"):
         load_text(f"cleaning: c\nsteps:\n  - {step}")
+
+
+@pytest.mark.parametrize(
+    ("when", "told_once"),
+    [
+        ("{performed: {event: [Cart Viewed, '']}}", ["when.performed.event[1]: it is empty"]),
+        ("{performed: {event: ''}}", ["when.performed.event: it is empty"]),
+        ("{performed: {event: 3}}", ["when.performed.event: a text or a list is expected here"]),
+        ("{trait: {plan: {in: 3}}}", ["when.trait.plan.in: a list is expected here"]),
+        ("{performed: {event: A, count: {at_least: many}}}", [".count.at_least: a number is expected here"]),
+        (
+            "{performed: {event: A, where: {properties.x: {greater_than: [1]}}}}",
+            [".greater_than: a number or a text or a mapping is expected here"],
+        ),
+        (
+            "{performed: {event: [''], where: {properties.x: {equals: []}}}}",
+            ["event[0]: it is empty", "x.equals: true or false or a number or a text or a mapping is expected here"],
+        ),
+        ("{all: [{performed: {event: 3}}, {trait: 4}]}", ["event: a text or a list is", "a mapping is expected here"]),
+    ],
+)
+def test_a_value_of_no_type_that_is_meant_is_told_once_and_in_words(when: str, told_once: list[str]) -> None:
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text(f"segment: a\nwhen: {when}\n")
+    said = told(caught.value.problems)
+    assert len(said) == len(told_once), said
+    for line, expected in zip(said, told_once, strict=True):
+        assert expected in line and "Input should" not in line, said
