@@ -92,13 +92,17 @@ def decided(records: Iterable[Record], at: int) -> tuple[list[Happened], dict[by
     happened: list[Happened] = []
     erasures: dict[bytes, Erasure] = {}
     for several in found.values():
+        decided_at = 0
         for record in several:
             assert record.value is not None
             made = decision(record.value)
             if isinstance(made, Erased):
                 erasures[made.actor.encode()] = Erasure(made.received, keep_out=made.keep_out)
-            elif made.received <= at:
-                happened.append(Happened(made.received, "identity-edges", None, encode(made)))
+                continue
+            # Clocks differ: of one thing, what was decided later came later.
+            decided_at = max(decided_at, made.received)
+            if decided_at <= at:
+                happened.append(Happened(decided_at, "identity-edges", None, encode(made)))
     return happened, erasures
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
+from pipeline.features.export import decided
 from pipeline.features.past import Happened, profiles_at
 from pipeline.features.table import table
 from pipeline.identity import IdentityStage
 from pipeline.plans import GenerationPlan
 from pipeline.records import Event, ProfileDocument, Release, encode
+from pipeline.runtime.ports import Record
 from tests.simulation import checks, seeds
 from tests.simulation.accounts import put_accounts
 from tests.simulation.definitions import make_segments
@@ -66,6 +68,7 @@ def _played(world: World, rng: random.Random, plan: GenerationPlan, stopped_at: 
 def _history(world: World, stopped_at: int, now: int) -> list[Happened]:
     """Everything that was ever received, in the order of its receipt: what comes after the stop, after it."""
     found = []
+    decisions = []
     for number, arrival in enumerate(world.arrivals):
         later = number > stopped_at
         if isinstance(arrival, Send):
@@ -74,9 +77,12 @@ def _history(world: World, stopped_at: int, now: int) -> list[Happened]:
                 event = msgspec.structs.replace(event, received=now + 1)
             found.append(Happened(event.received, "events", KEYS.actor(event.identifiers[0]), encode(event)))
         elif isinstance(arrival, Operate):
-            decided: Any = arrival.record
-            received = max(decided.received, now + 1) if later else decided.received
-            found.append(Happened(received, "identity-edges", None, encode(decided)))
+            made: Any = arrival.record
+            if later:
+                made = msgspec.structs.replace(made, received=max(made.received, now + 1))
+            about = f"{made.a} {made.b}".encode()
+            decisions.append(Record("identity-decisions", 0, number, about, encode(made)))
+    found += decided(decisions, now)[0]
     found.sort(key=lambda one: one.received)
     return found
 

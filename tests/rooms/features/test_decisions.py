@@ -44,6 +44,13 @@ def test_what_was_taken_back_later_held_until_then() -> None:
     assert len(at(300)) == 4
 
 
+def test_of_one_thing_the_later_word_holds_whatever_the_clocks_said() -> None:
+    undone, again = Relink("a:1", 200, "b:1"), Unlink("a:1", 150, "b:1")
+    happened, _ = decided(records((b"ab", undone), (b"ab", again)), 200)
+    assert [(one.received, one.value) for one in happened] == [(200, encode(undone)), (200, encode(again))]
+    assert decided(records((b"ab", undone), (b"ab", again)), 199)[0] == []
+
+
 def test_what_an_erasure_took_is_in_no_past() -> None:
     happened, _ = decided([*LOG, *records((b"ab", None))], 1_000)
     assert [one.received for one in happened] == [150]
