@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from pipeline.deliver.allowed import MayLeave
 from pipeline.errors import InputError, LookupFailed
 from pipeline.ingest.stage import MAX_KEPT_BYTES
 from pipeline.records import DeadLetter
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
-from pipeline.topology import DAY_MS
+from pipeline.topology import DAY_MS, DELIVERIES
 
 TOPIC = "dead-letters"
 _LONGEST_S = 20.0
@@ -119,10 +120,16 @@ def send_again(
     settings: Settings, letters: Iterable[Letter], now_ms: int, mended: bytes | None = None, dry_run: bool = False
 ) -> dict[str, int]:
     """Send dead letters again, to the topic they came from, under their key; `mended` stands in the place of the value.
-    Gives how many went to which topic. Raises InputError, BrokerError."""
+    Gives how many went to which topic: a delivery that the person does not allow any more goes nowhere. Raises
+    InputError, BrokerError."""
     by_topic: dict[str, list[tuple[bytes | None, bytes, int]]] = {}
+    may_leave: MayLeave | None = None
     for each in letters:
         body = mended if mended is not None else whole(each)
+        if each.letter.topic.startswith(DELIVERIES.name):
+            may_leave = may_leave or MayLeave(settings)
+            if not may_leave(body):
+                continue
         by_topic.setdefault(each.letter.topic, []).append((each.letter.key, body, _arrival(each.letter, now_ms)))
     return {
         name: len(records) if dry_run else produce_all(settings, name, records) for name, records in by_topic.items()

@@ -120,6 +120,12 @@ def replay(
     for name, count in sent.items():
         said = "would be sent to" if dry_run else "sent again to"
         console.print(f"{count:,} {said} {settings.topic(name)}", markup=False)
+    kept = len(letters) - sum(sent.values())
+    if kept:
+        console.print(
+            f"{kept:,} not sent: whom they are about does not allow it any more, or is erased. "
+            "`headwater explain --destination` says why."
+        )
     if not letters:
         console.print("There is none of these.")
     elif not dry_run:
