@@ -7,12 +7,14 @@
   attempt. When the circuit closes, everything that waited is due at once.
 - Of somebody who was erased nothing waits any more but what takes back (forgotten.py): it is overtaken. What names
   them beside others waits without them.
+- An entry does not go out any more once the exit is here by which the person took back what it rests on: it is
+  overtaken as well. So is a change of a profile that is taken back.
 - Exactly one of these holds for each delivery that was accepted: open, delivered, given up, overtaken.
 """
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
@@ -23,6 +25,7 @@ from pipeline.deliver.progress import NOTHING_KNOWN, Note, Progress
 from pipeline.records import Delivery, encode
 from pipeline.runtime.ports import Record
 
+_OVERTAKES = {"segment_exited": "segment_entered", "profile_deleted": "profile_changed"}
 ProfileKey = tuple[int, str]
 """(partition, profile_id): a profile's deliveries all stand in one partition."""
 
@@ -111,6 +114,8 @@ class Scheduler:
         self._delayed: list[tuple[int, int, ProfileKey]] = []
         self._order = 0
         self._unsettled: dict[ProfileKey, int] = {}
+        # What they took back is here; what that overtakes may be under way.
+        self._taking_back: set[ProfileKey] = set()
         self._out = 0
 
     # ---- partitions
@@ -132,6 +137,7 @@ class Scheduler:
         self._delayed = [entry for entry in self._delayed if entry[2][0] != partition]
         heapq.heapify(self._delayed)
         self._unsettled = {profile: n for profile, n in self._unsettled.items() if profile[0] != partition}
+        self._taking_back = {profile for profile in self._taking_back if profile[0] != partition}
 
     def positions(self) -> dict[int, tuple[int, str]]:
         """What to commit of each partition: the position, and the note beside it."""
@@ -171,19 +177,20 @@ class Scheduler:
             self._ready.append(item.profile)
         else:
             queue.append(item)
+            if left.cause == "consent" and left.action in _OVERTAKES:
+                self._taking_back.add(item.profile)
 
     def overtake(self, now_ms: int) -> None:
         """Let go of everything that waits and is not to go out any more; what is with the connector ends first. What
         may go out in part waits as that."""
-        delayed = {profile for _, _, profile in self._delayed}
-        for profile in [*self._ready, *delayed]:
-            if any(self._left_of(item.delivery) is not item.delivery for item in self._queues[profile]):
-                if profile in delayed:
-                    self._delayed = [entry for entry in self._delayed if entry[2] != profile]
-                    heapq.heapify(self._delayed)
-                else:
-                    self._ready.remove(profile)
-                self._release(profile, now_ms)
+        self._release_anew(
+            now_ms,
+            [
+                profile
+                for profile, queue in self._queues.items()
+                if any(self._left_of(item.delivery) is not item.delivery for item in queue)
+            ],
+        )
 
     def refuse(self, record: Record, reason: str, detail: str) -> GivenUp | None:
         """Take on a record that is no delivery: it goes to the dead letters, unless it did so before a restart."""
@@ -205,6 +212,8 @@ class Scheduler:
         probing = self.circuit.state != "closed"
         if probing and self._out:
             return None
+        if self._taking_back:
+            self._release_anew(now_ms, list(self._taking_back))
         self._wake(now_ms)
         items: list[Item] = []
         early = False
@@ -311,8 +320,9 @@ class Scheduler:
         if profile in self._unsettled:
             return
         queue = self._queues[profile]
+        gone = self._taken_back(profile, queue) if profile in self._taking_back else ()
         for item in list(queue):
-            left = self._left_of(item.delivery)
+            left = None if item in gone else self._left_of(item.delivery)
             if left is not None:
                 item.leave(left)
                 continue
@@ -326,6 +336,32 @@ class Scheduler:
             heapq.heappush(self._delayed, (queue[0].due_ms, self._order, profile))
         else:
             self._ready.append(profile)
+
+    def _release_anew(self, now_ms: int, profiles: Iterable[ProfileKey]) -> None:
+        """Look anew at what waits of these; what of them is under way is looked at when that has ended."""
+        delayed = {profile for _, _, profile in self._delayed}
+        for profile in profiles:
+            if profile in delayed:
+                self._delayed = [entry for entry in self._delayed if entry[2] != profile]
+                heapq.heapify(self._delayed)
+            elif profile in self._ready:
+                self._ready.remove(profile)
+            else:
+                continue
+            self._release(profile, now_ms)
+
+    def _taken_back(self, profile: ProfileKey, queue: deque[Item]) -> set[Item]:
+        """What of a profile's deliveries rests on what the person takes back behind it."""
+        self._taking_back.remove(profile)
+        found: set[Item] = set()
+        taken_back: set[tuple[str, str | None]] = set()
+        for item in reversed(queue):
+            delivery = item.delivery
+            if (delivery.action, delivery.segment) in taken_back:
+                found.add(item)
+            elif delivery.cause == "consent" and delivery.action in _OVERTAKES:
+                taken_back.add((_OVERTAKES[delivery.action], delivery.segment))
+        return found
 
     def _wake(self, now_ms: int) -> None:
         while self._delayed and self._delayed[0][0] <= now_ms:

@@ -368,6 +368,53 @@ def test_of_whoever_was_erased_nothing_waits_but_what_takes_back() -> None:
     assert destination.scheduler.positions() == {0: (7, "")} and destination.scheduler.open == 0
 
 
+def changes(offset: int, action: Any, segment: str | None = "s", cause: Any = "event") -> tuple[Record, Delivery]:
+    _, delivery = record(offset, "ada")
+    delivery = msgspec.structs.replace(delivery, action=action, segment=segment, cause=cause)
+    return Record("deliveries.d", 0, offset, b"ada", encode(delivery)), delivery
+
+
+def test_an_entry_that_failed_does_not_go_out_once_they_take_the_consent_back() -> None:
+    """It would be the mail that somebody gets after they said no; and the exit would wait behind it for an hour."""
+    destination = Destination(Policy(concurrency=1, first_retry_ms=HOUR), lambda one, now: answers[0])
+    destination.assign()
+    answers = [retry("HTTP 503")]
+    for one in (
+        changes(0, "segment_entered"),
+        changes(1, "segment_entered", "other"),
+        changes(2, "profile_changed", None),
+        changes(3, "segment_exited", cause="timer"),
+        changes(4, "segment_entered"),
+    ):
+        destination.scheduler.accept(*one)
+    destination.run(1_000)
+    assert destination.scheduler.open == 5 and destination.requests == 1
+    answers[0] = delivered()
+    destination.scheduler.accept(*changes(5, "segment_exited", cause="consent"))
+    destination.scheduler.accept(*changes(6, "segment_entered", cause="consent"))
+    destination.run(1_000)
+    assert [one[2] for one in destination.arrived] == ["0/1", "0/2", "0/3", "0/5", "0/6"]
+    assert (destination.scheduler.overtaken, destination.scheduler.open) == (2, 0)
+    assert destination.scheduler.positions() == {0: (7, "")}
+
+
+def test_what_is_under_way_when_they_take_it_back_is_not_repeated() -> None:
+    destination = Destination(Policy(concurrency=1, first_retry_ms=HOUR), lambda one, now: answers.pop(0), 500)
+    destination.assign()
+    answers = [retry("no answer in time"), delivered()]
+    destination.scheduler.accept(*changes(0, "profile_changed", None))
+    destination.run(100)
+    assert destination.scheduler.in_flight
+    destination.scheduler.accept(*changes(1, "profile_deleted", None, cause="consent"))
+    destination.run(2_000)
+    assert [one[2] for one in destination.arrived] == ["0/1"] and destination.scheduler.open == 0
+    # What is told anew, behind it, stays.
+    answers += [delivered()]
+    destination.scheduler.accept(*changes(2, "profile_changed", None, cause="consent"))
+    destination.run(2_000)
+    assert [one[2] for one in destination.arrived] == ["0/1", "0/2"]
+
+
 def shown(name: str) -> dict[str, Any]:
     return {"profile_id": name, "since": 1, "identifiers": [{"namespace": "user_id", "value": name}]}
 
