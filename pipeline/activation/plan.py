@@ -254,6 +254,15 @@ class ActivationPlan:
             told.turns += 1
         return deliveries, waits
 
+    def turned_meanwhile(
+        self, name: str, document: ProfileDocument, segment: str, enters: bool, clock_ms: int
+    ) -> Delivery:
+        """The same of one membership, beside the pipeline: of what was written there while a person changed what they
+        allow."""
+        return self._turned(
+            self._by_name[name], document, segment, enters, Told(turns=int(enters)), Turn(clock_ms, clock_ms)
+        )
+
     def _turned(
         self, destination: Destination, document: ProfileDocument, what: str, enters: bool, told: Told, turn: Turn
     ) -> Delivery:

@@ -4,8 +4,9 @@ through its own topic.
 It runs beside the live deliveries. A membership that ends meanwhile may arrive after its own exit; its `sequence` is
 the lower one, and tells. The ids are those of the original changes, so nothing that a destination knows is news to it.
 
-A profile has no sequence: one that changes between being read and being written here would be told in an older state
-than the destination has. So what has changed meanwhile is told again, until nothing has.
+A profile has no sequence, and an exit by consent has that of the entry: what changes between being read and being
+written here would be told in an older state than the destination has. So what has changed meanwhile is told again,
+until nothing has.
 """
 
 import time
@@ -44,25 +45,76 @@ def resync(settings: Settings, destination: str, progress: Callable[[int], None]
             destination,
             "write `mode: audience` into its definition if it shall mirror memberships",
         )
-    sent = produce_all(settings, DELIVERIES.name + destination, _memberships(settings, plan, destination), progress)
+    sent = _memberships(settings, plan, destination, progress)
     if found.profile_sections is not None:
         sent += _profiles(settings, plan, destination, lambda more: progress(sent + more))
     return sent
 
 
-def _memberships(settings: Settings, plan: ActivationPlan, destination: str) -> Iterator[tuple[bytes | None, bytes]]:
-    now_ms = time.time_ns() // 1_000_000
+def _memberships(settings: Settings, plan: ActivationPlan, destination: str, progress: Callable[[int], None]) -> int:
+    topic = DELIVERIES.name + destination
+    told: dict[bytes, list[str]] = {}
+    refused: set[bytes] = set()
     # The members first: a profile that comes to be in between is told by its own changes.
     members = current_values(settings, "segment-members")
-    profiles = current_values(settings, "profiles")
+    with TopicReader(settings, ["profiles"]) as reader:
+        sent = produce_all(settings, topic, _present(plan, destination, members, _newest(reader), told), progress)
+        for _ in range(_MOST_ROUNDS):
+            turned = _turned(plan, destination, _newest(reader), told, refused)
+            more = produce_all(settings, topic, turned, progress)
+            sent += more
+            if not more:
+                break
+    return sent
+
+
+def _newest(reader: TopicReader) -> dict[bytes, bytes | None]:
+    return {record.key: record.value for record in reader.read_to_end() if record.key is not None}
+
+
+def _present(
+    plan: ActivationPlan,
+    destination: str,
+    members: Mapping[bytes, bytes],
+    profiles: Mapping[bytes, bytes | None],
+    told: dict[bytes, list[str]],
+) -> Iterator[tuple[bytes | None, bytes]]:
+    """Every present membership; `told` (by profile_id, the segments) is filled."""
+    now_ms = time.time_ns() // 1_000_000
     for value in members.values():
         member = _decode_member(value)
-        raw = profiles.get(member.profile_id.encode())
+        key = member.profile_id.encode()
+        raw = profiles.get(key)
         if raw is None:
             continue
         delivery = plan.for_member(destination, member, now_ms, lambda raw=raw: _decode_profile(raw))  # type: ignore[misc]
         if delivery is not None:
-            yield member.profile_id.encode(), encode(delivery)
+            told.setdefault(key, []).append(member.segment)
+            yield key, encode(delivery)
+
+
+def _turned(
+    plan: ActivationPlan,
+    destination: str,
+    newest: Mapping[bytes, bytes | None],
+    told: Mapping[bytes, list[str]],
+    refused: set[bytes],
+) -> Iterator[tuple[bytes | None, bytes]]:
+    """That these people are in or out, where they changed meanwhile what they allow: the pipeline said so itself,
+    perhaps before it was told here otherwise. `refused` (those told to be out) is brought up to date."""
+    now_ms = time.time_ns() // 1_000_000
+    for key, value in newest.items():
+        if value is None or key not in told:
+            continue
+        document = _decode_profile(value)
+        may_have = not plan.refusal(destination, document)
+        if may_have is not (key in refused):
+            continue
+        refused ^= {key}
+        for segment in told[key]:
+            # Of one that has ended the pipeline tells with a higher sequence.
+            if segment in document.segments:
+                yield key, encode(plan.turned_meanwhile(destination, document, segment, may_have, now_ms))
 
 
 def _profiles(settings: Settings, plan: ActivationPlan, destination: str, progress: Callable[[int], None]) -> int:
@@ -70,8 +122,7 @@ def _profiles(settings: Settings, plan: ActivationPlan, destination: str, progre
     sent = 0
     with TopicReader(settings, ["profiles"]) as reader:
         for _ in range(_MOST_ROUNDS):
-            newest = {record.key: record.value for record in reader.read_to_end() if record.key is not None}
-            owed = _owed(plan, destination, newest, told)
+            owed = _owed(plan, destination, _newest(reader), told)
             more = produce_all(settings, DELIVERIES.name + destination, owed, progress)
             sent += more
             if not more:

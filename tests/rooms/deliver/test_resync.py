@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.activation import ActivationPlan, Destination
 from pipeline.deliver import resync
-from pipeline.records import Delivery, IdentifierPair, ProfileDocument, encode
+from pipeline.records import Delivery, IdentifierPair, Membership, ProfileDocument, SegmentMember, encode
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
@@ -88,3 +88,40 @@ def test_a_second_one_says_the_same_under_the_same_ids(monkeypatch: pytest.Monke
     second.run()
     one = [each.delivery_id for each in first.said + second.said]
     assert len(set(one)) == 1 and len(one) >= 1
+
+
+def test_a_consent_that_turns_while_memberships_are_sent_again_has_the_last_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The exit of the pipeline has the sequence of the membership, and may stand before what is written here."""
+    plan = ActivationPlan((Destination("crm", "file", mode="audience", segments=None, purposes=("mails",)),))
+    held = {"s": Membership(5, 3, 1), "t": Membership(6, 4, 1)}
+
+    def member(name: str, granted: bool = True) -> ProfileDocument:
+        return msgspec.structs.replace(profile(name, granted), segments=held)
+
+    left = msgspec.structs.replace(member("c", False), segments={"t": held["t"]})
+    world = World(
+        monkeypatch,
+        [
+            {name: member(name) for name in "abc"} | {"d": member("d", False)},
+            {"a": member("a"), "b": member("b", False), "c": left, "d": member("d")},
+            {"a": None, "b": member("b")},
+        ],
+    )
+    rows = [SegmentMember(s, who, "person", 1, one.since, one.sequence) for who in "abcd" for s, one in held.items()]
+    monkeypatch.setattr(
+        resync, "current_values", lambda _, topic: {f"{r.segment}/{r.profile_id}".encode(): encode(r) for r in rows}
+    )
+    resync._memberships(Settings(), plan, "crm", lambda _: None)
+    said = [(one.profile_id, one.segment, one.action[8:], one.cause, one.body["sequence"]) for one in world.said]
+    first = [(who, s, "entered", "sync", one.sequence) for who in "abc" for s, one in held.items()]
+    assert said[:6] == first
+    assert said[6:] == [
+        ("b", "s", "exited", "consent", 3),
+        ("b", "t", "exited", "consent", 4),
+        ("c", "t", "exited", "consent", 4),
+        ("b", "s", "entered", "consent", 3),
+        ("b", "t", "entered", "consent", 4),
+    ]
+    assert len({one.delivery_id for one in world.said}) == len(said)
