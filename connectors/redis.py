@@ -109,7 +109,11 @@ for _, id in ipairs(cjson.decode(ARGV[4])) do
     redis.call('DEL', key('profile'), key('segments'), key('known'), key('sequences'))
 end
 for _, identifier in ipairs(cjson.decode(ARGV[5])) do
-    redis.call('DEL', prefix .. 'identifier:' .. identifier, prefix .. 'also:' .. identifier)
+    local there, also = prefix .. 'identifier:' .. identifier, prefix .. 'also:' .. identifier
+    local others = redis.call('SMEMBERS', also)
+    others[#others + 1] = redis.call('GET', there) or nil
+    for _, other in ipairs(others) do redis.call('SREM', prefix .. 'known:' .. other, identifier) end
+    redis.call('DEL', there, also)
 end
 """
 _EVENT = """

@@ -208,3 +208,17 @@ def test_of_a_person_who_is_erased_no_key_stays_under_any_of_their_names(client:
     assert client.smembers("headwater:members:trial") == {"p9"}
     kept = {key for key in client.keys("headwater:*") if ":seen:" not in key}
     assert not [key for key in kept if any(name in key for name in ("p1", "p2", "ada"))]
+
+
+@pytest.mark.parametrize("parted", [False, True])
+def test_an_erased_identifier_is_kept_by_nobody_who_once_had_it(client: Any, parted: bool) -> None:
+    """They were taken for one person when the membership began, and parted by an unlink since."""
+    ada, bob = IdentifierPair("user_id", "ada"), IdentifierPair("user_id", "bob")
+    connector = opened()
+    several = [sample_delivery(0, "p9", identifiers=[bob, ada])]
+    several += [sample_delivery(1, "p1", identifiers=[ada])] if parted else []
+    erased = sample_delivery(2, "p1", action="profile_erased", segment=None, identifiers=[ada], body=ERASED)
+    assert {outcome.status for outcome in connector.deliver([*several, erased])} == {"delivered"}
+    connector.close()
+    assert client.smembers("headwater:known:p9") == {"user_id:bob"}
+    assert not client.keys("headwater:*ada*") and client.get("headwater:identifier:user_id:bob") == "p9"
