@@ -31,6 +31,7 @@ HOST = "127.0.0.1"
 # Below the ports that Linux gives to outgoing connections: a node that is down for a while finds its port still free.
 _PORTS = range(20_000, 32_000)
 _START_WITHIN_S = 120.0  # about 2 on an idle machine
+_ROOM_WANTED = 20 * 1024**2
 _STOP_WITHIN_S = 15.0
 _TEMPORARY = "headwater-kafka-"
 # The default collector takes two of two cores for each of its pauses, five a second while its heap is small.
@@ -262,7 +263,7 @@ class LocalKafka(Kafka):
                     raise BrokerError(
                         f"The local Kafka ended while it started; its last words:\n{node.said()}",
                         str(node.log_file),
-                        "if its data are damaged, remove the folder: the workspace begins anew",
+                        _what_to_do(node.log_file.parent),
                     )
             try:
                 if set(client.list_topics(timeout=1).brokers) >= {node.number for node in expected}:
@@ -350,6 +351,16 @@ class LocalKafka(Kafka):
                     **properties,
                 },
             )
+
+
+def _what_to_do(folder: Path) -> str:
+    """About a Kafka that does not start. Its data are the workspace: nobody is to remove them for a full disk."""
+    if shutil.disk_usage(folder).free < _ROOM_WANTED:
+        return "the disk is full: make room and start it again; nothing has to be removed from this folder"
+    return (
+        "see its log; only if its data are damaged, and nothing of the workspace is needed any more, remove the "
+        "folder: the workspace begins anew"
+    )
 
 
 def _addresses(listeners: Mapping[str, int]) -> str:

@@ -3,12 +3,14 @@
 import io
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
 from pipeline.broker import find_kafka
+from pipeline.broker.local import _what_to_do
 from pipeline.cli import main
 from pipeline.cli.sources import Source, _shown
 from pipeline.collector.settings import CollectorSettings
@@ -84,3 +86,15 @@ def test_a_command_that_is_interrupted_while_it_loads_ends_without_a_traceback(m
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
+
+
+def test_nobody_is_told_to_remove_a_workspace_because_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk(free: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+
+    disk(0)
+    assert "make room" in _what_to_do(tmp_path) and "begins anew" not in _what_to_do(tmp_path)
+    disk(10**9)
+    assert "only if its data are damaged" in _what_to_do(tmp_path)
