@@ -88,7 +88,8 @@ class Bench:
         for start in range(0, len(records), self.batch):
             outbox = Outbox()
             marks = [time.thread_time()]
-            self.stage.step_many(list(enumerate(records[start : start + self.batch])), self.state, outbox)
+            batch = records[start : start + self.batch]
+            self.stage.step_many(batch, range(len(batch)), self.state, outbox)
             outbox.at(self.batch)
             marks.append(time.thread_time())
             self.stage.finish(self.state, outbox)

@@ -122,10 +122,10 @@ class Stage(Protocol):
 class StepsMany(Protocol):
     """What a stage has besides, if several records at once cost it less than one after the other."""
 
-    def step_many(self, records: Sequence[tuple[int, Record]], state: State, out: PlacedOutputs) -> None:
-        """Consume records (place in the batch, record) of one partition, in their order, which may be taken in any
-        other that leads to the same: the same state, and the same records in the same order. `out.at` is told the
-        place of each before anything is done about it."""
+    def step_many(self, records: list[Record], places: Sequence[int], state: State, out: PlacedOutputs) -> None:
+        """Consume those of a batch's `records` that stand at these places: all are of one partition, in their order,
+        which may be taken in any other that leads to the same: the same state, and the same records in the same order.
+        `out.at` is told the place of each before anything is done about it."""
         ...
 
 

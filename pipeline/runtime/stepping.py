@@ -6,7 +6,7 @@ Tasks have nothing to do with each other, so one after the other takes all that 
 stands in the order in which the records came.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from pipeline.runtime import dead_letters
 from pipeline.runtime.adapters import Partition
@@ -17,12 +17,10 @@ from pipeline.runtime.ports import Record
 from pipeline.runtime.task import Task
 from pipeline.topology import Role
 
-_Placed = list[tuple[int, Record]]
-
 
 def step_batch(
     role: Role,
-    records: Sequence[Record],
+    records: list[Record],
     put_aside: Mapping[int, str],
     owners: Mapping[Partition, Task],
     outbox: Outbox,
@@ -54,14 +52,14 @@ def step_batch(
 def _step_from(
     first: int,
     role: Role,
-    records: Sequence[Record],
+    records: list[Record],
     put_aside: Mapping[int, str],
     owners: Mapping[Partition, Task],
     outbox: Outbox,
     involved: dict[int, Task],
     hand_over: Callable[[], None] | None = None,
 ) -> None:
-    waiting: dict[int, _Placed] = {}
+    waiting: dict[int, list[int]] = {}
     try:
         for place in range(first, len(records)):
             record = records[place]
@@ -74,7 +72,7 @@ def _step_from(
                 waiting[number], involved[number] = [], task
             task.reached[partition] = record[2] + 1
             if put_aside and place in put_aside:
-                _step(task, waiting[number], outbox)
+                _step(task, records, waiting[number], outbox)
                 waiting[number] = []
                 outbox.at(place)
                 letter = dead_letters.dead_letter(record, role.name, put_aside[place])
@@ -82,9 +80,9 @@ def _step_from(
                 if record.topic == role.history:
                     task.stage.put_aside(record, task.state, outbox)  # type: ignore[attr-defined]
             elif not task.passed or record[:3] not in task.passed:
-                waiting[number].append((place, record))
-        for number, placed in waiting.items():
-            _step(involved[number], placed, outbox)
+                waiting[number].append(place)
+        for number, places in waiting.items():
+            _step(involved[number], records, places, outbox)
             if hand_over is not None:
                 hand_over()
         outbox.at(len(records))
@@ -94,11 +92,11 @@ def _step_from(
         raise blame(error, outbox.place) from error
 
 
-def _step(task: Task, placed: _Placed, outbox: Outbox) -> None:
+def _step(task: Task, records: list[Record], places: list[int], outbox: Outbox) -> None:
     stage, state = task.stage, task.state
     if task.steps_many:
-        stage.step_many(placed, state, outbox)  # type: ignore[attr-defined]
+        stage.step_many(records, places, state, outbox)  # type: ignore[attr-defined]
         return
-    for place, record in placed:
+    for place in places:
         outbox.at(place)
-        stage.step(record, state, outbox)
+        stage.step(records[place], state, outbox)

@@ -91,8 +91,37 @@ _RECEIVED = b',"received":'
 _TICK = b'{"kind":"tick",'
 _GOES_ON = b',"most":'
 _SWEEP = b'{"kind":"sweep",'
-# An event that waits for the others of its actor: its place, the record, that opened, and the clock it meets.
-_Waiting = tuple[int, Record, bytes, int]
+
+
+class _Waiting:
+    """Events that wait for the others of their actors: by its key, where they stand among `records`.
+
+    There are tens of thousands, and each piece that is made for one costs a way to memory: so nothing is kept that the
+    event says itself. `opened`: what was sealed. `clocks`: what an event meets that was received before one that stands
+    before it; all others meet the instant at which they were received. `clock` and `position`: those of the last.
+    """
+
+    __slots__ = ("clock", "clocks", "opened", "places", "position", "records")
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+        self.places: dict[bytes, list[int]] = {}
+        self.opened: dict[int, bytes] = {}
+        self.clocks: dict[int, int] = {}
+        self.clock = -1
+        self.position = 0
+
+    def add(self, place: int, key: bytes, received: int) -> None:
+        """One more."""
+        if received >= self.clock:
+            self.clock = received
+        else:
+            self.clocks[place] = self.clock
+        there = self.places.get(key)
+        if there is None:
+            self.places[key] = [place]
+        else:
+            there.append(place)
 
 
 def received_of(value: bytes) -> int:
@@ -156,55 +185,55 @@ class UnifyStage:
         else:
             self._step_event(record, value)
 
-    def step_many(self, records: Sequence[tuple[int, Record]], state: State, out: PlacedOutputs) -> None:
-        """Consume records (place in the batch, record) of the partition, the events of an actor together.
+    def step_many(self, records: list[Record], places: Sequence[int], state: State, out: PlacedOutputs) -> None:
+        """Consume those of a batch's `records` that stand at these places, the events of an actor together.
 
         What an event does rests on its actor and on the clock it meets, and on nothing that the event of another does.
         So between two records of another kind the events of each actor follow one another: it is decoded and encoded
         once, its document is written once, and all of it is in the processor's cache meanwhile.
         """
         task = self._task
-        waiting: dict[bytes, list[_Waiting]] = {}
-        clock, position = -1, 0
-        for place, record in records:
+        waiting = _Waiting(records)
+        for place in places:
+            record = records[place]
             key, value = record.key, record.value
             if value is not None and key is not None and record.topic == "events":
                 try:
-                    value = self._opened(value)
-                    received = received_of(value) if value and value.startswith(_EVENT) else -1
+                    opened = self._opened(value)
+                    received = received_of(opened) if opened and opened.startswith(_EVENT) else -1
                 except Exception:
                     out.at(place)
                     raise
-                if value and received >= 0:
-                    if clock < 0:
+                if opened and received >= 0:
+                    if waiting.clock < 0:
                         task.enter(state, out)
-                        clock = task.clock
-                    if received > clock:
-                        clock = received
-                    waiting.setdefault(key, []).append((place, record, value, clock))
-                    position = record.offset + 1
+                        waiting.clock = task.clock
+                    if opened is not value:
+                        waiting.opened[place] = opened
+                    waiting.add(place, key, received)
+                    waiting.position = record.offset + 1
                     continue
-            if waiting:
-                self._step_waiting(waiting, state, out, clock, position)
-                waiting, clock = {}, -1
+            if waiting.places:
+                self._step_waiting(waiting, state, out)
+                waiting = _Waiting(records)
             out.at(place)
             self.step(record, state, out)
-        if waiting:
-            self._step_waiting(waiting, state, out, clock, position)
+        if waiting.places:
+            self._step_waiting(waiting, state, out)
 
-    def _step_waiting(
-        self, waiting: dict[bytes, list[_Waiting]], state: State, out: PlacedOutputs, clock: int, position: int
-    ) -> None:
-        """`clock` and `position` are those of the last of these events: the task goes on from there."""
-        task = self._task
+    def _step_waiting(self, waiting: _Waiting, state: State, out: PlacedOutputs) -> None:
+        task, records, opened, clocks = self._task, waiting.records, waiting.opened, waiting.clocks
         # In the order of their keys, as in the batch before: what was made for one after the other lies side by side.
-        for key in sorted(waiting):
+        for key in sorted(waiting.places):
             task.enter(state, out)
-            for place, record, value, at_clock in waiting[key]:
+            for place in waiting.places[key]:
                 out.at(place)
-                task.clock = at_clock
+                record = records[place]
+                value = opened.get(place, record.value)
+                assert value is not None
+                task.clock = clocks.get(place, 0)
                 self._step_event(record, value)
-        task.clock, task.position = clock, position
+        task.clock, task.position = waiting.clock, waiting.position
 
     def _opened(self, value: bytes) -> bytes | None:
         """A record of `events`, open; None if nobody can open it any more."""

@@ -350,7 +350,7 @@ class Simulation:
         """As the runtime does it: at once, where a stage takes several. `replayed` takes one after the other."""
         step_many = getattr(task.stage, "step_many", None)
         if step_many is not None:
-            step_many(list(enumerate(records)), task.state, out)
+            step_many(records, range(len(records)), task.state, out)
         else:
             for place, record in enumerate(records):
                 out.at(place)

@@ -1,5 +1,7 @@
 """A stage that takes several records at once, in an order of its own: the log has them in theirs."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from pipeline.runtime.overlay import Outbox
@@ -13,10 +15,10 @@ WORDS = [(f"k{n * 7 % 5}", "w") for n in range(40)]
 class AtOnce(CountingStage):
     """Takes the records of the greatest key first."""
 
-    def step_many(self, records: list[tuple[int, Record]], state: State, out: PlacedOutputs) -> None:
-        for place, record in sorted(records, key=lambda one: one[1].key or b"", reverse=True):
+    def step_many(self, records: list[Record], places: Sequence[int], state: State, out: PlacedOutputs) -> None:
+        for place in sorted(places, key=lambda place: records[place].key or b"", reverse=True):
             out.at(place)
-            self.step(record, state, out)
+            self.step(records[place], state, out)
 
 
 def said(world: World) -> list[bytes | None]:

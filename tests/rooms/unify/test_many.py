@@ -64,7 +64,7 @@ class Run:
         """What is said and kept of a batch; keys have no order in it, records do."""
         out = Outbox()
         if self.at_once:
-            self.stage.step_many(list(enumerate(records)), self.state, out)
+            self.stage.step_many(records, range(len(records)), self.state, out)
         else:
             for record in records:
                 self.stage.step(record, self.state, out)
@@ -99,7 +99,7 @@ def test_an_event_that_cannot_be_read_is_the_one_at_hand() -> None:
     broken = Record("events", 0, 3, b"0" * 32, b'{"kind":"event",nothing')
     out = Outbox()
     with pytest.raises(ValueError, match="JSON"):
-        run.stage.step_many([*enumerate(good), (3, broken)], run.state, out)
+        run.stage.step_many([*good, broken], range(4), run.state, out)
     assert out.place == 3
 
 
