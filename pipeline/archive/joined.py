@@ -7,7 +7,6 @@ export      of one person, by their keys, of events and changes
 """
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
@@ -29,7 +28,8 @@ class JoinedLogReader:
     comes twice, and nothing is left out that either of them has.
 
     `whole`: what neither has is an error. `keys`: of the archive only records with these keys; the topic gives all.
-    `patient`: an archive that cannot be read just now is Retriable, for whoever has other things to do meanwhile.
+    `patient`, a clock (s): an archive that cannot be read just now is Retriable, for whoever has other things to do
+    meanwhile, and asked again a little later.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class JoinedLogReader:
         *,
         whole: bool = False,
         keys: Collection[bytes] | None = None,
-        patient: bool = False,
+        patient: Callable[[], float] | None = None,
     ) -> None:
         self._topic = topic
         self._archive = archive
@@ -84,14 +84,14 @@ class JoinedLogReader:
 
     def _asked(self, ask: Callable[[], T]) -> T:
         """What the archive says."""
-        if not self._patient:
+        if self._patient is None:
             return ask()
-        if time.monotonic() < self._again_s:
+        if self._patient() < self._again_s:
             raise Retriable("the archive could not be read a moment ago")
         try:
             return ask()
         except Exception as error:
-            self._again_s = time.monotonic() + _AGAIN_S
+            self._again_s = self._patient() + _AGAIN_S
             _log.error("the archive cannot be read, and is asked again: %s", error)
             raise Retriable(f"the archive cannot be read: {error}") from error
 

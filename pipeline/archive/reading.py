@@ -1,5 +1,6 @@
 """History for whoever reads it: the archive, if the workspace has one, and then the topic."""
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from pipeline.errors import BrokerError, InputError
@@ -26,8 +27,8 @@ def with_archive(
     patient: bool = False,
 ) -> Callable[[], LogReader]:
     """What makes a reader of the history: of the topics by `of_topic`, before them the workspace's archive, if it has
-    one. `whole`, `keys` and `patient` as of `JoinedLogReader`. Raises SettingsError: the archive's address cannot be
-    used; InputError: it needs a package."""
+    one. `whole`, `keys` and, by this process's clock, `patient` as of `JoinedLogReader`. Raises SettingsError: the
+    archive's address cannot be used; InputError: it needs a package."""
     if settings.archive is None:
         return of_topic
     try:
@@ -40,7 +41,8 @@ def with_archive(
             "pip install 'headwater[archive]'",
         ) from None
     archive = open_archive(settings)
-    return lambda: JoinedLogReader(of_topic(), archive, whole=whole, keys=keys, patient=patient)
+    clock = time.monotonic if patient else None
+    return lambda: JoinedLogReader(of_topic(), archive, whole=whole, keys=keys, patient=clock)
 
 
 def history_of(

@@ -1,5 +1,6 @@
 """The files of the archive: each record once whatever happens, joined with the topic, without who was erased."""
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -228,13 +229,12 @@ def test_nothing_is_missing_where_archive_or_topic_do_not_always_answer(
 
         return asked
 
-    monkeypatch.setattr("pipeline.archive.joined._AGAIN_S", 0.0)
     monkeypatch.setattr("pipeline.archive.files._ROWS_AT_ONCE", 3)
     monkeypatch.setattr(archive, "_list", unsteady(archive._list))
     monkeypatch.setattr(archive._fs, "open", unsteady(archive._fs.open))
     topic = Unsteady(broker)
     topic.answers = lambda: rng.random() < 0.7
-    reader = JoinedLogReader(topic, archive, patient=True)
+    reader = JoinedLogReader(topic, archive, patient=itertools.count(step=11.0).__next__)
     found: dict[int, list[int]] = {number: [] for number in range(3)}
     opened: set[int] = set()
     for _ in range(2_000):
