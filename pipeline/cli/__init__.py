@@ -62,16 +62,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe (head, jq) has enough: no message, and none from the interpreter when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except Exception as error:
         refused = _refused_by_client(error)
         if refused is None:
             raise
         show(refused)
         sys.exit(refused.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe (head, jq) has enough: no message, and none from the interpreter when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def _refused_by_client(error: Exception) -> SettingsError | None:

@@ -2,6 +2,8 @@
 
 import io
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,6 +88,20 @@ def test_a_command_that_is_interrupted_while_it_loads_ends_without_a_traceback(m
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    run = [
+        sys.executable,
+        "-c",
+        "from pipeline import cli; cli.build = lambda _: lambda: print('x' * 10**6); cli.main()",
+    ]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
 
 
 def test_nobody_is_told_to_remove_a_workspace_because_the_disk_is_full(
