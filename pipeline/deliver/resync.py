@@ -59,12 +59,19 @@ def _memberships(settings: Settings, plan: ActivationPlan, destination: str, pro
     members = current_values(settings, "segment-members")
     with TopicReader(settings, ["profiles"]) as reader:
         sent = produce_all(settings, topic, _present(plan, destination, members, _newest(reader), told), progress)
-        for _ in range(_MOST_ROUNDS):
-            turned = _turned(plan, destination, _newest(reader), told, refused)
-            more = produce_all(settings, topic, turned, progress)
-            sent += more
-            if not more:
-                break
+        return sent + _until_nothing_changes(
+            lambda: produce_all(settings, topic, _turned(plan, destination, _newest(reader), told, refused), progress)
+        )
+
+
+def _until_nothing_changes(tell: Callable[[], int]) -> int:
+    """Tell what has changed, which may take so long that something has changed again; how many were told."""
+    sent = 0
+    for _ in range(_MOST_ROUNDS):
+        more = tell()
+        sent += more
+        if not more:
+            break
     return sent
 
 
@@ -118,16 +125,12 @@ def _turned(
 
 
 def _profiles(settings: Settings, plan: ActivationPlan, destination: str, progress: Callable[[int], None]) -> int:
+    topic = DELIVERIES.name + destination
     told: dict[bytes, str] = {}
-    sent = 0
     with TopicReader(settings, ["profiles"]) as reader:
-        for _ in range(_MOST_ROUNDS):
-            owed = _owed(plan, destination, _newest(reader), told)
-            more = produce_all(settings, DELIVERIES.name + destination, owed, progress)
-            sent += more
-            if not more:
-                break
-    return sent
+        return _until_nothing_changes(
+            lambda: produce_all(settings, topic, _owed(plan, destination, _newest(reader), told), progress)
+        )
 
 
 def _owed(
