@@ -1,7 +1,7 @@
 """The typed catalogue of errors: each says what happened, where, and what to do.
 
 Only errors a person can act on stand here. A programmer's mistake is an assertion or a plain Python exception, and
-ends the process.
+ends the process. What stops a worker is `WorkerStopped` (`pipeline/runtime/errors.py`), told by its message.
 """
 
 
@@ -62,32 +62,8 @@ class PositionError(HeadwaterError):
     """A position lies outside its log: a topic was truncated or made anew under state that remembers the old one."""
 
 
-class AssignmentError(HeadwaterError):
-    """The group gave a worker partitions that do not belong together."""
-
-
 class StateError(HeadwaterError):
     """Stored state cannot be used: a version nobody can read, a damaged store, another workspace's."""
-
-
-class RestoreError(HeadwaterError):
-    """State could not be restored from its changelog."""
-
-
-class FencedError(HeadwaterError):
-    """Another process runs under the same slot; this one must end."""
-
-
-class StuckError(HeadwaterError):
-    """A call did not return in its time; the process ends so that its successor can sort it out."""
-
-
-class InternalRecordError(HeadwaterError):
-    """A record that the pipeline itself wrote cannot be processed: skipping it would lose part of a person."""
-
-
-class DeliveryError(HeadwaterError):
-    """A destination refused, or could not be reached."""
 
 
 class LookupFailed(HeadwaterError):

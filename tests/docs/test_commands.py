@@ -1,5 +1,6 @@
 """What README and docs tell people to type exists, and every command helps itself."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import typer.main
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
+from pipeline import errors
 from pipeline.cli import build, command_names
 from pipeline.collector.metrics import CollectorMetrics
 from pipeline.deliver.metrics import DeliverMetrics
@@ -117,6 +119,30 @@ def test_every_error_is_described() -> None:
     # Each module of the pipeline may have its own; the commands load them all.
     known = [kind for kind in HeadwaterError.__subclasses__() if kind.__module__.startswith("pipeline")]
     assert [kind.__name__ for kind in known if f"`{kind.__name__}`" not in text] == []
+
+
+def test_every_error_of_the_catalogue_is_raised_somewhere() -> None:
+    named = {
+        node.id
+        for path in (ROOT / "pipeline").rglob("*.py")
+        for raised in ast.walk(ast.parse(path.read_text()))
+        if isinstance(raised, ast.Raise) and raised.exc is not None
+        for node in ast.walk(raised.exc)
+        if isinstance(node, ast.Name)
+    }
+    known = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    assert known - named == set()
+
+
+def test_what_a_worker_says_is_quoted_as_it_says_it() -> None:
+    text = (ROOT / "docs" / "operations" / "running.md").read_text()
+    rows = text.partition("| a worker says |")[2].splitlines()[2:]
+    quoted = {part.strip(" ,") for row in rows for part in re.split("[;…]", row.split("|")[1]) if part.strip(" ,")}
+    sources = "".join(path.read_text() for path in (ROOT / "pipeline" / "runtime").rglob("*.py"))
+    said = re.sub(r'"\s+f?"', "", sources)
+    said = said.replace("{where}:", "at TOPIC/PARTITION@OFFSET:")
+    assert len(quoted) > 8
+    assert {part for part in quoted if part not in said} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
