@@ -2,7 +2,6 @@
 
 import getpass
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
@@ -19,6 +18,7 @@ from pipeline.errors import LookupFailed
 from pipeline.privacy import audit
 from pipeline.records import Definition
 from pipeline.settings import Settings
+from pipeline.shown_times import shown_minute
 
 Extra = Callable[[Settings], dict[str, str]]
 Name = Annotated[str, typer.Argument(help="As `list` shows it.")]
@@ -61,7 +61,7 @@ def build(kind: Listed, title: str, extra_column: str, extra: Extra) -> typer.Ty
             table.add_column(heading, overflow="fold")
         table.add_column(extra_column, justify="right")
         for each in catalog.of_kind(latest, kind):
-            applied = datetime.fromtimestamp(each.applied_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+            applied = shown_minute(each.applied_at)
             state = "paused" if each.name in paused else "in force"
             table.add_row(each.name, str(each.version), each.owner, applied, state, more.get(each.name, "–"))
         Console().print(table)

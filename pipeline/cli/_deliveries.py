@@ -13,12 +13,12 @@ from pipeline.activation import (
     not_for_it,
     segment_delivery_id,
 )
-from pipeline.cli._explained import shown_time
 from pipeline.cli._held import HeldTold
 from pipeline.deliver.health import health_in_notes
 from pipeline.deliver.progress import read_note
 from pipeline.records import DeadLetter, Delivery, ProfileDocument, SegmentChange
 from pipeline.runtime.ports import Record
+from pipeline.shown_times import shown_time
 
 State = Literal["delivered", "waits", "dead letter", "not delivered"]
 _decode_letter = msgspec.json.Decoder(DeadLetter).decode

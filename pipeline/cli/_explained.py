@@ -1,6 +1,5 @@
 """What `headwater test` and `headwater explain` share: times as people type them, and a rule as a tree."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -8,8 +7,9 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from pipeline.errors import InputError
-from pipeline.ingest.times import LATEST_MS, to_ms
+from pipeline.ingest.times import to_ms
 from pipeline.segments import Explained
+from pipeline.shown_times import shown_time
 
 _SHOWN_VALUE = 80
 
@@ -20,14 +20,6 @@ def instant(text: str, option: str) -> int:
     if isinstance(found, str):
         raise InputError(f"{option} cannot be used: {found}.", "", f"write {option} 2026-03-01T09:30:00Z")
     return found
-
-
-def shown_time(time_ms: int) -> str:
-    """A time to the millisecond, UTC. A trait may name one that no calendar has."""
-    if time_ms > LATEST_MS:
-        return "after the year 9999"
-    seconds, ms = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{ms:03}"
 
 
 def tree(explained: Explained, now_ms: int) -> Tree:

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.cli._explained import shown_time
 from pipeline.errors import InputError
 from pipeline.letters import chosen, named, send_again
 from pipeline.runtime.kafka.build import wall_clock_ms
+from pipeline.shown_times import shown_second, shown_time
 
 _SHOWN_DETAIL = 90
 
@@ -50,7 +50,7 @@ def list_all(
         letter = each.letter
         table.add_row(
             each.id,
-            shown_time(letter.at)[:-4],
+            shown_second(letter.at),
             letter.stage,
             letter.reason,
             escape(letter.detail if len(letter.detail) <= _SHOWN_DETAIL else f"{letter.detail[:_SHOWN_DETAIL]}…"),

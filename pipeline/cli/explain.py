@@ -16,7 +16,7 @@ from pipeline import settings as settings_module
 from pipeline.activation import Told
 from pipeline.broker import find_kafka
 from pipeline.cli._deliveries import Reached, findings, history
-from pipeline.cli._explained import instant, shown_time, tree
+from pipeline.cli._explained import instant, tree
 from pipeline.cli._held import HeldTold, ReadPartition, held_account, held_profile, held_told
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
@@ -31,6 +31,7 @@ from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan
 from pipeline.segments import explain as explain_rule
 from pipeline.settings import Settings
+from pipeline.shown_times import shown_time
 from pipeline.topology import DELIVERIES
 
 _CHANGELOG = "unify-changelog"

@@ -9,8 +9,9 @@ import typer
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.cli._explained import instant, shown_time
+from pipeline.cli._explained import instant
 from pipeline.errors import InputError
+from pipeline.shown_times import shown_time
 
 app = typer.Typer(no_args_is_help=True, help="Features of profiles as of a past time.")
 

@@ -3,7 +3,6 @@
 import getpass
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +21,7 @@ from pipeline.privacy.asking import ask
 from pipeline.records import PrivacyReceipt
 from pipeline.runtime.kafka.doors import current_values
 from pipeline.settings import Settings
+from pipeline.shown_times import shown_second
 
 _LOOK_AGAIN_S = 0.3
 # A request is carried out when Headwater has done its part; destinations answer a moment later, or when they are there.
@@ -161,23 +161,19 @@ def _list(receipts: list[PrivacyReceipt], console: Console) -> None:
     for heading in ("request", "what", "asked", "by", "state", "finished"):
         table.add_column(heading, no_wrap=heading == "request", overflow="fold")
     for each in receipts:
-        finished = _time(each.finished_at) if each.finished_at else ""
-        table.add_row(each.request_id, each.request, _time(each.requested_at), each.by, each.state, finished)
+        finished = shown_second(each.finished_at) if each.finished_at else ""
+        table.add_row(each.request_id, each.request, shown_second(each.requested_at), each.by, each.state, finished)
     console.print(table if receipts else "No requests yet.")
 
 
 def _show(receipt: PrivacyReceipt, console: Console) -> None:
     console.print(f"[bold]{receipt.request}[/] {receipt.request_id}: {receipt.state} {receipt.detail}".rstrip())
-    console.print(f"asked {_time(receipt.requested_at)} by {receipt.by}; identifiers: {receipt.identifiers}")
+    console.print(f"asked {shown_second(receipt.requested_at)} by {receipt.by}; identifiers: {receipt.identifiers}")
     table = Table(box=None, pad_edge=False)
-    for heading in ("store", "state", "when (UTC)", "how"):
+    for heading in ("store", "state", "when", "how"):
         table.add_column(heading)
     now_ms = time.time_ns() // 1_000_000
     for entry in receipt.stores:
         state = "done" if entry.state == "by" and entry.at <= now_ms else entry.state
-        table.add_row(entry.store, state, _time(entry.at), entry.how)
+        table.add_row(entry.store, state, shown_second(entry.at), entry.how)
     console.print(table)
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +18,7 @@ from pipeline.lookup import find_profile, normalised
 from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_value
+from pipeline.shown_times import shown_second
 
 _LOOK_AGAIN_S = 0.2
 _STEADY_S = 1.0
@@ -74,7 +74,7 @@ def waited_for(find: Callable[[], ProfileDocument], wait_s: float) -> ProfileDoc
 
 def _show(document: ProfileDocument, console: Console) -> None:
     console.print(f"[bold]{document.entity}[/] {document.profile_id}")
-    console.print(f"seen {_time(document.first_seen)} – {_time(document.last_seen)}")
+    console.print(f"seen {shown_second(document.first_seen)} – {shown_second(document.last_seen)}")
     sections: list[tuple[str, list[tuple[str, Any]]]] = [
         (f"identifiers ({document.identifiers_total})", [(i.namespace, i.value) for i in document.identifiers]),
         ("traits", sorted(document.traits.items())),
@@ -83,11 +83,17 @@ def _show(document: ProfileDocument, console: Console) -> None:
         (
             "events",
             [
-                (name, f"{total.count} × (first {_time(total.first)}, last {_time(total.last)})")
+                (
+                    name,
+                    f"{total.count} × (first {shown_second(total.first)}, last {shown_second(total.last)})",
+                )
                 for name, total in sorted(document.totals.items())
             ],
         ),
-        ("segments", [(name, f"since {_time(held.since)}") for name, held in sorted(document.segments.items())]),
+        (
+            "segments",
+            [(name, f"since {shown_second(held.since)}") for name, held in sorted(document.segments.items())],
+        ),
         ("accounts", [(account, "") for account in document.accounts]),
     ]
     for title, rows in sections:
@@ -97,7 +103,3 @@ def _show(document: ProfileDocument, console: Console) -> None:
             for name, shown in rows:
                 table.add_row(name, str(shown))
             console.print(table)
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

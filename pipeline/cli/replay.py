@@ -21,6 +21,7 @@ from pipeline.replay import workspace
 from pipeline.replay.run import Progress as Copied
 from pipeline.replay.run import run as copy_on
 from pipeline.settings import Settings
+from pipeline.shown_times import shown_minute, shown_second
 from pipeline.up.processes import Processes
 from pipeline.workspace_view import view_of
 
@@ -150,7 +151,7 @@ class _Shown:
         self._rates = [one for one in self._rates if now_s - one[0] < 10] + [(now_s, progress.copied)]
         first_s, first = self._rates[0]
         rate = (progress.copied - first) / (now_s - first_s) if now_s > first_s else 0
-        day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(progress.clock_ms / 1000))
+        day = shown_minute(progress.clock_ms)
         told = f"{progress.copied:,} events, {rate:,.0f}/s, at {day}, {progress.left:,} positions left"
         self.caught_up = progress.at_end
         if self.bar.disable:
@@ -256,8 +257,8 @@ def status() -> None:
         return
     old = workspace.old_settings(settings, view.origin)
     left = workspace.positions_left(old, position)
-    day = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(position.clock / 1000))
-    typer.echo(f"{settings.prefix} is a replay of {view.origin.prefix}, at {day} UTC.")
+    day = shown_second(position.clock)
+    typer.echo(f"{settings.prefix} is a replay of {view.origin.prefix}, at {day}.")
     typer.echo(
         f"{position.copied:,} events copied ({position.rerouted:,} of them under other identifiers), "
         f"{position.erased:,} left out because they were erased, {position.refused:,} dead letters, "

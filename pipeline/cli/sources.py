@@ -13,10 +13,10 @@ from rich.text import Text
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.cli._explained import shown_time
 from pipeline.records import DeadLetter, Event, decode_events_record, source_name
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
+from pipeline.shown_times import shown_second
 
 _SHOWN = 8
 _MOST_NAMES = 5_000
@@ -83,7 +83,7 @@ def command(
 
 def _shown(name: str, source: Source) -> Group:
     """A source in a few lines, whatever the width: names of fields are long."""
-    last = f", last {shown_time(source.last_ms)[:-4]}" if source.last_ms else ""
+    last = f", last {shown_second(source.last_ms)}" if source.last_ms else ""
     told = Table.grid(padding=(0, 2, 0, 0))
     told.add_column(no_wrap=True)
     told.add_column(overflow="fold")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from pipeline import settings as settings_module
 from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.broker import find_kafka
-from pipeline.cli._explained import instant, shown_time, tree
+from pipeline.cli._explained import instant, tree
 from pipeline.definitions.accounts import AccountsDefinition
 from pipeline.definitions.cleaning import compile_cleaning
 from pipeline.definitions.contracts import compile_contracts
@@ -27,6 +27,7 @@ from pipeline.lookup import normalised
 from pipeline.records import Event
 from pipeline.runtime.ports import Record
 from pipeline.segments import FixtureResult, Keeps, SegmentsPlan, explain, people_of, run_fixture
+from pipeline.shown_times import shown_time
 from pipeline.sources.files import inspect_file, is_csv, read_rows
 from pipeline.unify.fixture import names_of_accounts, run_with_accounts
 

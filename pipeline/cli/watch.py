@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +14,7 @@ from pipeline.broker import find_kafka
 from pipeline.errors import InputError
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
+from pipeline.shown_times import shown_time
 from pipeline.topology import DELIVERIES, TOPICS
 
 FOLLOWED = ("segment-changes", "profile-changes")
@@ -132,4 +132,4 @@ def _who(value: dict[str, Any]) -> str:
 
 
 def _time(time_ms: int) -> str:
-    return f"[dim]{datetime.fromtimestamp(time_ms / 1000, UTC).strftime('%Y-%m-%d %H:%M:%S.%f')[:-3]}[/]"
+    return f"[dim]{shown_time(time_ms)}[/]"

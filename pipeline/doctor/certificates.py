@@ -3,13 +3,14 @@
 import socket
 import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 
 from pipeline.doctor.finding import Finding
 from pipeline.settings import Settings
+from pipeline.shown_times import shown_minute
 
 _SOON_MS = 14 * 86_400_000
 _DAY_MS = 86_400_000
@@ -82,22 +83,18 @@ def _judged(subject: str, found: list[x509.Certificate], now_ms: int, where: str
     end_ms = max(end for end, _ in ends)
     if end_ms <= now_ms:
         advice = f"renew it ({where}); until then every connection is refused"
-        yield Finding(subject, "wrong", f"has expired at {_shown_time(end_ms)}", advice)
+        yield Finding(subject, "wrong", f"has expired at {shown_minute(end_ms)}", advice)
     elif begins_ms > now_ms:
         advice = "set this machine's clock, or wait; until then every connection is refused"
-        yield Finding(subject, "wrong", f"is valid only from {_shown_time(begins_ms)} on", advice)
+        yield Finding(subject, "wrong", f"is valid only from {shown_minute(begins_ms)} on", advice)
     elif end_ms - now_ms < _SOON_MS:
         days = (end_ms - now_ms) / _DAY_MS
         yield Finding(
-            subject, "warning", f"expires in {days:.1f} days, at {_shown_time(end_ms)}", f"renew it ({where})"
+            subject, "warning", f"expires in {days:.1f} days, at {shown_minute(end_ms)}", f"renew it ({where})"
         )
     else:
-        yield Finding(subject, "good", f"valid until {_shown_time(end_ms)}")
+        yield Finding(subject, "good", f"valid until {shown_minute(end_ms)}")
 
 
 def _ms(time: datetime) -> int:
     return int(time.timestamp() * 1000)
-
-
-def _shown_time(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"

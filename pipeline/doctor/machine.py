@@ -4,13 +4,13 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.doctor.finding import Finding
 from pipeline.errors import HeadwaterError
 from pipeline.runtime.progress import Progress, reports_in
 from pipeline.settings import ENV_PREFIX, SECRET_FILE, Settings
+from pipeline.shown_times import shown_second
 from pipeline.topology import IDENTITY, UNIFY
 
 _SPACE_WANTED = 2 * 1024**3
@@ -91,7 +91,7 @@ def restores(settings: Settings, now_ms: int) -> Iterator[Finding]:
                 yield Finding(
                     subject,
                     "good",
-                    f"{detail}, at {datetime.fromtimestamp(told.ready_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC",
+                    f"{detail}, at {shown_second(told.ready_ms)}",
                 )
             elif silent_s > _SILENT_S:
                 detail = f"{_restoring(told)}; nothing was heard of it for {silent_s:.0f} s"

@@ -1,13 +1,12 @@
 """The live view: one screen, drawn from a picture."""
 
-from datetime import UTC, datetime
-
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.shown_times import shown_second
 from pipeline.up.picture import Picture
 
 
@@ -28,7 +27,7 @@ def screen(picture: Picture, segments: list[str], status: str, calls: int | None
         who = change.identifiers[0] if change.identifiers else None
         named = f"{who.namespace}:{who.value}" if who else change.profile_id
         cause = f"{change.cause}, goes on" if change.continues else change.cause
-        changes.add_row(_time(change.at), sign, f"[bold]{escape(change.segment)}[/]", escape(named), cause)
+        changes.add_row(shown_second(change.at), sign, f"[bold]{escape(change.segment)}[/]", escape(named), cause)
     return Group(
         Panel(Group(Text(status), figures), title="headwater", title_align="left"),
         sizes_table(picture, segments),
@@ -66,7 +65,3 @@ def print_end(console: Console, picture: Picture, segments: list[str], calls: in
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

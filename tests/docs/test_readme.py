@@ -109,7 +109,7 @@ def test_a_rule_is_tried_before_anything_runs(tmp_path: Path, paste: Callable[..
     (tmp_path / "curious.yaml").write_text(definition[1])
     said = paste(TRY_A_RULE, HEADWATER_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert said.count("as expected") == 2
-    assert "2026-03-01 09:00:10.000 ← exited  curious  user_id:ada" in said
+    assert "2026-03-01 09:00:10.000Z ← exited  curious  user_id:ada" in said
 
 
 def test_every_place_the_readme_leads_to_is_there() -> None:

@@ -61,7 +61,7 @@ def test_when_it_was_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ready = Progress("identity", "0", 1, NOW_MS - 3_600_000, NOW_MS - 3_603_250, [0], [], NOW_MS - 3_600_000)
     (found,) = findings(tmp_path, monkeypatch, ready)
     assert (found.verdict, found.subject) == ("good", "state of identity, slot 0")
-    assert found.detail == "1 partition ready 3.2 s after they were assigned, at 2026-09-21 13:13:20 UTC"
+    assert found.detail == "1 partition ready 3.2 s after they were assigned, at 2026-09-21 13:13:20Z"
 
 
 def test_a_secret_that_is_not_the_kept_one_is_told(tmp_path: Path) -> None:

@@ -55,12 +55,12 @@ def test_members_at_several_instants(folder: Path) -> None:
     said = run([page(0, userId="ada"), page(4, userId="ada")], *at(3), *at(4), *at(9.999), *at(10), "--changes")
     assert said.exit_code == 0
     assert said.stdout.splitlines() == [
-        "curious at 2026-03-01 09:00:03.000: 0 members",
-        "curious at 2026-03-01 09:00:04.000: 1 member: user_id:ada",
-        "curious at 2026-03-01 09:00:09.999: 1 member: user_id:ada",
-        "curious at 2026-03-01 09:00:10.000: 0 members",
-        "2026-03-01 09:00:04.000 → entered curious  user_id:ada",
-        "2026-03-01 09:00:10.000 ← exited  curious  user_id:ada",
+        "curious at 2026-03-01 09:00:03.000Z: 0 members",
+        "curious at 2026-03-01 09:00:04.000Z: 1 member: user_id:ada",
+        "curious at 2026-03-01 09:00:09.999Z: 1 member: user_id:ada",
+        "curious at 2026-03-01 09:00:10.000Z: 0 members",
+        "2026-03-01 09:00:04.000Z → entered curious  user_id:ada",
+        "2026-03-01 09:00:10.000Z ← exited  curious  user_id:ada",
     ]
 
 
@@ -150,7 +150,7 @@ def test_a_difference_comes_with_its_reason(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("trial_end", "told"),
     [
-        ("9999-12-31T23:59:59.999Z", "changes 9999-12-31 23:59:39.999, in"),
+        ("9999-12-31T23:59:59.999Z", "changes 9999-12-31 23:59:39.999Z, in"),
         (253_402_300_820_000, "changes after the year 9999, in"),
         (1e300, "changes after the year 9999, in"),
     ],
@@ -186,7 +186,7 @@ def test_what_is_left_out_is_told(folder: Path) -> None:
     twice = page(0, userId="ada", messageId="m-1")
     events = [twice, twice, page(1), page(1, userId="null"), '{"type": ', page(2, userId="eve")]
     said = run(events, *at(5))
-    assert "curious at 2026-03-01 09:00:05.000: 0 members" in said.stdout, "a duplicate does not count twice"
+    assert "curious at 2026-03-01 09:00:05.000Z: 0 members" in said.stdout, "a duplicate does not count twice"
     assert "left out, a duplicate: m-1 of user_id:ada" in said.stderr
     assert "events.jsonl:3: left out, no_identifier" in said.stderr
     assert "events.jsonl:4: left out, only_junk_identifiers" in said.stderr
@@ -281,14 +281,14 @@ def test_a_segment_of_accounts(folder: Path) -> None:
     )
     assert said.exit_code == 0, said.stdout
     assert said.stdout.splitlines()[-2:] == [
-        "2026-03-01 09:00:03.000 → entered warm  account:acme.de",
-        "2026-03-01 09:00:10.000 ← exited  warm  account:acme.de",
+        "2026-03-01 09:00:03.000Z → entered warm  account:acme.de",
+        "2026-03-01 09:00:10.000Z ← exited  warm  account:acme.de",
     ]
     asked = run(COLLEAGUES, *at(3), "--expect", "user_id:ada,user_id:bob", *names[:2], segment="colleague")
     assert asked.exit_code == 0, asked.stdout
     both = run(COLLEAGUES, *at(3), segment="warm.yaml").stdout
-    assert "warm at 2026-03-01 09:00:03.000: 1 member: account:acme.de" in both
-    assert "colleague at 2026-03-01 09:00:03.000: 2 members: anonymous_id:a-1, user_id:bob" in both
+    assert "warm at 2026-03-01 09:00:03.000Z: 1 member: account:acme.de" in both
+    assert "colleague at 2026-03-01 09:00:03.000Z: 2 members: anonymous_id:a-1, user_id:bob" in both
 
 
 def test_why_an_account_is_no_member(folder: Path) -> None:

@@ -27,7 +27,7 @@ def test_sources_can_be_read_in_a_narrow_window() -> None:
     source.reasons.update({"no_identifier": 2})
     said = io.StringIO()
     Console(file=said, width=60).print(_shown("web", source))
-    assert "web: 12 events, 2 refused, last 2027-01-15 08:00:00" in said.getvalue()
+    assert "web: 12 events, 2 refused, last 2027-01-15 08:00:00Z" in said.getvalue()
     words = said.getvalue().split()
     assert [f"properties.a_name_that_goes_on_{number}" in words for number in range(8)] == [True] * 8
     assert "no_identifier" in words and "67%" not in words and "100%," in words

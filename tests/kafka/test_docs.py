@@ -201,7 +201,7 @@ def wait_for(log: Path, text: str) -> None:
 SAID = (
     (),
     ('{"success":true}', "Page Viewed  1 ×"),
-    ("left_cart at 2026-03-01 09:00:10.000: 1 member: user_id:bob", "✓ as expected"),
+    ("left_cart at 2026-03-01 09:00:10.000Z: 1 member: user_id:bob", "✓ as expected"),
     ("added segment/left_cart (version 1)", "It is in force", "✓ segment left_cart"),
     ("user_id       ada", "anonymous_id  browser-1", "left_cart  since"),
     ("added destination/mails (version 1)", '"action":"segment_entered"', '"value":"bob"'),
