@@ -8,7 +8,7 @@ export      of one person, by their keys, of events and changes
 
 import logging
 from collections.abc import Callable, Collection, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
 
 from pipeline.archive.files import Archive, Part
 from pipeline.errors import PositionError
@@ -17,7 +17,6 @@ from pipeline.runtime.errors import Retriable
 from pipeline.runtime.ports import Record
 
 Partition = tuple[str, int]
-T = TypeVar("T")
 _BOUNDS_TIMEOUT_S = 5.0
 _AGAIN_S = 10.0
 _log = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class JoinedLogReader:
 
     def _first(self, partition: Partition) -> int | None:
         if partition not in self._firsts:
-            parts = self._asked(lambda: self._archive.parts(*partition))
+            parts = self._parts(partition)
             self._firsts[partition] = parts[0].first if parts else None
         return self._firsts[partition]
 
@@ -77,32 +76,29 @@ class JoinedLogReader:
         self._begin_in_archive(partition, position, low)
 
     def _begin_in_archive(self, partition: Partition, position: int, low: int) -> None:
-        parts = self._asked(lambda: self._archive.parts(*partition))
-        self._refuse(partition, gaps(parts, position, low))
+        self._refuse(partition, gaps(self._parts(partition), position, low))
         self._before[partition] = self._archive.records(*partition, start=position, keys=self._keys)
         self._positions[partition], self._lows[partition] = position, low
 
-    def _asked(self, ask: Callable[[], T]) -> T:
-        """What the archive says."""
+    def _parts(self, partition: Partition) -> list[Part]:
+        with self._asking():
+            return self._archive.parts(*partition)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Around every call of the archive, and of nothing else: for whoever is `patient`, what it raises becomes
+        Retriable."""
         if self._patient is None:
-            return ask()
+            yield
+            return
         if self._patient() < self._again_s:
             raise Retriable("the archive could not be read a moment ago")
         try:
-            return ask()
+            yield
         except Exception as error:
             self._again_s = self._patient() + _AGAIN_S
             _log.error("the archive cannot be read, and is asked again: %s", error)
             raise Retriable(f"the archive cannot be read: {error}") from error
-
-    def _next(self, partition: Partition) -> Record | None:
-        try:
-            return self._asked(lambda: next(self._before[partition], None))
-        except Retriable:
-            # An iterator that has raised is at its end.
-            start = self._positions[partition]
-            self._before[partition] = self._archive.records(*partition, start=start, keys=self._keys)
-            raise
 
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         found: list[Record] = []
@@ -119,19 +115,34 @@ class JoinedLogReader:
     def _read_archive(self, found: list[Record], limit: int) -> None:
         # Each partition gets its share: a reader that puts them into one order waits for all of them.
         for left, partition in zip(range(len(self._before), 0, -1), list(self._before), strict=True):
-            for _ in range(min(max(1, (limit - len(found)) // left), limit - len(found))):
-                record = self._next(partition)
-                if record is None or record.offset >= self._lows[partition]:
-                    self._go_over(partition)
-                    break
-                self._positions[partition] = record.offset + 1
-                found.append(record)
+            share = min(max(1, (limit - len(found)) // left), limit - len(found))
+            if not self._take(partition, share, found):
+                self._go_over(partition)
+
+    def _take(self, partition: Partition, share: int, found: list[Record]) -> bool:
+        """Add up to `share` records of a partition; whether there may be more of them before the topic's."""
+        records, low = self._before[partition], self._lows[partition]
+        try:
+            with self._asking():
+                for _ in range(share):
+                    record = next(records, None)
+                    if record is None or record.offset >= low:
+                        return False
+                    self._positions[partition] = record.offset + 1
+                    found.append(record)
+        except Retriable:
+            # An iterator that has raised is at its end.
+            start = self._positions[partition]
+            self._before[partition] = self._archive.records(*partition, start=start, keys=self._keys)
+            raise
+        return True
 
     def _go_over(self, partition: Partition) -> None:
         """From here on the topic has it, or had when it was last asked: its beginning moves while the archive is
         read."""
         position, low = self._positions[partition], self._topic.bounds(partition, _BOUNDS_TIMEOUT_S)[0]
-        end = self._asked(lambda: self._archive.end(*partition)) or 0
+        with self._asking():
+            end = self._archive.end(*partition) or 0
         if low > self._lows[partition] and position < end:
             self._begin_in_archive(partition, position, low)
             return
