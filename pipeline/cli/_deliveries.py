@@ -16,15 +16,17 @@ from pipeline.activation import (
 from pipeline.cli._held import HeldTold
 from pipeline.deliver.health import health_in_notes
 from pipeline.deliver.progress import read_note
+from pipeline.deliver.revocation import overtaken_by
 from pipeline.records import DeadLetter, Delivery, ProfileDocument, SegmentChange
 from pipeline.runtime.ports import Record
 from pipeline.shown_times import shown_time
 
-State = Literal["delivered", "waits", "dead letter", "not delivered"]
+State = Literal["delivered", "waits", "dead letter", "overtaken", "not delivered"]
 _decode_letter = msgspec.json.Decoder(DeadLetter).decode
 _decode_change = msgspec.json.Decoder(SegmentChange).decode
 _decode_delivery = msgspec.json.Decoder(Delivery).decode
 _SHOWN = 20
+_UNLESS_OVERTAKEN = " (unless they took back what it rests on before it could go out)"
 
 
 class Line(NamedTuple):
@@ -57,13 +59,17 @@ class Reached:
         if paused:
             self._waits = "it waits: the destination is paused"
 
-    def became(self, record: Record, delivery_id: str) -> tuple[State, str]:
-        """What became of a delivery, and its id, or why it has not arrived."""
+    def became(self, record: Record, delivery_id: str, is_taken_back: bool = False) -> tuple[State, str]:
+        """What became of a delivery, and its id, or why it has not arrived. `is_taken_back`: a later one in the topic
+        overtakes it."""
         letter = self._letters.get((record.topic, record.partition, record.offset))
         if letter is not None:
             return "dead letter", f"{letter}; `headwater dead-letters list` has it"
         if record.offset < self._position or self._note.is_done(record.offset):
-            return "delivered", delivery_id
+            # The topics do not tell which of the two came first.
+            return "delivered", delivery_id + _UNLESS_OVERTAKEN if is_taken_back else delivery_id
+        if is_taken_back:
+            return "overtaken", "they took back what it rests on: it goes no more, once the exit behind it is read"
         return "waits", self._waits
 
 
@@ -105,11 +111,9 @@ def history(
 ) -> list[Line]:
     """What became of the newest changes of a profile that the topics still have, oldest first. `changes` are records of
     `segment-changes`, `deliveries` of the destination's topic; those of others are passed over."""
-    left: dict[str, tuple[Delivery, Record]] = {}
-    for record in deliveries:
-        delivery = _decode_delivery(record.value or b"")
-        if delivery.profile_id == profile_id:
-            left[delivery.delivery_id] = delivery, record
+    told = [(_decode_delivery(record.value or b""), record) for record in deliveries]
+    left = {one.delivery_id: (one, record) for one, record in told if one.profile_id == profile_id}
+    taken_back = _last_taken_back(left.values())
     lines = []
     for change in _of(_decode_change, changes, profile_id):
         if segment is not None and change.segment != segment:
@@ -117,18 +121,33 @@ def history(
         found = left.pop(segment_delivery_id(name, profile_id, change.segment, change.sequence), None)
         what = f"{change.change} {change.segment}, cause {change.cause}"
         if found is not None:
-            lines.append(_line(change.decided_at, what, *found, reached))
+            lines.append(_line(change.decided_at, what, *found, reached, taken_back))
         else:
             lines.append(Line(change.decided_at, what, False, _why(plan, name, change), "not delivered"))
     for each, record in left.values():
         if segment is None or each.segment == segment:
             what = each.action.replace("_", " ") + (f" {each.segment}" if each.segment else "")
-            lines.append(_line(each.decided_at, f"{what}, cause {each.cause}", each, record, reached))
+            lines.append(_line(each.decided_at, f"{what}, cause {each.cause}", each, record, reached, taken_back))
     return sorted(lines)[-_SHOWN:]
 
 
-def _line(at: int, what: str, delivery: Delivery, record: Record, reached: Reached) -> Line:
-    state, why = reached.became(record, delivery.delivery_id)
+_TakenBack = dict[tuple[str, str | None], int]
+
+
+def _last_taken_back(deliveries: Iterable[tuple[Delivery, Record]]) -> _TakenBack:
+    """Of each action and segment, the offset of the last delivery that takes it back. A profile's are of one
+    partition."""
+    found: _TakenBack = {}
+    for delivery, record in deliveries:
+        overtaken = overtaken_by(delivery)
+        if overtaken is not None:
+            found[overtaken] = max(record.offset, found.get(overtaken, -1))
+    return found
+
+
+def _line(at: int, what: str, delivery: Delivery, record: Record, reached: Reached, taken_back: _TakenBack) -> Line:
+    is_taken_back = record.offset < taken_back.get((delivery.action, delivery.segment), -1)
+    state, why = reached.became(record, delivery.delivery_id, is_taken_back)
     return Line(at, what, state == "delivered", why, state)
 
 

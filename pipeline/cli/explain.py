@@ -35,7 +35,13 @@ from pipeline.shown_times import shown_time
 from pipeline.topology import DELIVERIES
 
 _CHANGELOG = "unify-changelog"
-_COLOURS = {"delivered": "green", "waits": "yellow", "dead letter": "red", "not delivered": "red"}
+_COLOURS = {
+    "delivered": "green",
+    "waits": "yellow",
+    "overtaken": "yellow",
+    "dead letter": "red",
+    "not delivered": "red",
+}
 
 
 def command(

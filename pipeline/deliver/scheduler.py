@@ -14,7 +14,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
@@ -22,10 +22,10 @@ from typing import NamedTuple
 from connectors import Outcome
 from pipeline.deliver.circuit import Circuit, Limits
 from pipeline.deliver.progress import NOTHING_KNOWN, Note, Progress
+from pipeline.deliver.revocation import overtaken_by
 from pipeline.records import Delivery, encode
 from pipeline.runtime.ports import Record
 
-_OVERTAKES = {"segment_exited": "segment_entered", "profile_deleted": "profile_changed"}
 ProfileKey = tuple[int, str]
 """(partition, profile_id): a profile's deliveries all stand in one partition."""
 
@@ -177,19 +177,19 @@ class Scheduler:
             self._ready.append(item.profile)
         else:
             queue.append(item)
-            if left.cause == "consent" and left.action in _OVERTAKES:
+            if overtaken_by(left) is not None:
                 self._taking_back.add(item.profile)
 
     def overtake(self, now_ms: int) -> None:
-        """Let go of everything that waits and is not to go out any more; what is with the connector ends first. What
-        may go out in part waits as that."""
+        """Let go of everything that waits and is not to go out any more; what is with the connector ends first, and is
+        looked at then. What may go out in part waits as that."""
         self._release_anew(
             now_ms,
-            [
+            {
                 profile
-                for profile, queue in self._queues.items()
-                if any(self._left_of(item.delivery) is not item.delivery for item in queue)
-            ],
+                for profile in self._waiting()
+                if any(self._left_of(item.delivery) is not item.delivery for item in self._queues[profile])
+            },
         )
 
     def refuse(self, record: Record, reason: str, detail: str) -> GivenUp | None:
@@ -213,7 +213,7 @@ class Scheduler:
         if probing and self._out:
             return None
         if self._taking_back:
-            self._release_anew(now_ms, list(self._taking_back))
+            self._release_anew(now_ms, self._taking_back)
         self._wake(now_ms)
         items: list[Item] = []
         early = False
@@ -337,17 +337,20 @@ class Scheduler:
         else:
             self._ready.append(profile)
 
-    def _release_anew(self, now_ms: int, profiles: Iterable[ProfileKey]) -> None:
-        """Look anew at what waits of these; what of them is under way is looked at when that has ended."""
-        delayed = {profile for _, _, profile in self._delayed}
-        for profile in profiles:
-            if profile in delayed:
-                self._delayed = [entry for entry in self._delayed if entry[2] != profile]
-                heapq.heapify(self._delayed)
-            elif profile in self._ready:
-                self._ready.remove(profile)
-            else:
-                continue
+    def _waiting(self) -> list[ProfileKey]:
+        """The profiles nothing of which is with the connector, nor on its way to the dead letters."""
+        return [*self._ready, *(profile for _, _, profile in self._delayed)]
+
+    def _release_anew(self, now_ms: int, profiles: Set[ProfileKey]) -> None:
+        """Look anew at those of these profiles that wait; what of the others is under way is looked at when that has
+        ended."""
+        again = [profile for profile in self._waiting() if profile in profiles]
+        if not again:
+            return
+        self._ready = deque(profile for profile in self._ready if profile not in profiles)
+        self._delayed = [entry for entry in self._delayed if entry[2] not in profiles]
+        heapq.heapify(self._delayed)
+        for profile in again:
             self._release(profile, now_ms)
 
     def _taken_back(self, profile: ProfileKey, queue: deque[Item]) -> set[Item]:
@@ -359,8 +362,8 @@ class Scheduler:
             delivery = item.delivery
             if (delivery.action, delivery.segment) in taken_back:
                 found.add(item)
-            elif delivery.cause == "consent" and delivery.action in _OVERTAKES:
-                taken_back.add((_OVERTAKES[delivery.action], delivery.segment))
+            elif (overtaken := overtaken_by(delivery)) is not None:
+                taken_back.add(overtaken)
         return found
 
     def _wake(self, now_ms: int) -> None:

@@ -154,6 +154,14 @@ def test_why_a_delivery_happened_and_why_another_did_not() -> None:
         ("exited looker, cause timer", False),
     ]
     assert lines[0].why == "it does not take changes of pro: see its `segments`"
+    assert lines[1].why.endswith(" (unless they took back what it rests on before it could go out)")
+    assert lines[2].why.startswith("dlv_") and lines[2].why.count(" ") == 0
+    _, waiting = explained(world, "user_id:ada", "asks", "looker", Reached(0, ""))
+    assert [(one.state, one.delivered) for one in waiting] == [
+        ("overtaken", False),
+        ("waits", False),
+        ("not delivered", False),
+    ]
     assert lines[3].why.startswith("they did not allow it then")
 
     found, _ = explained(world, "user_id:bob", "asks", "pro")
