@@ -48,7 +48,10 @@ class DeliverMetrics:
             ["destination", "reason"],
             registry=registry,
         )
-        self._past = gauge("overtaken", "Deliveries that did not go out any more: the person was erased, or took back what they rest on")
+        self._past = gauge(
+            "overtaken",
+            "Deliveries that did not go out any more: the person was erased, or took back what they rest on",
+        )
         self._open = gauge("open", "Deliveries read and not yet done")
         self._up = gauge("up", "1 while the destination answers as it should, 0 while it is only probed")
         self._latency = Histogram(

@@ -160,10 +160,7 @@ class Desk:
                 if entry.method == "GET" and query and query.isascii():
                     onward += f"?{query.decode()}"
                 return self._finish(RedirectResponse(f"/sign-in?onward={quote(onward)}", 303))
-            page = Page(
-                session, request.path_params, request.query_params, [], request.headers.get("x-part", ""),
-                request.scope["path"], lambda *one, **two: self._render(page, *one, **two),
-            )  # fmt: skip
+            page = self._page(session, request)
             try:
                 if entry.method == "POST":
                     page.form = await _form(request)
@@ -185,6 +182,14 @@ class Desk:
             return self._finish(answer)
 
         return endpoint
+
+    def _page(self, session: Session, request: Request) -> Page:
+        def render(template: str, status: int = 200, **context: Any) -> Response:
+            return self._render(page, template, status, **context)
+
+        part, address = request.headers.get("x-part", ""), request.scope["path"]
+        page = Page(session, request.path_params, request.query_params, [], part, address, render)
+        return page
 
     def _render(self, page: Page | None, template: str, status: int = 200, **context: Any) -> Response:
         session = page.session if page is not None else None
@@ -256,7 +261,10 @@ class Desk:
         return self._finish(Response(session.form_key, 200, {"Cache-Control": "no-store"}, "text/plain"))
 
     async def _nothing(self, request: Request, _: Exception) -> Response:
-        return self._finish(Response("There is no such page.", 404, None, "text/plain"))
+        session = self._sessions.find(request.cookies.get(COOKIE, ""))
+        if session is None:
+            return self._finish(self._render(None, "nothing.html", 404))
+        return self._finish(self._sorry(self._page(session, request), 404, "There is no such page."))
 
 
 def _of_api(error: ApiError) -> str:

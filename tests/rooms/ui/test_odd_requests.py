@@ -46,6 +46,16 @@ def test_nobody_is_led_where_the_request_says_it_is(house: House) -> None:
     assert answer.status == 404 and "evil" not in answer.header("location")
 
 
+@pytest.mark.parametrize("path", ["/nothing/here", "/segments/", "/static/nothing.css"])
+def test_an_address_that_leads_nowhere_is_a_page_from_which_one_can_go_on(house: House, path: str) -> None:
+    stranger, viewer = Visitor(house).get(path), Visitor(house, "viewer").get(path)
+    for answer in (stranger, viewer):
+        assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
+        assert answer.headers["content-security-policy"] and "There is no such page" in answer.text
+    assert 'href="/"' in stranger.text and "viewer" not in stranger.text
+    assert 'href="/segments"' in viewer.text
+
+
 def test_dots_lead_nowhere_else(house: House) -> None:
     operator = Visitor(house, "operator")
     for path in ("/operations/dead-letters/%2e%2e/operations", "/people/%2e%2e", "/people/%2e"):
