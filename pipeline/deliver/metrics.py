@@ -50,7 +50,7 @@ class DeliverMetrics:
         )
         self._past = gauge(
             "overtaken",
-            "Deliveries that did not go out any more: the person was erased, or took back what they rest on",
+            "Deliveries that did not go out any more: of the erased, or resting on what was taken back",
         )
         self._open = gauge("open", "Deliveries read and not yet done")
         self._up = gauge("up", "1 while the destination answers as it should, 0 while it is only probed")
