@@ -8,9 +8,9 @@ second before the markers of the first; and whoever takes over the slot fences b
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -27,7 +27,7 @@ from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.identifiers import partition_of
 from pipeline.runtime.adapters import NO_IDS, Membership, Outgoing, Partition
-from pipeline.runtime.errors import Retriable
+from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of, passing_or_fatal
 
@@ -77,20 +77,16 @@ class KafkaProducer:
     def init(self, timeout_s: float) -> None:
         # A client that has succeeded must not be asked again, when another one has to be.
         while self._waiting:
-            try:
+            with _told("init transactions"):
                 self._waiting[0].init_transactions(timeout_s)
-            except KafkaException as error:
-                raise fault_of(error, "init transactions") from error
             del self._waiting[0]
 
     def begin(self) -> None:
         self._highest = {}
         self._producer = self._clients[self._turn]
         self._turn = (self._turn + 1) % len(self._clients)
-        try:
+        with _told("begin"):
             self._producer.begin_transaction()
-        except KafkaException as error:
-            raise fault_of(error, "begin") from error
 
     def send(self, records: Iterable[Outgoing]) -> None:
         produce, names = self._producer.produce, self._names
@@ -104,7 +100,7 @@ class KafkaProducer:
             except BufferError:
                 self._wait_and_produce(topic, value, key, partition)
             except KafkaException as error:
-                raise fault_of(error, f"producing to {topic}") from error
+                raise self._refused(error, topic) from error
 
     def send_changelog(self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
         if not records:
@@ -124,7 +120,7 @@ class KafkaProducer:
         except BufferError:
             self._wait_and_produce(topic, value, key, partition, on_delivery=delivered)
         except KafkaException as error:
-            raise fault_of(error, f"producing to {topic}") from error
+            raise self._refused(error, topic) from error
 
     def _partition_by(self, topic: str, key: bytes) -> int:
         if self._counts.get(topic) == 1:
@@ -145,9 +141,10 @@ class KafkaProducer:
             try:
                 known = self._producer.list_topics(name, timeout=_METADATA_WITHIN_S).topics[name]
             except KafkaException as error:
-                raise passing_or_fatal(error, f"asking for the partitions of {topic}") from error
+                fault = passing_or_fatal(error, f"asking for the partitions of {topic}")
+                raise Abortable(str(fault)) if isinstance(fault, Retriable) else fault from error
             if not known.partitions:
-                raise Retriable(f"the partitions of {topic} are not known")
+                raise Abortable(f"the partitions of {topic} are not known")
             count = self._counts[topic] = len(known.partitions)
         return partition_of(key, count)
 
@@ -162,15 +159,27 @@ class KafkaProducer:
             except BufferError:
                 continue
             except CLIENT_ERRORS as error:
-                raise fault_of(error, f"producing to {topic}") from error
+                raise self._refused(error, topic) from error
+
+    def _refused(self, error: KafkaException | SystemError, topic: str) -> RuntimeFault:
+        what = f"producing to {topic}"
+        return self._failed(what) or fault_of(error, what)
+
+    def _failed(self, what: str) -> RuntimeFault | None:
+        """Why the transaction has failed already, if it has: of a record that the broker has refused only calls that
+        end transactions tell. Asked to begin another one, the client says it too, or that one is under way."""
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            return None if error.args[0].code() == KafkaError._STATE else fault_of(error, what)
+        return None
 
     def flush(self, timeout_s: float) -> dict[Partition, int]:
-        try:
+        with _told("flush"):
             left = self._producer.flush(timeout_s)
-        except CLIENT_ERRORS as error:
-            raise fault_of(error, "flush") from error
         if left:
-            raise Retriable(f"{left} records are not in the log yet")
+            # What follows a refused record in its partition is not sent any more, however long it is waited for.
+            raise self._failed("flush") or Retriable(f"{left} records are not in the log yet")
         return self._highest
 
     def send_offsets(
@@ -184,22 +193,16 @@ class KafkaProducer:
             TopicPartition(self._names[topic], number, at, topic_ids.get(topic, ""))
             for (topic, number), at in positions.items()
         ]
-        try:
+        with _told("sending the offsets"):
             self._producer.send_offsets_to_transaction(offsets, membership.token, timeout_s)
-        except KafkaException as error:
-            raise fault_of(error, "sending the offsets") from error
 
     def commit(self, timeout_s: float) -> None:
-        try:
+        with _told("commit"):
             self._producer.commit_transaction(timeout_s)
-        except KafkaException as error:
-            raise fault_of(error, "commit") from error
 
     def abort(self, timeout_s: float) -> None:
-        try:
+        with _told("abort"):
             self._producer.abort_transaction(timeout_s)
-        except KafkaException as error:
-            raise fault_of(error, "abort") from error
 
     def close(self) -> None:
         for client in self._clients:
@@ -295,6 +298,15 @@ class KafkaAdmin:
         wanted = [TopicPartition(self._config.topic_name(topic), n, at) for (topic, n), at in positions.items()]
         for partition, future in self._admin.delete_records(wanted).items():
             future.add_done_callback(lambda done, partition=partition: _note(done, partition))  # type: ignore[misc]
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What a call of the client raises is one of the runtime's errors."""
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise fault_of(error, what) from error
 
 
 def _id_of(asked: "Future[Any]", timeout_s: float) -> str | None:

@@ -1,13 +1,17 @@
 """How the clients of the engine are set up, and what their errors mean."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, NoReturn
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
+from pipeline.runtime.kafka import producer as producing
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
+from pipeline.runtime.kafka.producer import KafkaProducer
 
 CONFIG = KafkaConfig({"bootstrap.servers": "somewhere:9092"}, "shop.", "b")
 MEASURED_CONSUMER = {
@@ -86,3 +90,62 @@ def test_a_request_outside_of_a_transaction_passes_or_is_fatal() -> None:
     assert type(passing_or_fatal(KafkaError(KafkaError._TRANSPORT, ""), "asking")) is Retriable
     assert type(passing_or_fatal(KafkaError(KafkaError._TRANSPORT, "", fatal=True), "asking")) is Fatal
     assert type(passing_or_fatal(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, ""), "asking")) is Fatal
+
+
+IN_ONE = KafkaError(KafkaError._STATE, "Operation not valid in state InTransaction")
+REFUSED = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "", txn_requires_abort=True)
+SILENT = KafkaError(KafkaError._TRANSPORT, "", retriable=True)
+
+
+class Client:
+    """Of librdkafka's transactional producer: a record never comes into the log."""
+
+    begun = IN_ONE
+
+    def __init__(self, properties: object) -> None: ...
+
+    def begin_transaction(self) -> NoReturn:
+        raise KafkaException(self.begun)
+
+    def flush(self, timeout_s: float) -> int:
+        return 1
+
+    def produce(self, *record: object) -> NoReturn:
+        raise AssertionError(record)
+
+    def commit_transaction(self, timeout_s: float) -> NoReturn:
+        raise SystemError("returned a result with an exception set")
+
+    abort_transaction = commit_transaction
+
+    def list_topics(self, topic: str, timeout: float) -> NoReturn:
+        raise KafkaException(SILENT)
+
+
+@pytest.fixture
+def producer(monkeypatch: pytest.MonkeyPatch) -> KafkaProducer:
+    client: Any = Client
+    monkeypatch.setattr(producing, "Producer", client)
+    return KafkaProducer(CONFIG, "unify")
+
+
+@pytest.mark.parametrize(("begun", "kind"), [(IN_ONE, Retriable), (REFUSED, Abortable)])
+def test_what_waits_behind_a_refused_record_is_not_waited_for(
+    producer: KafkaProducer, monkeypatch: pytest.MonkeyPatch, begun: KafkaError, kind: type[RuntimeFault]
+) -> None:
+    monkeypatch.setattr(Client, "begun", begun, raising=False)
+    with pytest.raises(kind):
+        producer.flush(0.0)
+
+
+def test_partitions_that_a_silent_broker_does_not_tell_undo_a_transaction_and_no_more(producer: KafkaProducer) -> None:
+    with pytest.raises(Abortable, match="asking for the partitions of profiles"):
+        producer.send([("profiles", b"{}", b"key", b"key")])
+
+
+@pytest.mark.parametrize("call", [KafkaProducer.commit, KafkaProducer.abort])
+def test_a_fence_that_shows_while_a_transaction_is_ended_is_told_in_words(
+    producer: KafkaProducer, call: Callable[[KafkaProducer, float], None]
+) -> None:
+    with pytest.raises(Fatal, match="an exception set"):
+        call(producer, 1.0)
