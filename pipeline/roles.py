@@ -54,7 +54,7 @@ GATHER_S = 0.0007
 # A turn of ticks is to take 25 ms (docs/decisions/a-tick-settles-what-fits.md).
 LONG_TURN_S = 0.030
 # Of unify, which takes what a batch has of a person together: with a backlog an event costs 6 to 16 % less than with
-# the default (docs/performance.md). Other stages would gain nothing by it, and keep unify waiting.
+# the default (docs/performance-history.md). Other stages would gain nothing by it, and keep unify waiting.
 _LARGE_BATCHES = {"batch_records": 80_000, "batch_ms": 2_000}
 
 STAGES = ("ingest", "identity", "unify")
