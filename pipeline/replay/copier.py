@@ -508,7 +508,7 @@ class Copier:
             except Retriable as unanswered:
                 self._beat()
                 last = unanswered
-        raise ReplayStopped(f"replay: {what} was not answered: {last}") from last
+        raise Retriable(f"{what} was not answered: {last}") from last
 
     def close(self) -> None:
         """Let go of the connections."""

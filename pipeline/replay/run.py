@@ -32,6 +32,8 @@ ROLE = "replay"
 _PAUSE_S = 0.02
 _AGAIN_S = 1.0
 _MOST_AGAIN = 30
+# More than it takes to give up on a broker that does not answer.
+_WELL_S = 120.0
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +131,7 @@ def run(
     """
     origin = origin_of(settings)
     old = old_settings(settings, origin)
-    failures = 0
+    failures, began_s = 0, 0.0
     going_on = WorkspaceView(old)
 
     def is_over() -> bool:
@@ -145,17 +147,22 @@ def run(
         if not going_on.is_known:
             time.sleep(_AGAIN_S)
             continue
-        copier = Copier(make_ports(settings, old, copy))
+        if time.monotonic() - began_s > _WELL_S:
+            failures = 0
+        began_s = time.monotonic()
+        copier: Copier | None = None
         try:
+            copier = Copier(make_ports(settings, old, copy))
             copier.start()
             _copy(copier, until, is_over, progress)
             return
-        except (Abortable, Retriable) as fault:
+        except (Abortable, Retriable, BrokerError) as fault:
             # A new one begins at what was committed. One that cannot even begin is no passing fault.
             failures += 1
-            _log.warning("the copier begins again: %s", fault)
+            what = fault.what if isinstance(fault, BrokerError) else f"{fault}."
+            _log.warning("the copier begins again: %s", what)
             if failures > _MOST_AGAIN:
-                raise ReplayError(f"The replay stands still: {fault}.", settings.prefix, "see to Kafka") from fault
+                raise ReplayError(f"The replay stands still: {what}", settings.prefix, "see to Kafka") from fault
             time.sleep(_AGAIN_S)
         except Fatal as fault:
             if is_over():
@@ -166,7 +173,8 @@ def run(
                 "another one has taken its place; if none did, start it again",
             ) from fault
         finally:
-            copier.close()
+            if copier is not None:
+                copier.close()
 
 
 def _copy(
