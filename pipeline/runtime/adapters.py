@@ -192,7 +192,8 @@ class StoreMeta:
 
     `changelog` is the position up to which the changelog is in the store, `inputs` the positions of the input topics
     after the last committed batch, `written_ms` the wall clock of the last write. `topic_ids` are those that the input
-    topics and the changelog had then, as far as they were known.
+    topics and the changelog had then, as far as they were known. `of` is the partition of the changelog that it is
+    kept for: topic/number.
     """
 
     changelog: int = 0
@@ -200,6 +201,7 @@ class StoreMeta:
     written_ms: int = 0
     format: int = 1
     topic_ids: dict[str, str] = field(default_factory=dict)
+    of: str = ""
 
 
 class Store(Protocol):

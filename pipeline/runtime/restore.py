@@ -213,8 +213,12 @@ class Restorer:
         except Retriable:
             return
         meta = task.store.meta() or StoreMeta(written_ms=restoration.began_ms)
+        _refuse_copied(self._changelog_name, task.number, meta)
         if self._made_again(self._changelog_name, meta.topic_ids.get(self._changelog_name, "")):
-            raise WorkerStopped(_made_again(self._changelog_name))
+            raise WorkerStopped(
+                _made_again(self._changelog_name) + ". If it was not, the state folder is of another workspace: delete "
+                "it, and what belongs there is restored from the changelog"
+            )
         _refuse_outside(self._changelog_name, task.number, meta.changelog, low, high)
         task.meta = meta
         restoration.start = restoration.position = meta.changelog
@@ -381,6 +385,17 @@ def _made_again(topic: str) -> str:
         f"{topic} was deleted and made again since this state was made: its positions lead to other records; restore "
         f"the topic, or replay into a new deployment"
     )
+
+
+def _refuse_copied(changelog: str, number: int, meta: StoreMeta) -> None:
+    """A store that was copied to where another one stood: its position would lead into the midst of foreign state.
+    One of a release that did not note it yet is believed."""
+    if meta.of not in ("", f"{changelog}/{number}"):
+        raise WorkerStopped(
+            f"in the state folder, the store of {changelog}/{number} is one of {meta.of}: it was copied or moved "
+            f"there; delete the folder {number} of this role, and it is restored from the changelog"
+        )
+    meta.of = f"{changelog}/{number}"
 
 
 def _refuse_outside(changelog: str, number: int, position: int, low: int, high: int) -> None:

@@ -303,6 +303,13 @@ RULES: tuple[Rule, ...] = (
         RESTORE + "test_a_truncated_or_recreated_changelog_is_loud",
     ),
     _rule(
+        "a store that was kept for another partition is loud",
+        "restore",
+        "        _refuse_copied(self._changelog_name, task.number, meta)\n",
+        "",
+        RESTORE + "test_a_store_that_was_copied_from_another_partition_is_loud",
+    ),
+    _rule(
         "the state's positions and the group's agree, or it is loud",
         "restore",
         '                known = f"is at {of_state}" if has_state else "is empty"\n',

@@ -1,5 +1,6 @@
 """Restores: what a zombie may do in the meantime, what must be loud, and when a store is too old."""
 
+import copy
 import time
 from collections.abc import Sequence
 
@@ -334,6 +335,31 @@ def test_case_59_a_changelog_made_again_and_grown_past_the_old_position_is_loud(
         world.broker.produce("counting-changelog", b"cother", bytes(8) + b"1", 0)
     with pytest.raises(WorkerStopped, match="counting-changelog was deleted and made again"):
         run_idle(world.worker())
+
+
+def test_a_store_that_was_copied_from_another_partition_is_loud() -> None:
+    world = counted(partitions=2)
+    disk = world.disks["0"]
+    disk.stores[0] = copy.deepcopy(disk.stores[1])
+    worker = world.worker()
+    with pytest.raises(WorkerStopped, match="the store of counting-changelog/0 is one of counting-changelog/1"):
+        run_idle(worker)
+    worker.close()
+    disk.wipe(0)
+    world.say(*WORDS)
+    run_idle(world.worker())
+    assert world.stored() == world.changelog()
+
+
+def test_a_store_of_a_release_that_did_not_note_whose_it_is_is_taken() -> None:
+    world = counted()
+    before = world.disks["0"].stores[0].stored_meta
+    assert before is not None
+    before.of = ""
+    world.say(*WORDS)
+    run_idle(world.worker())
+    after = world.disks["0"].stores[0].stored_meta
+    assert after is not None and after.of == "counting-changelog/0"
 
 
 def test_case_59_it_is_noticed_under_a_running_worker() -> None:
