@@ -137,14 +137,18 @@ class Archive:
     def _put(self, path: str, table: pa.Table) -> None:
         content = io.BytesIO()
         pq.write_table(table, content, compression="zstd")
+        self._put_bytes(path, content.getbuffer())
+
+    def _put_bytes(self, path: str, content: bytes | memoryview) -> None:
+        """Put a file in place, whole, or leave what is there; on a disk for the archive's user only."""
         if not self._is_local:
-            self._fs.pipe_file(path, content.getvalue())
+            self._fs.pipe_file(path, bytes(content))
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = target.with_name(target.name + _TEMPORARY)
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)
@@ -156,14 +160,7 @@ class Archive:
 
     def put_text(self, name: str, text: str) -> None:
         """Keep a small text beside the files."""
-        path = f"{self._root}/{name}"
-        if not self._is_local:
-            self._fs.pipe_file(path, text.encode())
-            return
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(path + _TEMPORARY)
-        beside.write_text(text)
-        beside.replace(path)
+        self._put_bytes(f"{self._root}/{name}", text.encode())
 
     def text(self, name: str) -> str:
         """A text kept so; empty if there is none."""
@@ -184,21 +181,16 @@ class Archive:
     ) -> Iterator[Record]:
         """The records of a partition from an offset on, each once, in order; with `keys`, those with one of them."""
         wanted = None if keys is None else pa.array(sorted(keys), pa.binary())
-        reached, names, missing = start, [name for name, _ in _PLAIN], ""
+        reached, missing = start, ""
         while True:
             try:
                 for part in self.parts(topic, partition):
                     if part.next <= reached:
                         continue
-                    with self._fs.open(part.path, "rb") as file:
-                        for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=names):
-                            if wanted is not None:
-                                batch = batch.filter(pc.is_in(batch["key"], wanted))
-                            columns = (one.to_pylist() for one in batch.columns)
-                            for offset, timestamp, key, value in zip(*columns, strict=True):
-                                if offset >= reached:
-                                    reached = offset + 1
-                                    yield Record(topic, partition, offset, key, value, timestamp)
+                    for offset, timestamp, key, value in self._rows(part, wanted):
+                        if offset >= reached:
+                            reached = offset + 1
+                            yield Record(topic, partition, offset, key, value, timestamp)
                     reached = part.next
                 return
             except FileNotFoundError as error:
@@ -206,6 +198,15 @@ class Archive:
                 if str(error) == missing:
                     raise
                 missing = str(error)
+
+    def _rows(self, part: Part, keys: pa.Array | None) -> Iterator[tuple[int, int, bytes | None, bytes | None]]:
+        """What a file has of the columns that every topic has, a batch at a time."""
+        names = [name for name, _ in _PLAIN]
+        with self._fs.open(part.path, "rb") as file:
+            for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=names):
+                if keys is not None:
+                    batch = batch.filter(pc.is_in(batch["key"], keys))
+                yield from zip(*(one.to_pylist() for one in batch.columns), strict=True)
 
     # -------------------------------------------------------------------------------------------------------- keeping
 

@@ -26,7 +26,7 @@ from pipeline.identity import JUNK_REASONS, IdentityRules, Junk, clean_id
 from pipeline.ingest.decode import RawEvent
 from pipeline.ingest.mapping import NO_MAPPINGS, MappingPlan, SchemaOf, no_registry
 from pipeline.ingest.outcomes import Refusal
-from pipeline.ingest.times import when
+from pipeline.ingest.times import Times, when
 from pipeline.records import Event, source_name
 
 MAX_IDENTIFIERS = 32
@@ -86,47 +86,19 @@ def clean(
     and checked against the contract of its source before identifiers are taken from it: what is stripped is no
     identifier either.
     """
-    kind = raw.type
-    if kind is None or kind not in EVENT_NAMES:
-        what = "The type is missing" if kind is None else f"{kind[:40]!r} is not a type"
-        return Refusal("unknown_type", f"{what}; the types are {', '.join(EVENT_NAMES)}.", "/type")
-    name = EVENT_NAMES[kind]
-    if name is None:
-        name = raw.event
-        if name is None or not name.strip():
-            return Refusal("missing_event", "A track call needs the name of its event in `event`.", "/event")
-        if len(name) > MAX_NAME_LENGTH:
-            return Refusal("too_long", f"The event's name has {len(name)} characters, of {MAX_NAME_LENGTH}.", "/event")
-
-    timestamp = raw.original_timestamp if raw.timestamp is None else raw.timestamp
-    sent_at = raw.sent_at
-    if raw.timestamp is not None and raw.original_timestamp not in (None, raw.timestamp):
-        # Another platform has put the sender's clock right: its archive has both.
-        sent_at = None
-    times = when(timestamp, sent_at, raw.received_at, record_ms, now_ms)
-    if isinstance(times, str):
-        where = "/originalTimestamp" if raw.timestamp is None else "/timestamp"
-        return Refusal("bad_timestamp", f"The timestamp cannot be used: {times}.", where)
+    kind, name = raw.type or "", _event_name(raw)
+    if isinstance(name, Refusal):
+        return name
+    times = _times(raw, record_ms, now_ms)
+    if isinstance(times, Refusal):
+        return times
     flags = list(times.flags)
 
     context = raw.context or {}
     own_traits = context.pop("traits", None) or {}
     if not isinstance(own_traits, dict):
         return Refusal("wrong_type", "context.traits must be an object.", "/context/traits")
-    properties = raw.properties or {}
-    if kind == "group":
-        properties = {**properties, **(raw.traits or {})}
-        traits = own_traits
-    elif raw.traits:
-        traits = {**own_traits, **raw.traits} if own_traits else raw.traits
-    else:
-        traits = own_traits
-    if kind in ("page", "screen"):
-        if raw.name is not None:
-            properties.setdefault("name", raw.name)
-        if raw.category is not None:
-            properties.setdefault("category", raw.category)
-
+    properties, traits = _properties_and_traits(raw, own_traits)
     if context.get("bot") is True:
         flags.append("bot")
 
@@ -164,17 +136,15 @@ def clean(
         if missing is not None:
             return missing
 
-    # A topic that was deleted and made again has its positions a second time: the record's time tells them apart.
-    message_id = f"{position}@{record_ms}"
-    if raw.message_id is not None:
-        stated = clean_id(raw.message_id)
-        if not isinstance(stated, Junk):
-            message_id = stated
-        elif stated.reason == "too_long":
-            return Refusal("too_long", f"The messageId is {JUNK_REASONS['too_long']}.", "/messageId")
-        else:
-            # Duplicates are told by it: if all events are called "undefined", all but one would vanish.
-            flags.append("junk_message_id")
+    message_id = _message_id(raw)
+    if isinstance(message_id, Refusal):
+        return message_id
+    if isinstance(message_id, Junk):
+        # Duplicates are told by it: if all events are called "undefined", all but one would vanish.
+        flags.append("junk_message_id")
+    if not isinstance(message_id, str):
+        # A topic that was deleted and made again has its positions a second time: the record's time tells them apart.
+        message_id = f"{position}@{record_ms}"
 
     return Event(
         message_id=message_id,
@@ -192,6 +162,61 @@ def clean(
         contract=version,
         origin=source,
     )
+
+
+def _event_name(raw: RawEvent) -> str | Refusal:
+    """The name under which rules refer to the call; its type is one of the spec's then."""
+    kind = raw.type
+    if kind is None or kind not in EVENT_NAMES:
+        what = "The type is missing" if kind is None else f"{kind[:40]!r} is not a type"
+        return Refusal("unknown_type", f"{what}; the types are {', '.join(EVENT_NAMES)}.", "/type")
+    name = EVENT_NAMES[kind]
+    if name is not None:
+        return name
+    name = raw.event
+    if name is None or not name.strip():
+        return Refusal("missing_event", "A track call needs the name of its event in `event`.", "/event")
+    if len(name) > MAX_NAME_LENGTH:
+        return Refusal("too_long", f"The event's name has {len(name)} characters, of {MAX_NAME_LENGTH}.", "/event")
+    return name
+
+
+def _times(raw: RawEvent, record_ms: int, now_ms: int) -> Times | Refusal:
+    timestamp = raw.original_timestamp if raw.timestamp is None else raw.timestamp
+    sent_at = raw.sent_at
+    if raw.timestamp is not None and raw.original_timestamp not in (None, raw.timestamp):
+        # Another platform has put the sender's clock right: its archive has both.
+        sent_at = None
+    times = when(timestamp, sent_at, raw.received_at, record_ms, now_ms)
+    if isinstance(times, str):
+        where = "/originalTimestamp" if raw.timestamp is None else "/timestamp"
+        return Refusal("bad_timestamp", f"The timestamp cannot be used: {times}.", where)
+    return times
+
+
+def _properties_and_traits(raw: RawEvent, own_traits: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The event's properties and the person's traits, of which `own_traits` came in the context."""
+    properties = raw.properties or {}
+    if raw.type == "group":
+        return {**properties, **(raw.traits or {})}, own_traits
+    if raw.type in ("page", "screen"):
+        if raw.name is not None:
+            properties.setdefault("name", raw.name)
+        if raw.category is not None:
+            properties.setdefault("category", raw.category)
+    if raw.traits:
+        return properties, {**own_traits, **raw.traits} if own_traits else raw.traits
+    return properties, own_traits
+
+
+def _message_id(raw: RawEvent) -> str | Junk | Refusal | None:
+    """The event's own id; junk if it cannot be used, None if it has none."""
+    if raw.message_id is None:
+        return None
+    stated = clean_id(raw.message_id)
+    if isinstance(stated, Junk) and stated.reason == "too_long":
+        return Refusal("too_long", f"The messageId is {JUNK_REASONS['too_long']}.", "/messageId")
+    return stated
 
 
 def _checked(draft: Draft, source: str, checks: Checks) -> str | Refusal | None:
