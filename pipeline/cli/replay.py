@@ -82,7 +82,7 @@ def run(
 
     Example: headwater replay run --with-roles
     """
-    from pipeline.replay.copier import CopySettings
+    from pipeline.replay.ports import CopySettings
 
     settings = find_kafka(settings_module.load())
     workspace.origin_of(settings)

@@ -18,11 +18,10 @@ identifiers it names is let in by it. And before time goes on by much: a profile
 all that happened to it by then has been taken in, though the records between the two be few.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.records import CaughtUp, DeadLetter, Erased, EraseRequest, Release, Takeover, encode
 from pipeline.replay.decisions import PendingDecisions
@@ -42,7 +41,8 @@ from pipeline.replay.passage import (
     standing_for_all,
     translated,
 )
-from pipeline.runtime.adapters import CHOOSE_BY_KEY, Clock, LogReader, Outgoing, Producer
+from pipeline.replay.ports import Ports
+from pipeline.runtime.adapters import CHOOSE_BY_KEY, LogReader, Outgoing
 from pipeline.runtime.errors import Retriable, WorkerStopped
 from pipeline.runtime.ports import Record
 from pipeline.workspaces import (
@@ -50,7 +50,6 @@ from pipeline.workspaces import (
     TOPIC,
     ErasureCopied,
     ReplayPosition,
-    UnlinkCopied,
     erasure_key,
     unlink_key,
 )
@@ -69,63 +68,19 @@ class ReplayStopped(WorkerStopped):
     """The copier cannot go on; started again it goes on from what was committed."""
 
 
-@dataclass(frozen=True, slots=True)
-class CopySettings:
-    """Paces of a copier, in records. `ahead`: how many may be on their way in the new workspace, besides the words
-    that tell its partitions the time; `at_hand`: how many of one old partition may wait in memory for the others.
-    `apart_ms`: how far apart in time what is on its way may be (None: a day, or a quarter of what pseudonyms live)."""
+@dataclass(slots=True)
+class _Batch:
+    """What one transaction passes on: the records `out`, and how far the copy has come with them."""
 
-    batch: int = 4_000
-    ahead: int = 16_000
-    at_hand: int = 20_000
-    read: int = 10_000
-    wait_s: float = 0.05
-    apart_ms: int | None = None
-
-    @property
-    def at_once(self) -> int:
-        """How many are sent together, once there is room for so many: few enough not to wait for all others."""
-        return max(1, min(self.batch, self.ahead // 2))
-
-
-class Committed(NamedTuple):
-    """How far former copiers came: their position, which erasures (actor's key → received) they copied, and which
-    unlinks and undoings (the last by the old decision's key)."""
-
-    position: ReplayPosition | None
-    erasures: Mapping[bytes, int]
-    unlinks: Mapping[bytes, UnlinkCopied]
-
-
-def _as_it_is(actor: bytes, name: str, value: bytes) -> bytes:
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What the copier is plugged into. `old` reads the old workspace's topics; `producer` writes the new one's.
-
-    `committed` gives how far former ones came. `in_flight` counts what the new workspace has not taken in yet;
-    `at_rest` tells whether nothing is left of it, loops included. `cuts` tells of actors that were erased up to where
-    in the old `events`: (partition, offset); `names` which of them the new workspace knows, and by which names.
-    `seal` puts an event (its route's actor, its name, its encoding) under the new workspace's keys; what `old` reads is
-    open, and has no value where its key was destroyed.
-    """
-
-    old: Callable[[], LogReader]
-    partitions: int
-    new_partitions: int
-    producer: Producer
-    committed: Callable[[], Committed]
-    in_flight: Callable[[], int]
-    at_rest: Callable[[], bool]
-    cuts: Callable[[Sequence[bytes]], Mapping[bytes, tuple[int, int]]]
-    names: Callable[[Collection[bytes]], Mapping[bytes, str]]
-    rules: Callable[[], IdentityRules]
-    keys: Keys
-    clock: Clock
-    settings: CopySettings = field(default_factory=CopySettings)
-    seal: Callable[[bytes, str, bytes], bytes] = _as_it_is
+    positions: list[int]
+    clocks: list[int]
+    clock: int
+    decided: int
+    out: list[Outgoing] = field(default_factory=list)
+    taken: int = 0
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("copied", "rerouted", "erased", "refused", "decided_records"), 0)
+    )
 
 
 class Copier:
@@ -345,71 +300,86 @@ class Copier:
     def _copy(self) -> int:
         ports, state = self._ports, self.state
         rules, ended = ports.rules(), self._ended()
-        out: list[Outgoing] = []
-        positions, clocks = list(state.positions), list(state.clocks)
-        counts = dict.fromkeys(("copied", "rerouted", "erased", "refused", "decided_records"), 0)
-        clock, decided, taken = state.clock, state.decided, 0
-        limit = ports.settings.at_once
+        batch = _Batch(list(state.positions), list(state.clocks), state.clock, state.decided)
         latest = self._latest(rules, ended)
-        while taken < limit:
-            until = self._pending.first.due + 1 if self._pending else None
-            before = taken
-            for placed in self._order.take(limit - taken, ended, min(until, latest) if until is not None else latest):
-                record, seen = placed.what
-                back = self._welcome_again(record, seen)
-                if back and (taken or not self._rests):
-                    self._order.give_back(placed)
-                    self._must_rest = True
-                    break
-                self._welcome.update(back)
-                self._must_rest = len(back) > 1
-                taken += 1
-                clock = max(clock, placed.clock)
-                positions[placed.partition] = record.offset + 1
-                clocks[placed.partition] = placed.clock
-                self._pass(record, seen, rules, out, counts)
-                if self._must_rest:
-                    break
-            if taken >= limit or self._must_rest:
+        while self._copy_up_to_a_decision(batch, rules, ended, latest):
+            if self._copy_decision(batch, rules):
                 break
-            following = self._order.next_clock(ended)
-            if until is None or latest < until:
-                # What comes next has to wait, unless it is not known yet.
-                self._must_rest = following >= latest if following is not None else until is not None and all(ended)
-                break
-            if following is None and not (all(ended) and until <= max(clock, ports.clock()) + 1):
-                break
-            if following is not None and following < until:
-                if taken == before:
-                    break
-                continue
-            due, _, made, _ = self._pending.first
-            if isinstance(made, Release) and (out or not ports.at_rest()):
-                # What it releases from depends on all that came before.
-                break
-            decided = max(decided, due)
-            told = translated(made, rules)
-            if told is not None:
-                out += [(EDGES, encode(one), None, 0) for one in standing_for_all(told)]
-                counts["decided_records"] += 1
-            kept = self._pending.copy_first()
-            if kept is not None:
-                out.append((TOPIC, kept[1], unlink_key(kept[0]), 0))
         for number, all_read in enumerate(ended):
             if all_read and not self._order.waiting(number):
-                positions[number] = max(positions[number], self._next[number])
-        told_ms = self._time_to_tell(clock)
-        if told_ms >= latest and (out or not self._rests):
+                batch.positions[number] = max(batch.positions[number], self._next[number])
+        told_ms = self._time_to_tell(batch.clock)
+        if told_ms >= latest and (batch.out or not self._rests):
             # The rest of the time is told when this has been taken in.
             told_ms, self._must_rest = latest - 1, True
         if told_ms > state.told:
             value = encode(CaughtUp(told_ms))
-            out += [(EVENTS, value, None, number) for number in range(ports.new_partitions)]
-        if not out and positions == state.positions and decided == state.decided:
+            batch.out += [(EVENTS, value, None, number) for number in range(ports.new_partitions)]
+        if not batch.out and batch.positions == state.positions and batch.decided == state.decided:
             return 0
-        changed = {"positions": positions, "clocks": clocks, "caught_up": list(self._caught_up)}
-        self._commit(out, counts, clock=clock, decided=decided, told=max(told_ms, state.told), **changed)
-        return taken
+        self._commit(
+            batch.out, batch.counts, positions=batch.positions, clocks=batch.clocks, caught_up=list(self._caught_up),
+            clock=batch.clock, decided=batch.decided, told=max(told_ms, state.told),
+        )  # fmt: skip
+        return batch.taken
+
+    def _copy_up_to_a_decision(self, batch: _Batch, rules: IdentityRules, ended: list[bool], latest: int) -> bool:
+        """Pass on records up to where the next decision takes effect; whether the batch has come to that. Else it ends:
+        it is full, has to be taken in first, or what comes next is not known yet."""
+        limit = self._ports.settings.at_once
+        while batch.taken < limit:
+            until, before = self._pending.first.due + 1 if self._pending else None, batch.taken
+            self._copy_records(batch, rules, ended, min(until, latest) if until is not None else latest)
+            if batch.taken >= limit or self._must_rest:
+                return False
+            following = self._order.next_clock(ended)
+            if until is None or latest < until:
+                # What comes next has to wait, unless it is not known yet.
+                self._must_rest = following >= latest if following is not None else until is not None and all(ended)
+                return False
+            if following is None:
+                return all(ended) and until <= max(batch.clock, self._ports.clock()) + 1
+            if following >= until:
+                return True
+            if batch.taken == before:
+                return False
+        return False
+
+    def _copy_records(self, batch: _Batch, rules: IdentityRules, ended: list[bool], until: int) -> None:
+        """Pass on what stands before the clock `until`, as far as there is room. `_must_rest`: what came last, or comes
+        next, is to stand alone."""
+        for placed in self._order.take(self._ports.settings.at_once - batch.taken, ended, until):
+            record, seen = placed.what
+            back = self._welcome_again(record, seen)
+            if back and (batch.taken or not self._rests):
+                self._order.give_back(placed)
+                self._must_rest = True
+                return
+            self._welcome.update(back)
+            self._must_rest = len(back) > 1
+            batch.taken += 1
+            batch.clock = max(batch.clock, placed.clock)
+            batch.positions[placed.partition] = record.offset + 1
+            batch.clocks[placed.partition] = placed.clock
+            self._pass(record, seen, rules, batch)
+            if self._must_rest:
+                return
+
+    def _copy_decision(self, batch: _Batch, rules: IdentityRules) -> bool:
+        """Pass on the decision that is due; whether it has to wait for what stands before it."""
+        due, _, made, _ = self._pending.first
+        if isinstance(made, Release) and (batch.out or not self._ports.at_rest()):
+            # What it releases from depends on all that came before.
+            return True
+        batch.decided = max(batch.decided, due)
+        told = translated(made, rules)
+        if told is not None:
+            batch.out += [(EDGES, encode(one), None, 0) for one in standing_for_all(told)]
+            batch.counts["decided_records"] += 1
+        kept = self._pending.copy_first()
+        if kept is not None:
+            batch.out.append((TOPIC, kept[1], unlink_key(kept[0]), 0))
+        return False
 
     def _latest(self, rules: IdentityRules, ended: list[bool]) -> int:
         """The first instant of which nothing may be copied yet, for what is on its way is too far behind it. Where
@@ -424,14 +394,8 @@ class Copier:
             first = max(first, min(coming, default=first))
         return first + apart + 1
 
-    def _pass(
-        self,
-        record: Record,
-        seen: Glance | None,
-        rules: IdentityRules,
-        out: list[Outgoing],
-        counts: dict[str, int],
-    ) -> None:
+    def _pass(self, record: Record, seen: Glance | None, rules: IdentityRules, batch: _Batch) -> None:
+        out, counts = batch.out, batch.counts
         if type(seen) is EventGlance:
             result = passage(record, seen, rules, self._ports.keys, self._erasures)
             if isinstance(result, Passed):

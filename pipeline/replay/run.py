@@ -11,9 +11,10 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError
 from pipeline.identifiers import Keys
 from pipeline.privacy.vault import FollowedVault, ensure_keys
-from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
+from pipeline.replay.copier import Copier
 from pipeline.replay.cuts import read_cuts
 from pipeline.replay.errors import ReplayError
+from pipeline.replay.ports import Committed, CopySettings, Ports
 from pipeline.replay.workspace import old_settings, origin_of
 from pipeline.runtime.adapters import LogReader
 from pipeline.runtime.errors import Abortable, Fatal, Retriable

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.identity import builtin_rules
-from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
+from pipeline.replay.copier import Copier
+from pipeline.replay.ports import Committed, CopySettings, Ports
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.memory import MemoryLogReader, MemoryProducer
 from pipeline.runtime.rocksdb import RocksStores

@@ -19,8 +19,9 @@ from pipeline.identifiers import partition_of
 from pipeline.identity import IdentityStage
 from pipeline.plans import GenerationPlan
 from pipeline.records import Event, Marker, Release, SegmentChange, SegmentMember, encode
-from pipeline.replay.copier import Committed, Copier, CopySettings, Ports
+from pipeline.replay.copier import Copier
 from pipeline.replay.cuts import read_cuts
+from pipeline.replay.ports import Committed, CopySettings, Ports
 from pipeline.replay.told import read_told, takeovers
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
 from pipeline.runtime.memory import MemoryLogReader, MemoryProducer

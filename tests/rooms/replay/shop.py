@@ -9,7 +9,7 @@ from pipeline.activation import ActivationPlan
 from pipeline.identity import IdentityStage, builtin_rules
 from pipeline.plans import GenerationPlan
 from pipeline.records import EraseRequest, Event, encode
-from pipeline.replay.copier import CopySettings
+from pipeline.replay.ports import CopySettings
 from pipeline.segments import NO_SEGMENTS
 from pipeline.unify import UnifyStage
 from tests.oracle.identity import Rules

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pipeline.records import Marker, encode
-from pipeline.replay.copier import CopySettings
+from pipeline.replay.ports import CopySettings
 from tests.rooms.replay.shop import ANN, BOB, TAB, Shop, known, known_in
 from tests.simulation.replays import Replay
 
