@@ -150,7 +150,6 @@ class NewestLetters:
         with TopicReader(settings, [TOPIC]) as reader:
             bounds = reader.bounds()
         starts = {place: max(low, end - most) for place, (low, end) in bounds.items()}
-        self.older = sum(starts[place] - low for place, (low, _) in bounds.items())
         self._reader = TopicReader(settings, [TOPIC], start_at=starts, fetch_wait_ms=200)
 
     def look(self, limit: int = 2_000) -> list[Letter]:

@@ -14,6 +14,7 @@ from pyroaring import BitMap
 
 from pipeline.api.belonging import People, belonging
 from pipeline.api.histories import Histories, Route, alerts_of, growth_of, joined, route_of, violations_of
+from pipeline.api.numbers import NUMBER_BYTES, Numbers, number_in, segment_of
 from pipeline.api.tables import Row, Tables
 from pipeline.identifiers import Keys, identifier
 from pipeline.records import (
@@ -46,7 +47,6 @@ Positions = Mapping[tuple[str, int], int]
 """(topic, partition) → the position of the next record."""
 
 _MAX_SUCCESSORS = 1_000
-_NUMBER = 4
 _TRIM_EVERY = 8
 _MOST_SCRUBS = 500
 _NOBODYS = b"\0"
@@ -95,10 +95,10 @@ class ReadModel:
         self._recent_days = recent_days
         self._untrimmed: dict[bytes, int] = {}
         self.generations = _Generations(tables)
-        self._next_number = _number(tables.get("meta", b"next_number") or bytes(_NUMBER))
+        self._next_number = number_in(tables.get("meta", b"next_number") or bytes(NUMBER_BYTES))
         self.bitmaps: dict[str, BitMap] = {}
         for key, value in tables.scan("members", b""):
-            self._bitmap(_segment_of(key)).add(_number(value))
+            self._bitmap(segment_of(key)).add(number_in(value))
 
     def positions(self) -> dict[tuple[str, int], int]:
         """How far the tables have read each topic; empty when they are new."""
@@ -122,7 +122,7 @@ class ReadModel:
         """Take in records; afterwards the tables stand at `positions`, and miss nothing of what was up to
         `followed_at`."""
         rows: list[Row] = []
-        numbers = _Numbers(self._tables, self._next_number)
+        numbers = Numbers(self._tables, self._next_number)
         people = People(self._tables)
         histories = Histories(self._tables, self._keys, self._recent_days)
         for record in records:
@@ -318,7 +318,7 @@ class ReadModel:
         prefix = f"{segment}/".encode()
         start = prefix + after.encode() + b"\x00" if after else b""
         rows = islice(self._tables.scan("members", prefix, start), limit)
-        return [msgspec.json.decode(value[_NUMBER:]) for _, value in rows]
+        return [msgspec.json.decode(value[NUMBER_BYTES:]) for _, value in rows]
 
     def size(self, segment: str) -> int:
         """How many members a segment has."""
@@ -400,7 +400,7 @@ class ReadModel:
         return {
             "profiles": dict(self._tables.scan("profiles", b"")),
             "identities": dict(_named(row) for _, row in self._tables.scan("identities", b"")),
-            "segment-members": {key: value[_NUMBER:] for key, value in self._tables.scan("members", b"")},
+            "segment-members": {key: value[NUMBER_BYTES:] for key, value in self._tables.scan("members", b"")},
         }
 
     def close(self) -> None:
@@ -431,48 +431,6 @@ class _Generations:
         return max((marked for marked, ready in list(self._known.values()) if marked > ready), default=0)
 
 
-class _Numbers:
-    """The numbers of profiles, for bitmaps, in one batch: what it has given is not in the tables yet."""
-
-    def __init__(self, tables: Tables, next_number: int) -> None:
-        self._tables = tables
-        self._of_members: dict[bytes, bytes | None] = {}
-        self._given: dict[bytes, bytes] = {}
-        self.next = next_number
-        self.flips: list[tuple[str, int, bool]] = []
-
-    def member(self, key: bytes, value: bytes | None) -> Row:
-        """The row of a membership, or of its end."""
-        if key in self._of_members:
-            number = self._of_members[key]
-        else:
-            row = self._tables.get("members", key)
-            number = row[:_NUMBER] if row is not None else None
-        if value is None:
-            self._of_members[key] = None
-            if number is not None:
-                self.flips.append((_segment_of(key), _number(number), False))
-            return "members", key, None
-        if number is None:
-            number = self._number_of(key.partition(b"/")[2])
-            self.flips.append((_segment_of(key), _number(number), True))
-        self._of_members[key] = number
-        return "members", key, number + value
-
-    def _number_of(self, profile_id: bytes) -> bytes:
-        number = self._given.get(profile_id) or self._tables.get("numbers", profile_id)
-        if number is None:
-            number = self._given[profile_id] = self.next.to_bytes(_NUMBER, "big")
-            self.next += 1
-        return number
-
-    def rows(self) -> Iterator[Row]:
-        """What was given, and what comes next."""
-        for profile_id, number in self._given.items():
-            yield "numbers", profile_id, number
-        yield "meta", b"next_number", self.next.to_bytes(_NUMBER, "big")
-
-
 def decoded(document: bytes) -> ProfileDocument:
     """A document as a struct."""
     return _decode_document(document)
@@ -493,14 +451,6 @@ def _reason(change: SegmentChange) -> Row:
         change.approximate,
     )
     return "reasons", key, _encode(reason)
-
-
-def _segment_of(key: bytes) -> str:
-    return key.partition(b"/")[0].decode()
-
-
-def _number(value: bytes) -> int:
-    return int.from_bytes(value[:_NUMBER], "big")
 
 
 def _named(row: bytes) -> tuple[bytes, bytes]:

@@ -24,7 +24,7 @@ def withdraw(folder: Path) -> None:
 
 
 def announced(folder: Path) -> str | None:
-    """The address of the Kafka that runs in this folder; None if none does, or it is just starting."""
+    """The address of the Kafka that runs in this folder; None if none does, or it is just starting. BrokerError."""
     if not is_locked(folder):
         return None  # what it left behind when it was killed does not count
     try:
@@ -54,11 +54,17 @@ def lock_folder(folder: Path, within_s: float) -> int:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process runs a Kafka in this folder (or is just ending one)."""
+    """Whether a process runs a Kafka in this folder (or is just ending one). BrokerError: it may not be looked into."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise BrokerError(
+            f"Whether a Kafka runs here cannot be seen: {error.strerror}.",
+            str(folder),
+            "run this as the user of the state folder, or name another: HEADWATER_STATE_DIR",
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ SLF4J_VERSION = "1.7.36"  # of the slf4j-api that this Kafka depends on
 JAVA_VERSION = 17
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _LAYOUT = 1  # raise when what stands in the folder changes
+# Longer than a slow machine or a slow network takes; who waits for the lock of the cache waits as long.
+_JAVA_WITHIN_S, _MAVEN_WITHIN_S = 60.0, 900.0
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -36,6 +38,7 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 """
 
+_Ran = subprocess.CompletedProcess[str]
 _log = logging.getLogger(__name__)
 
 
@@ -53,14 +56,14 @@ class Distribution:
 
 
 def find_java() -> Path:
-    """The `java` of JAVA_HOME or of the PATH. BrokerError if there is none, or one older than 17."""
+    """The `java` of JAVA_HOME or of the PATH. BrokerError if there is none, one older than 17, or one that hangs."""
     home = os.environ.get("JAVA_HOME")
     candidates = [Path(home) / "bin" / "java"] if home else []
     on_path = shutil.which("java")
     candidates += [Path(on_path)] if on_path else []
     for java in candidates:
         if java.is_file():
-            shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+            shown = _run("Java", [str(java), "-version"], _JAVA_WITHIN_S)
             match = re.search(r'version "(\d+)', shown.stderr)
             if match and int(match[1]) >= JAVA_VERSION:
                 return java
@@ -92,6 +95,18 @@ def distribution(cache_dir: Path) -> Distribution:
     return found
 
 
+def _run(what: str, command: Sequence[str], within_s: float, folder: Path | None = None) -> _Ran:
+    """Run a program to its end, whatever that is. BrokerError if it does not come to one in time."""
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=folder, stdin=subprocess.DEVNULL, timeout=within_s
+        )
+    except subprocess.TimeoutExpired:
+        raise BrokerError(
+            f"{what} did not come to an end within {within_s:.0f} s.", command[0], "see whether it hangs by itself"
+        ) from None
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     # The lock file is left behind: removing it would let two processes lock two different files of that name.
@@ -121,7 +136,7 @@ def _fetch(java: Path, folder: Path) -> None:
             "-DincludeScope=runtime",
             f"-DoutputDirectory={fresh / 'jars'}",
         ]
-        ran = subprocess.run([maven, *arguments], capture_output=True, text=True, check=False, cwd=work)
+        ran = _run("Maven", [maven, *arguments], _MAVEN_WITHIN_S, work)
         if ran.returncode != 0:
             lines = [line for line in ran.stdout.splitlines() if line.startswith("[ERROR]")]
             said = "\n".join(lines[:3]) or ran.stderr[-500:]
@@ -146,9 +161,7 @@ def _format(kafka: Distribution, work: Path) -> None:
         f"log.dirs={work / 'formatted'}\n"
     )
     arguments = ("format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(work / "format.properties"))
-    ran = subprocess.run(
-        kafka.command("kafka.tools.StorageTool", *arguments), capture_output=True, text=True, check=False
-    )
+    ran = _run("Apache Kafka's own tool", kafka.command("kafka.tools.StorageTool", *arguments), _JAVA_WITHIN_S)
     if ran.returncode != 0:
         raise BrokerError(f"Apache Kafka could not format a log folder: {ran.stdout[-300:]}{ran.stderr[-300:]}")
     shutil.copy(work / "formatted" / "bootstrap.checkpoint", kafka.bootstrap_checkpoint)

@@ -419,5 +419,5 @@ def _remove_abandoned_folders() -> None:
         try:
             if (folder / "lock").exists() and folder.stat().st_uid == os.getuid() and not is_locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
+        except (OSError, BrokerError):
             continue  # gone meanwhile, or somebody else's

@@ -6,7 +6,7 @@ goes as JSON behind a mark.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from pipeline.errors import InputError
 from pipeline.ui.tree import PARTS, ROOT, Node
@@ -84,8 +84,3 @@ def held(name: str, text: str) -> str:
             return text
         return found if isinstance(found, str) and not _HALF.search(found) else text
     return text.replace("\r\n", "\n") if name in MULTILINE else text
-
-
-def as_mapping(fields: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """A form's fields by name; of several of one name the last."""
-    return dict(fields)

@@ -1,6 +1,6 @@
 """How the engine's Kafka clients are set up: the settings the measurements of the engine were made with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +9,6 @@ from pipeline.wire import JSON, Values
 # By default librdkafka forgets every broker, the coordinators among them, when all connections are lost, and begins
 # again at the bootstrap addresses; sending offsets then hangs for many seconds (docs/decisions/brokers-are-kept.md).
 _KEEP_BROKERS = {"metadata.recovery.strategy": "none"}
-
-TopicName = Callable[[str], str]
-"""Gives the real name of a logical topic."""
 
 
 @dataclass(frozen=True, slots=True)
