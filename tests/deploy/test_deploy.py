@@ -65,6 +65,7 @@ def test_every_service_is_confined() -> None:
     for name, service in COMPOSE["services"].items():
         if service.get("image") == "headwater:local":
             assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
         for port in service.get("ports", ()):
             assert str(port).startswith("127.0.0.1:"), f"{name} would be open to everybody: {port}"
 
@@ -123,10 +124,11 @@ def test_probes_ask_for_paths_that_are_there() -> None:
 
 def test_the_image_has_the_extras_of_its_roles() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
-    extras = re.findall(r"headwater\[([a-z,]+)\]'", DOCKERFILE)[0].split(",")
-    for extra in extras:
+    built, installed = (set(names.split(",")) for names in re.findall(r"'(?:headwater|\.)\[([a-z,]+)\]'", DOCKERFILE))
+    assert built == installed, "what the second stage installs is among the wheels of the first"
+    for extra in installed:
         assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE), extra
-    assert {"api", "collector", "ui"} <= set(extras)
+    assert {"api", "archive", "avro", "cleaning", "collector", "postgres", "redis", "ui"} <= installed
 
 
 def helm() -> str:

@@ -118,7 +118,9 @@ values = st.recursive(
 
 @given(values)
 def test_what_is_exported_reads_back(value: Any) -> None:
-    as_yaml({"segment": "x", "value": value})
+    body = {"segment": "x", "value": value}
+    [document] = read_documents(as_yaml(body))
+    assert document.value == body
 
 
 @pytest.mark.parametrize("text", ["1.5", "-3", "true", "~", "", ".5", "-5.", "+.5e3"])
