@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         None, ge=0, le=65535, description="Port of the metrics. None: none; 0: a free one."
     )
     metrics_host: str = Field("127.0.0.1", description="Address the metrics are served on.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much a role logs.")
     api: ApiSettings = Field(default_factory=ApiSettings, description="The API: address, tokens, limits.")
     ui: UiSettings = Field(default_factory=UiSettings, description="The room for people: address, users, the API.")
     collector: CollectorSettings = Field(

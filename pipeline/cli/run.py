@@ -1,6 +1,7 @@
 """`headwater run`: one role, for a container."""
 
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -50,6 +51,7 @@ def command(
     if end_with is not None:
         _end_with(end_with)
     settings = settings_module.load(slot=slot)
+    _log_as_much_as(settings.log_level)
     _see_that_metrics_have_a_place(settings)
     if role != _WITHOUT_KAFKA:
         settings = find_kafka(settings)
@@ -60,6 +62,13 @@ def command(
         _run(role, settings, name, lambda: bool(asked))
     except WorkerStopped as stopped:
         raise RoleStopped(f"{role} stopped: {stopped}", f"slot {settings.slot}", "start it again") from stopped
+
+
+def _log_as_much_as(level: str) -> None:
+    """What `log_level` says holds for a role; `--verbose` is above it."""
+    root = logging.getLogger()
+    if root.level != logging.DEBUG:
+        root.setLevel(level.upper())
 
 
 def _see_that_metrics_have_a_place(settings: Settings) -> None:

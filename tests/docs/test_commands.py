@@ -13,12 +13,15 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from pipeline import errors
+from pipeline.api.settings import ApiSettings
 from pipeline.cli import build, command_names
 from pipeline.collector.metrics import CollectorMetrics
+from pipeline.collector.settings import CollectorSettings
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.errors import HeadwaterError
 from pipeline.runtime.metrics import Metrics, StageCounters
 from pipeline.settings import Settings
+from pipeline.ui.settings import UiSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
@@ -101,6 +104,17 @@ def test_every_setting_is_described() -> None:
     text = (ROOT / "docs" / "operations" / "running.md").read_text()
     missing = [name for name in Settings.model_fields if f"`{name}`" not in text]
     assert missing == []
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    read = {
+        node.attr
+        for path in (ROOT / "pipeline").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    groups = [Settings, ApiSettings, CollectorSettings, UiSettings]
+    assert [name for group in groups for name in group.model_fields if name not in read] == []
 
 
 def test_every_metric_is_described() -> None:
