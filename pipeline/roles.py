@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry
 
 from pipeline.admin import DELETE_RETENTION_MS, MAX_MESSAGE_BYTES, tombstones_kept_ms
 from pipeline.archive.reading import with_archive
@@ -18,6 +18,7 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityStage
 from pipeline.ingest import Checks, IngestStage
+from pipeline.observed import served
 from pipeline.privacy.vault import FollowedVault, ensure_keys
 from pipeline.records import CaughtUp, DeadLetter, Event, Forward, decode_events_record, decode_links_record, encode
 from pipeline.runtime.adapters import Adapters
@@ -78,11 +79,8 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
         subscription=_subscription(settings) if name == INGEST.name else "",
         elsewhere=settings.sources_elsewhere,
     )
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    registry = served(settings)
     metrics = Metrics(registry)
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
     # Not only when something is written for the first time: a transaction would wait for the registry then.
     values_of(settings).prepare(topic.name for topic in TOPICS)
     worker = Worker(

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, start_http_server
-
 from pipeline import serving
 from pipeline.api.access import TokensFollowed
 from pipeline.api.app import build_app
@@ -20,6 +18,7 @@ from pipeline.api.pulse import Pulse, RealKafka
 from pipeline.api.service import Service
 from pipeline.api.streams import Hub
 from pipeline.definitions.log import KafkaPlans
+from pipeline.observed import served
 from pipeline.runtime import garbage
 from pipeline.settings import Settings
 
@@ -64,10 +63,7 @@ async def _serve(
     service = Service(settings, follower, plans, tokens.access, audit, Hub(own.max_streams, _MOST_WAITING))
     kafka = RealKafka(settings)
     pulse = service.pulse = Pulse(settings, lambda: service.names_in_force("destination"), kafka)
-    registry = CollectorRegistry()
-    ApiMetrics(registry, service)
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    ApiMetrics(served(settings), service)
     # Whatever waits for Kafka has a thread: a few slow questions keep nobody else from asking.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "asks"))
     service.begin()

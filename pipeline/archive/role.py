@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from pipeline.archive.expired import Vault, take_out_expired
 from pipeline.archive.files import CHANGES, TOPICS, Archive
@@ -16,6 +16,7 @@ from pipeline.archive.scrub import scrub
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError, InputError, SettingsError
+from pipeline.observed import served
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
@@ -247,11 +248,10 @@ def _keys_of(settings: Settings) -> Sealer:
 def run(settings: Settings, until: Callable[[], bool]) -> None:
     """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
     archive = open_archive(settings)
-    registry = CollectorRegistry()
     plans = KafkaPlans(settings)
-    role = ArchiveRole(settings, archive, registry, lambda: plans.latest().contracts, lambda: _keys_of(settings))
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    role = ArchiveRole(
+        settings, archive, served(settings), lambda: plans.latest().contracts, lambda: _keys_of(settings)
+    )
     try:
         while not until():
             role.turn(time.monotonic())

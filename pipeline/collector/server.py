@@ -5,14 +5,13 @@ import logging
 import socket
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, start_http_server
-
 from pipeline import serving
 from pipeline.collector.app import Door, application
 from pipeline.collector.bots import known_bots
 from pipeline.collector.messages import Parser
 from pipeline.collector.metrics import CollectorMetrics
 from pipeline.errors import SettingsError
+from pipeline.observed import served
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.outbox import KafkaOutbox
@@ -45,10 +44,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
             "`collector.topic`",
             f"name one of `sources` ({', '.join(settings.sources)}), or add it there",
         )
-    registry = CollectorRegistry()
-    metrics = CollectorMetrics(registry)
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    metrics = CollectorMetrics(served(settings))
     # One process uses one core: several of them on a port share what comes in.
     listening = serving.listen(own.host, own.port, "HEADWATER_COLLECTOR__PORT", shared=True)
     with listening, serving.runner() as runner:

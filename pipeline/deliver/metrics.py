@@ -1,9 +1,12 @@
 """The metrics of the deliver role, one typed catalogue, by destination."""
 
+import contextlib
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+# All reasons for which a delivery is given up.
+REASONS = ("rejected", "attempts used up", "too old", "not a delivery")
 _LATENCIES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3_600)
 
 
@@ -66,6 +69,9 @@ class DeliverMetrics:
         """The metrics of one destination."""
         up = self._up.labels(destination)
         up.set(1)
+        for reason in REASONS:
+            # A series that begins with the first of them has no increase: nobody would hear of it.
+            self._letters.labels(destination, reason)
         return DestinationMetrics(
             destination,
             self._outcomes,
@@ -75,3 +81,9 @@ class DeliverMetrics:
             self._latency.labels(destination),
             self._past.labels(destination),
         )
+
+    def forget(self, destination: str) -> None:
+        """Tell nothing more of a destination that is not served here: it would be down for ever."""
+        for gauge in (self._up, self._open, self._past):
+            with contextlib.suppress(KeyError):
+                gauge.remove(destination)

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, start_http_server
-
 from connectors import Connector
 from connectors.base import withhold
 from pipeline.definitions.catalog import Catalog
@@ -26,6 +24,7 @@ from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.scheduler import Policy
 from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
 from pipeline.identifiers import Keys
+from pipeline.observed import served
 from pipeline.records import Definition
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
@@ -127,6 +126,9 @@ class DeliverRole:
             if name not in wanted or wanted[name].version != running.version
         ]
         self._ask_to_stop(gone)
+        for name in [name for name in self._not_before if name not in wanted]:
+            del self._not_before[name]
+            self._metrics.forget(name)
         self._ending = {name: running for name, running in self._ending.items() if running.thread.is_alive()}
         for name, definition in wanted.items():
             if name in self._running or name in self._ending:
@@ -157,6 +159,7 @@ class DeliverRole:
             # The set-up of one destination is no reason to stop the others.
             _log.error("%s cannot be opened: %s: %s", name, type(error).__name__, error)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
+            self._metrics.of(name).up.set(0)
             return
         log = KafkaDeliveryLog(self._config, name, self._source)
         outcomes = outcomes_of(definition) if definition.outcomes and definition.dry_run is None else None
@@ -191,6 +194,7 @@ class DeliverRole:
         for name in names:
             self._ending[name] = self._running.pop(name)
             self._ending[name].stop.set()
+            self._metrics.forget(name)
 
     def close(self) -> None:
         """Stop all workers in order: what is under way ends, progress is kept."""
@@ -207,9 +211,7 @@ def run(
 ) -> None:
     """Run the role: see `pipeline.deliver.run_deliver`."""
     withhold(settings.state_dir)
-    registry = CollectorRegistry()
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    registry = served(settings)
     plans = KafkaPlans(settings)
     forgotten = ForgottenProfiles(Keys(settings.secret_bytes()))
     said = TopicReader(settings, [TOPIC])

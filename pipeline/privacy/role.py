@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import Gauge
 
 from pipeline.admin import alter_topics, topic_configs, topic_partitions, wanted_topics
 from pipeline.definitions.log import KafkaPlans
@@ -27,6 +27,7 @@ from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.lookup import find_profile, person
+from pipeline.observed import served
 from pipeline.privacy.requests import carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
 from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
@@ -375,11 +376,8 @@ def _where(error: Exception) -> str:
 def run(settings: Settings, until: Callable[[], bool]) -> None:
     """Run the role until `until()`. Raises HeadwaterError when it cannot go on; started again, it does."""
     role = PrivacyRole(settings)
-    if settings.metrics_port is not None:
-        registry = CollectorRegistry()
-        working = Gauge("headwater_privacy_working", "Requests that are being carried out", registry=registry)
-        working.set_function(lambda: role.working)
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    working = Gauge("headwater_privacy_working", "Requests that are being carried out", registry=served(settings))
+    working.set_function(lambda: role.working)
     try:
         while not until():
             role.turn(time.time_ns() // 1_000_000)

@@ -10,6 +10,8 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
+from pipeline.runtime import dead_letters
+
 _TIMES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _MOST_VIOLATIONS = 2_000
 _MAX_LABEL = 200
@@ -170,6 +172,8 @@ class Metrics:
     def for_role(self, role: str) -> WorkerMetrics:
         """The metrics of one role. `dead_letters` still takes its reason as a label."""
         bound = {name: metric.labels(role) for name, metric in self._children.items()}
+        # A series that begins with the first of them has no increase: nobody would hear of it.
+        self._dead_letters.labels(role, dead_letters.REASON)
         end_to_end = WeightedHistogram(
             "headwater_end_to_end_seconds",
             "From when a record was received to the commit of what came of it",

@@ -10,6 +10,7 @@ told: it is told with the next records. A source that fails is asked again later
 role, as everywhere.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,11 @@ class PullMetrics:
             registry=registry,
         )
         self.up = Gauge("headwater_source_up", "Whether the last poll was answered", ["source"], registry=registry)
+
+    def forget(self, source: str) -> None:
+        """Tell nothing more of a source that is not pulled here: it would be down for ever."""
+        with contextlib.suppress(KeyError):
+            self.up.remove(source)
 
 
 class Puller:

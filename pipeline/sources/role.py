@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, start_http_server
-
 from connectors.base import withhold
 from connectors.sources import Source
 from pipeline.definitions.catalog import Catalog
@@ -15,6 +13,7 @@ from pipeline.definitions.log import KafkaPlans, read_catalog
 from pipeline.definitions.sources import SourceDefinition
 from pipeline.errors import BrokerError, HeadwaterError
 from pipeline.identifiers import partition_of
+from pipeline.observed import served
 from pipeline.records import Definition, encode
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import current_values, produce_all
@@ -123,7 +122,12 @@ class SourceRole:
         self._ask_to_stop(
             [name for name, one in self._running.items() if name not in wanted or _is_other(one, wanted[name])]
         )
-        self._ending = {name: one for name, one in self._ending.items() if one.thread.is_alive()}
+        for name in [name for name, one in self._ending.items() if not one.thread.is_alive()]:
+            del self._ending[name]
+            self._metrics.forget(name)
+        for name in [name for name in self._not_before if name not in wanted]:
+            del self._not_before[name]
+            self._metrics.forget(name)
         for name, definition in wanted.items():
             is_there = name in self._running or name in self._ending
             if not is_there and time.monotonic() >= self._not_before.get(name, 0):
@@ -140,6 +144,7 @@ class SourceRole:
             # The set-up of one source, and a topic that nobody reads, is no reason to stop the others.
             _log.error("the source %s cannot be opened: %s: %s", name, type(error).__name__, error)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
+            self._metrics.up.labels(name).set(0)
             return
         stop = threading.Event()
 
@@ -203,9 +208,7 @@ def run(settings: Settings, only: str | None, until: Callable[[], bool]) -> None
         BrokerError: Kafka does not do what it is asked for, or another process pulls the same source.
     """
     withhold(settings.state_dir)
-    registry = CollectorRegistry()
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    registry = served(settings)
     plans = KafkaPlans(settings)
     role = SourceRole(settings, only, PullMetrics(registry))
     try:

@@ -6,11 +6,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, start_http_server
-
 from pipeline import serving
 from pipeline.api.client import ApiClient
 from pipeline.errors import SettingsError
+from pipeline.observed import served
 from pipeline.settings import Settings
 from pipeline.ui.drafts import Drafts
 from pipeline.ui.pages import accounts, debugger, destinations, operations, people
@@ -64,11 +63,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
         )
     sessions = Sessions(users, lambda token: ApiClient(own.api, token), own.session_hours * 3_600, own.max_sessions)
     desk = build_desk(sessions, Drafts(settings.state_dir / "ui" / "drafts"), own.behind_tls)
-    if settings.metrics_port is not None:
-        registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector):
-            collector(registry=registry)
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    served(settings)
     listening = serving.listen(own.host, own.port, "HEADWATER_UI__PORT")
     try:
         with listening, serving.runner() as runner:

@@ -109,7 +109,12 @@ def test_tokens_are_made_where_the_api_does_not_run_yet(tmp_path: Path) -> None:
 def test_every_role_is_scraped() -> None:
     prometheus = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text())
     [job] = prometheus["scrape_configs"]
-    assert job["static_configs"][0]["targets"] == [f"{role}:9100" for role in COMPOSE_ORDER]
+    optional = [role for role in COMPOSE_ORDER if COMPOSE["services"][role].get("profiles")]
+    always = [role for role in COMPOSE_ORDER if role not in optional]
+    assert job["static_configs"][0]["targets"] == [f"{role}:9100" for role in always]
+    # A static target that nobody runs would set off HeadwaterRoleDown for good.
+    [found] = job["dns_sd_configs"]
+    assert (found["names"], found["type"], found["port"]) == (optional, "A", 9100)
     assert set(COMPOSE_ORDER) == set(ROLES)
 
 
@@ -209,6 +214,15 @@ def test_what_is_rendered_is_what_a_role_needs() -> None:
     assert sets["hw-identity"]["spec"]["replicas"] == 1
     [scaler] = [each for each in objects if each["kind"] == "HorizontalPodAutoscaler"]
     assert scaler["spec"]["maxReplicas"] <= VALUES["workspace"]["partitions"]
+    assert "replicas" not in sets["hw-unify"]["spec"], "an upgrade would undo what the autoscaler did"
+    [monitor] = [each for each in objects if each["kind"] == "ServiceMonitor"]
+    alerts = (DEPLOY / "monitoring" / "alerts.yaml").read_text()
+    services = [each["metadata"]["labels"] for each in objects if each["kind"] == "Service"]
+    # The job is called as the alerts ask for it, whatever the release is called.
+    for job in {labels[monitor["spec"]["jobLabel"]] for labels in services}:
+        assert all(re.fullmatch(asked, job) for asked in re.findall(r'job=~"([^"]+)"', alerts))
+    [relabeled] = monitor["spec"]["endpoints"][0]["relabelings"]
+    assert relabeled["targetLabel"] == "workspace" and "by (workspace" in alerts
     budgets = {each["metadata"]["name"] for each in objects if each["kind"] == "PodDisruptionBudget"}
     assert budgets == {f"hw-{role}" for role, own in VALUES["roles"].items() if own["replicas"] > 1}
     [job] = [each for each in objects if each["kind"] == "Job"]

@@ -6,15 +6,22 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from pipeline.api.metrics import ApiMetrics
+from pipeline.api.service import Service
 from pipeline.archive.role import ArchiveMetrics
+from pipeline.collector.metrics import CollectorMetrics
 from pipeline.deliver.metrics import DeliverMetrics
+from pipeline.observed import served
 from pipeline.runtime.metrics import Metrics, StageCounters
+from pipeline.settings import Settings
+from pipeline.sources.pulling import PullMetrics
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "monitoring"
@@ -46,6 +53,14 @@ PROMISED = {
 }
 
 
+OF_AN_API: dict[str, Any] = {
+    "requests": {},
+    "follower": SimpleNamespace(is_ready=True),
+    "age_ms": lambda: 0,
+    "hub": SimpleNamespace(count=0),
+}
+
+
 def catalogue() -> set[str]:
     """Every series that a role can show, and what the rules may use besides."""
     registry = CollectorRegistry()
@@ -53,6 +68,9 @@ def catalogue() -> set[str]:
     Metrics(registry).for_role("unify")
     DeliverMetrics(registry)
     ArchiveMetrics(registry)
+    CollectorMetrics(registry)
+    PullMetrics(registry)
+    ApiMetrics(registry, cast(Service, SimpleNamespace(**OF_AN_API)))
     StageCounters(registry, "unify", list)
     return BUILT_IN | {
         family.name + suffix for family in registry.collect() for suffix in SUFFIXES.get(family.type, ("",))
@@ -97,6 +115,19 @@ def test_a_metric_that_does_not_exist_is_found() -> None:
     }
 
 
+def test_every_role_tells_of_its_process() -> None:
+    """Or nobody hears that it starts again and again."""
+    written = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "pipeline").rglob("*.py")}
+    # A role that rests tells so at the place where it would serve otherwise.
+    assert {path for path, text in written.items() if "start_http_server" in text} == {
+        "pipeline/observed.py",
+        "pipeline/replay/turns.py",
+    }
+    registry = served(Settings.model_validate({"metrics_port": None}))
+    told = {family.name for family in registry.collect()}
+    assert {"process_start_time_seconds", "process_resident_memory_bytes"} <= told
+
+
 def test_every_promised_metric_is_on_the_dashboard() -> None:
     shown = {name for panel in panels() for target in panel["targets"] for name in asked_for(target["expr"])}
     assert sorted(PROMISED - shown) == []
@@ -136,6 +167,193 @@ def test_prometheus_loads_configuration_and_rules() -> None:
 @needs_promtool
 def test_alerts_are_set_off_by_what_they_are_for() -> None:
     promtool("test", "rules", str(ROOT / "tests" / "monitoring" / "alerts_test.yaml"))
+
+
+OF_A_WORKER = 'instance="a", role="unify"'
+# Of each alert: series every 15 s that set it off, when it is to be there, and when to have gone.
+SET_OFF: dict[str, tuple[dict[str, str], str, str]] = {
+    "RoleDown": ({'up{job="headwater", instance="a"}': "1x4 0x20 1x40"}, "5m", "8m"),
+    "RestartsAgainAndAgain": (
+        {'process_start_time_seconds{job="headwater", instance="a"}': "1 1 2 2 3 3 4 4 5x100"},
+        "4m",
+        "20m",
+    ),
+    "StandsStill": (
+        {
+            f"headwater_lag_records{{{OF_A_WORKER}}}": "50x40 0x40",
+            f"headwater_transactions_committed_total{{{OF_A_WORKER}}}": "7x80",
+            f"headwater_partitions_restoring{{{OF_A_WORKER}}}": "0x80",
+        },
+        "8m",
+        "12m",
+    ),
+    "FallsBehind": (
+        {
+            f"headwater_lag_ms{{{OF_A_WORKER}}}": "90000x80",
+            f"headwater_lag_records{{{OF_A_WORKER}}}": "5000x40 0x40",
+        },
+        "9m",
+        "12m",
+    ),
+    "Slow": (
+        {
+            f'headwater_end_to_end_seconds_bucket{{{OF_A_WORKER}, le="2.5"}}': "0+9x80 720x80",
+            f'headwater_end_to_end_seconds_bucket{{{OF_A_WORKER}, le="10.0"}}': "0+10x80 800x80",
+            f'headwater_end_to_end_seconds_bucket{{{OF_A_WORKER}, le="+Inf"}}': "0+10x80 800x80",
+            f"headwater_end_to_end_seconds_count{{{OF_A_WORKER}}}": "0+10x80 800x80",
+        },
+        "19m",
+        "30m",
+    ),
+    "Aborts": (
+        {
+            f"headwater_transactions_aborted_total{{{OF_A_WORKER}}}": "0+3x40 120x80",
+            f"headwater_transactions_committed_total{{{OF_A_WORKER}}}": "0+9x120",
+        },
+        "9m",
+        "20m",
+    ),
+    "TransactionsSlow": (
+        {
+            f'headwater_transaction_seconds_bucket{{{OF_A_WORKER}, le="1.0"}}': "0x40 0+9x80",
+            f'headwater_transaction_seconds_bucket{{{OF_A_WORKER}, le="2.5"}}': "0+9x120",
+            f'headwater_transaction_seconds_bucket{{{OF_A_WORKER}, le="+Inf"}}': "0+9x120",
+        },
+        "9m",
+        "20m",
+    ),
+    "RestoreStands": (
+        {
+            f"headwater_partitions_restoring{{{OF_A_WORKER}}}": "2x80",
+            f"headwater_restored_records_total{{{OF_A_WORKER}}}": "900x30 900+50x80",
+        },
+        "6m",
+        "12m",
+    ),
+    "RestoresLong": ({f"headwater_partitions_restoring{{{OF_A_WORKER}}}": "2x80 0x20"}, "19m", "22m"),
+    "MovesAgainAndAgain": ({f"headwater_rebalances_total{{{OF_A_WORKER}}}": "0+1x20 20x100"}, "5m", "20m"),
+    "Poison": (
+        {'headwater_dead_letters_total{instance="a", role="unify", reason="step raised"}': "0x8 1x100"},
+        "4m",
+        "20m",
+    ),
+    "RefusesMuch": (
+        {
+            'headwater_dead_letters_total{instance="a", role="ingest", reason="not_json"}': "0+9x90 810x90",
+            'headwater_ingested_total{instance="a", outcome="emitted"}': "0+90x180",
+        },
+        "21m",
+        "40m",
+    ),
+    "DeadlinesOverdue": ({f"headwater_deadline_overdue_ms{{{OF_A_WORKER}}}": "90000x40 0x40"}, "9m", "12m"),
+    "CacheSmall": (
+        {
+            f"headwater_state_loads_total{{{OF_A_WORKER}}}": "0+90x180",
+            f"headwater_state_hits_total{{{OF_A_WORKER}}}": "0+9x180",
+            f"headwater_lag_records{{{OF_A_WORKER}}}": "5000x100 0x80",
+        },
+        "24m",
+        "30m",
+    ),
+    "StateGrows": ({f"headwater_state_bytes{{{OF_A_WORKER}}}": "2e9x5760 4e9x300 2.5e9x20"}, "25h", "25h18m"),
+    "BackfillStands": ({f"headwater_history_records_left{{{OF_A_WORKER}}}": "900x90 900-10x89"}, "22m", "26m"),
+    "ArchiveBehind": ({'headwater_archive_lag_seconds{instance="a"}': "1200x60 30x20"}, "14m", "17m"),
+    "CollectorTurnsAway": (
+        {
+            'headwater_collector_ready{instance="a"}': "1x20 0x20 1x60",
+            'headwater_collector_requests_total{instance="b", path="/v1/batch", status="503"}': "0x20 0+9x20 180x60",
+            'headwater_collector_requests_total{instance="b", path="/v1/batch", status="200"}': "0+9x100",
+        },
+        "9m",
+        "15m",
+    ),
+    "ApiBehind": (
+        {'headwater_api_ready{instance="a"}': "0x60 1x20", 'headwater_api_age_ms{instance="a"}': "20x80"},
+        "14m",
+        "17m",
+    ),
+    "SourceDown": ({'headwater_source_up{instance="a", source="shop"}': "0x40 1x20"}, "9m", "12m"),
+    "DestinationDown": ({'headwater_deliver_up{instance="a", destination="crm"}': "0x40 1x20"}, "9m", "12m"),
+    "DeliveriesGivenUp": (
+        {'headwater_deliver_dead_letters_total{instance="a", destination="crm", reason="rejected"}': "0x8 1x100"},
+        "4m",
+        "20m",
+    ),
+    "DeliveriesLate": (
+        {
+            'headwater_deliver_latency_seconds_bucket{instance="a", destination="crm", le="30.0"}': "0x180",
+            'headwater_deliver_latency_seconds_bucket{instance="a", destination="crm", le="300.0"}': "0+9x180",
+            'headwater_deliver_latency_seconds_bucket{instance="a", destination="crm", le="+Inf"}': "0+9x180",
+            'headwater_deliver_open{instance="a", destination="crm"}': "50x90 0x90",
+        },
+        "21m",
+        "30m",
+    ),
+}
+
+
+@pytest.mark.debian
+@needs_promtool
+def test_every_alert_is_set_off_and_ends(tmp_path: Path) -> None:
+    assert {f"Headwater{name}" for name in SET_OFF} == {rule["alert"] for rule in rules()}
+
+    def firing(name: str, at: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        asked = f'count by (alertname) (ALERTS{{alertname="Headwater{name}", alertstate="firing"}}) > bool 0'
+        return {"expr": asked, "eval_time": at, "exp_samples": samples}
+
+    (tmp_path / "every.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": [str(FOLDER / "alerts.yaml")],
+                "evaluation_interval": "15s",
+                "tests": [
+                    {
+                        "interval": "15s",
+                        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+                        "promql_expr_test": [
+                            firing(name, then, [{"labels": f'{{alertname="Headwater{name}"}}', "value": 1}]),
+                            firing(name, gone, []),
+                        ],
+                    }
+                    for name, (series, then, gone) in SET_OFF.items()
+                ],
+            }
+        )
+    )
+    promtool("test", "rules", str(tmp_path / "every.yaml"))
+
+
+@pytest.mark.debian
+@needs_promtool
+def test_one_workspace_hides_nothing_of_another(tmp_path: Path) -> None:
+    """Two releases of the chart: what one has too much of is not made up for by the other."""
+    much = 'headwater_dead_letters_total{workspace="small", role="ingest", reason="not_json"}'
+    (tmp_path / "two.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": [str(FOLDER / "alerts.yaml")],
+                "evaluation_interval": "15s",
+                "tests": [
+                    {
+                        "interval": "15s",
+                        "input_series": [
+                            {"series": much, "values": "0+9x90"},
+                            {"series": 'headwater_ingested_total{workspace="small"}', "values": "0+90x90"},
+                            {"series": 'headwater_ingested_total{workspace="large"}', "values": "0+9000x90"},
+                        ],
+                        "promql_expr_test": [
+                            {
+                                "expr": 'count by (workspace) (ALERTS{alertstate="firing"})',
+                                "eval_time": "21m",
+                                "exp_samples": [{"labels": '{workspace="small"}', "value": 1}],
+                            }
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+    promtool("test", "rules", str(tmp_path / "two.yaml"))
 
 
 @pytest.mark.debian

@@ -1,5 +1,6 @@
 """The role and its workers: a destination that takes its time to end holds up no other."""
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -10,8 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from connectors import Outcome, delivered
 from pipeline.definitions.catalog import Catalog
+from pipeline.deliver import scheduler
 from pipeline.deliver.forgotten import ForgottenProfiles
-from pipeline.deliver.metrics import DeliverMetrics
+from pipeline.deliver.metrics import REASONS, DeliverMetrics
 from pipeline.deliver.role import DeliverRole
 from pipeline.records import Definition, Generation, encode
 from pipeline.settings import Settings
@@ -73,3 +75,40 @@ def test_a_destination_that_is_changed_while_it_hangs_holds_up_no_other(
         slow.may_end.set()
         role.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("destination-")]
+
+
+def test_a_destination_that_is_removed_is_not_down_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(definition: Any) -> None:
+        raise ValueError("no such secret")
+
+    monkeypatch.setattr("pipeline.deliver.role.opened", refused)
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    registry, catalog = CollectorRegistry(), Catalog()
+    role = DeliverRole(settings, None, DeliverMetrics(registry), ForgottenProfiles(KEYS))
+
+    def up() -> float | None:
+        return registry.get_sample_value("headwater_deliver_up", {"destination": "crm"})
+
+    made = Definition("destination", "crm", 1, {"destination": "crm", "kind": "file", "path": "out"})
+    catalog.add(b"destination/crm/1", encode(made))
+    catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
+    role.follow(catalog)
+    assert up() == 0, "it cannot be opened, and nothing reaches it"
+    catalog.add(b"generation/2", encode(Generation(2, {})))
+    role.follow(catalog)
+    assert up() is None
+    metrics = DeliverMetrics(CollectorRegistry())
+    metrics.of("crm").up.set(0)
+    metrics.forget("crm")
+    assert not [sample for family in metrics._up.collect() for sample in family.samples]
+
+
+def test_the_first_delivery_that_is_given_up_is_an_increase() -> None:
+    """A series that begins with it would have none, and no alert would be set off."""
+    registry = CollectorRegistry()
+    DeliverMetrics(registry).of("crm")
+    for reason in REASONS:
+        labels = {"destination": "crm", "reason": reason}
+        assert registry.get_sample_value("headwater_deliver_dead_letters_total", labels) == 0
+    source = "".join(path.read_text() for path in Path(scheduler.__file__).parent.glob("*.py"))
+    assert set(re.findall(r'(?:GivenUp\(item|_refuse\(record), "([a-z ]+)"', source)) == set(REASONS)

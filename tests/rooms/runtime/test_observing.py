@@ -40,6 +40,11 @@ class Observed:
         return found
 
 
+def test_the_first_record_that_makes_a_step_raise_is_an_increase() -> None:
+    """A series that begins with it would have none, and no alert would be set off."""
+    assert Observed(World(partitions=1)).told("dead_letters_total", reason="step raised") == 0
+
+
 def test_batches_transactions_and_lag() -> None:
     world = World(partitions=1)
     world.broker.now_ms = world.now_ms - 7_000

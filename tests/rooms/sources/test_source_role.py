@@ -64,17 +64,25 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sou
     return in_force
 
 
+def up(role: SourceRole, source: str) -> float | None:
+    samples = [sample for family in role._metrics.up.collect() for sample in family.samples]
+    return next((sample.value for sample in samples if sample.labels["source"] == source), None)
+
+
 def test_one_that_would_be_pulled_where_nobody_reads_stops_no_other(
     follow: Callable[..., SourceRole], caplog: pytest.LogCaptureFixture
 ) -> None:
     Slow.may_end.set()
     role = follow(1, lost=(1, "nowhere"), well=(1, "raw"))
     try:
+        assert up(role, "lost") == 0
         give_up = time.monotonic() + 60
         while "well" not in Log.opened:
             assert time.monotonic() < give_up
         follow(1, lost=(1, "nowhere"), well=(1, "raw"))
         assert Log.opened == ["well"]
+        follow(2, well=(1, "raw"))
+        assert up(role, "lost") is None, "a source that is removed would be down for ever"
         assert "ingest does not read" in caplog.text
     finally:
         role.close()
