@@ -193,12 +193,12 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "POST", "/v1/definitions/change", "changeDefinitions", "Remove, pause or resume definitions",
             "definitions:write", writes.change, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE), _CHANGE,
-            _json("Applied", APPLIED),
+            _json("Applied", APPLIED), fails=(409,),
         ),
         Operation(
             "POST", "/v1/definitions", "applyDefinitions", "Put definitions into force", "definitions:write",
             writes.definitions, (ask.DRY_RUN, ask.TAKE_OVER, ask.WAIT_IN_FORCE, ask.OVER), _YAML,
-            _json("Applied", APPLIED), fails=(412,),
+            _json("Applied", APPLIED), fails=(409, 412),
         ),
         Operation(
             "GET", "/v1/operations", "getOperations", "How the pipeline does", "operations:read",
@@ -237,15 +237,16 @@ def operations(service: Service) -> tuple[Operation, ...]:
         ),
         Operation(
             "POST", "/v1/unlink", "unlink", "Take back a link between identifiers", "identity:write",
-            writes.unlink, (), _LINK, _json("Told", {"told": "identity"}),
+            writes.unlink, (), _LINK, _json("Told", {"told": "identity"}), fails=(409,),
         ),
         Operation(
             "POST", "/v1/relink", "relink", "Undo an unlink", "identity:write",
-            writes.relink, (), _LINK, _json("Told", {"told": "identity"}),
+            writes.relink, (), _LINK, _json("Told", {"told": "identity"}), fails=(409,),
         ),
         Operation(
             "POST", "/v1/privacy", "askPrivacy", "Erase, export, rectify or suppress a person", "privacy:write",
             privacy.request, (), _PRIVACY, _json("Requested", {"request_id": "20270115-4f1d0a9c3e"}),
+            fails=(409,),
         ),
         Operation(
             "GET", "/v1/privacy/{request}", "getReceipt", "What became of such a request", "privacy:write",

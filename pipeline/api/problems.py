@@ -12,7 +12,7 @@ _TITLES = {
     404: "There is nothing by this name",
     405: "This method does not work here",
     408: "The request took too long",
-    409: "Not yet",
+    409: "Not here, or not yet",
     410: "No longer there",
     412: "Somebody else was first",
     413: "The request is too large",

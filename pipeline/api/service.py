@@ -21,6 +21,7 @@ from pipeline.api.streams import Change, Hub, Places
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError, HeadwaterError, InputError, LookupFailed
+from pipeline.in_charge import NotInChargeError
 from pipeline.identifiers import ACCOUNT, Identifier, Keys, identifier
 from pipeline.identity import Junk
 from pipeline.lookup import normalised, person
@@ -297,6 +298,9 @@ class Service:
         """Run something that waits for Kafka. Errors people can act on become problems."""
         try:
             return await asyncio.to_thread(work)
+        except NotInChargeError as error:
+            # What was sent is well; it is to be sent elsewhere.
+            raise Problem(409, "\n".join(filter(None, (error.what, error.where, error.what_to_do)))) from None
         except HeadwaterError as error:
             is_asked_wrongly = error.exit_code == 2 or isinstance(error, LookupFailed)
             status = 422 if is_asked_wrongly else 503

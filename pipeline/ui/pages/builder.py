@@ -125,9 +125,9 @@ class Builder:
         except ApiError as error:
             if error.status == 412:
                 return self._overtaken(page, tree)
-            if error.status != 422:
+            if error.status not in (409, 422):
                 raise
-            return self._show(page, tree, wrong=error.detail, status=422, begun=begun)
+            return self._show(page, tree, wrong=error.detail, status=error.status, begun=begun)
         self._drafts.published(page.session.name, tree.get("name"))
         said = "Published. Members come as soon as the history has been read."
         if told["in_force"]:

@@ -85,7 +85,7 @@ def create(page: Page) -> Response:
     try:
         page.client.apply_definitions(json.dumps(_written(page, kind, name)))
     except ApiError as error:
-        if error.status != 422:
+        if error.status not in (409, 422):
             raise
         return _form(page, kind, held, error.detail)
     return go("/destinations", f"{name} is in force. Changes from now on reach it while `headwater run deliver` runs.")
