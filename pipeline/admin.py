@@ -16,9 +16,11 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from pipeline.errors import BrokerError, TopicsError
 from pipeline.privacy.stores import is_hastened
 from pipeline.runtime.kafka.quiet import quiet_properties
+from pipeline.secret_check import keep_check
 from pipeline.settings import Settings
 from pipeline.topology import DAY_MS, DELIVERIES, TOPICS, Topic
 from pipeline.wire import values_of
+from pipeline.workspaces import TOPIC
 
 # The largest record of ours: a fragment on its way, a dead letter with the original of one megabyte in it. The
 # producers' message.max.bytes must be the same.
@@ -134,6 +136,8 @@ def create_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[
     )
     created = [name for name, future in futures.items() if _was_created(name, future)]
     _wait_until_known(client, settings, {topic.name for topic in missing})
+    if settings.topic(TOPIC) in created:
+        keep_check(settings)
     return sorted(created)
 
 

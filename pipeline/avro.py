@@ -80,6 +80,7 @@ RECORDS: dict[str, tuple[type[msgspec.Struct], ...]] = {
         workspaces.UnlinkCopied,
         workspaces.Successor,
         workspaces.SourcePosition,
+        workspaces.SecretCheck,
     ),
 }
 """The records of each topic whose values are messages. `raw` is its producers' own, and the changelogs hold bytes."""

@@ -73,6 +73,10 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
     found += [
         # Whose turn it is says the workspace: pipeline/replay/turns.py.
         *_reads(settings, "ingest", ("workspace",)),
+        # Which secret it was made with: pipeline/secret_check.py.
+        *_reads(settings, "identity", ("workspace",)),
+        *_reads(settings, "unify", ("workspace",)),
+        *_reads(settings, "collector", ("workspace",)),
         *_reads(settings, "deliver", ("workspace",)),
         *_reads(settings, "source", ("workspace", _DEFINITIONS)),
         *_writes(settings, "source", ("workspace", *settings.sources)),
@@ -94,7 +98,7 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         # `explain` and `privacy export` read what was sent; `resync` and `dead-letters replay` send it again.
         Right("operator", "topic", settings.topic(DELIVERIES.name), ("Read", "Write", "Describe"), prefixed=True),
         *_writes(settings, "operator", ("definitions", "events", "identity-edges", *settings.sources)),
-        *_writes(settings, "operator", ("privacy-requests", "audit")),
+        *_writes(settings, "operator", ("privacy-requests", "audit", "workspace")),
         Right("operator", "topic", settings.prefix, ("Create", "Describe", "DescribeConfigs"), prefixed=True),
         Right("operator", "transactional-id", f"{settings.prefix}apply", ("Write", "Describe")),
         Right("operator", "group", settings.prefix, ("Read", "Describe"), prefixed=True),

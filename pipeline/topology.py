@@ -34,7 +34,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("segment-members", "segment/profile_id", "compact", output=True),
     Topic("account-alerts", "profile_id", "delete", None, 90 * DAY_MS, output=True),
     Topic("definitions", "kind/name/version", "compact", 1),
-    Topic("workspace", "origin, position, successor; erasures and unlinks copied", "compact", 1),
+    Topic("workspace", "origin, position, successor; erasures and unlinks copied; a check of the secret", "compact", 1),
     Topic("keys", "leaf", "compact", 1),
     Topic("suppressions", "keyed hash of an identifier", "compact", 1),
     Topic("privacy-requests", "request id", "delete", 1, DAY_MS),

@@ -5,6 +5,7 @@ from msgspec import Struct
 
 TOPIC = "workspace"
 ORIGIN_KEY, POSITION_KEY, SUCCESSOR_KEY = b"origin", b"position", b"successor"
+SECRET_KEY = b"secret"
 _UNLINK = b"unlink/"
 _SOURCE = b"source/"
 
@@ -110,6 +111,15 @@ class SourcePosition(Struct, tag_field="kind", tag="source_position"):
     position: str
 
 
-WorkspaceRecord = ReplayOrigin | ReplayPosition | ErasureCopied | UnlinkCopied | Successor | SourcePosition
+class SecretCheck(Struct, tag_field="kind", tag="secret_check"):
+    """By what the secret is known that this workspace was made with: a hash of it. The key is "secret"."""
 
+    check: str
+
+
+WorkspaceRecord = (
+    ReplayOrigin | ReplayPosition | ErasureCopied | UnlinkCopied | Successor | SourcePosition | SecretCheck
+)
+
+encode_workspace_record = msgspec.json.Encoder().encode
 decode_workspace_record = msgspec.json.Decoder(WorkspaceRecord).decode

@@ -21,9 +21,9 @@ from pipeline.api.streams import Change, Hub, Places
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError, HeadwaterError, InputError, LookupFailed
-from pipeline.in_charge import NotInChargeError
 from pipeline.identifiers import ACCOUNT, Identifier, Keys, identifier
 from pipeline.identity import Junk
+from pipeline.in_charge import NotInChargeError
 from pipeline.lookup import normalised, person
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.kafka.doors import KAFKA_FAILURES, current_values, topic_partitions

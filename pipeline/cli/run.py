@@ -18,6 +18,7 @@ from pipeline.errors import HeadwaterError, InputError
 from pipeline.replay.turns import WAITING, Turns
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import failpoints_from
+from pipeline.secret_check import refuse_another_secret
 from pipeline.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
@@ -25,6 +26,7 @@ _PR_SET_PDEATHSIG = 1
 DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server", "ui": "pipeline.ui.server"}
 # It asks the API, and no Kafka.
 _WITHOUT_KAFKA = "ui"
+_DERIVES_KEYS = frozenset(("ingest", "identity", "unify", "deliver", "privacy", "api", "collector"))
 ROLES = ("ingest", "identity", "unify", "deliver", "privacy", "archive", "source", *DOORS)
 
 
@@ -55,6 +57,8 @@ def command(
     _see_that_metrics_have_a_place(settings)
     if role != _WITHOUT_KAFKA:
         settings = find_kafka(settings)
+    if role in _DERIVES_KEYS:
+        refuse_another_secret(settings)
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))

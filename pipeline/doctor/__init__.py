@@ -22,6 +22,7 @@ from pipeline.doctor.retention import retention
 from pipeline.doctor.sources import sources
 from pipeline.doctor.topics import broker, broker_settings, copies, partitions, topics
 from pipeline.doctor.transactions import transactions
+from pipeline.doctor.whose import whose
 from pipeline.errors import BrokerError, HeadwaterError
 from pipeline.settings import Settings
 
@@ -33,6 +34,7 @@ KAFKA_CHECKS: tuple[Check, ...] = (
     broker,
     broker_settings,
     topics,
+    whose,
     partitions,
     copies,
     retention,

@@ -16,6 +16,7 @@ from pipeline.plans import GenerationPlan
 from pipeline.runtime.kafka.doors import GroupPositions
 from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
+from pipeline.secret_check import kept_check
 from pipeline.settings import Settings
 
 _TIMEOUT_S = 10.0
@@ -99,6 +100,7 @@ class Facts(Protocol):
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed: ...
     def contracts(self) -> ContractsPlan: ...
     def mapped(self) -> dict[str, str]: ...
+    def secret_check(self) -> str | None: ...
 
 
 class KafkaFacts:
@@ -134,6 +136,10 @@ class KafkaFacts:
 
     def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         return configs_of(self._client, list(topics))
+
+    def secret_check(self) -> str | None:
+        """By what the secret of the workspace is known, if that was kept."""
+        return kept_check(self._settings)
 
     def broker_config(self) -> dict[str, str]:
         """The settings of one broker, empty where this user may not see them."""

@@ -13,6 +13,8 @@ from pipeline.settings import ENV_PREFIX, SECRET_FILE, Settings
 from pipeline.shown_times import shown_second
 from pipeline.topology import IDENTITY, UNIFY
 
+# Anything that somebody typed by heart; `openssl rand -hex 32` makes 64 characters.
+_SHORTEST_SECRET = 16
 _SPACE_WANTED = 2 * 1024**3
 _SPACE_NEEDED = 200 * 1024**2
 # A worker that restores says so once a second.
@@ -38,6 +40,11 @@ def secret(settings: Settings, _: int) -> Iterator[Finding]:
     if settings.secret is not None and _is_another(file, settings.secret.get_secret_value()):
         what = f"configured, and another one is kept in {file}: to who has the other one, everybody is somebody new"
         yield Finding("secret", "warning", what, "give every process the one that the workspace was made with")
+    elif settings.secret is not None and len(settings.secret_bytes()) < _SHORTEST_SECRET:
+        what = (
+            f"has {len(settings.secret_bytes())} characters: whoever reads the topics can guess it, and who people are"
+        )
+        yield Finding("secret", "warning", what, "begin workspaces with one of openssl rand -hex 32; here it must stay")
     elif settings.secret is not None:
         yield Finding("secret", "good", "configured")
     elif stat.S_IMODE(file.stat().st_mode) & 0o077:

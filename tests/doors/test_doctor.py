@@ -75,3 +75,10 @@ def test_a_secret_that_is_not_the_kept_one_is_told(tmp_path: Path) -> None:
     assert said("a" * 64) == ("good", "configured")
     verdict, what = said("b" * 64)
     assert verdict == "warning" and "another one is kept in" in what and "aaa" not in what and "bbb" not in what
+
+
+def test_a_secret_that_can_be_guessed_is_told(tmp_path: Path) -> None:
+    [found] = secret(Settings.model_validate({"state_dir": tmp_path, "secret": "short"}), 0)
+    assert found.verdict == "warning" and "has 5 characters" in found.detail and "openssl rand" in found.what_to_do
+    [found] = secret(Settings.model_validate({"state_dir": tmp_path, "secret": "x" * 16}), 0)
+    assert found.verdict == "good"

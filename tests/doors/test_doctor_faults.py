@@ -28,6 +28,7 @@ from pipeline.doctor import KAFKA_CHECKS, MACHINE_CHECKS, Finding, SetUp, examin
 from pipeline.doctor.facts import Allowed, Cluster, Group, Member, Partition
 from pipeline.rights import rights
 from pipeline.runtime.progress import Progress, RestoringPartition
+from pipeline.secret_check import check_of
 from pipeline.settings import Settings
 
 NOW_MS = 1_790_000_000_000
@@ -54,6 +55,7 @@ class Said:
     looked: int = 0
     waits: dict[str, int | None] = field(default_factory=dict)
     contracts_: ContractsPlan = NO_CONTRACTS
+    secret_check_: str | None = field(default_factory=lambda: check_of(b"s"))
     mapped_: dict[str, str] = field(default_factory=lambda: {"web": "raw"})
 
     def cluster(self) -> Cluster:
@@ -88,6 +90,9 @@ class Said:
 
     def mapped(self) -> dict[str, str]:
         return self.mapped_
+
+    def secret_check(self) -> str | None:
+        return self.secret_check_
 
     def allowed(self, topics: Sequence[str], groups: Sequence[str]) -> Allowed:
         return self.allowed_
@@ -241,6 +246,8 @@ FAULTS = (
           "warning", "w.events holds records from 600 s after now", "set the clock of the machine that runs ingest"),
     Fault("clock skew of a producer", "clocks", lambda s: s.latest.update({"w.raw": NOW_MS + 90_000}),
           "warning", "w.raw holds records from 90 s after now", "that produces into it"),
+    Fault("another secret", "whose", lambda s: setattr(s, "secret_check_", check_of(b"t")),
+          "wrong", "was made with another one", "that the workspace was made with"),
     Fault("a clock behind", "clocks", lambda s: s.latest.update({"w.events": NOW_MS - 7_200_000}),
           "warning", "what it last wrote is from 7200 s before now", "set the clock of the machine that runs ingest"),
     Fault("a missing right", "allowed", lambda s: refused(s, "w.profiles", frozenset({"READ", "DESCRIBE"})),

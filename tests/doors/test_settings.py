@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from pipeline.errors import SettingsError
+from pipeline.errors import BrokerError, SettingsError
+from pipeline.secret_check import check_of, refuse_another_secret
 from pipeline.settings import DEFAULT_FILE, ENV_PREFIX, Settings, load
 
 
@@ -194,3 +196,21 @@ def test_each_member_of_a_group_counts_by_itself(group: str, kept: str, monkeypa
     monkeypatch.setenv(f"HEADWATER_{group.upper()}__PORT", "7777")
     found = getattr(load(), group)
     assert (found.port, getattr(found, kept)) == (7777, "http://example.org")
+
+
+def test_another_secret_than_that_of_the_workspace_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bytes | None] = [b'{"kind":"secret_check","check":"%s"}' % check_of(b"right").encode()]
+    monkeypatch.setattr("pipeline.secret_check.current_value", lambda *_: kept[0])
+    right, wrong = (Settings(bootstrap_servers="k:9092", secret=SecretStr(one)) for one in ("right", "wrong"))
+    refuse_another_secret(right)
+    with pytest.raises(SettingsError, match="made with another secret") as told:
+        refuse_another_secret(wrong)
+    assert "right" not in str(told.value) and check_of(b"right") not in str(told.value)
+    kept[0] = None
+    refuse_another_secret(wrong)
+
+    def away(*_: object) -> None:
+        raise BrokerError("The Kafka does not answer.", "k:9092", "")
+
+    monkeypatch.setattr("pipeline.secret_check.current_value", away)
+    refuse_another_secret(wrong)

@@ -147,3 +147,15 @@ def test_every_command_has_help_with_an_example() -> None:
     for name in command_names():
         helped = [commands[name], *getattr(commands[name], "commands", {}).values()]
         assert any("Example:" in (getattr(each, "help", "") or "") for each in helped), name
+
+
+def test_a_role_with_another_secret_ends_at_once(run: Run) -> None:
+    right, wrong = ({"HEADWATER_SECRET": letter * 32} for letter in "rw")
+    assert run("topics", "--create", **right).returncode == 0
+    # Who makes them again, or a topic that is missing, changes nothing of it.
+    assert run("topics", "--create", "--destination", "crm", **wrong).returncode == 0
+    ended = run("run", "deliver", **wrong)
+    assert ended.returncode == 2 and "made with another secret" in ended.stderr, ended.stderr
+    assert "r" * 32 not in ended.stderr and "w" * 32 not in ended.stderr
+    assert "the workspace was made with another one" in run("doctor", **wrong).stdout
+    assert "the one that the workspace was made with" in run("doctor", **right).stdout
