@@ -1,7 +1,7 @@
 """Whether a process has the secret that its workspace was made with: docs/decisions/a-secret-is-known-by-its-check.md.
 
-Whoever makes the topics of a workspace writes a check value of the secret into `workspace`; every role that derives keys
-holds its own against it before it does anything. A workspace made by an earlier release, or by somebody who had no
+Whoever makes the topics of a workspace writes a check value of the secret into `workspace`; every role that derives
+keys holds its own against it before it does anything. A workspace made by an earlier release, or by somebody who had no
 secret at hand, has none, and nothing is held against it.
 """
 

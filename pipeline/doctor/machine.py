@@ -40,10 +40,8 @@ def secret(settings: Settings, _: int) -> Iterator[Finding]:
     if settings.secret is not None and _is_another(file, settings.secret.get_secret_value()):
         what = f"configured, and another one is kept in {file}: to who has the other one, everybody is somebody new"
         yield Finding("secret", "warning", what, "give every process the one that the workspace was made with")
-    elif settings.secret is not None and len(settings.secret_bytes()) < _SHORTEST_SECRET:
-        what = (
-            f"has {len(settings.secret_bytes())} characters: whoever reads the topics can guess it, and who people are"
-        )
+    elif settings.secret is not None and (length := len(settings.secret_bytes())) < _SHORTEST_SECRET:
+        what = f"has {length} characters: whoever reads the topics can guess it, and who people are"
         yield Finding("secret", "warning", what, "begin workspaces with one of openssl rand -hex 32; here it must stay")
     elif settings.secret is not None:
         yield Finding("secret", "good", "configured")
