@@ -6,8 +6,15 @@
 
 A repetition changes nothing: a membership is written only with a higher sequence, or by a consent with the same one;
 an event once by its delivery_id; profile changes come again only together with all that followed them. A row that is no
-longer a member keeps its sequence and nothing personal. Of a person who is erased no row stays in any of them. Texts
-lose the character NUL, which PostgreSQL cannot hold.
+longer a member keeps its sequence and nothing personal. Of a person who is erased no row stays in any of them, and
+their identifiers in no row of somebody else, whose membership may have begun while they were taken for one. Texts lose
+the character NUL, which PostgreSQL cannot hold.
+
+Two indexes of headwater_members find who is erased. Tables of an earlier release get them at the first connection,
+which on millions of rows takes minutes in which nothing is written there; make them beforehand, if that is too long:
+
+    CREATE INDEX CONCURRENTLY headwater_members_of_profile ON headwater_members (profile_id);
+    CREATE INDEX CONCURRENTLY headwater_members_known_by ON headwater_members USING gin (identifiers jsonb_path_ops);
 
 A server that does not answer any more, and does not end the connection either, holds nobody for longer than three times
 `timeout_seconds`: its own time limits are kept by the server, who may be what hangs.
@@ -16,6 +23,7 @@ Needs the extra `headwater[postgres]`.
 """
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -31,9 +39,11 @@ from pydantic import Field, field_validator
 from connectors.base import Connector, Options, Outcome, SecretReference, delivered, rejected, retry
 from pipeline.records import Delivery
 
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _SECTIONS = ("traits", "computed", "consents", "segments")
 _LONGEST_CALL = 3  # times timeout_seconds
+_LONGEST_INDEXING_S = 1_800
 _encode = msgspec.json.encode
 
 _TABLES = """
@@ -51,6 +61,13 @@ CREATE TABLE IF NOT EXISTS {prefix}events (
     properties jsonb, traits jsonb);
 CREATE INDEX IF NOT EXISTS {bare}events_of_profile ON {prefix}events (profile_id);
 CREATE INDEX IF NOT EXISTS {bare}events_alerts ON {prefix}events (at) WHERE properties ? 'alert_id';
+"""
+_HAS_INDEXES = """
+SELECT to_regclass('{prefix}members_of_profile') IS NOT NULL AND to_regclass('{prefix}members_known_by') IS NOT NULL
+"""
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS {bare}members_of_profile ON {prefix}members (profile_id);
+CREATE INDEX IF NOT EXISTS {bare}members_known_by ON {prefix}members USING gin (identifiers jsonb_path_ops);
 """
 _MEMBER = """
 INSERT INTO {prefix}members VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
@@ -75,7 +92,11 @@ ON CONFLICT (profile_id) DO UPDATE SET entity = EXCLUDED.entity, identifiers = E
 """
 _ERASED = """
 WITH members AS (DELETE FROM {prefix}members WHERE profile_id = ANY(%(ids)s)),
-    profiles AS (DELETE FROM {prefix}profiles WHERE profile_id = ANY(%(ids)s))
+    profiles AS (DELETE FROM {prefix}profiles WHERE profile_id = ANY(%(ids)s)),
+    others AS (UPDATE {prefix}members SET identifiers = (SELECT coalesce(jsonb_agg(one), '[]')
+            FROM jsonb_array_elements(identifiers) AS one WHERE one <> ALL(%(gone)s::text[]::jsonb[]))
+        FROM unnest(%(gone)s::text[]) AS known
+        WHERE identifiers @> jsonb_build_array(known::jsonb) AND profile_id <> ALL(%(ids)s))
 DELETE FROM {prefix}events WHERE profile_id = ANY(%(ids)s) OR (properties ? 'alert_id' AND
     jsonb_path_query_array(properties, '$.context.matches[*].who[*].profile_id') ?| %(ids)s)
 """
@@ -115,6 +136,10 @@ class PostgresConnector(Connector):
         prefix = f"{options.db_schema}.{options.prefix}"
         self._member, self._profile, self._event = (text.format(prefix=prefix) for text in (_MEMBER, _PROFILE, _EVENT))
         self._tables = _TABLES.format(prefix=prefix, bare=options.prefix)
+        self._has_indexes, self._indexes = (
+            text.format(prefix=prefix, bare=options.prefix) for text in (_HAS_INDEXES, _INDEXES)
+        )
+        self._indexing_failed = False
         self._erased = _ERASED.format(prefix=prefix)
         self._delete = f"DELETE FROM {prefix}profiles WHERE profile_id = %s"  # noqa: S608 - the prefix is checked
         self._connections: list[psycopg.Connection[Any]] = []
@@ -188,7 +213,8 @@ class PostgresConnector(Connector):
                 _json(body.get("traits") or {}),
             )
         if delivery.action == "profile_erased":
-            return self._erased, {"ids": [delivery.profile_id, *body.get("profile_ids", ())]}
+            ids = [delivery.profile_id, *body.get("profile_ids", ())]
+            return self._erased, {"ids": ids, "gone": [_json(one) for one in delivery.identifiers]}
         if delivery.action == "profile_deleted":
             return self._delete, (delivery.profile_id,)
         changed, removed = body.get("set") or {}, body.get("unset") or {}
@@ -222,12 +248,32 @@ class PostgresConnector(Connector):
                 # Two that make the same table at once would disturb each other, for all of IF NOT EXISTS.
                 found.execute("SELECT pg_advisory_xact_lock(7305820195261382755)")
                 found.execute(self._tables)
+            self._see_to_indexes(found)
             self._local.connection = found
             self._connections.append(found)
         return found
 
+    def _see_to_indexes(self, connection: psycopg.Connection[Any]) -> None:
+        """Without them who is erased is found too, only slower."""
+        with self._bounded(connection):
+            [has_all] = connection.execute(self._has_indexes).fetchone() or (False,)
+        if has_all or self._indexing_failed:
+            return
+        try:
+            with self._bounded(connection, _LONGEST_INDEXING_S), connection.transaction():
+                connection.execute(f"SET LOCAL statement_timeout = '{_LONGEST_INDEXING_S - 60}s'")
+                # Another thread, or another worker, is making them.
+                [is_alone] = connection.execute("SELECT pg_try_advisory_xact_lock(7305820195261382756)").fetchone() or (
+                    False,
+                )
+                if is_alone:
+                    connection.execute(self._indexes)
+        except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege) as error:
+            self._indexing_failed = True
+            _log.warning("%s: no indexes were made: %s", self.destination, error.diag.message_primary)
+
     @contextlib.contextmanager
-    def _bounded(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    def _bounded(self, connection: psycopg.Connection[Any], longest_s: float | None = None) -> Iterator[None]:
         """Cut the connection under whatever takes too long in here: it then fails as one that broke."""
 
         def cut() -> None:
@@ -237,7 +283,7 @@ class PostgresConnector(Connector):
             ):
                 there.shutdown(socket.SHUT_RDWR)
 
-        timer = threading.Timer(_LONGEST_CALL * self._options.timeout_seconds, cut)
+        timer = threading.Timer(longest_s or _LONGEST_CALL * self._options.timeout_seconds, cut)
         timer.daemon = True
         timer.start()
         try:

@@ -14,7 +14,7 @@ psycopg = pytest.importorskip("psycopg")
 
 from connectors.postgres import PostgresConnector, PostgresOptions  # noqa: E402
 from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
-from pipeline.records import Delivery  # noqa: E402
+from pipeline.records import Delivery, IdentifierPair  # noqa: E402
 from tests.contracts.servers import NotHereError, postgres  # noqa: E402
 
 
@@ -228,3 +228,51 @@ def test_of_a_person_who_is_erased_no_row_stays_under_any_of_their_names(databas
         assert rows(database, f"SELECT profile_id FROM headwater_{table}") == [("p9",)]
     kept = rows(database, "SELECT profile_id, message_id FROM headwater_events ORDER BY profile_id")
     assert kept == [("account", "a41"), ("p9", None)]
+
+
+def test_an_erased_identifier_is_kept_by_nobody_who_once_had_it(database: str) -> None:
+    """They were taken for one person when the memberships began, and parted by an unlink since."""
+    ada, bob = IdentifierPair("user_id", "ada"), IdentifierPair("user_id", "bob")
+    connector = opened()
+    begun = [
+        sample_delivery(0, "p9", identifiers=[bob, ada]),
+        sample_delivery(1, "p8", identifiers=[ada]),
+        sample_delivery(2, "p7", identifiers=[bob]),
+        sample_delivery(3, "p1", identifiers=[ada]),
+    ]
+    erased = sample_delivery(4, "p1", action="profile_erased", segment=None, identifiers=[ada], body=ERASED)
+    assert {outcome.status for outcome in connector.deliver([*begun, erased])} == {"delivered"}
+    connector.close()
+    kept = dict(rows(database, "SELECT profile_id, identifiers FROM headwater_members"))
+    named = [{"namespace": "user_id", "value": "bob"}]
+    assert kept == {"p9": named, "p8": [], "p7": named}
+    with psycopg.connect(database) as connection:
+        connection.execute("SET enable_seqscan = off")
+        for asked in ("profile_id = 'p9'", 'identifiers @> \'[{"namespace": "user_id", "value": "bob"}]\''):
+            plan = str(connection.execute(f"EXPLAIN SELECT 1 FROM headwater_members WHERE {asked}").fetchall())
+            assert "headwater_members_of_profile" in plan or "headwater_members_known_by" in plan, plan
+
+
+def test_tables_of_an_earlier_release_get_their_indexes(database: str) -> None:
+    connector = opened()
+    connector.deliver([sample_delivery(1)])
+    connector.close()
+    drop = "DROP INDEX headwater_members_of_profile, headwater_members_known_by"
+    asked = (
+        "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'headwater_members_%_%' AND indexname NOT LIKE '%pkey'"
+    )
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(drop)
+    connector = opened()
+    assert [one.status for one in connector.deliver([sample_delivery(2)])] == ["delivered"]
+    assert rows(database, asked) == [(2,)]
+    connector.close()
+    # Somebody else makes them, and takes long: deliveries do not wait.
+    with psycopg.connect(database) as other:
+        other.execute(drop)
+        other.commit()
+        other.execute("SELECT pg_advisory_xact_lock(7305820195261382756)")
+        connector = opened()
+        assert [one.status for one in connector.deliver([sample_delivery(3)])] == ["delivered"]
+        connector.close()
+    assert rows(database, asked) == [(0,)]
