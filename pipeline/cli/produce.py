@@ -1,5 +1,6 @@
 """`headwater produce`: a file into a source topic: a few events to try something, or years of history."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from pipeline.sources.progress import FileProgress
 from pipeline.topology import TOPICS
 
 _TAB = "\\t"
+_SILENT_S = 10.0
 _OWN = frozenset(topic.name for topic in TOPICS)
 
 
@@ -69,15 +71,32 @@ def command(
         for part in begun.parts(rows, done):
             # A broker takes no larger one: the file would end here, and could never be produced to its end.
             records = ((row.key, row.value[:KEPT_BYTES]) for row in part)
-            count += produce_all(settings, target, records, _shown(progress, bar, done + count))
+            count += produce_all(settings, target, records, shown(progress, bar, done + count))
             begun.keep(done + count)
         begun.end()
     typer.echo(f"{count:,} record{' is' if count == 1 else 's are'} in {settings.topic(target)}.")
     typer.echo("Next: headwater profile NAMESPACE:VALUE, or headwater dead-letters list")
 
 
-def _shown(progress: Progress, bar: TaskID, before: int) -> Callable[[int], None]:
-    return lambda sent: progress.update(bar, completed=before + sent)
+def shown(
+    progress: Progress, bar: TaskID, before: int, now_s: Callable[[], float] = time.monotonic
+) -> Callable[[int], None]:
+    """Shows how much was acknowledged, and says so when nothing is: who is waited for is not seen from the bar."""
+    known, since_s, is_told = -1, now_s(), False
+
+    def show(sent: int) -> None:
+        nonlocal known, since_s, is_told
+        if sent != known:
+            known, since_s, is_told = sent, now_s(), False
+        elif not is_told and now_s() - since_s >= _SILENT_S:
+            is_told = True
+            progress.console.print(
+                f"Kafka has acknowledged nothing for {_SILENT_S:.0f} s: it is away, or its disk is full"
+                " (headwater doctor). It is waited for."
+            )
+        progress.update(bar, completed=before + sent)
+
+    return show
 
 
 def _column(text: str) -> tuple[str, str]:

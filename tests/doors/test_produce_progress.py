@@ -1,11 +1,14 @@
 """`headwater produce` beside a state folder that is not as it should be: told, and no traceback."""
 
+import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from pipeline.cli import produce
 from pipeline.errors import InputError, StateError
@@ -112,3 +115,26 @@ def test_progress_that_cannot_be_kept_or_forgotten(produced: Produce, kept: Path
     kept.mkdir(parents=True)
     with pytest.raises(StateError, match=r"produced cannot be forgotten: Is a directory|Operation not permitted"):
         FileProgress(state, *kept.name.split(".", 1)).end()
+
+
+def test_a_kafka_that_takes_nothing_is_told_once_until_it_goes_on() -> None:
+    told = io.StringIO()
+    progress = Progress(console=Console(file=told, width=200))
+    now = [0.0]
+    show = produce.shown(progress, progress.add_task("file"), 0, lambda: now[0])
+
+    def said() -> int:
+        return told.getvalue().count("Kafka has acknowledged nothing for 10 s")
+
+    for second, sent in ((0, 0), (5, 5), (14, 5)):
+        now[0] = second
+        show(sent)
+    assert said() == 0
+    for second in (15, 16, 90):
+        now[0] = second
+        show(5)
+    assert said() == 1
+    show(6)
+    now[0] = 101
+    show(6)
+    assert said() == 2

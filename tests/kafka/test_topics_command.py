@@ -29,6 +29,7 @@ def run(workspace: Settings, tmp_path: Path) -> Run:
             "HEADWATER_PARTITIONS": str(workspace.partitions),
             "HEADWATER_STATE_DIR": str(workspace.state_dir),
             "HEADWATER_CACHE_DIR": str(tmp_path / "cache"),
+            "HEADWATER_SECRET": workspace.secret_bytes().decode(),
         }
         code = "from pipeline.cli import main; main()"
         return subprocess.run(

@@ -359,6 +359,7 @@ def produce_to(
             physical, value = settings.topic(topic), written(topic, value)
             while len(producer) > _MAX_IN_QUEUE:
                 producer.poll(0.05)
+                progress(acknowledged)
             while failure is None:
                 try:
                     producer.produce(physical, value, key, partition, timestamp=timestamp_ms, on_delivery=delivered)
@@ -366,6 +367,7 @@ def produce_to(
                 except BufferError:
                     # Large records fill the queue before there are many.
                     producer.poll(0.05)
+                    progress(acknowledged)
             if acknowledged - reported >= 1000:
                 reported = acknowledged
                 progress(acknowledged)
