@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import serving
+from pipeline import serving, shared_ports
 from pipeline.api.access import TokensFollowed
 from pipeline.api.app import build_app
 from pipeline.api.audit import Audit
@@ -48,6 +48,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
     sys.setswitchinterval(_SWITCH_S)
     garbage.hold()
     tokens = TokensFollowed(tokens_file(settings))
+    shared_ports.claim(settings, settings.api.host, settings.api.port, "HEADWATER_API__PORT")
     listening = serving.listen(settings.api.host, settings.api.port, "HEADWATER_API__PORT", shared=True)
     with listening, serving.runner() as runner:
         runner.run(_serve(settings, tokens, listening, until))

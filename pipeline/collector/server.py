@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from pipeline import serving
+from pipeline import serving, shared_ports
 from pipeline.collector.app import Door, application
 from pipeline.collector.bots import known_bots
 from pipeline.collector.messages import Parser
@@ -46,6 +46,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
         )
     metrics = CollectorMetrics(served(settings))
     # One process uses one core: several of them on a port share what comes in.
+    shared_ports.claim(settings, own.host, own.port, "HEADWATER_COLLECTOR__PORT")
     listening = serving.listen(own.host, own.port, "HEADWATER_COLLECTOR__PORT", shared=True)
     with listening, serving.runner() as runner:
         runner.run(_serve(settings, metrics, listening, until))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline import serving
+from pipeline import serving, shared_ports
 from pipeline.broker import Kafka
 from pipeline.cli import up
 from pipeline.collector.settings import CollectorSettings
@@ -148,3 +148,22 @@ def test_a_kafka_that_does_not_answer_is_not_ready(watch: Callable[..., str]) ->
     told = [line.partition(":")[0] for line in said.splitlines()]
     # A line every five seconds; an election of a few seconds is nothing to speak of.
     assert told == ["starting", "starting", "starting", "the Kafka does not answer", "starting", "starting"]
+
+
+def test_a_port_is_shared_within_a_workspace_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mine, other = (Settings.model_validate({"prefix": one, "secret": "s"}) for one in ("shop.", "trial."))
+    try:
+        shared_ports.claim(mine, "127.0.0.1", 8090, "HEADWATER_API__PORT")
+        shared_ports.claim(mine, "127.0.0.1", 8090, "HEADWATER_API__PORT")
+        shared_ports.claim(other, "127.0.0.1", 8091, "HEADWATER_API__PORT")
+        shared_ports.claim(other, "127.0.0.1", 0, "HEADWATER_API__PORT")
+        with pytest.raises(InputError, match="another workspace") as told:
+            shared_ports.claim(other, "127.0.0.1", 8090, "HEADWATER_API__PORT")
+        assert told.value.what_to_do == "set HEADWATER_API__PORT"
+    finally:
+        shared_ports.let_go()
+    try:
+        shared_ports.claim(other, "127.0.0.1", 8090, "HEADWATER_API__PORT")
+    finally:
+        shared_ports.let_go()

@@ -31,6 +31,9 @@ def run(workspace: Settings, tmp_path: Path) -> Run:
             "HEADWATER_CACHE_DIR": str(tmp_path / "cache"),
             "HEADWATER_SECRET": workspace.secret_bytes().decode(),
         }
+        settings |= environment
+        if not settings["HEADWATER_SECRET"]:
+            del settings["HEADWATER_SECRET"]
         code = "from pipeline.cli import main; main()"
         return subprocess.run(
             [sys.executable, "-c", code, *arguments],
@@ -38,7 +41,7 @@ def run(workspace: Settings, tmp_path: Path) -> Run:
             text=True,
             check=False,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.getcwd(), **settings, **environment},
+            env={**os.environ, "PYTHONPATH": os.getcwd(), **settings},
         )
 
     return run
@@ -125,7 +128,9 @@ def test_doctor_tells_records_from_the_future(run: Run, workspace: Settings) -> 
 def test_doctor_tells_what_is_wrong_without_a_kafka(run: Run, tmp_path: Path) -> None:
     not_a_folder = tmp_path / "file"
     not_a_folder.write_text("")
-    said = run("doctor", HEADWATER_BOOTSTRAP_SERVERS="", HEADWATER_STATE_DIR=str(not_a_folder / "state"))
+    said = run(
+        "doctor", HEADWATER_BOOTSTRAP_SERVERS="", HEADWATER_SECRET="", HEADWATER_STATE_DIR=str(not_a_folder / "state")
+    )
     assert said.returncode == 1
     assert "✗ secret: The workspace's secret cannot be kept" in said.stdout
     assert "✗ state folder" in said.stdout
