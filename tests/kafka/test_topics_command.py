@@ -13,8 +13,9 @@ import typer.main
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import NewPartitions
 
-from pipeline.admin import admin_client, create_topics
+from pipeline.admin import admin_client, create_topics, delete_topics
 from pipeline.cli import build, command_names
+from pipeline.secret_check import check_of, kept_check
 from pipeline.settings import Settings
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -165,3 +166,12 @@ def test_a_role_with_another_secret_ends_at_once(run: Run) -> None:
     assert "r" * 32 not in ended.stderr and "w" * 32 not in ended.stderr
     assert "the workspace was made with another one" in run("doctor", **wrong).stdout
     assert "the one that the workspace was made with" in run("doctor", **right).stdout
+
+
+def test_a_workspace_of_before_gets_no_check_with_its_missing_topics(workspace: Settings) -> None:
+    """Who makes them may be wrong about its secret, and the right ones would be refused."""
+    create_topics(workspace)
+    assert kept_check(workspace) == check_of(workspace.secret_bytes())
+    delete_topics(workspace, [workspace.topic("workspace")])
+    assert create_topics(workspace) == [workspace.topic("workspace")]
+    assert kept_check(workspace) is None
