@@ -27,14 +27,16 @@ from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.identifiers import partition_of
 from pipeline.runtime.adapters import NO_IDS, Membership, Outgoing, Partition
-from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
+from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of, passing_or_fatal
+from pipeline.runtime.kafka.lifeline import LOST
 
 log = logging.getLogger(__name__)
 OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _FULL_PAUSE_S = 0.01
 _METADATA_WITHIN_S = 5.0
+_HEARD_WITHIN_S = 2.0
 # Hashing a key in Python costs more than producing a record.
 _MOST_PARTITIONS_KNOWN = 50_000
 _NOT_TOLD = frozenset(
@@ -65,6 +67,7 @@ class KafkaProducer:
 
     def __init__(self, config: KafkaConfig, role: str) -> None:
         self._names = _Names(config)
+        self._properties = dict(config.properties)
         self._values = config.values
         self._clients = [Producer(config.producer(name)) for name in config.transactional_ids(role)]
         self._waiting = list(self._clients)
@@ -77,7 +80,7 @@ class KafkaProducer:
     def init(self, timeout_s: float) -> None:
         # A client that has succeeded must not be asked again, when another one has to be.
         while self._waiting:
-            with _told("init transactions"):
+            with self._answering("init transactions", self._waiting[0]):
                 self._waiting[0].init_transactions(timeout_s)
             del self._waiting[0]
 
@@ -174,12 +177,29 @@ class KafkaProducer:
             return None if error.args[0].code() == KafkaError._STATE else fault_of(error, what)
         return None
 
+    @contextmanager
+    def _answering(self, what: str, client: Producer) -> Iterator[None]:
+        """A call that is repeated until it is answered, as long as it can be."""
+        try:
+            with _told(what):
+                yield
+        except Retriable as unanswered:
+            raise self._unless_lost(unanswered, client) from unanswered
+
+    def _unless_lost(self, fault: RuntimeFault, client: Producer) -> RuntimeFault:
+        """Fatal, if the client has lost every broker for good: it hears of none while another one does. (Statistics
+        would tell it too, but only to who polls, and a producer may rest for days.)"""
+        if isinstance(fault, Retriable) and not _hears(client) and _hears(AdminClient(self._properties)):
+            return Fatal(f"{fault}: {LOST}")
+        return fault
+
     def flush(self, timeout_s: float) -> dict[Partition, int]:
         with _told("flush"):
             left = self._producer.flush(timeout_s)
         if left:
             # What follows a refused record in its partition is not sent any more, however long it is waited for.
-            raise self._failed("flush") or Retriable(f"{left} records are not in the log yet")
+            fault = self._failed("flush") or Retriable(f"{left} records are not in the log yet")
+            raise self._unless_lost(fault, self._producer)
         return self._highest
 
     def send_offsets(
@@ -197,11 +217,11 @@ class KafkaProducer:
             self._producer.send_offsets_to_transaction(offsets, membership.token, timeout_s)
 
     def commit(self, timeout_s: float) -> None:
-        with _told("commit"):
+        with self._answering("commit", self._producer):
             self._producer.commit_transaction(timeout_s)
 
     def abort(self, timeout_s: float) -> None:
-        with _told("abort"):
+        with self._answering("abort", self._producer):
             self._producer.abort_transaction(timeout_s)
 
     def close(self) -> None:
@@ -307,6 +327,15 @@ def _told(what: str) -> Iterator[None]:
         yield
     except CLIENT_ERRORS as error:
         raise fault_of(error, what) from error
+
+
+def _hears(client: Producer | AdminClient) -> bool:
+    """Whether a broker answers to this client."""
+    try:
+        client.list_topics(timeout=_HEARD_WITHIN_S)
+    except KafkaException:
+        return False
+    return True
 
 
 def _id_of(asked: "Future[Any]", timeout_s: float) -> str | None:

@@ -118,7 +118,10 @@ class Client:
 
     abort_transaction = commit_transaction
 
-    def list_topics(self, topic: str, timeout: float) -> NoReturn:
+    def init_transactions(self, timeout_s: float) -> NoReturn:
+        raise KafkaException(SILENT)
+
+    def list_topics(self, topic: str = "", timeout: float = 0.0) -> NoReturn:
         raise KafkaException(SILENT)
 
 
@@ -126,6 +129,7 @@ class Client:
 def producer(monkeypatch: pytest.MonkeyPatch) -> KafkaProducer:
     client: Any = Client
     monkeypatch.setattr(producing, "Producer", client)
+    monkeypatch.setattr(producing, "AdminClient", client)
     return KafkaProducer(CONFIG, "unify")
 
 
@@ -149,3 +153,33 @@ def test_a_fence_that_shows_while_a_transaction_is_ended_is_told_in_words(
 ) -> None:
     with pytest.raises(Fatal, match="an exception set"):
         call(producer, 1.0)
+
+
+class Heard:
+    def __init__(self, properties: object) -> None: ...
+
+    def list_topics(self, topic: str = "", timeout: float = 0.0) -> None:
+        return
+
+
+@pytest.mark.parametrize(("other", "kind"), [(Client, Retriable), (Heard, Fatal)])
+@pytest.mark.parametrize("call", [KafkaProducer.init, KafkaProducer.flush], ids=["a call", "a flush"])
+def test_a_producer_that_hears_of_no_broker_while_others_do_has_lost_them(
+    producer: KafkaProducer,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[KafkaProducer, float], object],
+    other: type,
+    kind: type[RuntimeFault],
+) -> None:
+    monkeypatch.setattr(producing, "AdminClient", other)
+    with pytest.raises(kind):
+        call(producer, 1.0)
+
+
+def test_a_producer_that_is_heard_goes_on_whatever_is_not_answered(
+    producer: KafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producing, "AdminClient", Heard)
+    monkeypatch.setattr(Client, "list_topics", Heard.list_topics)
+    with pytest.raises(Retriable):
+        producer.init(1.0)
