@@ -30,7 +30,7 @@ _LONGEST_INT64 = 20
 _FARTHEST_MS = 1 << 61
 _NUMBER = standard_re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
 _INSTANT = standard_re.compile(
-    r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(Z|[+-]\d{2}:?\d{2})?)?\Z",
+    r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d+))?)?(Z|[+-]\d{2}:?\d{2})?)?\Z",
     standard_re.ASCII,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

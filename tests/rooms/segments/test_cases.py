@@ -206,6 +206,35 @@ def test_case_38_a_numeric_text_is_no_number() -> None:
         assert profile.members == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "is_instant"),
+    [
+        ("2026-03-01", True),
+        ("2026-03-01T09:30", True),
+        ("2026-03-01 09:30:00.123456Z", True),
+        ("2026-03-01T09:30:00+0130", True),
+        ("2026-03-01T09:30:00-01:30", True),
+        ("2026-03-01T09:30:00,5Z", False),
+        ("2026-03-01Z", False),
+        ("2026-03-01T09", False),
+        ("2026-03-01t09:30:00z", False),
+        ("2026-02-30", False),
+        ("2026-03-01T24:00:00Z", False),
+        ("2026-03-01T09:30:60Z", False),
+        ("2026-03-01T09:30:00+24:00", False),
+        ("2026-03-01 ", False),
+        ("20260301", False),
+        ("0000-01-01", False),
+        ("٢٠٢٦-٠٣-٠١", False),
+    ],
+)
+def test_what_is_an_instant_and_what_is_only_a_text(text: str, is_instant: bool) -> None:
+    rule = "{any: [{trait: {seen: {before: 2030-01-01}}}, {trait: {seen: {after: 2030-01-01}}}]}"
+    profile = Profile(plan_of_rule(rule), NOW)
+    profile.set_trait("seen", text)
+    assert profile.members == ({"s"} if is_instant else set())
+
+
 def test_case_39_a_rule_deleted_in_mid_backfill_leaves_nothing_behind() -> None:
     old, new = plan_of_rule("{performed: {event: A}}"), NO_SEGMENTS
     profile = Profile(old, NOW)

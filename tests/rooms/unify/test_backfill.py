@@ -185,6 +185,23 @@ def test_case_40_a_rule_edited_and_edited_back(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_case_44_members_of_an_edited_rule_that_no_longer_match_leave_it(seed: int) -> None:
+    world = World((OLD, counted(1)), seed)
+    world.send(ANN)
+    world.send(BOB, at=1)
+    world.send(BOB, event="Login", at=2)
+    world.rest(MINUTE)
+    assert world.members("new") == {id_of(ANN), id_of(BOB)}
+    change(world, OLD, {**counted(1, "Login"), "version": 2}, at=MINUTE)
+    world.rest(2 * MINUTE)
+    # Bob was a member of the former version and is one of this: nothing is told of him.
+    assert world.members("new") == {id_of(BOB)}
+    changes = [(one.profile_id, one.change, one.cause, one.version) for one in world.segment_changes("new")[2:]]
+    assert changes == [(id_of(ANN), "exited", "backfill", 2)]
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_rule_removed_and_added_again_has_its_whole_history(seed: int) -> None:
     world = World((OLD, counted(3)), seed)
     world.send(ANN)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.identifiers import partition_of
 from pipeline.records import CaughtUp, Relink, Unlink, encode
 from pipeline.unify import transfer
-from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
+from tests.rooms.unify.harness import DAY, HOUR, KEYS, MINUTE, NOON, SECOND, World, id_of
 
 SEEDS = range(12)
 ANN, BOB = "user_id:ann", "user_id:bob"
@@ -245,6 +246,32 @@ def test_case_30_a_late_purchase_after_not_bought_fired(seed: int) -> None:
     exited = world.segment_changes("not_bought")[-1]
     assert (exited.change, exited.at, exited.late) == ("exited", NOON + MINUTE, True)
     assert exited.decided_at == NOON + 3 * MINUTE or exited.decided_at == NOON + 4 * MINUTE
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_case_36_members_in_an_idle_partition_leave_at_their_instant(seed: int) -> None:
+    world = World((RECENT, QUIET), seed)
+    people = [f"user_id:p{number}" for number in range(12)]
+    idle = {partition_of(KEYS.actor(one), world.partitions) for one in people} - {
+        partition_of(KEYS.actor(ANN), world.partitions)
+    }
+    assert idle, "somebody has to be where Ann is not"
+    for number, one in enumerate(people):
+        world.send(one, at=number)
+    world.rest(MINUTE)
+    assert world.members("recent") == {id_of(one) for one in people}
+    # From here on only one partition has events; the clock of the others is raised by their own ticks alone.
+    for minutes in (20, 40, 59):
+        world.send(ANN, at=minutes * MINUTE)
+    for partition in range(world.partitions):
+        world.write("events", None, encode(CaughtUp(NOON + HOUR - SECOND)), partition)
+    while world.work() or world._wake(NOON + HOUR + SECOND):
+        pass
+    assert world.members("recent") == {id_of(ANN)}
+    left = {one.profile_id: (one.at, one.cause) for one in world.segment_changes("recent") if one.change == "exited"}
+    assert left == {id_of(one): (NOON + HOUR + number, "timer") for number, one in enumerate(people)}
+    assert world.members("quiet") == {id_of(one) for one in people}
     world.check()
 
 

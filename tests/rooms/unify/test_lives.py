@@ -83,6 +83,32 @@ def test_case_42_events_beside_an_erasure_count_before_or_after_it_never_twice(s
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_case_42_a_person_erased_inside_a_window_leaves_once_and_begins_it_anew(seed: int) -> None:
+    world = World((RECENT, THREE_VISITS), seed)
+    world.send(TAB)
+    world.send(ANN, TAB, at=SECOND)
+    world.send(BOB, at=2 * SECOND)
+    world.rest(MINUTE)
+    world.operate(EraseRequest(TAB, NOON + MINUTE))
+    world.rest(2 * MINUTE)
+    assert world.members("recent") == {id_of(BOB)}
+    # Back inside the same window: of the visits before it knows nothing, and the old deadline is nobody's.
+    world.send(ANN, TAB, at=30 * MINUTE)
+    world.rest(HOUR + MINUTE)
+    anew = world.profile(ANN).profile_id
+    assert anew != id_of(ANN)
+    assert world.members("recent") == {anew}
+    assert world.members("three_visits") == set()
+    world.rest(2 * HOUR)
+    told = [(one.profile_id, one.change, one.cause, one.at) for one in world.segment_changes("recent")]
+    ends = {(who, cause, at) for who, change, cause, at in told if change == "exited" and who in (id_of(ANN), anew)}
+    erased = [one for one in ends if one[1] == "erase"]
+    assert [one[0] for one in erased] == [id_of(ANN)]
+    assert ends - set(erased) == {(anew, "timer", NOON + 90 * MINUTE)}
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_who_was_parted_before_the_erasure_keeps_everything(seed: int) -> None:
     world = World(ALL, seed, partitions=4)
     world.send(ANN, PHONE)
