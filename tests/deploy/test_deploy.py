@@ -106,6 +106,14 @@ def test_tokens_are_made_where_the_api_does_not_run_yet(tmp_path: Path) -> None:
     assert {"tokens", "users"} <= set(re.findall(r"run --rm api (\w+) create", said))
 
 
+def test_the_documented_secret_has_what_the_chart_starts() -> None:
+    """A collector without write keys ends at once: it would be started again and again."""
+    told = (ROOT / "docs" / "operations" / "deploying.md").read_text()
+    made = told[told.index("kubectl create secret generic headwater ") : told.index("headwater tokens create")]
+    assert VALUES["roles"]["collector"]["replicas"] > 0
+    assert set(re.findall(r"--from-literal=(\w+)", made)) == {"HEADWATER_SECRET", "HEADWATER_COLLECTOR__WRITE_KEYS"}
+
+
 def test_every_role_is_scraped() -> None:
     prometheus = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text())
     [job] = prometheus["scrape_configs"]
