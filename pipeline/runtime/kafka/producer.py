@@ -189,9 +189,11 @@ class KafkaProducer:
     def _unless_lost(self, fault: RuntimeFault, client: Producer) -> RuntimeFault:
         """Fatal, if the client has lost every broker for good: it hears of none while another one does. (Statistics
         would tell it too, but only to who polls, and a producer may rest for days.)"""
-        if isinstance(fault, Retriable) and not _hears(client) and _hears(AdminClient(self._properties)):
-            return Fatal(f"{fault}: {LOST}")
-        return fault
+        if not isinstance(fault, Retriable) or _hears(client):
+            return fault
+        # Asked once more: the broker may have come back in between.
+        is_lost = _hears(AdminClient(self._properties)) and not _hears(client)
+        return Fatal(f"{fault}: {LOST}") if is_lost else fault
 
     def flush(self, timeout_s: float) -> dict[Partition, int]:
         with _told("flush"):

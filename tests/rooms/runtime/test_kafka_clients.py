@@ -183,3 +183,19 @@ def test_a_producer_that_is_heard_goes_on_whatever_is_not_answered(
     monkeypatch.setattr(Client, "list_topics", Heard.list_topics)
     with pytest.raises(Retriable):
         producer.init(1.0)
+
+
+def test_a_broker_that_comes_back_between_two_questions_is_not_lost(
+    producer: KafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [KafkaException(SILENT), None]
+
+    def list_topics(_: object, topic: str = "", timeout: float = 0.0) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(producing, "AdminClient", Heard)
+    monkeypatch.setattr(Client, "list_topics", list_topics)
+    with pytest.raises(Retriable):
+        producer.init(1.0)
+    assert not answers
