@@ -71,7 +71,7 @@ IDENTITY = Role(
     ("identity-edges",),
     "identity-changelog",
     trimmed=("identity-edges",),
-    outputs=("links", "identity-conflicts", "identity-decisions", "events", "dead-letters"),
+    outputs=("links", "identity-edges", "identity-conflicts", "identity-decisions", "events", "dead-letters"),
 )
 UNIFY = Role(
     "unify",

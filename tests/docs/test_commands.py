@@ -21,6 +21,7 @@ from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.errors import HeadwaterError
 from pipeline.runtime.metrics import Metrics, StageCounters
 from pipeline.settings import Settings
+from pipeline.topology import TOPICS
 from pipeline.ui.settings import UiSettings
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,11 @@ def test_every_command_helps_itself(words: tuple[str, ...]) -> None:
 def test_every_command_is_named_in_the_docs() -> None:
     text = "".join(page.read_text() for page in PAGES)
     assert [name for name in command_names() if f"headwater {name}" not in text] == []
+
+
+def test_every_topic_has_its_writer_and_reader_told() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("## Who writes what")[2].partition("\n## ")[0]
+    assert [topic.name for topic in TOPICS if f"`{topic.name}`" not in table] == []
 
 
 def test_every_setting_is_described() -> None:

@@ -253,7 +253,7 @@ FAULTS = (
     Fault("a missing right", "allowed", lambda s: refused(s, "w.profiles", frozenset({"READ", "DESCRIBE"})),
           "wrong", "missing: Write on topic w.profiles", "headwater topics acls", role="unify"),
     Fault("a topic that may not be seen", "allowed", lambda s: refused(s, "w.identity-edges", None),
-          "wrong", "Read and Describe and Delete on topic w.identity-edges", "topics acls", role="identity"),
+          "wrong", "Read and Describe and Write and Delete on topic w.identity-edges", "topics acls", role="identity"),
 )  # fmt: skip
 
 

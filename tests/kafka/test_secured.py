@@ -23,9 +23,9 @@ from confluent_kafka.admin import (
 
 from pipeline.broker.local import LocalKafka, free_port
 from pipeline.privacy.asking import ask
-from pipeline.records import PrivacyReceipt
+from pipeline.records import PrivacyReceipt, ResolveOn, decode_edges_record
 from pipeline.rights import Right, as_command, rights
-from pipeline.runtime.kafka.doors import current_values
+from pipeline.runtime.kafka.doors import TopicReader, current_values
 from pipeline.settings import Settings, load
 from tests.kafka.deployment import Deployment
 
@@ -160,12 +160,14 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
         assert "buyers" in shown.stdout
         deployment.wait_until(lambda: out.exists() and b"segment_entered" in out.read_bytes(), "delivered")
         deployment.command("identity", "unlink", "user_id:ada", "anonymous_id:a")
+        deployment.apply("identity: {namespaces: {card: {priority: 25, unique: true}}}\n")
+        plain = settings.model_copy(update={"bootstrap_servers": kafka.bootstrap_servers})
+        deployment.wait_until(lambda: goes_on(plain), "the identity stage resolves anew under the rules that changed")
         deployment.command("dead-letters", "list")
         deployment.command("dead-letters", "replay", "--all")
         deployment.command("explain", "user_id:ada", "buyers", "--destination", "out")
         deployment.command("destinations", "list")
         deployment.command("privacy", "export", "user_id:ada", "--to", str(tmp_path / "export"))
-        plain = settings.model_copy(update={"bootstrap_servers": kafka.bootstrap_servers})
         asked = ask(plain, "export", "user_id:ada", "somebody at the API")
         deployment.wait_until(lambda: asked.encode() in current_values(plain, "privacy-receipts"), "exported")
         receipt = msgspec.json.decode(current_values(plain, "privacy-receipts")[asked.encode()], type=PrivacyReceipt)
@@ -189,6 +191,13 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
         assert [role.stop() for role in roles] == [0] * 5
         text = "".join(role.log.read_text() for role in roles)
         assert "AUTHORIZATION" not in text and "not authorized" not in text.lower() and PASSWORD not in text
+
+
+def goes_on(settings: Settings) -> bool:
+    """Whether the identity stage has told itself to go on."""
+    with TopicReader(settings, ["identity-edges"]) as reader:
+        records = [decode_edges_record(one.value) for one in reader.read_to_end() if one.value is not None]
+    return any(isinstance(one, ResolveOn) for one in records)
 
 
 def test_without_a_right_a_role_says_which(secured: tuple[LocalKafka, int, Path], tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """What kinds of role a worker can run, and what it refuses."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from pipeline.rights import rights
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import VARIABLE, failpoints_from
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.watchdog import EXIT_CODE
-from pipeline.topology import Role
+from pipeline.settings import Settings
+from pipeline.topology import IDENTITY, INGEST, UNIFY, Role
 from tests.rooms.runtime.counting import COUNTING, StatelessStage, World, run_idle
 
 COPYING = Role("copying", ("first", "second"), None, tolerant=("first", "second"))
@@ -24,6 +28,29 @@ class CopyingStage(StatelessStage):
         if record.value == b"use state":
             state.get(b"k")
         out.log("counts", record.key, record.value or b"")
+
+
+ROOMS = Path(__file__).parents[3] / "pipeline"
+SETTINGS = Settings(prefix="w.", secret="s", bootstrap_servers="k:1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("role", [INGEST, IDENTITY, UNIFY], ids=lambda role: role.name)
+def test_what_a_stage_writes_is_among_its_outputs_and_its_rights(role: Role) -> None:
+    """After a change of the rules the identity stage tells itself to go on, in its own input: without the right to do
+    so it undid that transaction again and again, and ended."""
+    written = {
+        call.args[0].value
+        for path in (ROOMS / role.name).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("log", "upsert")
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert written and written <= set(role.outputs)
+    may_write = {right.name for right in rights(SETTINGS) if right.role == role.name and "Write" in right.operations}
+    assert {f"w.{topic}" for topic in written} <= may_write
 
 
 def copying_world() -> World:
