@@ -26,7 +26,7 @@ from pipeline.segments.leaves import (
     NewestTimes,
     PathEntries,
 )
-from pipeline.segments.plan import Atom, Computed, Gate, Rule, SegmentsPlan, index_leaves
+from pipeline.segments.plan import Atom, Computed, Gate, Rule, SegmentsPlan, index_leaves, print_of
 from pipeline.segments.selection import thresholds
 from pipeline.segments.values import (
     Getter,
@@ -135,7 +135,7 @@ class _Compiler:
             traits[name] = Computed(name, self.computed[name].version, leaf_id, value)
         for name in sorted(self.segments):
             self._root(name)
-        defaults, counts, parents = self._defaults()
+        defaults, parents = self._defaults()
         roots: dict[int, tuple[str, ...]] = {}
         for name in sorted(self.roots):
             roots[self.roots[name]] = (*roots.get(self.roots[name], ()), name)
@@ -179,10 +179,10 @@ class _Compiler:
             node_of=self.node_of,
             sources=self.segments,
             measures=self.made.measures,
+            fingerprint=print_of(self.node_of),
             _judges=tuple(node.judge if isinstance(node, Atom) else None for node in self.nodes),
             _leaf_of=tuple(node.leaf if isinstance(node, Atom) else "" for node in self.nodes),
             _defaults=defaults,
-            _default_counts=counts,
             _parents=parents,
             _roots=roots,
             _by_leaf=by_leaf,
@@ -192,23 +192,20 @@ class _Compiler:
             _index=index_leaves(self.made.leaves),
         )
 
-    def _defaults(self) -> tuple[tuple[bool, ...], tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    def _defaults(self) -> tuple[tuple[bool, ...], tuple[tuple[int, ...], ...]]:
         nothing = NoFacts()
         defaults: list[bool] = []
-        counts: list[int] = []
         parents: list[list[int]] = [[] for _ in self.nodes]
         for number, node in enumerate(self.nodes):
             if isinstance(node, Atom):
                 # What depends on the clock or the profile's id is judged for every profile: it has no default.
                 defaults.append(False if node.always else node.judge.says({}, nothing, 0)[0])
-                counts.append(0)
                 continue
             count = sum(defaults[child] for child in node.children)
-            counts.append(count)
             defaults.append(node.low <= count <= node.high)
             for child in node.children:
                 parents[child].append(number)
-        return tuple(defaults), tuple(counts), tuple(tuple(one) for one in parents)
+        return tuple(defaults), tuple(tuple(one) for one in parents)
 
     # -------------------------------------------------------------------------------------------------------- nodes
 

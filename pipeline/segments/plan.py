@@ -8,6 +8,7 @@ event costs what it touches: the leaves of its name, the atoms on them, the gate
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from pipeline.at_rest import awake, awakened
@@ -96,23 +97,22 @@ class _EventIndex(NamedTuple):
 
 
 class Standing:
-    """Where one profile stands: a cache in memory, made by `SegmentsPlan.begin` and moved on by `update` and `settle`.
+    """Where one profile stands: made by `SegmentsPlan.begin`, or of what was kept of it by `resume`, and moved on by
+    `update` and `settle`.
 
-    `plan` is the one it was made by. An atom is scheduled at its deadline or before: while its deadline only
-    moves later, as that of a window does with every event, nothing is written; it is judged again when it comes up.
-    `is_exact`: the deadline is that of judging anew.
+    `kept` is all that need be kept of it: the print of the plan, and behind it a bit for each node, set where its truth
+    is not that for an empty profile. When it is to be judged again is known of each atom only once somebody has had to
+    know it, and until `rest`; otherwise there is but one instant before which none is.
     """
 
-    __slots__ = ("_counts", "_first", "_flipped", "_plan", "_scheduled", "is_exact", "now")
+    __slots__ = ("_first", "_plan", "_scheduled", "kept", "now")
 
-    def __init__(self, plan: "SegmentsPlan", now_ms: int) -> None:
+    def __init__(self, plan: "SegmentsPlan", kept: bytes, now_ms: int, first_ms: int) -> None:
         self._plan = plan
+        self.kept = kept
         self.now = now_ms
-        self.is_exact = True
-        self._flipped: set[int] = set()
-        self._counts: dict[int, int] = {}
-        self._scheduled: dict[int, int] = {}
-        self._first = 0
+        self._first = first_ms
+        self._scheduled: dict[int, int] | None = None
 
     @property
     def members(self) -> set[str]:
@@ -123,6 +123,29 @@ class Standing:
     def deadline(self) -> int:
         """An instant (ms) before which time alone changes nothing; 0 if it never will. It may be too early."""
         return self._first
+
+    def rest(self) -> None:
+        """Forget when each atom is to be judged again: nobody asks for long, and it takes most of the memory."""
+        self._scheduled = None
+
+
+PRINT_BYTES = 8
+# Raise it when what an atom says of the same facts changes: what was judged before is then judged anew.
+_JUDGED = 1
+
+
+def print_of(node_of: Mapping[bytes, int]) -> bytes:
+    """What stands for a plan before the bits of its nodes: their keys, and which number each has. Not 0 at its end."""
+    digest = blake2b(digest_size=PRINT_BYTES - 1)
+    for key in sorted(node_of):
+        digest.update(b"%d %d %b" % (node_of[key], len(key), key))
+    return digest.digest() + bytes((_JUDGED,))
+
+
+def is_set(kept: bytes, node: int) -> bool:
+    """Whether the truth of a node is not that for an empty profile."""
+    at = PRINT_BYTES + (node >> 3)
+    return at < len(kept) and kept[at] >> (node & 7) & 1 == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +182,10 @@ class SegmentsPlan:
     questions: Mapping[str, int] = field(default_factory=dict)
     answered_since: Mapping[str, int] = field(default_factory=dict)
     kept: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: bytes = b""
     _judges: tuple[Judge | None, ...] = ()
     _leaf_of: tuple[str, ...] = ()
     _defaults: tuple[bool, ...] = ()
-    _default_counts: tuple[int, ...] = ()
     _parents: tuple[tuple[int, ...], ...] = ()
     _roots: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     _by_leaf: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -256,20 +279,17 @@ class SegmentsPlan:
 
     def begin(self, facts: Any, now_ms: int) -> Standing:
         """Judge a profile from scratch; the cost follows its leaves that are not empty."""
-        standing = Standing(self, now_ms)
-        atoms = set(self._always)
-        for leaf_id in facts.leaves:
-            atoms.update(self._by_leaf.get(leaf_id, ()))
-        names, by_trait = facts.traits, self._by_trait
-        for name in names if len(names) < len(by_trait) else by_trait:
-            if name in names and name in by_trait:
-                atoms.update(by_trait[name])
-        for purpose in facts.consents:
-            atoms.update(self._by_purpose.get(purpose, ()))
-        in_order = sorted(atoms)
-        self._wake(facts.leaves, in_order)
-        self._move(standing, facts, now_ms, in_order)
+        standing = Standing(self, self.fingerprint, now_ms, 0)
+        standing._scheduled = {}
+        self._move(standing, facts, now_ms, self._atoms_of(facts))
         return standing
+
+    def resume(self, kept: bytes, now_ms: int, first_ms: int) -> Standing | None:
+        """The standing of which this was kept when it had been settled up to `now_ms`; None if it is that of another
+        plan. Time alone changes nothing before `first_ms` (0: ever)."""
+        if kept[:PRINT_BYTES] != self.fingerprint:
+            return None
+        return Standing(self, kept, now_ms, first_ms)
 
     def update(
         self,
@@ -299,19 +319,18 @@ class SegmentsPlan:
         standing.now = now_ms
         if not atoms:
             return []
-        standing.is_exact = False
         return self._move(standing, facts, now_ms, atoms)
 
     def settle(self, standing: Standing, facts: Any, until_ms: int) -> list[tuple[int, list[Flip]]]:
         """Let time pass up to `until_ms`: the flips by time alone, in order, each with its exact instant."""
         passed: list[tuple[int, list[Flip]]] = []
-        while True:
-            at_ms = standing.deadline
+        while 0 < standing._first <= until_ms:
+            scheduled = self._schedule(standing, facts)
+            at_ms = standing._first
             if not at_ms or at_ms > until_ms:
                 break
             if at_ms < standing.now:
                 raise AssertionError(f"a deadline at {at_ms} lies behind the clock {standing.now}")
-            scheduled = standing._scheduled
             due = sorted(atom for atom, scheduled_ms in scheduled.items() if scheduled_ms == at_ms)
             for atom in due:
                 del scheduled[atom]
@@ -321,7 +340,7 @@ class SegmentsPlan:
             flips = self._move(standing, facts, at_ms, due)
             if flips:
                 passed.append((at_ms, flips))
-            if standing.deadline == at_ms:
+            if standing._first == at_ms:
                 raise AssertionError(f"a leaf asks again for the instant {at_ms} at which it was judged")
         standing.now = max(standing.now, until_ms)
         return passed
@@ -329,16 +348,14 @@ class SegmentsPlan:
     def tighten(self, standing: Standing, facts: Any, now_ms: int) -> None:
         """Make the standing's deadline what judging anew would say, wherever the standing was until now: it must have
         been settled up to `now_ms`, before its deadline."""
-        scheduled, leaf_of, judges = standing._scheduled, self._leaf_of, self._judges
-        standing.is_exact = True
+        standing.now = now_ms
+        scheduled = self._schedule(standing, facts)
         first_ms = 0
         for at_ms, atom in sorted((at_ms, atom) for atom, at_ms in scheduled.items()):
             if first_ms and first_ms <= at_ms:
                 break
-            awake(facts.leaves, leaf_of[atom])
-            judge = judges[atom]
-            assert judge is not None
-            next_ms = judge.says(facts.leaves, facts, now_ms)[1]
+            awake(facts.leaves, self._leaf_of[atom])
+            next_ms = self._next(facts, atom, now_ms)
             if next_ms:
                 scheduled[atom] = next_ms
                 first_ms = min(first_ms or next_ms, next_ms)
@@ -346,8 +363,40 @@ class SegmentsPlan:
                 del scheduled[atom]
         standing._first = first_ms
 
+    def _schedule(self, standing: Standing, facts: Any) -> dict[int, int]:
+        """When each atom that time alone may change is to be judged again: then, or later."""
+        scheduled = standing._scheduled
+        if scheduled is None:
+            scheduled = standing._scheduled = {}
+            for atom in self._atoms_of(facts):
+                next_ms = self._next(facts, atom, standing.now)
+                if next_ms:
+                    scheduled[atom] = next_ms
+            standing._first = min(scheduled.values(), default=0)
+        return scheduled
+
+    def _next(self, facts: Any, atom: int, now_ms: int) -> int:
+        judge = self._judges[atom]
+        assert judge is not None
+        return judge.says(facts.leaves, facts, now_ms)[1]
+
+    def _atoms_of(self, facts: Any) -> list[int]:
+        """The atoms that may not be as for an empty profile, in order; what they rest on is awake."""
+        atoms = set(self._always)
+        for leaf_id in facts.leaves:
+            atoms.update(self._by_leaf.get(leaf_id, ()))
+        names, by_trait = facts.traits, self._by_trait
+        for name in names if len(names) < len(by_trait) else by_trait:
+            if name in names and name in by_trait:
+                atoms.update(by_trait[name])
+        for purpose in facts.consents:
+            atoms.update(self._by_purpose.get(purpose, ()))
+        in_order = sorted(atoms)
+        self._wake(facts.leaves, in_order)
+        return in_order
+
     def _move(self, standing: Standing, facts: Any, now_ms: int, atoms: Iterable[int]) -> list[Flip]:
-        flipped, defaults, judges, scheduled = standing._flipped, self._defaults, self._judges, standing._scheduled
+        kept, defaults, judges, scheduled = standing.kept, self._defaults, self._judges, standing._scheduled
         leaves = facts.leaves
         toggled: list[int] | None = None
         for atom in atoms:
@@ -355,19 +404,16 @@ class SegmentsPlan:
             assert judge is not None
             truth, next_ms = judge.says(leaves, facts, now_ms)
             if next_ms:
-                scheduled_ms = scheduled.get(atom)
-                if scheduled_ms is None or next_ms < scheduled_ms:
-                    scheduled[atom] = next_ms
-                    if next_ms < standing._first or not standing._first:
-                        standing._first = next_ms
-            if truth is not (defaults[atom] is not (atom in flipped)):
-                if atom in flipped:
-                    flipped.discard(atom)
-                else:
-                    flipped.add(atom)
+                if next_ms < standing._first or not standing._first:
+                    standing._first = next_ms
+                if scheduled is not None:
+                    scheduled_ms = scheduled.get(atom)
+                    if scheduled_ms is None or next_ms < scheduled_ms:
+                        scheduled[atom] = next_ms
+            if truth is not (defaults[atom] is not is_set(kept, atom)):
                 if toggled is None:
                     toggled = [atom]
-                else:
+                elif atom not in toggled:
                     toggled.append(atom)
         return self._rise(standing, facts, now_ms, toggled) if toggled else []
 
@@ -376,12 +422,13 @@ class SegmentsPlan:
         for atom in atoms:
             awake(leaves, leaf_of[atom])
 
-    def _rise(self, standing: Standing, facts: Any, now_ms: int, toggled: list[int]) -> list[Flip]:
-        """Carry flipped nodes upwards. Children have lower numbers than their parents, so taking the lowest first
+    def _rise(self, standing: Standing, facts: Any, now_ms: int, atoms: list[int]) -> list[Flip]:
+        """Carry flipped atoms upwards. Children have lower numbers than their parents, so taking the lowest first
         judges every gate once, after all of its children."""
-        flipped, counts, defaults = standing._flipped, standing._counts, self._defaults
+        kept, defaults = standing.kept, self._defaults
         flips: list[Flip] = []
-        changed = sorted(toggled)
+        changed = sorted(atoms)
+        toggled = set(changed)
         waiting: list[int] = []
         pending: set[int] = set()
         position = 0
@@ -389,41 +436,44 @@ class SegmentsPlan:
             if position < len(changed) and (not waiting or changed[position] < waiting[0]):
                 node = changed[position]
                 position += 1
+                truth = defaults[node] is is_set(kept, node)
             else:
                 node = heapq.heappop(waiting)
-                gate = self.nodes[node]
-                assert isinstance(gate, Gate)
-                truth = gate.low <= counts.get(node, self._default_counts[node]) <= gate.high
-                if truth is (defaults[node] is not (node in flipped)):
+                truth = self._passes(kept, toggled, node)
+                if truth is not (defaults[node] is is_set(kept, node)):
                     continue
-                if node in flipped:
-                    flipped.discard(node)
-                else:
-                    flipped.add(node)
-            truth = defaults[node] is not (node in flipped)
+                toggled.add(node)
             for parent in self._parents[node]:
-                count = counts.get(parent, self._default_counts[parent]) + (1 if truth else -1)
-                if count == self._default_counts[parent]:
-                    del counts[parent]
-                else:
-                    counts[parent] = count
                 if parent not in pending:
                     pending.add(parent)
                     heapq.heappush(waiting, parent)
             for name in self._roots.get(node, ()):
                 flips.append(Flip(name, truth, self.approximate(name, facts, now_ms)))
+        standing.kept = _toggle(kept, toggled)
         return flips
+
+    def _passes(self, kept: bytes, toggled: set[int], node: int) -> bool:
+        """The truth of a gate, by those of its children, of which these are toggled."""
+        gate = self.nodes[node]
+        assert isinstance(gate, Gate)
+        count = 0
+        for child in gate.children:
+            if (self._defaults[child] is is_set(kept, child)) is (child in toggled):
+                count += 1
+        return gate.low <= count <= gate.high
 
     def members(self, standing: Standing) -> set[str]:
         """The segments true at the standing's clock."""
         members = set(self.default_members)
-        for node in standing._flipped:
-            names = self._roots.get(node)
-            if names is not None:
-                if self._defaults[node]:
-                    members.difference_update(names)
-                else:
-                    members.update(names)
+        for at, byte in enumerate(standing.kept[PRINT_BYTES:]):
+            for bit in range(8) if byte else ():
+                node = 8 * at + bit
+                names = self._roots.get(node)
+                if names is not None and byte >> bit & 1:
+                    if self._defaults[node]:
+                        members.difference_update(names)
+                    else:
+                        members.update(names)
         return members
 
     def approximate(self, segment: str, facts: Any, now_ms: int) -> bool:
@@ -438,7 +488,7 @@ class SegmentsPlan:
 
     def truth(self, standing: Standing, node: int) -> bool:
         """The truth of a node of the graph at the standing's clock."""
-        return self._defaults[node] is not (node in standing._flipped)
+        return self._defaults[node] is not is_set(standing.kept, node)
 
     # ------------------------------------------------------------------------------------------------ computed traits
 
@@ -470,6 +520,16 @@ def _add(leaves: dict[str, Any], group: _Adders, time_ms: int, event: Any, touch
         if state is not None:
             leaves[leaf_id] = state
             touched.append(leaf_id)
+
+
+def _toggle(kept: bytes, nodes: Iterable[int]) -> bytes:
+    bits = bytearray(kept)
+    for node in nodes:
+        at = PRINT_BYTES + (node >> 3)
+        if at >= len(bits):
+            bits.extend(bytes(at + 1 - len(bits)))
+        bits[at] ^= 1 << (node & 7)
+    return bytes(bits.rstrip(b"\0"))
 
 
 def _copy(leaf: Leaf, state: Any) -> Any:

@@ -96,6 +96,7 @@ class Actor(Struct, array_like=True):
     `expired`: nothing received up to then is left, of what belonged here by `expired_epoch`. `belonging`: what there
     is between this person and accounts, if anything. `told`: what destinations were told of the profile, if there is
     anything to remember of it.
+    `standing`: what rules say of the published profile, as of `settled` (`Standing.kept`).
     """
 
     version: int
@@ -133,6 +134,7 @@ class Actor(Struct, array_like=True):
     kept_out: int = 0
     told: Told | None = None
     expired_epoch: int = NEVER
+    standing: bytes = b""
 
 
 class Page(Struct, array_like=True):

@@ -260,7 +260,7 @@ def on_contribute(task: Task, message: Contribute) -> None:
 def _take(task: Task, key: bytes, actor: Actor, fragment: str, piece: Fragment, epoch: int) -> None:
     """Join history into whatever part of the fragment is here. Nothing that is evaluated changes by it."""
     profile = task.profile(key, actor)
-    if profile.deadline <= task.clock or actor.generation != task.generation:
+    if task.may_be_due(actor) or actor.generation != task.generation:
         holder.settle(task, profile)
     if piece.last_received <= actor.expired and epoch <= actor.expired_epoch:
         # It was here by then, and was read when the profile had not expired, or its route had not heard of it.

@@ -60,7 +60,7 @@ def take_event(
 ) -> None:
     """Fold an event into a fragment held here, and say what it changed. Puts the actor."""
     profile = task.profile(key, actor)
-    if profile.deadline <= task.clock or actor.generation != task.generation:
+    if task.may_be_due(actor) or actor.generation != task.generation:
         settle(task, profile)
     place = position[0].to_bytes(4, "big") + position[1].to_bytes(8, "big")
     joined = profile.joined
@@ -367,9 +367,7 @@ def settle(task: Task, profile: Profile) -> None:
     actor = profile.actor
     if actor.generation != task.generation:
         _change_generation(task, profile)
-    if actor.published and profile.deadline <= task.clock:
-        task.make_deadline_exact(profile)
-    if not actor.published or profile.deadline > task.clock:
+    if not actor.published or not task.is_due(profile):
         actor.settled = task.clock
         return
     # Not before it was last looked at: it lived then, by rules that have changed since.

@@ -55,11 +55,10 @@ class Profile:
     """A holder's profile at hand. It is also the `facts` that rules are judged on.
 
     `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
-    is None until the profile is published. `deadline`: nothing changes before it without a message. `head` and
-    `tail` are what stands before and behind the totals in the document, as last written; None once a change was said of
-    them. `accounts`:
-    what its accounts told of themselves; `belongs`: to which it belongs, None if that is to be found out; `news`,
-    `moment`, `ended`, `moved_to` and `whole`: what they have to be told (news.py).
+    is None until the profile is published. `head` and `tail` are what stands before and behind the totals in the
+    document, as last written; None once a change was said of them. `accounts`: what its accounts told of themselves;
+    `belongs`: to which it belongs, None if that is to be found out; `news`, `moment`, `ended`, `moved_to` and `whole`:
+    what they have to be told (news.py).
     """
 
     __slots__ = (
@@ -70,7 +69,6 @@ class Profile:
         "computed",
         "computed_deadline",
         "consents",
-        "deadline",
         "ended",
         "group",
         "head",
@@ -107,7 +105,6 @@ class Profile:
         self.computed_deadline = 0
         self.head: bytes | None = None
         self.tail: bytes | None = None
-        self.deadline = 0
         self.names: list[tuple[tuple[int, int], str]] = []
         self.identifiers: list[IdentifierPair] = []
         self.identifiers_total = 0
@@ -130,6 +127,8 @@ class Profile:
         """Let go of the actor and of what is its own; what was made of them stays."""
         if self.joined is self.actor.own:
             self._hold(_NOTHING)
+        if self.standing is not None:
+            self.standing.rest()
         self.actor = _RESTING
         self.group = None
 
@@ -390,10 +389,11 @@ class Task:
             profile.unfollowed = shown_links(held)
         self.rejoin(profile)
         if actor.published:
-            self.judge(profile, actor.settled)
-            profile.deadline = self._deadline(profile, actor.settled)
-        else:
-            profile.deadline = FOREVER
+            profile.standing = plan.segments.resume(actor.standing, actor.settled, actor.wake)
+            if profile.standing is None:
+                self.judge(profile, actor.settled)
+            else:
+                self.compute(profile, actor.settled)
         self.profiles[key] = profile
         return profile
 
@@ -469,25 +469,31 @@ class Task:
             profile.holds(join_all((profile.joined,), join_leaves))
 
     def set_deadline(self, profile: Profile) -> None:
-        """After an evaluation: when the profile is to be looked at again, in the time index too. The index may be
-        early, never late, so that it need not move with every event; but it says the same whatever was at hand, for
-        the order in which ticks find profiles is seen in the log. The actor must be put afterwards."""
-        actor = profile.actor
-        deadline = profile.deadline = self._deadline(profile, self.clock)
-        if deadline < actor.wake or (actor.wake <= self.clock and deadline < FOREVER):
-            if profile.standing is not None:
-                profile.plan.segments.tighten(profile.standing, profile, self.clock)
-            deadline = profile.deadline = self._deadline(profile, self.clock)
-        if deadline < actor.wake or actor.wake <= self.clock or profile.standing is None:
+        """After an evaluation: keep how the profile stands, and when it is to be looked at again, in the time index
+        too. The index may be early, never late, so that it need not move with every event; but it says the same
+        whatever was at hand, for the order in which ticks find profiles is seen in the log. The actor must be put
+        afterwards."""
+        actor, standing = profile.actor, profile.standing
+        actor.standing = standing.kept if standing is not None else b""
+        if standing is not None and 0 < actor.wake <= self.clock:
+            profile.plan.segments.tighten(standing, profile, self.clock)
+        deadline = self._deadline(profile, self.clock)
+        if deadline < actor.wake or actor.wake <= self.clock or standing is None:
             actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
 
-    def make_deadline_exact(self, profile: Profile) -> None:
-        """A deadline that has come may be early, where the profile was at hand: then there is nothing to settle, and
-        the index must not move, for it would not if the profile were made anew."""
-        standing, settled = profile.standing, profile.actor.settled
-        if standing is not None and not standing.is_exact:
-            profile.plan.segments.tighten(standing, profile, settled)
-            profile.deadline = self._deadline(profile, settled)
+    def may_be_due(self, actor: Actor) -> bool:
+        """Whether time alone may have changed an actor's profile. In the time index what was due when it was written
+        is due a millisecond later."""
+        return 0 < actor.wake <= self.clock + 1
+
+    def is_due(self, profile: Profile) -> bool:
+        """Whether time alone has changed a published profile since it was last settled."""
+        actor, standing = profile.actor, profile.standing
+        if not self.may_be_due(actor):
+            return False
+        if standing is not None:
+            profile.plan.segments.tighten(standing, profile, actor.settled)
+        return self._deadline(profile, actor.settled) <= self.clock
 
     def expires(self, profile: Profile) -> int:
         """When nothing will have been received for so long that a profile of pseudonyms ends. While some of it is on

@@ -273,7 +273,7 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.holder",
         (
             (
-                "    if profile.deadline <= task.clock or actor.generation != task.generation:\n"
+                "    if task.may_be_due(actor) or actor.generation != task.generation:\n"
                 "        settle(task, profile)\n",
                 "",
             ),

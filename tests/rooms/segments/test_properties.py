@@ -271,6 +271,45 @@ def test_every_millisecond_is_what_all_events_say(rule: Any, events: list[Event]
 
 
 @SLOW
+@given(_rules, _events(), st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=10, max_size=10))
+def test_a_standing_goes_on_from_what_was_kept_of_it(
+    rule: Any, events: list[Event], breaks: list[tuple[bool, int]]
+) -> None:
+    """With a deadline that is too early, as the one kept may be; beside a standing that has been at hand all along."""
+    plan, facts = _plan(rule), Facts()
+    at_hand, resumed = plan.begin(facts, 0), plan.begin(facts, 0)
+    for event, (breaks_off, early) in zip(events, breaks, strict=False):
+        if breaks_off:
+            first = max(resumed.deadline - early, 1) if resumed.deadline else 0
+            found = plan.resume(resumed.kept, resumed.now, first)
+            assert found is not None
+            resumed = found
+        now = event.received
+        assert plan.settle(resumed, facts, now) == plan.settle(at_hand, facts, now)
+        leaf_ids = plan.fold(facts.leaves, event)
+        assert plan.update(resumed, facts, now, leaf_ids) == plan.update(at_hand, facts, now, leaf_ids)
+        assert resumed.kept == at_hand.kept == plan.begin(facts, now).kept
+        plan.tighten(resumed, facts, now)
+        plan.tighten(at_hand, facts, now)
+        assert resumed.deadline == at_hand.deadline == plan.begin(facts, now).deadline
+        resumed.rest()
+    assert plan.settle(resumed, facts, END) == plan.settle(at_hand, facts, END)
+
+
+def test_what_was_kept_of_another_plan_is_not_gone_on_from() -> None:
+    seen, bought = (
+        rules.Performed(
+            rules.Measure(rules.Selection((name,)), rules.Ever()), rules.Comparison((rules.Test("at_least", 1),))
+        )
+        for name in ("Seen", "Bought")
+    )
+    one, other = (compile_plan([rules.Segment("s", rules.AnyOf(parts))]) for parts in ((seen, bought), (bought, seen)))
+    kept = one.begin(Facts(), 0).kept
+    assert one.resume(kept, 0, 0) is not None
+    assert other.resume(kept, 0, 0) is None and one.resume(b"", 0, 0) is None
+
+
+@SLOW
 @given(_rules, _events(), st.lists(st.integers(0, 2), min_size=10, max_size=10), st.permutations(range(3)))
 def test_a_history_in_parts_is_the_whole(rule: Any, events: list[Event], places: list[int], order: list[int]) -> None:
     plan = _plan(rule)

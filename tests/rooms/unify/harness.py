@@ -32,6 +32,7 @@ from pipeline.records import (
 from pipeline.runtime.ports import Record, Stage
 from pipeline.segments import NOTHING_SAID, Keeps, SegmentsPlan, compile_plan
 from pipeline.unify import UnifyStage
+from pipeline.unify.actor import ACTORS
 
 NOON = 1_700_000_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -339,7 +340,8 @@ class World:
         return total
 
     def check(self) -> None:
-        """The logs fold to the compacted topics; memberships alternate, with sequences that rise by one."""
+        """The logs fold to the compacted topics; memberships alternate, with sequences that rise by one; how a profile
+        stands is kept as it would be found anew."""
         documents: dict[str, ProfileDocument] = {}
         for change in self.profile_changes():
             after = apply_change(documents.get(change.profile_id), change)
@@ -368,6 +370,22 @@ class World:
         for profile_id, document in documents.items():
             shown = {f"{segment}/{profile_id}": one.sequence for segment, one in document.segments.items()}
             assert shown == {key: one.sequence for key, one in members.items() if one.profile_id == profile_id}
+
+        for stage, state, _ in self.tasks[1:]:
+            state.lose_caches()
+            for key in [key for key in state.values if key.startswith(ACTORS)]:
+                _check_standing(stage, state, key)
+
+
+def _check_standing(stage: Any, state: State, key: bytes) -> None:
+    actor, out = state.values[key], _Out()
+    stage._task.enter(state, out)
+    profile = stage._task.profile(key, actor)
+    if not actor.published:
+        assert actor.standing == b"" and profile.standing is None
+        return
+    assert actor.standing == profile.plan.segments.begin(profile, actor.settled).kept
+    assert profile.standing is not None and profile.standing.kept == actor.standing
 
 
 class _Out:
