@@ -340,8 +340,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.task",
         (
             (
-                "                profile.plan.segments.tighten(profile.standing, profile, self.clock)\n",
-                "                pass\n",
+                "            profile.plan.segments.tighten(standing, profile, self.clock)\n",
+                "            pass\n",
             ),
         ),
     ),
