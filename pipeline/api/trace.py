@@ -19,7 +19,7 @@ from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan, rules
 from pipeline.segments.accounts import HIDDEN, parts_of
 from pipeline.segments.describe import describe
-from pipeline.segments.plan import Atom
+from pipeline.segments.nodes import Atom
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 

@@ -9,7 +9,9 @@ from pipeline.segments.compile import RuleError, compile_plan
 from pipeline.segments.explain import Explained, explain
 from pipeline.segments.fixture import FixtureChange, FixtureResult, people_of, run_fixture
 from pipeline.segments.kept import NOTHING_SAID, Keeps, goes_at, let_go
-from pipeline.segments.plan import Flip, Rule, SegmentsPlan, Standing
+from pipeline.segments.nodes import Flip, Rule
+from pipeline.segments.plan import SegmentsPlan
+from pipeline.segments.standing import Standing
 
 NO_SEGMENTS = compile_plan(())
 """The plan of generation 0: nothing is defined."""

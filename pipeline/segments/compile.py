@@ -26,8 +26,10 @@ from pipeline.segments.leaves import (
     NewestTimes,
     PathEntries,
 )
-from pipeline.segments.plan import Atom, Computed, Gate, Rule, SegmentsPlan, index_leaves, print_of
+from pipeline.segments.nodes import Atom, Computed, Gate, Rule
+from pipeline.segments.plan import SegmentsPlan, index_leaves
 from pipeline.segments.selection import thresholds
+from pipeline.segments.standing import print_of
 from pipeline.segments.values import (
     Getter,
     compile_condition_with_traits,

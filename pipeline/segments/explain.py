@@ -11,7 +11,8 @@ from pipeline.segments.atoms import score_at
 from pipeline.segments.describe import describe, describe_window
 from pipeline.segments.leaves import Counter, NewestTimes
 from pipeline.segments.measures import in_window, sooner
-from pipeline.segments.plan import Atom, SegmentsPlan
+from pipeline.segments.nodes import Atom
+from pipeline.segments.plan import SegmentsPlan
 from pipeline.segments.values import trait_at
 
 _LONGEST_SEARCH = 10_000

@@ -24,7 +24,7 @@ from pipeline.segments.leaves import (
     ValueAt,
     WeightEntries,
 )
-from pipeline.segments.plan import LeafSpec
+from pipeline.segments.nodes import LeafSpec
 from pipeline.segments.predictions import LatestScore, valid_score
 from pipeline.segments.selection import event_predicate, split_equality
 from pipeline.segments.values import Getter, Predicate, compile_condition, event_getter

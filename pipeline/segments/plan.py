@@ -8,7 +8,6 @@ event costs what it touches: the leaves of its name, the atoms on them, the gate
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from pipeline.at_rest import awake, awakened
@@ -16,76 +15,9 @@ from pipeline.segments.atoms import Judge
 from pipeline.segments.kept import kept_leaves
 from pipeline.segments.leaves import Leaf
 from pipeline.segments.measures import Value, sooner
+from pipeline.segments.nodes import Atom, Computed, Flip, Gate, LeafSpec, Rule
+from pipeline.segments.standing import PRINT_BYTES, Standing, is_set, toggled
 from pipeline.segments.values import Getter, Predicate, scalar_key
-from pipeline.segments.windows import Window
-
-
-class Flip(NamedTuple):
-    """A segment was entered or left; `approximate` if a leaf below it was past its cap."""
-
-    segment: str
-    entered: bool
-    approximate: bool = False
-
-
-class Rule(NamedTuple):
-    """A segment of the plan. `node` is its root, `leaves` what it rests on, `inexact` those of them that have a cap,
-    `refers` the segments it asks for."""
-
-    name: str
-    version: int
-    entity: str
-    node: int
-    leaves: tuple[str, ...]
-    inexact: tuple[str, ...]
-    refers: tuple[str, ...]
-
-
-class Gate(NamedTuple):
-    """True if between `low` and `high` of its children are: all (n, n), any (1, n), not (0, 0)."""
-
-    children: tuple[int, ...]
-    low: int
-    high: int
-
-
-class Atom(NamedTuple):
-    """A test of facts, and what it depends on: at most one leaf, traits, a consent; `always` if on nothing but the
-    clock or the profile's id."""
-
-    judge: Judge
-    leaf: str = ""
-    traits: tuple[str, ...] = ()
-    purpose: str = ""
-    always: bool = False
-
-
-class LeafSpec(NamedTuple):
-    """A leaf in the plan: its state's kind, which events it takes, since which generation it has been there.
-
-    `selected` are (event names, key test, remaining predicate): `key` is a path and the keys of values that pass.
-    `kept_ms`: what is older goes from the state by deadline (kept.py); 0: with the next event that needs its place.
-    """
-
-    leaf: Leaf
-    events: tuple[str, ...]
-    predicate: Predicate | None
-    predicate_key: bytes
-    table: tuple[tuple[str, ...], Getter, tuple[Any, ...]] | None
-    window: Window
-    birth: int
-    canonical: str
-    kept_ms: int = 0
-
-
-class Computed(NamedTuple):
-    """A computed trait: the value of a leaf's state at a clock."""
-
-    name: str
-    version: int
-    leaf: str
-    value: Value
-
 
 _Adders = tuple[tuple[str, Leaf], ...]
 _Group = tuple[Predicate | None, _Adders]
@@ -94,58 +26,6 @@ _Group = tuple[Predicate | None, _Adders]
 class _EventIndex(NamedTuple):
     groups: tuple[_Group, ...]
     tables: tuple[tuple[Getter, dict[Any, tuple[_Group, ...]]], ...]
-
-
-class Standing:
-    """Where one profile stands: made by `SegmentsPlan.begin`, or of what was kept of it by `resume`, and moved on by
-    `update` and `settle`.
-
-    `kept` is all that need be kept of it: the print of the plan, and behind it a bit for each node, set where its truth
-    is not that for an empty profile. When it is to be judged again is known of each atom only once somebody has had to
-    know it, and until `rest`; otherwise there is but one instant before which none is.
-    """
-
-    __slots__ = ("_first", "_plan", "_scheduled", "kept", "now")
-
-    def __init__(self, plan: "SegmentsPlan", kept: bytes, now_ms: int, first_ms: int) -> None:
-        self._plan = plan
-        self.kept = kept
-        self.now = now_ms
-        self._first = first_ms
-        self._scheduled: dict[int, int] | None = None
-
-    @property
-    def members(self) -> set[str]:
-        """The segments true at `now`. Found anew each time: few ask, and a set for each profile is much memory."""
-        return self._plan.members(self)
-
-    @property
-    def deadline(self) -> int:
-        """An instant (ms) before which time alone changes nothing; 0 if it never will. It may be too early."""
-        return self._first
-
-    def rest(self) -> None:
-        """Forget when each atom is to be judged again: nobody asks for long, and it takes most of the memory."""
-        self._scheduled = None
-
-
-PRINT_BYTES = 8
-# Raise it when what an atom says of the same facts changes: what was judged before is then judged anew.
-_JUDGED = 1
-
-
-def print_of(node_of: Mapping[bytes, int]) -> bytes:
-    """What stands for a plan before the bits of its nodes: their keys, and which number each has. Not 0 at its end."""
-    digest = blake2b(digest_size=PRINT_BYTES - 1)
-    for key in sorted(node_of):
-        digest.update(b"%d %d %b" % (node_of[key], len(key), key))
-    return digest.digest() + bytes((_JUDGED,))
-
-
-def is_set(kept: bytes, node: int) -> bool:
-    """Whether the truth of a node is not that for an empty profile."""
-    at = PRINT_BYTES + (node >> 3)
-    return at < len(kept) and kept[at] >> (node & 7) & 1 == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +278,7 @@ class SegmentsPlan:
     def _move(self, standing: Standing, facts: Any, now_ms: int, atoms: Iterable[int]) -> list[Flip]:
         kept, defaults, judges, scheduled = standing.kept, self._defaults, self._judges, standing._scheduled
         leaves = facts.leaves
-        toggled: list[int] | None = None
+        flipped: list[int] | None = None
         for atom in atoms:
             judge = judges[atom]
             assert judge is not None
@@ -411,11 +291,11 @@ class SegmentsPlan:
                     if scheduled_ms is None or next_ms < scheduled_ms:
                         scheduled[atom] = next_ms
             if truth is not (defaults[atom] is not is_set(kept, atom)):
-                if toggled is None:
-                    toggled = [atom]
-                elif atom not in toggled:
-                    toggled.append(atom)
-        return self._rise(standing, facts, now_ms, toggled) if toggled else []
+                if flipped is None:
+                    flipped = [atom]
+                elif atom not in flipped:
+                    flipped.append(atom)
+        return self._rise(standing, facts, now_ms, flipped) if flipped else []
 
     def _wake(self, leaves: dict[str, Any], atoms: Iterable[int]) -> None:
         leaf_of = self._leaf_of
@@ -428,7 +308,7 @@ class SegmentsPlan:
         kept, defaults = standing.kept, self._defaults
         flips: list[Flip] = []
         changed = sorted(atoms)
-        toggled = set(changed)
+        flipped = set(changed)
         waiting: list[int] = []
         pending: set[int] = set()
         position = 0
@@ -439,26 +319,26 @@ class SegmentsPlan:
                 truth = defaults[node] is is_set(kept, node)
             else:
                 node = heapq.heappop(waiting)
-                truth = self._passes(kept, toggled, node)
+                truth = self._passes(kept, flipped, node)
                 if truth is not (defaults[node] is is_set(kept, node)):
                     continue
-                toggled.add(node)
+                flipped.add(node)
             for parent in self._parents[node]:
                 if parent not in pending:
                     pending.add(parent)
                     heapq.heappush(waiting, parent)
             for name in self._roots.get(node, ()):
                 flips.append(Flip(name, truth, self.approximate(name, facts, now_ms)))
-        standing.kept = _toggle(kept, toggled)
+        standing.kept = toggled(kept, flipped)
         return flips
 
-    def _passes(self, kept: bytes, toggled: set[int], node: int) -> bool:
-        """The truth of a gate, by those of its children, of which these are toggled."""
+    def _passes(self, kept: bytes, flipped: set[int], node: int) -> bool:
+        """The truth of a gate, by those of its children, of which these have flipped."""
         gate = self.nodes[node]
         assert isinstance(gate, Gate)
         count = 0
         for child in gate.children:
-            if (self._defaults[child] is is_set(kept, child)) is (child in toggled):
+            if (self._defaults[child] is is_set(kept, child)) is (child in flipped):
                 count += 1
         return gate.low <= count <= gate.high
 
@@ -520,16 +400,6 @@ def _add(leaves: dict[str, Any], group: _Adders, time_ms: int, event: Any, touch
         if state is not None:
             leaves[leaf_id] = state
             touched.append(leaf_id)
-
-
-def _toggle(kept: bytes, nodes: Iterable[int]) -> bytes:
-    bits = bytearray(kept)
-    for node in nodes:
-        at = PRINT_BYTES + (node >> 3)
-        if at >= len(bits):
-            bits.extend(bytes(at + 1 - len(bits)))
-        bits[at] ^= 1 << (node & 7)
-    return bytes(bits.rstrip(b"\0"))
 
 
 def _copy(leaf: Leaf, state: Any) -> Any:

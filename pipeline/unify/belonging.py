@@ -15,8 +15,9 @@ from pipeline.unify import holder, news
 from pipeline.unify.actor import Actor, Belonging
 from pipeline.unify.forms import pairs_of
 from pipeline.unify.news import NO_FACTS, News, accounts_of, facts_of
+from pipeline.unify.profile import Profile
 from pipeline.unify.publish import Moment
-from pipeline.unify.task import Profile, Task
+from pipeline.unify.task import Task
 
 PIECE_BYTES = 370_000
 _SHOWN = 5

@@ -10,7 +10,8 @@ from pipeline.records import Delivery, IdentifierPair
 from pipeline.segments import HIDDEN
 from pipeline.unify.forms import pairs_of
 from pipeline.unify.news import accounts_of
-from pipeline.unify.task import Profile, Task
+from pipeline.unify.profile import Profile
+from pipeline.unify.task import Task
 
 
 def what_to_ask(task: Task, profile: Profile, request_id: str) -> list[Delivery]:

@@ -24,8 +24,9 @@ from pipeline.segments import HIDDEN, Flip
 from pipeline.unify import keeping, memberships, news, publish
 from pipeline.unify.actor import FOREVER, Actor
 from pipeline.unify.forms import belongs_elsewhere, live, pairs_of, waits
+from pipeline.unify.profile import Profile
 from pipeline.unify.publish import Moment
-from pipeline.unify.task import Profile, Task
+from pipeline.unify.task import Task
 
 FREE, ARRIVING, ELSEWHERE, FROZEN = 0, 1, 2, 3
 

@@ -13,7 +13,8 @@ from pipeline.segments import let_go as leaves_let_go
 from pipeline.unify.forms import live
 
 if TYPE_CHECKING:
-    from pipeline.unify.task import Profile, Task
+    from pipeline.unify.profile import Profile
+    from pipeline.unify.task import Task
 
 
 def in_time(event: Event, contracts: ContractsPlan, now_ms: int) -> Event:

@@ -18,8 +18,9 @@ from pipeline.segments import AccountFacts
 from pipeline.unify.actor import FOREVER, Actor, Belonging, Pair
 
 if TYPE_CHECKING:
+    from pipeline.unify.profile import Profile
     from pipeline.unify.publish import Moment
-    from pipeline.unify.task import Profile, Task
+    from pipeline.unify.task import Task
 
 # Events of a bot that names a new group each time would otherwise go to all of them.
 MOST_ACCOUNTS = 100

@@ -23,7 +23,8 @@ from pipeline.unify import memberships, news
 from pipeline.unify.actor import Actor, Pair
 from pipeline.unify.forms import pairs_of
 from pipeline.unify.news import accounts_of
-from pipeline.unify.task import Profile, Task
+from pipeline.unify.profile import Profile
+from pipeline.unify.task import Task
 
 # The order of names in a profile depends on what was at hand and says nothing; sorted, equal profiles are equal bytes.
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode

@@ -73,7 +73,8 @@ from pipeline.unify import (
     unfollowed,
 )
 from pipeline.unify import actor as kept
-from pipeline.unify.task import SEALED_FIRST, OpenSealed, Profile, Task
+from pipeline.unify.profile import Profile
+from pipeline.unify.task import SEALED_FIRST, OpenSealed, Task
 
 DAY_MS = 86_400_000
 # What is due is settled by one tick after another, of which a batch holds one for each of a worker's partitions. Live

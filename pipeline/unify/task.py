@@ -5,7 +5,7 @@ the state, and is then equal to what it was. They go when the runtime lets go of
 """
 
 from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from pipeline.identifiers import BURIED, Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
 from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
-from pipeline.records import Event, IdentifierPair, UnfollowedLink
+from pipeline.records import Event, IdentifierPair
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
 from pipeline.unify.actor import (
@@ -29,7 +29,7 @@ from pipeline.unify.actor import (
 )
 from pipeline.unify.forms import belongs_elsewhere, live, shown_links, waits
 from pipeline.unify.keeping import first_to_go
-from pipeline.unify.news import News, facts_of
+from pipeline.unify.profile import NOTHING_COMPUTED, RESTING, Profile
 
 OpenSealed = Callable[[bytes], bytes | None]
 """Opens a sealed event; None if its key was destroyed."""
@@ -43,114 +43,7 @@ PSEUDONYMOUS = ("device_id", "anonymous_id")
 # and as long as much is to be caught up with, hours pass in the time that it takes them.
 EXPECTED_MS = 86_400_000
 
-
-# What stands for an actor, and for its own fragment, in a profile whose actor is at rest.
-_RESTING = Actor(VERSION, "")
-_NOTHING = Fragment()
-_NOTHING_COMPUTED: Mapping[str, Any] = {}
 _UNORDERED = (0, 0)
-
-
-class Profile:
-    """A holder's profile at hand. It is also the `facts` that rules are judged on.
-
-    `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
-    is None until the profile is published. `head` and `tail` are what stands before and behind the totals in the
-    document, as last written; None once a change was said of them. `accounts`: what its accounts told of themselves;
-    `belongs`: to which it belongs, None if that is to be found out; `news`, `moment`, `ended`, `moved_to` and `whole`:
-    what they have to be told (news.py).
-    """
-
-    __slots__ = (
-        "accounts",
-        "actor",
-        "awaiting",
-        "belongs",
-        "computed",
-        "computed_deadline",
-        "consents",
-        "ended",
-        "group",
-        "head",
-        "identifiers",
-        "identifiers_total",
-        "joined",
-        "key",
-        "leaves",
-        "moment",
-        "moved_to",
-        "names",
-        "news",
-        "plan",
-        "profile_id",
-        "profile_key",
-        "pseudonymous",
-        "standing",
-        "tail",
-        "totals",
-        "traits",
-        "unfollowed",
-        "whole",
-    )
-
-    def __init__(self, key: bytes, actor: Actor, group: Group | None, plan: GenerationPlan, profile_id: str) -> None:
-        self.key = key
-        self.actor = actor
-        self.group = group
-        self.plan = plan
-        self.profile_id = profile_id
-        self.profile_key = profile_id.encode()
-        self.standing: Standing | None = None
-        self.computed = _NOTHING_COMPUTED
-        self.computed_deadline = 0
-        self.head: bytes | None = None
-        self.tail: bytes | None = None
-        self.names: list[tuple[tuple[int, int], str]] = []
-        self.identifiers: list[IdentifierPair] = []
-        self.identifiers_total = 0
-        self.pseudonymous = False
-        self.awaiting = 0
-        self.unfollowed: Sequence[UnfollowedLink] = ()
-        self.accounts = facts_of(actor)
-        self.belongs: list[str] | None = None
-        self.told()
-
-    def told(self) -> None:
-        """The accounts know everything."""
-        self.news: tuple[News, ...] = ()
-        self.moment: Any = None
-        self.ended = False
-        self.moved_to = ""
-        self.whole = False
-
-    def rest(self) -> None:
-        """Let go of the actor and of what is its own; what was made of them stays."""
-        if self.joined is self.actor.own:
-            self._hold(_NOTHING)
-        if self.standing is not None:
-            self.standing.rest()
-        self.actor = _RESTING
-        self.group = None
-
-    def wake(self, actor: Actor, group: Group | None) -> None:
-        """The actor is here again, as it was."""
-        if self.joined is _NOTHING:
-            self._hold(actor.own if actor.own is not None else Fragment())
-        self.actor = actor
-        self.group = group
-
-    def holds(self, joined: Fragment) -> None:
-        """Show the rules this join, which is not what was shown before."""
-        self.head = self.tail = None
-        self.belongs = None
-        self._hold(joined)
-
-    def _hold(self, joined: Fragment) -> None:
-        self.joined = joined
-        self.leaves = joined.leaves
-        self.traits = joined.traits
-        self.consents = joined.consents
-        self.totals = joined.totals
 
 
 class Task:
@@ -379,7 +272,7 @@ class Task:
         if found is not None:
             if found.actor is actor:
                 return found
-            if found.actor is _RESTING:
+            if found.actor is RESTING:
                 found.wake(actor, self.group(key, actor))
                 return found
         plan = self.plan if actor.generation == self.generation else self.plans(actor.generation)
@@ -422,7 +315,7 @@ class Task:
             profile.computed = plan.computed(profile, now_ms)
             profile.computed_deadline = plan.computed_deadline(profile, now_ms)
         elif profile.computed:
-            profile.computed, profile.computed_deadline = _NOTHING_COMPUTED, 0
+            profile.computed, profile.computed_deadline = NOTHING_COMPUTED, 0
 
     def list_identifiers(self, profile: Profile) -> None:
         """List the identifiers of the profile, strongest first, and how much of them is on its way."""

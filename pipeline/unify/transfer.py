@@ -12,8 +12,9 @@ from pipeline.segments import HIDDEN
 from pipeline.unify import belonging, holder, news, publish, unfollowed
 from pipeline.unify.actor import Actor, Group
 from pipeline.unify.forms import pairs_of
+from pipeline.unify.profile import Profile
 from pipeline.unify.publish import Moment
-from pipeline.unify.task import Profile, Task
+from pipeline.unify.task import Task
 
 # Bytes are base64 in JSON: this is about 500 kB of it.
 PIECE_BYTES = 370_000

@@ -11,8 +11,9 @@ from pipeline.records import LinkNote, Noted, Unfollowed, encode
 from pipeline.unify import holder, publish
 from pipeline.unify.actor import NEVER, SHOWN_LINKS, VERSION, Actor, Held, Notes
 from pipeline.unify.forms import shown_links
+from pipeline.unify.profile import Profile
 from pipeline.unify.publish import Moment
-from pipeline.unify.task import Profile, Task
+from pipeline.unify.task import Task
 
 # Of one identifier: whoever has more is shown the newest.
 KEPT = SHOWN_LINKS
