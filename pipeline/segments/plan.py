@@ -229,7 +229,10 @@ class SegmentsPlan:
         """Make the standing's deadline what judging anew would say, wherever the standing was until now: it must have
         been settled up to `now_ms`, before its deadline."""
         standing.now = now_ms
-        scheduled = self._schedule(standing, facts)
+        scheduled = standing._scheduled
+        if scheduled is None:
+            self._schedule(standing, facts)
+            return
         first_ms = 0
         for at_ms, atom in sorted((at_ms, atom) for atom, at_ms in scheduled.items()):
             if first_ms and first_ms <= at_ms:
