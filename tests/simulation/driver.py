@@ -86,10 +86,12 @@ class Broker:
 
 
 class OverlayState:
-    """The State of one task: a store of encoded values, an overlay for the running batch, decoded objects above."""
+    """The State of one task: a store of encoded values, an overlay for the running batch, decoded objects above.
+    `rests`: what is awake goes to rest at each step; otherwise nothing ever does."""
 
-    def __init__(self, stage: Stage, store: dict[bytes, tuple[int, bytes]]) -> None:
+    def __init__(self, stage: Stage, store: dict[bytes, tuple[int, bytes]], rests: bool = True) -> None:
         self.store = store
+        self.rests = rests
         self._stage = stage
         self._objects: dict[bytes, Any] = {}
         self._overlay: dict[bytes, tuple[int, Any] | None] = {}
@@ -98,6 +100,8 @@ class OverlayState:
 
     def rest(self, prefix: bytes) -> None:
         """All goes to rest at each step, which is as little as a stage may count on: every object is a new one."""
+        if not self.rests:
+            return
         for key in self._awake:
             if not key.startswith(prefix):
                 continue
@@ -438,10 +442,11 @@ Said = list[tuple[str, bytes | None, bytes, int | None]]
 
 def replayed(task: Task, rng: random.Random) -> tuple[Said, dict[bytes, tuple[int, bytes]]]:
     """What a task says, and what it has kept at the end, that consumes the same records in the same order in other
-    batches: never crashed, not woken, and with nothing at hand now and then."""
+    batches: never crashed, not woken, and with everything at hand as it was left, or now and then nothing."""
     forgets = random.Random(f"forgets {task.role} {task.partition} {len(task.consumed)}")
+    forgetting = forgets.choice((0.0, 0.3))
     state_stage = task.make_stage(task.partition)
-    state = OverlayState(state_stage, {})
+    state = OverlayState(state_stage, {}, rests=False)
     said: Said = []
     place, cuts = 0, sorted(rng.sample(range(len(task.consumed) + 1), min(len(task.consumed), rng.randint(0, 9))))
     while place < len(task.consumed):
@@ -456,7 +461,7 @@ def replayed(task: Task, rng: random.Random) -> tuple[Said, dict[bytes, tuple[in
         state.applied(state.encoded())
         said += out.logged
         place = end
-        if forgets.random() < 0.3:
+        if forgets.random() < forgetting:
             state_stage.forget()
             state.forget_objects()
     return said, state.store

@@ -344,6 +344,7 @@ FAULTS: tuple[Fault, ...] = (
                 "            pass\n",
             ),
         ),
+        "light",
     ),
     # segments
     Fault(
