@@ -70,9 +70,10 @@ class Together:
     # -------------------------------------------------------------------------------------------------------- changes
 
     def fold(self, place: bytes, plan: SegmentsPlan, event: Event) -> tuple[str, ...]:
-        """Fold an event of the person at `place` by `plan`. Gives the leaves that changed."""
+        """Fold an event of the person at `place` by `plan`. Gives the leaves of all that changed. What is too old to be
+        among the newest of all may be among those of fewer."""
         changed = plan.fold(self.root, event)
-        if changed and self._split:
+        if self._split:
             for node in self._path(place)[1:]:
                 plan.fold(self._states[node], event)
         return changed

@@ -1,9 +1,10 @@
 """What all people of an account did together: the tree says what a join of everybody says, and reads few of them."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.definitions.segments import compile_definitions
@@ -23,9 +24,16 @@ RULES: list[dict[str, Any]] = [
     {"performed": {"event": "Viewed", "max": {"of": "properties.amount", "more_than": 10}}},
     {"sequence": {"steps": [{"event": "Viewed"}, {"event": "Bought", "within": "1d"}]}},
 ]
-PLAN: SegmentsPlan | None = compile_definitions(
-    [({"segment": f"s{n}", "entity": "account", "when": rule}, 1) for n, rule in enumerate(RULES)]
-).accounts
+
+
+def plan_of(*rules: dict[str, Any]) -> SegmentsPlan:
+    of_accounts = [({"segment": f"s{n}", "entity": "account", "when": rule}, 1) for n, rule in enumerate(rules)]
+    plan = compile_definitions(of_accounts).accounts
+    assert plan is not None
+    return plan
+
+
+PLAN = plan_of(*RULES)
 
 
 class People:
@@ -63,9 +71,8 @@ def event(rng: random.Random, number: int) -> Event:
 class World:
     """An account and what happens to its people."""
 
-    def __init__(self, seed: int, before: int) -> None:
-        assert PLAN is not None
-        self.plan = PLAN
+    def __init__(self, seed: int, before: int, plan: SegmentsPlan = PLAN) -> None:
+        self.plan = plan
         self.rng = random.Random(seed)
         self.people: Any = People()
         self.number = 0
@@ -98,8 +105,8 @@ class World:
         self.tree.change(self.people, {}, {place: leaves})
         self.tree.count(self.people, place, 1)
 
-    def goes(self) -> None:
-        place = self.some()
+    def goes(self, among: Sequence[bytes] = ()) -> None:
+        place = self.rng.choice(among)[len(PREFIX) :] if among else self.some()
         gone = self.people.values.pop(PREFIX + place)
         self.tree.change(self.people, {place: gone.leaves}, {})
         self.tree.count(self.people, place, -1)
@@ -138,6 +145,22 @@ def test_it_says_what_everybody_together_says(monkeypatch: pytest.MonkeyPatch, s
     while world.people.values:
         world.goes()
     assert world.tree.root == {}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_too_old_to_be_among_the_newest_of_all_is_there_once_these_have_left(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(together, "_MOST_BELOW", 1)
+    world = World(seed, 40, plan_of(RULES[0]))
+    late = [key[len(PREFIX) :] for key in sorted(world.people.values)[:5]]
+    for place in late:
+        done = msgspec.structs.replace(world.event(), event="Viewed", time=NOON - 1, received=NOON - 1)
+        world.plan.fold(world.people.values[PREFIX + place].leaves, done)
+        world.tree.fold(place, world.plan, done)
+    while len(world.people.values) > len(late):
+        world.goes(among=sorted(world.people.values)[len(late) :])
+        world.check()
 
 
 def test_whoever_leaves_costs_what_a_few_people_cost() -> None:
