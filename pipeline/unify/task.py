@@ -285,6 +285,10 @@ class Task:
             profile.standing = plan.segments.resume(actor.standing, actor.settled, actor.wake)
             if profile.standing is None:
                 self.judge(profile, actor.settled)
+                # Judged otherwise than when its entry in the time index was written, it may be due before that.
+                deadline = self._deadline(profile, actor.settled)
+                if deadline < (actor.wake or FOREVER):
+                    actor.wake = max(deadline, actor.settled + 1)
             else:
                 self.compute(profile, actor.settled)
         self.profiles[key] = profile
