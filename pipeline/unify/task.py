@@ -188,7 +188,8 @@ class Task:
         if self._meta_changed or meta.clock != self.clock or meta.position != self.position:
             meta.clock = self.clock
             meta.position = self.position
-            self.state.put(META_KEY, msgspec.structs.replace(meta, counts=dict(meta.counts)))
+            # In an order that is not that in which the events of a batch were dealt with.
+            self.state.put(META_KEY, msgspec.structs.replace(meta, counts=dict(sorted(meta.counts.items()))))
             self._meta_changed = False
 
     # -------------------------------------------------------------------------------------------------------- actors

@@ -53,9 +53,9 @@ def records_of(seed: int) -> list[Record]:
 class Run:
     """A stage and its state, as the runtime keeps them: few values awake, few of them in memory."""
 
-    def __init__(self, plan: GenerationPlan, at_once: bool) -> None:
+    def __init__(self, plan: GenerationPlan, at_once: bool, expire_after_days: int = 90) -> None:
         self.at_once = at_once
-        self.stage = UnifyStage(0, KEYS, lambda _: plan)
+        self.stage = UnifyStage(0, KEYS, lambda _: plan, expire_after_days)
         self.store: Store = MemoryStores().open(0)
         stage = self.stage
         self.state = TaskState(self.store, stage.encode, stage.decode, 10, 1 << 20, stage.let_go, stage.resting)
@@ -91,6 +91,25 @@ def test_at_once_is_the_same_as_one_by_one(seed: int) -> None:
         said += len(together[0])  # type: ignore[arg-type]
     assert at_once.stage.counts == one_by_one.stage.counts
     assert at_once.stage.counts["duplicates"] and said > EVENTS
+
+
+def test_what_is_counted_is_kept_in_one_order() -> None:
+    device = "device_id:d"
+    # Dealt with first, where several are at once.
+    user = next(one for one in map("user_id:{}".format, range(99)) if KEYS.actor(one) < KEYS.actor(device))
+
+    def seen(identifier: str, message_id: str, at: int) -> Record:
+        event = Event(message_id, "track", "Seen", [identifier], START_MS + at, START_MS + at, "raw/0/0")
+        return Record("events", 0, at, KEYS.actor(identifier), encode(event))
+
+    later = DAY_MS + 3_600_000
+    runs = [Run(core_plan(), at_once, expire_after_days=1) for at_once in (True, False)]
+    for run in runs:
+        run.batch([seen(device, "m1", 0)])
+    twice = [seen(user, "m3", later + 1), seen(user, "m3", later + 2)]
+    at_once, one_by_one = (run.batch([seen(device, "m2", later), *twice]) for run in runs)
+    assert runs[0].stage.counts == {"duplicates": 1, "expired": 1}
+    assert at_once == one_by_one
 
 
 def test_an_event_that_cannot_be_read_is_the_one_at_hand() -> None:
