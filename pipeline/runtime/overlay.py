@@ -31,7 +31,7 @@ AWAKE = 32
 # So many values at least are forgotten with a commit, where there are any to be forgotten.
 FORGOTTEN_AT_ONCE = 256
 # What is kept besides the bytes of a value: the key, the entry, and what the stage has made of it.
-BESIDE_BYTES = 5_000
+BESIDE_BYTES = 3_000
 _Row = tuple[int, bytes]
 
 
