@@ -28,6 +28,12 @@ def in_time(event: Event, contracts: ContractsPlan, now_ms: int) -> Event:
     return msgspec.structs.replace(event, traits={name: v for name, v in event.traits.items() if name not in late})
 
 
+def leave_out_late(piece: Fragment, contracts: ContractsPlan, now_ms: int) -> None:
+    """Take out of a fragment that comes the traits of which the time has passed on its way."""
+    if contracts.keeps_traits:
+        take_out(piece, to_go(piece, contracts.keeps_traits, {}, now_ms)[0], [])
+
+
 class Gone(NamedTuple):
     """What has been taken out: traits and events by name, leaves by id."""
 

@@ -9,7 +9,7 @@ from pipeline.identifiers import BURIED
 from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, join, pieces
 from pipeline.records import Absorb, Bury, Forward, Recall, encode
 from pipeline.segments import HIDDEN
-from pipeline.unify import belonging, holder, news, publish, unfollowed
+from pipeline.unify import belonging, holder, keeping, news, publish, unfollowed
 from pipeline.unify.actor import Actor, Group
 from pipeline.unify.forms import pairs_of
 from pipeline.unify.profile import Profile
@@ -158,6 +158,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
     )
     piece = decode_fragment(message.state) if message.state is not None else None
     if piece is not None:
+        keeping.leave_out_late(piece, profile.plan.contracts, task.clock)
         part = task.part(key, actor, name)
         join_leaves = task.folding(task.generation, task.meta.newest).join
         task.put_part(key, actor, name, piece if part is None else join(part, piece, join_leaves))

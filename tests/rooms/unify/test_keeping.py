@@ -238,6 +238,23 @@ def test_a_score_goes_at_its_instant_though_its_model_says_nothing_of_that(seed:
     one.check()
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_what_has_had_its_time_on_its_way_into_a_profile_is_not_shown_there(seed: int) -> None:
+    one = world(seed)
+    one.send(TAB, at=0, event="Identify", kind="identify", traits={"city": "Gent"})
+    one.rest(MINUTE)
+    one.send(ANN, TAB, at=2 * DAY - 1)
+    one.work(seed % 10)
+    for name in (ANN, TAB, MAIL):
+        one.send(name, at=2 * DAY)
+    one.rest(2 * DAY)
+    one.rest(2 * DAY + 1)
+    assert one.profile(ANN).traits == {} and one.members("in_gent") == set()
+    shown = [change for change in one.profile_changes() if "city" in change.set.get("traits", {})]
+    assert all(change.decided_at < NOON + 2 * DAY for change in shown)
+    one.check()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_of_the_last_events_those_go_that_are_not_known_any_more(seed: int) -> None:
     one = counting(seed)
