@@ -62,6 +62,10 @@ CREATE TABLE IF NOT EXISTS {prefix}events (
 CREATE INDEX IF NOT EXISTS {bare}events_of_profile ON {prefix}events (profile_id);
 CREATE INDEX IF NOT EXISTS {bare}events_alerts ON {prefix}events (at) WHERE properties ? 'alert_id';
 """
+_HAS_TABLES = """
+SELECT bool_and(to_regclass('{schema}.' || name) IS NOT NULL) FROM unnest(ARRAY['{bare}members', '{bare}profiles',
+    '{bare}events', '{bare}events_of_profile', '{bare}events_alerts']) AS name
+"""
 _HAS_INDEXES = """
 SELECT to_regclass('{prefix}members_of_profile') IS NOT NULL AND to_regclass('{prefix}members_known_by') IS NOT NULL
 """
@@ -70,7 +74,9 @@ CREATE INDEX IF NOT EXISTS {bare}members_of_profile ON {prefix}members (profile_
 CREATE INDEX IF NOT EXISTS {bare}members_known_by ON {prefix}members USING gin (identifiers jsonb_path_ops);
 """
 _MEMBER = """
-INSERT INTO {prefix}members VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+INSERT INTO {prefix}members
+    (segment, profile_id, entity, is_member, since, version, sequence, identifiers, traits, delivery_id)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (segment, profile_id) DO UPDATE SET entity = EXCLUDED.entity, is_member = EXCLUDED.is_member,
     since = EXCLUDED.since, version = EXCLUDED.version, sequence = EXCLUDED.sequence,
     identifiers = EXCLUDED.identifiers, traits = EXCLUDED.traits, delivery_id = EXCLUDED.delivery_id
@@ -100,7 +106,12 @@ WITH members AS (DELETE FROM {prefix}members WHERE profile_id = ANY(%(ids)s)),
 DELETE FROM {prefix}events WHERE profile_id = ANY(%(ids)s) OR (properties ? 'alert_id' AND
     jsonb_path_query_array(properties, '$.context.matches[*].who[*].profile_id') ?| %(ids)s)
 """
-_EVENT = "INSERT INTO {prefix}events VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (delivery_id) DO NOTHING"
+_EVENT = """
+INSERT INTO {prefix}events (delivery_id, profile_id, event, at, message_id, properties, traits)
+VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (delivery_id) DO NOTHING
+"""
+# The tables as they are made hold whatever is written: somebody has altered them, and can alter them back.
+_ALTERED = (psycopg.errors.NotNullViolation, psycopg.errors.InvalidTextRepresentation)
 
 
 class PostgresOptions(Options):
@@ -136,6 +147,7 @@ class PostgresConnector(Connector):
         prefix = f"{options.db_schema}.{options.prefix}"
         self._member, self._profile, self._event = (text.format(prefix=prefix) for text in (_MEMBER, _PROFILE, _EVENT))
         self._tables = _TABLES.format(prefix=prefix, bare=options.prefix)
+        self._has_tables = _HAS_TABLES.format(schema=options.db_schema, bare=options.prefix)
         self._has_indexes, self._indexes = (
             text.format(prefix=prefix, bare=options.prefix) for text in (_HAS_INDEXES, _INDEXES)
         )
@@ -159,19 +171,24 @@ class PostgresConnector(Connector):
                     return self._one_by_one(connection, deliveries)
         except psycopg.Error as error:
             self._forget()
-            # Only the kind of the error and the server's own words: a connection string must not end in a log.
-            told = error.diag.message_primary or type(error).__name__
-            return [retry(f"PostgreSQL: {told}")] * len(deliveries)
+            return [retry(f"PostgreSQL: {_told(error)}")] * len(deliveries)
 
     def _one_by_one(self, connection: psycopg.Connection[Any], deliveries: Sequence[Delivery]) -> list[Outcome]:
-        outcomes = []
+        outcomes: list[Outcome] = []
+        waiting: dict[str, Outcome] = {}
         for delivery in deliveries:
+            if delivery.profile_id in waiting:
+                outcomes.append(waiting[delivery.profile_id])
+                continue
             try:
                 with connection.transaction():
                     connection.execute(*self._statement(delivery))
                 outcomes.append(delivered())
+            except _ALTERED as error:
+                told = f"PostgreSQL: {_told(error)} (the table was altered: make it as it was)"
+                outcomes.append(waiting.setdefault(delivery.profile_id, retry(told)))
             except (psycopg.DataError, psycopg.IntegrityError) as error:
-                outcomes.append(rejected(f"PostgreSQL: {error.diag.message_primary or type(error).__name__}"))
+                outcomes.append(rejected(f"PostgreSQL: {_told(error)}"))
         return outcomes
 
     def _statement(self, delivery: Delivery) -> tuple[str, Any]:
@@ -244,14 +261,20 @@ class PostgresConnector(Connector):
                 options=f"-c statement_timeout={timeout * 1000}",
                 application_name=f"headwater {self.destination}",
             )
-            with self._bounded(found), found.transaction():
-                # Two that make the same table at once would disturb each other, for all of IF NOT EXISTS.
-                found.execute("SELECT pg_advisory_xact_lock(7305820195261382755)")
-                found.execute(self._tables)
+            self._see_to_tables(found)
             self._see_to_indexes(found)
             self._local.connection = found
             self._connections.append(found)
         return found
+
+    def _see_to_tables(self, connection: psycopg.Connection[Any]) -> None:
+        """Make what is missing. Making asks for locks, and for an owner, of what is there too: IF NOT EXISTS or not."""
+        with self._bounded(connection), connection.transaction():
+            if connection.execute(self._has_tables).fetchone() == (True,):
+                return
+            # Two that make the same table at once would disturb each other.
+            connection.execute("SELECT pg_advisory_xact_lock(7305820195261382755)")
+            connection.execute(self._tables)
 
     def _see_to_indexes(self, connection: psycopg.Connection[Any]) -> None:
         """Without them who is erased is found too, only slower."""
@@ -302,6 +325,18 @@ class PostgresConnector(Connector):
         """Close all connections."""
         for connection in self._connections:
             connection.close()
+
+
+def _told(error: psycopg.Error) -> str:
+    """The server's own words, or what kind of error it is: of a connection string nothing must end in a log."""
+    if error.diag.message_primary:
+        return error.diag.message_primary
+    _, refused, words = str(error).partition("FATAL:  ")
+    if refused:
+        return words.partition("\n")[0]
+    if isinstance(error, psycopg.ProgrammingError):
+        return "what `connection` leads to is no connection string"
+    return f"it does not answer, or the connection broke ({type(error).__name__})"
 
 
 def _json(value: Any) -> str:

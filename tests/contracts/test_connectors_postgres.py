@@ -276,3 +276,92 @@ def test_tables_of_an_earlier_release_get_their_indexes(database: str) -> None:
         assert [one.status for one in connector.deliver([sample_delivery(3)])] == ["delivered"]
         connector.close()
     assert rows(database, asked) == [(0,)]
+
+
+EVENT: dict[str, Any] = {
+    "action": "event",
+    "segment": None,
+    "body": {"event": "Order Completed", "properties": {"total": 3}, "traits": {"plan": "pro"}},
+}
+
+
+def changed(database: str, *statements: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def statuses(connector: PostgresConnector, *deliveries: Delivery) -> list[str]:
+    return [outcome.status for outcome in connector.deliver(deliveries)]
+
+
+def test_columns_that_were_dropped_and_put_back_hold_what_they_are_called(database: str) -> None:
+    """They stand last in their table then."""
+    connector = opened()
+    connector.deliver([sample_delivery(1)])
+    for table, column in (("members", "traits"), ("events", "properties")):
+        changed(database, f"ALTER TABLE headwater_{table} DROP {column}")
+    assert statuses(connector, sample_delivery(2)) == ["retry"]
+    for table, column in (("members", "traits"), ("events", "properties")):
+        changed(database, f"ALTER TABLE headwater_{table} ADD {column} jsonb")
+    assert statuses(connector, sample_delivery(2), sample_delivery(3, **EVENT)) == ["delivered"] * 2
+    connector.close()
+    assert rows(database, "SELECT properties, traits FROM headwater_events") == [({"total": 3}, {"plan": "pro"})]
+
+
+@pytest.mark.parametrize(
+    ("altered", "back"),
+    [
+        ("ALTER segment TYPE bigint USING 0", "ALTER segment TYPE text"),
+        ("ADD mine text NOT NULL", "DROP mine"),
+    ],
+)
+def test_a_table_that_was_altered_gives_up_no_delivery(database: str, altered: str, back: str) -> None:
+    connector = opened()
+    connector.deliver([sample_delivery(1)])
+    changed(database, "TRUNCATE headwater_members", f"ALTER TABLE headwater_members {altered}")
+    told = connector.deliver(
+        [sample_delivery(2), sample_delivery(3, action="segment_exited"), sample_delivery(4, "p2", **EVENT)]
+    )
+    assert [one.status for one in told] == ["retry", "retry", "delivered"], "what does not need the table goes on"
+    assert "make it as it was" in told[0].detail
+    changed(database, f"ALTER TABLE headwater_members {back}")
+    assert statuses(connector, sample_delivery(2)) == ["delivered"]
+    connector.close()
+
+
+def test_whoever_writes_need_not_own_the_tables_nor_wait_for_who_writes_there(database: str, server: str) -> None:
+    connector = opened()
+    connector.deliver([sample_delivery(1)])
+    connector.close()
+    with psycopg.connect(server) as other:
+        other.execute("CREATE ROLE writer LOGIN")
+        other.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO writer")
+        other.commit()
+        other.execute("INSERT INTO headwater_events (delivery_id, profile_id, at) VALUES ('x', 'x', now())")
+        address = server.replace("user=tester", "user=writer")
+        options = {"connection": {"env": "TESTED_WRITER"}, "timeout_seconds": 1}
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("TESTED_WRITER", address)
+            connector = PostgresConnector("tested", PostgresOptions.model_validate(options))
+        assert [(one.status, one.detail) for one in connector.deliver([sample_delivery(2)])] == [("delivered", "")]
+        connector.close()
+        other.rollback()
+        other.execute("DROP OWNED BY writer")
+        other.execute("DROP ROLE writer")
+
+
+def test_a_connection_that_is_refused_is_told_in_the_servers_words(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = database.replace("user=tester", "user=nobody password=hunter2")
+    for address, words in (
+        (refused, 'role "nobody" does not exist'),
+        ("host=127.0.0.1 hunter2", "no connection string"),
+        ("host=127.0.0.1 port=1 password=hunter2", "does not answer"),
+    ):
+        monkeypatch.setenv("TESTED_DATABASE", address)
+        connector = opened()
+        [outcome] = connector.deliver([sample_delivery(1)])
+        connector.close()
+        assert outcome.status == "retry" and words in outcome.detail and "hunter2" not in outcome.detail
