@@ -6,6 +6,7 @@ Each holds a lock on a file of the machine while it lives, in which the workspac
 import fcntl
 import os
 import tempfile
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -30,21 +31,19 @@ def claim(settings: Settings, host: str, port: int, setting: str) -> None:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
         return
-    try:
+    with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if os.pread(descriptor, 100, 0) != mine:
-            os.close(descriptor)
-            raise InputError(
-                "A process of another workspace listens there: each would be given half of what is asked.",
-                f"{host}:{port}",
-                f"set {setting}",
-            ) from None
-    else:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, mine, 0)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    # Not at one stroke: who comes in between writes its own, and is who has it then.
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if os.pread(descriptor, 100, 0) != mine:
+        os.close(descriptor)
+        raise InputError(
+            "A process of another workspace listens there: each would be given half of what is asked.",
+            f"{host}:{port}",
+            f"set {setting}",
+        )
     _held.append(descriptor)
 
 

@@ -435,22 +435,27 @@ def _let_go(task: Task, profile: Profile, moment: Moment, added: dict[str, Any],
         flips = profile.plan.segments.update(profile.standing, profile, moment.at, there, traits)
         if flips:
             publish.memberships_changed(profile, flip(task, profile, flips, moment, moment.at), added, removed)
+    if leaves:
+        # Of what is gone no computed trait waits for anything.
+        compute(task, profile, moment.at, added, removed)
     actor = profile.actor
     if actor.belonging is not None and not task.account_leaves(actor.generation).isdisjoint(leaves):
         news.touched(task, profile, moment, whole=True)
 
 
 def compute(task: Task, profile: Profile, now: int, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
-    """Compute the computed traits as of `now`, and put what changed of them into a profile change."""
+    """Compute the computed traits as of `now`, and put what changed of them into a profile change, over what that says
+    of them already."""
     before = profile.computed
     task.compute(profile, now)
     after = profile.computed
-    changed = {
+    changed = added.pop("computed", {}) | {
         name: value for name, value in after.items() if name not in before or not same_value(before[name], value)
     }
+    changed = {name: value for name, value in changed.items() if name in after}
     if changed:
         added["computed"] = changed
-    gone = sorted(name for name in before if name not in after)
+    gone = sorted(({*removed.pop("computed", ()), *before}) - after.keys())
     if gone:
         removed["computed"] = gone
 

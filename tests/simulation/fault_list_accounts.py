@@ -80,7 +80,7 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
     Fault(
         "the_tree_is_folded_at_its_root_only",
         "pipeline.unify.together",
-        (("        if changed and self._split:\n", "        if False:\n"),),
+        (("        if self._split:\n            for node", "        if False:\n            for node"),),
         seeds=(15556,),
     ),
     Fault(

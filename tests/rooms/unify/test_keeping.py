@@ -298,3 +298,21 @@ def test_an_account_counts_what_its_people_did_no_longer_either(seed: int) -> No
     one.rest(3 * DAY + 3 * HOUR)
     assert not any(leaves_of(one))
     one.check()
+
+
+def test_a_computed_trait_waits_for_nothing_of_what_is_gone_whoever_was_at_hand() -> None:
+    year = {"function": "count", "event": "Page Viewed", "calendar": {"unit": "year", "current": False}}
+    visits = {"computed": "visits", "compute": year}
+    recent = {"segment": "recent", "when": {"performed": {"event": "Login", "within": "4d"}}}
+    entries = []
+    for lose in (0.0, 1.0):
+        one = World((), 1, 1)
+        plan = compiled((visits, recent), 0, None, Keeps({"Page Viewed": 3 * DAY}, {}))
+        one.generations[0] = dataclasses.replace(one.generations[0], segments=plan, contracts=contracts())
+        one.lose = lose
+        one.send(ANN, at=0)
+        one.send(ANN, at=HOUR, event="Login")
+        for at in (2 * DAY, 3 * DAY + 1, 5 * DAY):
+            one.rest(at)
+        entries.append([actor.wake for key, actor in one.tasks[1][1].values.items() if key[:1] == b"a"])
+    assert entries == [[0], [0]]
