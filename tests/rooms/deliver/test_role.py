@@ -48,8 +48,8 @@ def test_a_destination_that_is_changed_while_it_hangs_holds_up_no_other(
     monkeypatch.setattr("pipeline.deliver.role.KafkaDeliveryLog", log_of)
     monkeypatch.setattr("pipeline.deliver.role.opened", lambda definition: opened.append(definition) or slow)
     settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
-    role = DeliverRole(settings, None, DeliverMetrics(CollectorRegistry()), ForgottenProfiles(KEYS))
-    catalog = Catalog()
+    registry, catalog = CollectorRegistry(), Catalog()
+    role = DeliverRole(settings, None, DeliverMetrics(registry), ForgottenProfiles(KEYS))
 
     def in_force(number: int, versions: dict[str, int]) -> None:
         for name, version in versions.items():
@@ -71,6 +71,8 @@ def test_a_destination_that_is_changed_while_it_hangs_holds_up_no_other(
         while logs != ["slow", "other", "slow"]:
             assert time.monotonic() < give_up
             role.follow(catalog)
+        in_force(3, {"other": 1})
+        assert registry.get_sample_value("headwater_deliver_up", {"destination": "slow"}) is None
     finally:
         slow.may_end.set()
         role.close()

@@ -104,6 +104,9 @@ def test_one_that_is_changed_while_it_hangs_holds_up_no_other(follow: Callable[.
         while Log.opened != ["slow", "other", "slow"]:
             assert time.monotonic() < give_up
             follow(2, slow=(2, "raw"), other=(1, "raw"))
+        while up(role, "slow") is not None:
+            assert time.monotonic() < give_up, "a source that has ended is still told of"
+            follow(3, other=(1, "raw"))
     finally:
         Slow.may_end.set()
         role.close()
