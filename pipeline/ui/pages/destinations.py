@@ -58,10 +58,16 @@ def new(page: Page) -> Response:
     return _form(page, kind, {"segments": []})
 
 
-def _form(page: Page, kind: str, held: dict[str, Any], wrong: str = "") -> Response:
+def _form(page: Page, kind: str, held: dict[str, Any], wrong: str = "", status: int = 422) -> Response:
     known = [one["segment"] for one in page.client.list_segments()]
     return page.render(
-        "destination.html", 422 if wrong else 200, kind=kind, title=KINDS[kind], held=held, segments=known, wrong=wrong
+        "destination.html",
+        status if wrong else 200,
+        kind=kind,
+        title=KINDS[kind],
+        held=held,
+        segments=known,
+        wrong=wrong,
     )
 
 
@@ -87,7 +93,7 @@ def create(page: Page) -> Response:
     except ApiError as error:
         if error.status not in (409, 422):
             raise
-        return _form(page, kind, held, error.detail)
+        return _form(page, kind, held, error.detail, error.status)
     return go("/destinations", f"{name} is in force. Changes from now on reach it while `headwater run deliver` runs.")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.api.client import ApiError
 from pipeline.definitions.documents import read_documents
+from pipeline.in_charge import NotInChargeError
 from pipeline.ui.checks import unseen
 from pipeline.ui.forms import fields_of, tree_of
 from pipeline.ui.tree import read_segment
@@ -152,6 +153,18 @@ def _published(visitor: Visitor, page: Any, name: str, line: str) -> Any:
     assert page.status_code == 200, page.text
     fields = [(field, name if field == "n:name" else text) for field, text in Fields(page.text).found]
     return visitor.post("/segments/publish", fields)
+
+
+def test_a_copy_that_takes_no_definitions_says_so_and_keeps_the_segment(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotInChargeError("w. is a copy of v.", "w.", "apply it in v.")
+
+    monkeypatch.setattr("pipeline.api.writes.apply", refuse)
+    editor = Visitor(house, "editor")
+    told = _published(editor, editor.get("/segments/new"), "mine", "plan is free")
+    assert told.status_code == 409 and "apply it in v." in told.text and 'value="mine"' in told.text
 
 
 def test_nobody_writes_over_what_they_have_not_seen(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

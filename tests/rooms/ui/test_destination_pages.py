@@ -1,9 +1,11 @@
 """Destinations: the list, and the form of those that need no file."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.in_charge import NotInChargeError
 from tests.rooms.ui.house import House, Visitor
 from tests.rooms.ui.town import applies
 
@@ -73,3 +75,15 @@ def test_one_that_is_there_is_not_written_over(house: House) -> None:
     answer = editor.post("/destinations", FILE | {"path": "elsewhere"})
     assert answer.status_code == 422 and "already" in answer.text and "elsewhere" in answer.text
     assert len(house.applied) == 1
+
+
+def test_a_copy_that_takes_no_definitions_says_so_and_keeps_what_was_typed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotInChargeError("w. is a copy of v.", "w.", "apply it in v.")
+
+    monkeypatch.setattr("pipeline.api.writes.apply", refuse)
+    editor = Visitor(house, "editor")
+    answer = editor.post("/destinations", FILE)
+    assert answer.status_code == 409 and "apply it in v." in answer.text and "out/crm.jsonl" in answer.text
