@@ -9,7 +9,6 @@ import pytest
 
 from pipeline.api.client import ApiError
 from pipeline.definitions.documents import read_documents
-from pipeline.in_charge import NotInChargeError
 from pipeline.ui.checks import unseen
 from pipeline.ui.forms import fields_of, tree_of
 from pipeline.ui.tree import read_segment
@@ -18,7 +17,7 @@ from tests.rooms.api.harness import ADA, event, profile, show
 from tests.rooms.ui.house import Fields, House, Visitor
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
 from tests.rooms.ui.test_tree import definitions
-from tests.rooms.ui.town import AtOnce, applies
+from tests.rooms.ui.town import AtOnce, applies, takes_no_definitions
 
 
 @pytest.fixture
@@ -158,10 +157,7 @@ def _published(visitor: Visitor, page: Any, name: str, line: str) -> Any:
 def test_a_copy_that_takes_no_definitions_says_so_and_keeps_the_segment(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise NotInChargeError("w. is a copy of v.", "w.", "apply it in v.")
-
-    monkeypatch.setattr("pipeline.api.writes.apply", refuse)
+    takes_no_definitions(monkeypatch)
     editor = Visitor(house, "editor")
     told = _published(editor, editor.get("/segments/new"), "mine", "plan is free")
     assert told.status_code == 409 and "apply it in v." in told.text and 'value="mine"' in told.text

@@ -1,13 +1,11 @@
 """Destinations: the list, and the form of those that need no file."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline.in_charge import NotInChargeError
 from tests.rooms.ui.house import House, Visitor
-from tests.rooms.ui.town import applies
+from tests.rooms.ui.town import applies, takes_no_definitions
 
 
 @pytest.fixture
@@ -80,10 +78,7 @@ def test_one_that_is_there_is_not_written_over(house: House) -> None:
 def test_a_copy_that_takes_no_definitions_says_so_and_keeps_what_was_typed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise NotInChargeError("w. is a copy of v.", "w.", "apply it in v.")
-
-    monkeypatch.setattr("pipeline.api.writes.apply", refuse)
+    takes_no_definitions(monkeypatch)
     editor = Visitor(house, "editor")
     answer = editor.post("/destinations", FILE)
     assert answer.status_code == 409 and "apply it in v." in answer.text and "out/crm.jsonl" in answer.text

@@ -16,6 +16,7 @@ from pipeline.api.trial import facts_of, trial_of
 from pipeline.definitions.apply import plan_apply
 from pipeline.definitions.catalog import records
 from pipeline.definitions.segments import SegmentDefinition
+from pipeline.in_charge import NotInChargeError
 from pipeline.letters import Letter
 from pipeline.records import (
     Cause,
@@ -139,6 +140,15 @@ def applies(house: House, monkeypatch: Any) -> None:
     monkeypatch.setattr("pipeline.api.writes.apply", apply)
     monkeypatch.setattr("pipeline.api.writes.Readiness", AtOnce)
     monkeypatch.setattr("pipeline.api.writes.audit.note", lambda *_, **__: None)
+
+
+def takes_no_definitions(monkeypatch: Any) -> None:
+    """The workspace is a copy in which nothing is applied: `apply it in v.`"""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotInChargeError("w. is a copy of v.", "w.", "apply it in v.")
+
+    monkeypatch.setattr("pipeline.api.writes.apply", refuse)
 
 
 class AtOnce:
