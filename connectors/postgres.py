@@ -62,17 +62,13 @@ CREATE TABLE IF NOT EXISTS {prefix}events (
 CREATE INDEX IF NOT EXISTS {bare}events_of_profile ON {prefix}events (profile_id);
 CREATE INDEX IF NOT EXISTS {bare}events_alerts ON {prefix}events (at) WHERE properties ? 'alert_id';
 """
-_HAS_TABLES = """
-SELECT bool_and(to_regclass('{schema}.' || name) IS NOT NULL) FROM unnest(ARRAY['{bare}members', '{bare}profiles',
-    '{bare}events', '{bare}events_of_profile', '{bare}events_alerts']) AS name
-"""
-_HAS_INDEXES = """
-SELECT to_regclass('{prefix}members_of_profile') IS NOT NULL AND to_regclass('{prefix}members_known_by') IS NOT NULL
-"""
+_MADE_BY_TABLES = ("members", "profiles", "events", "events_of_profile", "events_alerts")
 _INDEXES = """
 CREATE INDEX IF NOT EXISTS {bare}members_of_profile ON {prefix}members (profile_id);
 CREATE INDEX IF NOT EXISTS {bare}members_known_by ON {prefix}members USING gin (identifiers jsonb_path_ops);
 """
+_MADE_BY_INDEXES = ("members_of_profile", "members_known_by")
+_HAS = "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest(%s::text[]) AS name"
 _MEMBER = """
 INSERT INTO {prefix}members
     (segment, profile_id, entity, is_member, since, version, sequence, identifiers, traits, delivery_id)
@@ -144,13 +140,9 @@ class PostgresConnector(Connector):
         super().__init__(destination, options)
         self._address = options.connection.read()
         self._options = options
-        prefix = f"{options.db_schema}.{options.prefix}"
+        prefix = self._prefix = f"{options.db_schema}.{options.prefix}"
         self._member, self._profile, self._event = (text.format(prefix=prefix) for text in (_MEMBER, _PROFILE, _EVENT))
-        self._tables = _TABLES.format(prefix=prefix, bare=options.prefix)
-        self._has_tables = _HAS_TABLES.format(schema=options.db_schema, bare=options.prefix)
-        self._has_indexes, self._indexes = (
-            text.format(prefix=prefix, bare=options.prefix) for text in (_HAS_INDEXES, _INDEXES)
-        )
+        self._tables, self._indexes = (text.format(prefix=prefix, bare=options.prefix) for text in (_TABLES, _INDEXES))
         self._indexing_failed = False
         self._erased = _ERASED.format(prefix=prefix)
         self._delete = f"DELETE FROM {prefix}profiles WHERE profile_id = %s"  # noqa: S608 - the prefix is checked
@@ -270,7 +262,7 @@ class PostgresConnector(Connector):
     def _see_to_tables(self, connection: psycopg.Connection[Any]) -> None:
         """Make what is missing. Making asks for locks, and for an owner, of what is there too: IF NOT EXISTS or not."""
         with self._bounded(connection), connection.transaction():
-            if connection.execute(self._has_tables).fetchone() == (True,):
+            if self._has(connection, _MADE_BY_TABLES):
                 return
             # Two that make the same table at once would disturb each other.
             connection.execute("SELECT pg_advisory_xact_lock(7305820195261382755)")
@@ -279,7 +271,7 @@ class PostgresConnector(Connector):
     def _see_to_indexes(self, connection: psycopg.Connection[Any]) -> None:
         """Without them who is erased is found too, only slower."""
         with self._bounded(connection):
-            [has_all] = connection.execute(self._has_indexes).fetchone() or (False,)
+            has_all = self._has(connection, _MADE_BY_INDEXES)
         if has_all or self._indexing_failed:
             return
         try:
@@ -294,6 +286,10 @@ class PostgresConnector(Connector):
         except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege) as error:
             self._indexing_failed = True
             _log.warning("%s: no indexes were made: %s", self.destination, error.diag.message_primary)
+
+    def _has(self, connection: psycopg.Connection[Any], names: Sequence[str]) -> bool:
+        """Whether all tables and indexes of these names are there, without asking for any lock on them."""
+        return connection.execute(_HAS, ([self._prefix + name for name in names],)).fetchone() == (True,)
 
     @contextlib.contextmanager
     def _bounded(self, connection: psycopg.Connection[Any], longest_s: float | None = None) -> Iterator[None]:
