@@ -29,7 +29,7 @@ from pipeline.segments.leaves import (
 from pipeline.segments.nodes import Atom, Computed, Gate, Rule
 from pipeline.segments.plan import SegmentsPlan, index_leaves
 from pipeline.segments.selection import thresholds
-from pipeline.segments.standing import print_of
+from pipeline.segments.standing import fingerprint_of
 from pipeline.segments.values import (
     Getter,
     compile_condition_with_traits,
@@ -181,7 +181,7 @@ class _Compiler:
             node_of=self.node_of,
             sources=self.segments,
             measures=self.made.measures,
-            fingerprint=print_of(self.node_of),
+            fingerprint=fingerprint_of(self.node_of),
             _judges=tuple(node.judge if isinstance(node, Atom) else None for node in self.nodes),
             _leaf_of=tuple(node.leaf if isinstance(node, Atom) else "" for node in self.nodes),
             _defaults=defaults,

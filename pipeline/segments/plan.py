@@ -16,7 +16,7 @@ from pipeline.segments.kept import kept_leaves
 from pipeline.segments.leaves import Leaf
 from pipeline.segments.measures import Value, sooner
 from pipeline.segments.nodes import Atom, Computed, Flip, Gate, LeafSpec, Rule
-from pipeline.segments.standing import PRINT_BYTES, Standing, is_set, toggled
+from pipeline.segments.standing import FINGERPRINT_BYTES, Standing, is_set, toggled
 from pipeline.segments.values import Getter, Predicate, scalar_key
 
 _Adders = tuple[tuple[str, Leaf], ...]
@@ -167,7 +167,7 @@ class SegmentsPlan:
     def resume(self, kept: bytes, now_ms: int, first_ms: int) -> Standing | None:
         """The standing of which this was kept when it had been settled up to `now_ms`; None if it is that of another
         plan. Time alone changes nothing before `first_ms` (0: ever)."""
-        if kept[:PRINT_BYTES] != self.fingerprint:
+        if kept[:FINGERPRINT_BYTES] != self.fingerprint:
             return None
         return Standing(self, kept, now_ms, first_ms)
 
@@ -204,11 +204,9 @@ class SegmentsPlan:
     def settle(self, standing: Standing, facts: Any, until_ms: int) -> list[tuple[int, list[Flip]]]:
         """Let time pass up to `until_ms`: the flips by time alone, in order, each with its exact instant."""
         passed: list[tuple[int, list[Flip]]] = []
+        scheduled = self._schedule(standing, facts) if 0 < standing._first <= until_ms else {}
         while 0 < standing._first <= until_ms:
-            scheduled = self._schedule(standing, facts)
             at_ms = standing._first
-            if not at_ms or at_ms > until_ms:
-                break
             if at_ms < standing.now:
                 raise AssertionError(f"a deadline at {at_ms} lies behind the clock {standing.now}")
             due = sorted(atom for atom, scheduled_ms in scheduled.items() if scheduled_ms == at_ms)
@@ -348,7 +346,7 @@ class SegmentsPlan:
     def members(self, standing: Standing) -> set[str]:
         """The segments true at the standing's clock."""
         members = set(self.default_members)
-        for at, byte in enumerate(standing.kept[PRINT_BYTES:]):
+        for at, byte in enumerate(standing.kept[FINGERPRINT_BYTES:]):
             for bit in range(8) if byte else ():
                 node = 8 * at + bit
                 names = self._roots.get(node)

@@ -12,9 +12,9 @@ class Standing:
     """Where one profile stands: made by `SegmentsPlan.begin`, or of what was kept of it by `resume`, and moved on by
     `update` and `settle`.
 
-    `kept` is all that need be kept of it: the print of the plan, and behind it a bit for each node, set where its truth
-    is not that for an empty profile. When it is to be judged again is known of each atom only once somebody has had to
-    know it, and until `rest`; otherwise there is but one instant before which none is.
+    `kept` is all that need be kept of it: the fingerprint of the plan, and behind it a bit for each node, set where its
+    truth is not that for an empty profile. When it is to be judged again is known of each atom only once somebody has
+    had to know it, and until `rest`; otherwise there is but one instant before which none is.
     """
 
     __slots__ = ("_first", "_plan", "_scheduled", "kept", "now")
@@ -41,14 +41,14 @@ class Standing:
         self._scheduled = None
 
 
-PRINT_BYTES = 8
+FINGERPRINT_BYTES = 8
 # Raise it when what an atom says of the same facts changes: what was judged before is then judged anew.
 _JUDGED = 1
 
 
-def print_of(node_of: Mapping[bytes, int]) -> bytes:
+def fingerprint_of(node_of: Mapping[bytes, int]) -> bytes:
     """What stands for a plan before the bits of its nodes: their keys, and which number each has. Not 0 at its end."""
-    digest = blake2b(digest_size=PRINT_BYTES - 1)
+    digest = blake2b(digest_size=FINGERPRINT_BYTES - 1)
     for key in sorted(node_of):
         digest.update(b"%d %d %b" % (node_of[key], len(key), key))
     return digest.digest() + bytes((_JUDGED,))
@@ -56,7 +56,7 @@ def print_of(node_of: Mapping[bytes, int]) -> bytes:
 
 def is_set(kept: bytes, node: int) -> bool:
     """Whether the truth of a node is not that for an empty profile."""
-    at = PRINT_BYTES + (node >> 3)
+    at = FINGERPRINT_BYTES + (node >> 3)
     return at < len(kept) and kept[at] >> (node & 7) & 1 == 1
 
 
@@ -64,7 +64,7 @@ def toggled(kept: bytes, nodes: Iterable[int]) -> bytes:
     """The same with the bits of these nodes turned."""
     bits = bytearray(kept)
     for node in nodes:
-        at = PRINT_BYTES + (node >> 3)
+        at = FINGERPRINT_BYTES + (node >> 3)
         if at >= len(bits):
             bits.extend(bytes(at + 1 - len(bits)))
         bits[at] ^= 1 << (node & 7)
