@@ -5,6 +5,7 @@ its own broker when it first needs one, so that no test waits for, or is disturb
 HEADWATER_BOOTSTRAP_SERVERS set, all use that one, told apart by their prefixes.
 """
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -55,6 +56,12 @@ LONGEST = (
 def pytest_configure(config: pytest.Config) -> None:
     # Of itself pytest-xdist begins with the files of most tests, and ends with those of a single long one.
     config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    # A command says how much its process logs; here the process goes on, with tests that look at what is logged.
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,10 +14,9 @@ from pipeline.cli import run as run_module
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
     root = logging.getLogger()
-    before = root.level, list(root.handlers)
+    before = list(root.handlers)
     yield root
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
+    root.handlers[:] = before
 
 
 @pytest.mark.parametrize(
