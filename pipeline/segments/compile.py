@@ -40,6 +40,7 @@ from pipeline.segments.values import (
     trait_names,
 )
 from pipeline.segments.windows import Window, compile_window
+from pipeline.segments.zones import digests_of
 
 
 class RuleError(ValueError):
@@ -181,7 +182,7 @@ class _Compiler:
             node_of=self.node_of,
             sources=self.segments,
             measures=self.made.measures,
-            fingerprint=fingerprint_of(self.node_of),
+            fingerprint=fingerprint_of(self.node_of, digests_of(self.made.zones)),
             _judges=tuple(node.judge if isinstance(node, Atom) else None for node in self.nodes),
             _leaf_of=tuple(node.leaf if isinstance(node, Atom) else "" for node in self.nodes),
             _defaults=defaults,

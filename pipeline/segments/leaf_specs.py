@@ -40,13 +40,15 @@ def leaf_hash(canonical: bytes) -> str:
 
 class LeafSpecs:
     """The leaves of one generation, as rules ask for them: `leaves` by id; `measures` by their canonical form, with the
-    leaf and how its state is read. `births`: see `compile_plan`."""
+    leaf and how its state is read; `zones`: the time zones by whose calendars they count. `births`: see
+    `compile_plan`."""
 
     def __init__(self, generation: int, births: Mapping[str, int], keeps: Keeps) -> None:
         self._generation, self._births, self._keeps = generation, births, keeps
         self._conditions: dict[bytes, Predicate] = {}
         self.leaves: dict[str, LeafSpec] = {}
         self.measures: dict[bytes, tuple[str, measures.Value]] = {}
+        self.zones: set[str] = set()
 
     def measure(self, measure: rules.Measure) -> tuple[str, measures.Value]:
         """The leaf of a measure, and how its state is read."""
@@ -112,6 +114,8 @@ class LeafSpecs:
             table, rest = split_equality(selection.where)
             dates = window.window if isinstance(window, rules.Kept) else window
             between = dates if isinstance(dates, rules.Between) else None
+            if isinstance(dates, rules.Calendar):
+                self.zones.add(dates.time_zone)
             key = rules.canonical((rest, between))
             predicate = self._conditions.get(key)
             if predicate is None and (rest is not None or between is not None):

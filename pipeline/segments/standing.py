@@ -46,11 +46,14 @@ FINGERPRINT_BYTES = 8
 _JUDGED = 1
 
 
-def fingerprint_of(node_of: Mapping[bytes, int]) -> bytes:
-    """What stands for a plan before the bits of its nodes: their keys, and which number each has. Not 0 at its end."""
+def fingerprint_of(node_of: Mapping[bytes, int], zones: Iterable[bytes] = ()) -> bytes:
+    """What stands for a plan before the bits of its nodes: their keys, which number each has, and the digests of the
+    time zones that they go by. Not 0 at its end."""
     digest = blake2b(digest_size=FINGERPRINT_BYTES - 1)
     for key in sorted(node_of):
         digest.update(b"%d %d %b" % (node_of[key], len(key), key))
+    for zone in zones:
+        digest.update(zone)
     return digest.digest() + bytes((_JUDGED,))
 
 

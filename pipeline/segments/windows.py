@@ -10,6 +10,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from pipeline.segments import rules
+from pipeline.segments.zones import zone_of
 
 NEVER = 1 << 62
 _DAY_MS = 86_400_000
@@ -84,7 +85,7 @@ class CalendarWindow:
         self.suffix = current
         self.span_ms = (last + 1) * _LONGEST_DAYS[unit] * _DAY_MS
         self._unit, self._last = unit, last
-        self._zone = ZoneInfo(time_zone)
+        self._zone = zone_of(time_zone).info
         self._latest = (0, 0, 0)
         self._start = lru_cache(maxsize=4096)(self._start_of)
 

@@ -368,7 +368,8 @@ def settle(task: Task, profile: Profile) -> None:
     actor = profile.actor
     if actor.generation != task.generation:
         _change_generation(task, profile)
-    if not actor.published or not task.is_due(profile):
+    differs, profile.differs = profile.differs, False
+    if not actor.published or not (task.is_due(profile) or differs):
         actor.settled = task.clock
         return
     # Not before it was last looked at: it lived then, by rules that have changed since.
@@ -386,6 +387,9 @@ def settle(task: Task, profile: Profile) -> None:
         _expire(task, profile, expires)
     else:
         _timers(task, profile, task.clock)
+        if differs:
+            moment = Moment("definition", task.clock)
+            say_memberships(task, profile, compare(task, profile, moment), moment)
     actor.settled = task.clock
     task.set_deadline(profile)
 

@@ -21,7 +21,8 @@ class Profile:
 
     `joined` is the join of the fragments that are here: the actor's own object where that is the only one. `standing`
     is None until the profile is published. `head` and `tail` are what stands before and behind the totals in the
-    document, as last written; None once a change was said of them. `accounts`: what its accounts told of themselves;
+    document, as last written; None once a change was said of them. `differs`: judged anew it stands otherwise than was
+    told, which is to be told when it is settled. `accounts`: what its accounts told of themselves;
     `belongs`: to which it belongs, None if that is to be found out; `news`, `moment`, `ended`, `moved_to` and `whole`:
     what they have to be told (news.py).
     """
@@ -34,6 +35,7 @@ class Profile:
         "computed",
         "computed_deadline",
         "consents",
+        "differs",
         "ended",
         "group",
         "head",
@@ -66,6 +68,7 @@ class Profile:
         self.profile_id = profile_id
         self.profile_key = profile_id.encode()
         self.standing: Standing | None = None
+        self.differs = False
         self.computed = NOTHING_COMPUTED
         self.computed_deadline = 0
         self.head: bytes | None = None

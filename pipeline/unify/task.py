@@ -27,7 +27,7 @@ from pipeline.unify.actor import (
     Held,
     Meta,
 )
-from pipeline.unify.forms import belongs_elsewhere, live, shown_links, waits
+from pipeline.unify.forms import belongs_elsewhere, live, pairs_of, shown_links, waits
 from pipeline.unify.keeping import first_to_go
 from pipeline.unify.profile import NOTHING_COMPUTED, RESTING, Profile
 
@@ -285,9 +285,13 @@ class Task:
         if actor.published:
             profile.standing = plan.segments.resume(actor.standing, actor.settled, actor.wake)
             if profile.standing is None:
-                self.judge(profile, actor.settled)
+                profile.standing = self.judge(profile, actor.settled)
                 # Judged otherwise than when its entry in the time index was written, it may be due before that.
                 deadline = self._deadline(profile, actor.settled)
+                members = {segment for segment, pair in pairs_of(actor).items() if pair.member}
+                profile.differs = members != profile.standing.members
+                if profile.differs:
+                    deadline = actor.settled
                 if deadline < (actor.wake or FOREVER):
                     actor.wake = max(deadline, actor.settled + 1)
             else:

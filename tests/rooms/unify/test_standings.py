@@ -2,8 +2,11 @@
 
 import pytest
 
+from pipeline.segments import zones
+from pipeline.segments.windows import compile_window
+from pipeline.unify import UnifyStage
 from pipeline.unify.actor import ACTORS
-from tests.rooms.unify.harness import DAY, HOUR, NOON, World
+from tests.rooms.unify.harness import DAY, HOUR, KEYS, MINUTE, NOON, SECOND, Definition, World, compiled
 from tests.rooms.unify.test_cases import ANN, RECENT, SEEDS
 
 
@@ -26,3 +29,69 @@ def test_what_was_kept_by_another_release_is_judged_anew_and_may_be_due_before_i
         ("exited", NOON + HOUR, "timer"),
     ]
     one.check()
+
+
+TODAY = {
+    "segment": "today",
+    "when": {"performed": {"event": "Page Viewed", "calendar": {"unit": "day", "time_zone": "Europe/Berlin"}}},
+}
+# NOON is at 22:13:20 UTC.
+MIDNIGHT, MIDNIGHT_IN_BERLIN = 6_400 * SECOND, 2_800 * SECOND
+
+
+@pytest.mark.parametrize("looked_at", [0, HOUR], ids=["before the day ends", "when the day has ended by the new data"])
+def test_what_was_kept_under_other_data_of_time_zones_is_judged_anew(
+    monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    data_of, newest = zones._data_of, ["UTC"]
+    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
+    forget_zones()
+    one = World((TODAY,))
+    one.send(ANN)
+    one.send(ANN, at=looked_at, event="Searched")
+    one.rest(looked_at)
+    newest[0] = "Europe/Berlin"
+    forget_zones()
+    restart(one, (TODAY,))
+    one.send(ANN, at=HOUR + MINUTE, event="Searched")
+    one.rest(HOUR + MINUTE)
+    forget_zones()
+    [_, left] = one.segment_changes("today")
+    due = (NOON + HOUR + MINUTE, "definition") if looked_at else (NOON + MIDNIGHT_IN_BERLIN, "timer")
+    assert (left.change, left.at, left.cause) == ("exited", *due)
+    one.check()
+
+
+def test_who_is_not_seen_again_hears_of_other_data_of_time_zones_when_they_were_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data_of, newest = zones._data_of, ["UTC"]
+    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
+    forget_zones()
+    one = World((TODAY,))
+    one.send(ANN)
+    one.send(ANN, at=HOUR, event="Searched")
+    one.rest(HOUR)
+    newest[0] = "Europe/Berlin"
+    forget_zones()
+    restart(one, (TODAY,))
+    one.rest(MIDNIGHT)
+    forget_zones()
+    [_, left] = one.segment_changes("today")
+    assert (left.change, left.at, left.cause) == ("exited", NOON + MIDNIGHT, "definition")
+    one.check()
+
+
+def forget_zones() -> None:
+    zones.zone_of.cache_clear()
+    compile_window.cache_clear()
+
+
+def restart(world: World, definitions: tuple[Definition, ...]) -> None:
+    """Every process is another one, of the same definitions."""
+    world.generations[0] = world._plan(0, compiled(definitions, 0, None), None)
+    for number, (stage, state, positions) in enumerate(world.tasks):
+        if isinstance(stage, UnifyStage):
+            state.lose_caches()
+            state.stage = UnifyStage(stage._task.partition, KEYS, world.generations.__getitem__, 90, world.partitions)
+            world.tasks[number] = (state.stage, state, positions)
