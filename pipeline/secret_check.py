@@ -52,5 +52,7 @@ def refuse_another_secret(settings: Settings) -> None:
             f"The workspace {settings.prefix} was made with another secret: under this one everybody is somebody new.",
             "secret",
             f"give every process the one it was made with ({ENV_PREFIX}SECRET, `secret` in headwater.yaml, or the state"
-            " folder it was made from); if nothing has been taken in yet, remove its topics and make them anew",
+            " folder it was made from); for a workspace of your own beside it, set"
+            f" {ENV_PREFIX}PREFIX, or another {ENV_PREFIX}BOOTSTRAP_SERVERS, or none; if nothing has been taken in yet,"
+            " remove its topics and make them anew",
         )

@@ -89,7 +89,8 @@ def _table(settings: Settings, destinations: list[str], differences: list[Differ
         retention_ms = int(topic.config.get("retention.ms", "-1"))
         kept = "latest of each key" if topic.config["cleanup.policy"] == "compact" else "no limit"
         if retention_ms >= 0:
-            kept = f"{retention_ms // 86_400_000} days"
+            days = retention_ms // 86_400_000
+            kept = f"{days} day{'' if days == 1 else 's'}"
         table.add_row(
             topic.name,
             str(topic.partitions),

@@ -21,7 +21,7 @@ _LONGEST_LINE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where (a path inside the document may be empty), and what."""
+    """One thing that is wrong: where (a path inside the document may be empty; line 0: no document), and what."""
 
     file: str
     line: int
@@ -31,7 +31,12 @@ class Problem:
 
     def __str__(self) -> str:
         field = f"{self.field}: " if self.field else ""
-        return f"{self.file}:{self.line}:{self.column}: {field}{self.what}"
+        return f"{self.place}: {field}{self.what}"
+
+    @property
+    def place(self) -> str:
+        """The file, with line and column where there are any."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
 class InvalidDefinitionsError(DefinitionError):
@@ -40,11 +45,12 @@ class InvalidDefinitionsError(DefinitionError):
     def __init__(self, problems: list[Problem]) -> None:
         first = problems[0]
         if len(problems) == 1:
-            place = f"{first.file}:{first.line}:{first.column}"
             super().__init__(
                 (f"{first.field}: {first.what}" if first.field else first.what)[:_LONGEST_LINE],
-                place,
-                "correct it; docs/segments.md and docs/definitions.md have the language",
+                first.place,
+                "correct it; docs/segments.md and docs/definitions.md have the language"
+                if first.line
+                else "name a file or a folder that is there",
             )
         else:
             super().__init__(
@@ -137,7 +143,7 @@ def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
         elif path.is_file():
             found = [path]
         else:
-            problems.append(Problem(str(path), 1, 1, "", "there is no such file or folder"))
+            problems.append(Problem(str(path.absolute()), 0, 0, "", "there is no such file or folder"))
             continue
         for file in found:
             if file.resolve() not in seen:

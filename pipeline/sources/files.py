@@ -128,7 +128,8 @@ def _open(path: Path) -> BinaryIO:
     try:
         return cast(BinaryIO, gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))
     except OSError as error:
-        raise InputError(f"The file cannot be read: {error.strerror}", str(path)) from error
+        what_to_do = "write its path as seen from this folder; it must be a file that you may read"
+        raise InputError(f"The file cannot be read: {error.strerror}.", str(path.absolute()), what_to_do) from error
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:

@@ -38,7 +38,8 @@ def inspect_parquet(path: Path, mapping: CsvMapping) -> FileFacts:
             while part := file.read(_READ_BYTES):
                 digest.update(part)
     except OSError as error:
-        raise InputError(f"The file cannot be read: {error.strerror}", str(path)) from error
+        what_to_do = "write its path as seen from this folder; it must be a file that you may read"
+        raise InputError(f"The file cannot be read: {error.strerror}.", str(path.absolute()), what_to_do) from error
     opened = _open(path)
     check_heads([head for head in opened.schema_arrow.names if head not in _OBJECTS], mapping, path)
     digest.update(said(mapping))

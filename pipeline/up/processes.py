@@ -15,6 +15,8 @@ _RESTARTS_WITHIN_S = 60.0
 _MAX_RESTARTS = 10
 _STOP_WITHIN_S = 20.0
 _SHOWN_LOG_LINES = 15
+_LOOKED_AT_BYTES = 64 * 1024
+_SHOWN_CHARACTERS = 300
 
 
 class RoleFailed(HeadwaterError):
@@ -29,11 +31,22 @@ class RoleProcess:
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
     starts: deque[float] = field(default_factory=deque)
+    logged_before: int = 0
 
     @property
     def name(self) -> str:
         """The role as it is typed."""
         return " ".join(self.words)
+
+    def why(self) -> str:
+        """What its log says of why it ended: the error that it told, else the last line, else where the log is."""
+        with self.log.open("rb") as log:
+            log.seek(max(self.logged_before, self.log.stat().st_size - _LOOKED_AT_BYTES))
+            lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("error: ")]
+        return (errors or lines or [f"its log says nothing: {self.log}"])[-1].removeprefix("error: ")[
+            :_SHOWN_CHARACTERS
+        ]
 
 
 class Processes:
@@ -61,8 +74,8 @@ class Processes:
                 process.kill()
                 process.wait()
 
-    def tend(self) -> list[str]:
-        """Start again what has ended; returns the names of the roles that had.
+    def tend(self) -> list[tuple[str, str]]:
+        """Start again what has ended; returns the names of the roles that had, and why.
 
         Raises:
             RoleFailed: one ended too often; the end of its log is in the message.
@@ -70,7 +83,7 @@ class Processes:
         ended = []
         for role in self.roles:
             if role.process is not None and role.process.poll() is not None:
-                ended.append(role.name)
+                ended.append((role.name, role.why()))
                 self._start(role)
         return ended
 
@@ -87,6 +100,7 @@ class Processes:
             )
         role.starts.append(now)
         with role.log.open("ab") as log:
+            role.logged_before = log.tell()
             role.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.cli", "run", *role.words, "--end-with", str(os.getpid())],
                 env=self._environment,

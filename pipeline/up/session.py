@@ -21,6 +21,7 @@ from pipeline.definitions.log import Readiness, apply, read_catalog
 from pipeline.errors import BrokerError, HeadwaterError, InputError
 from pipeline.runtime.kafka.doors import GroupPositions, TopicReader, produce_all
 from pipeline.sample import raw_events
+from pipeline.secret_check import refuse_another_secret
 from pipeline.settings import Settings
 from pipeline.up.picture import Picture
 from pipeline.up.place import alone, see_that_port_is_free
@@ -141,6 +142,8 @@ class Session:
             self._settings = settings = self._settings.with_kafka(kafka.bootstrap_servers)
             self._say(f"Kafka at {kafka.bootstrap_servers} ({kafka.origin})")
             create_topics(settings)
+            # Every role would refuse it, again and again, and before that definitions would go to somebody else's.
+            refuse_another_secret(settings)
             environment = {
                 "HEADWATER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
                 "HEADWATER_STATE_DIR": str(settings.state_dir.resolve()),
@@ -252,8 +255,8 @@ class Session:
                         kafka.restart()
                         self._answered_s = time.monotonic()
                     self._measure(positions, now_s)
-                    for name in processes.tend():
-                        self._say(f"{name} had ended and was started again", live)
+                    for name, why in processes.tend():
+                        self._say(f"{name} had ended and was started again: {why}", live)
                 if self._failure is not None:
                     raise self._failure
                 if plain and now_s - printed_s >= _PLAIN_LINE_EVERY_S:

@@ -52,3 +52,13 @@ def test_all_mistakes_are_told_at_once(folder: Path) -> None:
     with pytest.raises(DefinitionError) as told:
         check(".")
     assert "a.yaml:" in told.value.where and "b.yaml:" in told.value.where
+
+
+def test_a_path_that_is_not_there_is_no_mistake_of_a_definition(folder: Path) -> None:
+    with pytest.raises(DefinitionError, match="there is no such file or folder") as told:
+        check("segmants")
+    assert told.value.where == str(folder / "segmants")
+    assert told.value.what_to_do == "name a file or a folder that is there"
+    with pytest.raises(DefinitionError) as told:
+        check("segmants", "mials.yaml")
+    assert f"{folder / 'mials.yaml'}: there is no such file or folder" in told.value.where

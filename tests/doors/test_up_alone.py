@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from rich.console import Console
 
 from pipeline import serving, shared_ports
@@ -20,9 +21,11 @@ from pipeline.broker import Kafka
 from pipeline.cli import up
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import InputError, SettingsError
+from pipeline.secret_check import check_of
 from pipeline.settings import Settings
 from pipeline.up import session
 from pipeline.up.place import alone, see_that_port_is_free
+from pipeline.up.processes import RoleProcess
 from pipeline.up.session import Session
 
 HELD = "import sys, time; from pathlib import Path; from pipeline.up.place import alone\n"
@@ -112,7 +115,14 @@ class Stub(Kafka):
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Kafka, list[Mapping[str, Any]]], str]:
+def ended() -> list[tuple[str, str]]:
+    return []
+
+
+@pytest.fixture
+def watch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ended: list[tuple[str, str]]
+) -> Callable[[Kafka, list[Mapping[str, Any]]], str]:
     def run(kafka: Kafka, positions: list[Mapping[str, Any]]) -> str:
         """What is said until the positions, one look a second, are used up."""
         clock = [100.0]
@@ -131,7 +141,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Kafka, l
         said = io.StringIO()
         shown = Session(Settings(state_dir=tmp_path), Console(file=said, width=200))
         with pytest.raises(KeyboardInterrupt):
-            shown._watch(SimpleNamespace(read=read), SimpleNamespace(tend=list), kafka)  # type: ignore[arg-type]
+            shown._watch(SimpleNamespace(read=read), SimpleNamespace(tend=ended.copy), kafka)  # type: ignore[arg-type]
         return said.getvalue()
 
     return run
@@ -141,6 +151,46 @@ def test_a_kafka_of_its_own_that_ends_is_started_again(watch: Callable[..., str]
     kafka = Stub([False, True, False])
     said = watch(kafka, [{"ingest": (1, 1)}] * 4)
     assert kafka.restarts == 1 and said.count("the Kafka had ended, and is started again") == 1
+
+
+def test_a_role_that_ends_is_told_with_its_reason(watch: Callable[..., str], ended: list[tuple[str, str]]) -> None:
+    ended.append(("ingest", "The disk is full."))
+    assert "ingest had ended and was started again: The disk is full.\n" in watch(Stub([]), [{"ingest": (1, 1)}] * 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "why"),
+    [
+        ("", "INFO begins\nerror: The disk is full.\n  where: /state\n  what to do: make room\n", "The disk is full."),
+        ("error: The disk is full.\n", "INFO begins\nKilled\n", "Killed"),
+        ("", "Traceback (most recent call last):\n  File\nRuntimeError: odd\n\n", "RuntimeError: odd"),
+        ("error: The disk is full.\n", "", "its log says nothing: {}"),
+        ("", "x" * 200_000 + "\nerror: " + "y" * 1_000 + "\n", "y" * 300),
+    ],
+)
+def test_why_a_role_ended_is_what_its_log_says_since_its_start(
+    tmp_path: Path, before: str, said: str, why: str
+) -> None:
+    role = RoleProcess(("ingest",), tmp_path / "ingest.log", logged_before=len(before))
+    role.log.write_text(before + said)
+    assert role.why() == why.format(role.log)
+
+
+def test_a_workspace_of_another_secret_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = b'{"kind":"secret_check","check":"%s"}' % check_of(b"of the first folder").encode()
+    monkeypatch.setattr("pipeline.secret_check.current_value", lambda *_: kept)
+    monkeypatch.setattr(session, "create_topics", lambda _: None)
+
+    def never(*_: object) -> None:
+        raise AssertionError("something was started")
+
+    monkeypatch.setattr(session, "Readiness", never)
+    settings = Settings(bootstrap_servers="127.0.0.1:1", state_dir=tmp_path, secret=SecretStr("of the second folder"))
+    with pytest.raises(SettingsError, match="made with another secret") as told:
+        Session(settings, Console(file=io.StringIO())).run()
+    assert "HEADWATER_BOOTSTRAP_SERVERS" in told.value.what_to_do and "HEADWATER_PREFIX" in told.value.what_to_do
 
 
 def test_a_kafka_that_does_not_answer_is_not_ready(watch: Callable[..., str]) -> None:

@@ -137,7 +137,8 @@ class TopicReader:
                 raise (TopicMissing if missing else BrokerError)(
                     f"The topic {physical} cannot be read: {known.error}.",
                     physical,
-                    "create the workspace's topics with `headwater topics --create`, or check HEADWATER_PREFIX",
+                    "create the workspace's topics with `headwater topics --create` (a source's is in `sources`), or"
+                    " check HEADWATER_PREFIX",
                 )
             numbers = sorted(known.partitions)
             found += [(physical, n) for n in numbers if key is None or n == partition_of(key, len(numbers))]
