@@ -16,16 +16,26 @@
 Besides, `sequences:PROFILE_ID` keeps how far each membership is, so that a repetition after a crash is told from news
 also when the person has left by now, `known:PROFILE_ID` the identifiers that lead to a profile, `also:NAMESPACE:VALUE`
 who else an identifier belongs to while a merge is told in parts (profiles have no order among each other: the one that
-ends may be heard of last), and `seen:ID` for a day which events have come. Each delivery is one script: it happens
-whole or not at all. All keys must be on one node; in a cluster give a prefix with a hash tag, `{headwater}:`.
+ends may be heard of last), and `seen:ID` for a day which events have come: one that comes again after more than a day,
+from a server or a role that was away so long, stands twice in the stream, with the same delivery_id.
+
+Each delivery is one script: it happens whole or not at all, and not any more once nobody waits for its answer: what a
+server hears late, because it hung or the network did, might be older than what it has been told since. All keys must be
+on one node; in a cluster give a prefix with a hash tag, `{headwater}:`. Which node that is it says itself (MOVED).
+
+After every failure the address is read and connected to anew: a name may lead to another server since a failover, and
+the password may be another one. A failover may lose what the old master had not passed on yet, and eviction
+(`maxmemory-policy` other than `noeviction`) takes what it likes: `headwater destinations resync` tells all of it again.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import redis
 from pydantic import Field
+from redis.exceptions import MovedError
 
 from connectors.base import Connector, Options, Outcome, SecretReference, delivered, rejected, retry
 from pipeline.records import Delivery
@@ -35,6 +45,10 @@ _PAGE = 1_000
 
 _FUNCTIONS = """
 local prefix, profile, id = ARGV[1], ARGV[2], ARGV[3]
+local time = redis.call('TIME')
+if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[4]) then
+    return redis.error_reply('LATE it was heard when nobody waited for the answer any more')
+end
 local function key(kind) return prefix .. kind .. ':' .. profile end
 local function is_new(segment, sequence)
     local before = tonumber(redis.call('HGET', key('sequences'), segment) or '-1')
@@ -70,23 +84,23 @@ local function lead_nowhere(except)
 end
 """
 _ENTERED = """
-if is_new(ARGV[4], ARGV[5]) then
-    redis.call('SADD', prefix .. 'members:' .. ARGV[4], profile)
-    redis.call('HSET', key('segments'), ARGV[4], ARGV[6])
-    lead_here(cjson.decode(ARGV[7]))
+if is_new(ARGV[5], ARGV[6]) then
+    redis.call('SADD', prefix .. 'members:' .. ARGV[5], profile)
+    redis.call('HSET', key('segments'), ARGV[5], ARGV[7])
+    lead_here(cjson.decode(ARGV[8]))
 end
 """
 _EXITED = """
-if is_new(ARGV[4], ARGV[5]) then
-    redis.call('SREM', prefix .. 'members:' .. ARGV[4], profile)
-    redis.call('HDEL', key('segments'), ARGV[4])
+if is_new(ARGV[5], ARGV[6]) then
+    redis.call('SREM', prefix .. 'members:' .. ARGV[5], profile)
+    redis.call('HDEL', key('segments'), ARGV[5])
 end
 """
 _CHANGED = """
-if ARGV[4] == 'anew' then redis.call('DEL', key('profile')) end
-for name, value in pairs(cjson.decode(ARGV[5])) do redis.call('HSET', key('profile'), name, value) end
-for _, name in ipairs(cjson.decode(ARGV[6])) do redis.call('HDEL', key('profile'), name) end
-local now = cjson.decode(ARGV[7])
+if ARGV[5] == 'anew' then redis.call('DEL', key('profile')) end
+for name, value in pairs(cjson.decode(ARGV[6])) do redis.call('HSET', key('profile'), name, value) end
+for _, name in ipairs(cjson.decode(ARGV[7])) do redis.call('HDEL', key('profile'), name) end
+local now = cjson.decode(ARGV[8])
 local kept = {}
 for _, identifier in ipairs(now) do kept[identifier] = true end
 lead_nowhere(kept)
@@ -100,7 +114,7 @@ end
 redis.call('DEL', key('profile'), key('segments'), key('known'))
 """
 _ERASED = """
-for _, id in ipairs(cjson.decode(ARGV[4])) do
+for _, id in ipairs(cjson.decode(ARGV[5])) do
     profile = id
     lead_nowhere({})
     for _, segment in ipairs(redis.call('HKEYS', key('segments'))) do
@@ -108,7 +122,7 @@ for _, id in ipairs(cjson.decode(ARGV[4])) do
     end
     redis.call('DEL', key('profile'), key('segments'), key('known'), key('sequences'))
 end
-for _, identifier in ipairs(cjson.decode(ARGV[5])) do
+for _, identifier in ipairs(cjson.decode(ARGV[6])) do
     local there, also = prefix .. 'identifier:' .. identifier, prefix .. 'also:' .. identifier
     local others = redis.call('SMEMBERS', also)
     others[#others + 1] = redis.call('GET', there) or nil
@@ -118,8 +132,8 @@ end
 """
 _EVENT = """
 if redis.call('SET', prefix .. 'seen:' .. id, '1', 'NX', 'EX', 86400) then
-    redis.call('XADD', prefix .. 'events', 'MAXLEN', '~', ARGV[4], '*', 'delivery_id', id, 'profile_id', profile,
-               'event', ARGV[5])
+    redis.call('XADD', prefix .. 'events', 'MAXLEN', '~', ARGV[5], '*', 'delivery_id', id, 'profile_id', profile,
+               'event', ARGV[6])
 end
 """
 
@@ -146,45 +160,83 @@ class RedisConnector(Connector):
     def __init__(self, destination: str, options: RedisOptions) -> None:
         super().__init__(destination, options)
         self._options = options
-        address = options.url.read()
+        self._lock = threading.Lock()
+        self._elsewhere: tuple[str, int] | None = None
+        self._redis: redis.Redis | None = self._open()
+        scripts = (_ENTERED, _EXITED, _CHANGED, _DELETED, _ERASED, _EVENT)
+        self._scripts: dict[str, Any] = {text: redis.Redis().register_script(_FUNCTIONS + text) for text in scripts}
+
+    def _open(self) -> redis.Redis:
+        address = self._options.url.read()
         if not address.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError(f"the url of destination {destination} begins with redis://, rediss:// or unix://")
+            raise ValueError(f"the url of destination {self.destination} begins with redis://, rediss:// or unix://")
         try:
-            self._redis = redis.Redis.from_url(
+            client = redis.Redis.from_url(
                 address,
-                socket_timeout=options.timeout_seconds,
-                socket_connect_timeout=options.timeout_seconds,
-                client_name=f"headwater-{destination}",
+                socket_timeout=self._options.timeout_seconds,
+                socket_connect_timeout=self._options.timeout_seconds,
+                client_name=f"headwater-{self.destination}",
             )
         except ValueError:
             # Its own words repeat what stands before a slash in a password.
             told = "is none; escape what is no letter or digit in user and password (%2F for a slash)"
-            raise ValueError(f"the url of destination {destination} {told}") from None
-        scripts = (_ENTERED, _EXITED, _CHANGED, _DELETED, _ERASED, _EVENT)
-        self._scripts: dict[str, Any] = {text: self._redis.register_script(_FUNCTIONS + text) for text in scripts}
+            raise ValueError(f"the url of destination {self.destination} {told}") from None
+        if self._elsewhere is not None:
+            client.connection_pool.connection_kwargs |= dict(zip(("host", "port"), self._elsewhere, strict=True))
+        return client
+
+    def _client(self) -> redis.Redis:
+        with self._lock:
+            if self._redis is None:
+                self._redis = self._open()
+            return self._redis
+
+    def _forget(self, client: redis.Redis, errors: Sequence[Exception]) -> None:
+        """Keep nothing of a server that failed: it may not be the one any more that the address leads to."""
+        moved = next((one for one in errors if isinstance(one, MovedError)), None)
+        with self._lock:
+            if self._redis is client:
+                self._redis = None
+                self._elsewhere = None if moved is None or not moved.host else (moved.host, moved.port)
+        client.connection_pool.disconnect(inuse_connections=False)
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Send all in one pipeline; each script says for itself whether it could be done."""
         try:
-            pipeline = self._redis.pipeline(transaction=False)
+            client = self._client()
+        except ValueError as error:
+            return [retry(str(error))] * len(deliveries)
+        try:
+            pipeline = client.pipeline(transaction=False)
+            not_after_ms = self._not_after_ms(client)
             for delivery in deliveries:
                 script, arguments = self._script(delivery)
-                who = (self._options.prefix, delivery.profile_id, delivery.delivery_id)
-                self._scripts[script](args=[*who, *arguments], client=pipeline)
+                who = (self._options.prefix, delivery.profile_id, delivery.delivery_id, not_after_ms)
+                # One key, and the node of a cluster that has not got it says who has.
+                self._scripts[script]([f"{self._options.prefix}events"], [*who, *arguments], client=pipeline)
             answers = pipeline.execute(raise_on_error=False)
-            self._forget_events({one for delivery in deliveries for one in _erased(delivery)})
-            return self._outcomes(deliveries, answers)
+            self._forget_events(client, {one for delivery in deliveries for one in _erased(delivery)})
         except redis.RedisError as error:
+            self._forget(client, [error])
             # The server's own words at most: an address with its password must not end in a log.
             told = str(error) if isinstance(error, redis.ResponseError) else type(error).__name__
             return [retry(f"Redis: {told}")] * len(deliveries)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if errors:
+            self._forget(client, errors)
+        return self._outcomes(deliveries, answers)
 
-    def _forget_events(self, profile_ids: set[str]) -> None:
+    def _not_after_ms(self, client: redis.Redis) -> int:
+        """Until when, by the server's clock, an answer is waited for."""
+        seconds, microseconds = client.time()
+        return int(seconds * 1000 + microseconds / 1000 + self._options.timeout_seconds * 1000)
+
+    def _forget_events(self, client: redis.Redis, profile_ids: set[str]) -> None:
         """Take the events of these out of the stream, a page at a time: it may be long, and others want the server."""
         stream, gone = f"{self._options.prefix}events", {one.encode() for one in profile_ids}
         start = "-"
         while gone:
-            page: Any = self._redis.xrange(stream, min=start, count=_PAGE)
+            page: Any = client.xrange(stream, min=start, count=_PAGE)
             # What is said of an account names those who stand behind it, in the event's text.
             theirs = [
                 entry
@@ -192,7 +244,7 @@ class RedisConnector(Connector):
                 if fields.get(b"profile_id") in gone or any(one in fields.get(b"event", b"") for one in gone)
             ]
             if theirs:
-                self._redis.xdel(stream, *theirs)
+                client.xdel(stream, *theirs)
             if len(page) < _PAGE:
                 return
             start = f"({page[-1][0].decode()}"
@@ -247,7 +299,8 @@ class RedisConnector(Connector):
 
     def close(self) -> None:
         """Close all connections."""
-        self._redis.close()
+        if self._redis is not None:
+            self._redis.close()
 
 
 def _erased(delivery: Delivery) -> list[str]:

@@ -17,7 +17,8 @@ class NotHereError(Exception):
     """This machine has no such server."""
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -45,7 +46,7 @@ def postgres(fsync: bool = False) -> Iterator[str]:
             raise NotHereError("no user postgres to run as") from None
         os.chown(folder, user.pw_uid, user.pw_gid)
         as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    port = _free_port()
+    port = free_port()
     data = folder / "data"
     run = {"cwd": folder, "capture_output": True, **as_user}
     subprocess.run(
@@ -64,23 +65,27 @@ def postgres(fsync: bool = False) -> Iterator[str]:
 
 
 @contextmanager
-def redis_server(password: str) -> Iterator[int]:
-    """A Valkey or Redis under a password; gives its port."""
+def redis_server(password: str = "", *more: str) -> Iterator[int]:
+    """A Valkey or Redis, under a password; gives its port."""
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     program = shutil.which("valkey-server") or shutil.which("redis-server")
     if program is None:
         raise NotHereError("neither Valkey nor Redis on this machine")
     with tempfile.TemporaryDirectory(prefix="headwater-redis-") as folder:
-        port = _free_port()
+        port = free_port()
         settings = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder]
-        server = subprocess.Popen([program, *settings, "--requirepass", password], stdout=subprocess.DEVNULL)
+        server = subprocess.Popen([program, *settings, "--requirepass", password, *more], stdout=subprocess.DEVNULL)
         try:
-            client = redis.Redis(port=port, password=password)
+            client = redis.Redis(port=port, password=password, retry=Retry(NoBackoff(), 0))
             deadline = time.monotonic() + 60
             while True:
                 try:
                     client.ping()
+                    break
+                except redis.BusyLoadingError:
                     break
                 except redis.ConnectionError:
                     assert time.monotonic() < deadline and server.poll() is None

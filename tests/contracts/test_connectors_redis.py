@@ -3,7 +3,9 @@
 import itertools
 import json
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ redis = pytest.importorskip("redis")
 
 from connectors.redis import RedisConnector, RedisOptions  # noqa: E402
 from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
-from pipeline.records import IdentifierPair  # noqa: E402
-from tests.contracts.servers import NotHereError, redis_server  # noqa: E402
+from pipeline.records import Delivery, IdentifierPair  # noqa: E402
+from tests.contracts.relay import Relay  # noqa: E402
+from tests.contracts.servers import NotHereError, free_port, redis_server  # noqa: E402
 
 PASSWORD = "a word that must not be told"
 
@@ -222,3 +225,177 @@ def test_an_erased_identifier_is_kept_by_nobody_who_once_had_it(client: Any, par
     connector.close()
     assert client.smembers("headwater:known:p9") == {"user_id:bob"}
     assert not client.keys("headwater:*ada*") and client.get("headwater:identifier:user_id:bob") == "p9"
+
+
+def statuses(connector: RedisConnector, deliveries: Sequence[Delivery]) -> set[str]:
+    return {outcome.status for outcome in connector.deliver(deliveries)}
+
+
+def patient(connector: RedisConnector, deliveries: Sequence[Delivery], attempts: int = 40) -> int:
+    """Again until all is delivered, as the deliver role does; gives how many attempts it took."""
+    for attempt in range(1, attempts + 1):
+        if statuses(connector, deliveries) == {"delivered"}:
+            return attempt
+        time.sleep(0.1)
+    raise AssertionError("it was not delivered")
+
+
+def test_after_a_failover_the_old_master_is_given_up(client: Any, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """Its connections stay, and it takes nothing any more: the name of the address leads to the new one by now."""
+    with redis_server(PASSWORD) as second, Relay(port) as relay:
+        monkeypatch.setenv("TESTED_REDIS", f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0")
+        connector = opened()
+        assert statuses(connector, [sample_delivery(1)]) == {"delivered"}
+        client.replicaof("127.0.0.1", second)
+        try:
+            relay.target = second
+            [told] = connector.deliver([sample_delivery(2, "p2")])
+            assert (told.status, "read only" in told.detail) == ("retry", True)
+            assert patient(connector, [sample_delivery(2, "p2")]) == 1
+            there = redis.Redis(port=second, password=PASSWORD, decode_responses=True)
+            assert there.smembers("headwater:members:trial") == {"p2"}
+        finally:
+            client.replicaof("NO", "ONE")
+            connector.close()
+
+
+def test_a_password_that_changes_in_its_file_needs_no_restart(client: Any, port: int, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
+    connector = RedisConnector("tested", RedisOptions.model_validate({"url": {"file": str(file)}}))
+    assert statuses(connector, [sample_delivery(1)]) == {"delivered"}
+    client.config_set("requirepass", "another")
+    try:
+        client.client_kill_filter(_type="normal", skipme=True)
+        assert statuses(connector, [sample_delivery(2)]) == {"retry"}
+        file.unlink()
+        [told] = connector.deliver([sample_delivery(2)])
+        assert (told.status, told.detail.partition(" ")[0]) == ("retry", "the")
+        file.write_text(f"redis://:another@127.0.0.1:{port}/0")
+        assert statuses(connector, [sample_delivery(2)]) == {"delivered"}
+    finally:
+        client.config_set("requirepass", PASSWORD)
+        connector.close()
+
+
+def test_what_is_heard_after_everybody_has_left_changes_nothing(
+    client: Any, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    """A network that stood still passes on what was sent long ago, behind what was sent since on another connection."""
+
+    def change(number: int, plan: str) -> Delivery:
+        body = {"change": "updated", "set": {"traits": {"plan": plan}}, "entity": "person"}
+        return sample_delivery(number, action="profile_changed", segment=None, body=body)
+
+    with Relay(port) as relay:
+        monkeypatch.setenv("TESTED_REDIS", f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0")
+        options = {"url": {"env": "TESTED_REDIS"}, "timeout_seconds": 0.5}
+        connector = RedisConnector("tested", RedisOptions.model_validate(options))
+        assert statuses(connector, [change(1, "free")]) == {"delivered"}
+        relay.hold(b"EVALSHA")
+        assert statuses(connector, [change(2, "pro")]) == {"retry"}
+        assert relay.held.is_set()
+        assert statuses(connector, [change(2, "pro"), change(3, "team")]) == {"delivered"}
+        before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        relay.let_go()
+        while client.info("commandstats")["cmdstat_evalsha"]["calls"] == before:
+            time.sleep(0.01)
+        assert client.hget("headwater:profile:p1", "traits.plan") == '"team"'
+        connector.close()
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_happens_twice(
+    client: Any, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    several = [
+        sample_delivery(number, f"p{number % 3}", action="event", segment=None, body={"event": "Order"})
+        for number in range(30)
+    ]
+    with Relay(port) as relay:
+        monkeypatch.setenv("TESTED_REDIS", f"redis://:{PASSWORD}@127.0.0.1:{relay.port}/0")
+        connector = opened()
+        assert statuses(connector, several[:1]) == {"delivered"}
+        relay.lose_answer(b"$-1\r\n", b"_\r\n")  # nothing, in either protocol
+        assert statuses(connector, several) == {"retry"}
+        assert relay.lost.is_set() and client.xlen("headwater:events") == 30
+        assert statuses(connector, several) == {"delivered"}
+        connector.close()
+    assert client.xlen("headwater:events") == 30
+
+
+@pytest.mark.parametrize("server_is", ["full", "unable to write to its disk", "cut off from its master"])
+def test_a_server_that_takes_nothing_is_waited_for(client: Any, server_is: str) -> None:
+    connector = opened()
+    event = sample_delivery(3, action="event", segment=None, body={"event": "Order"})
+    several = [sample_delivery(2, "p2"), sample_delivery(3, "p2", action="segment_exited"), event]
+    assert statuses(connector, [sample_delivery(1)]) == {"delivered"}
+    before = {name: client.config_get(name)[name] for name in ("maxmemory", "save", "replica-serve-stale-data")}
+    folder = Path(client.config_get("dir")["dir"])
+    try:
+        if server_is == "full":
+            client.config_set("maxmemory", "100kb")
+        elif server_is == "cut off from its master":
+            client.config_set("replica-serve-stale-data", "no")
+            client.replicaof("127.0.0.1", 1)
+        else:
+            client.config_set("save", "3600 1")
+            (folder / "dump.rdb").mkdir()
+            client.bgsave()
+            while client.info("persistence")["rdb_last_bgsave_status"] == "ok":
+                time.sleep(0.01)
+        told = connector.deliver(several)
+        assert {one.status for one in told} == {"retry"} and len({one.detail for one in told}) <= 3, told
+    finally:
+        client.replicaof("NO", "ONE")
+        for name, value in before.items():
+            client.config_set(name, value)
+        if server_is.startswith("unable"):
+            (folder / "dump.rdb").rmdir()
+            client.bgsave()
+            while client.info("persistence")["rdb_last_bgsave_status"] != "ok":
+                time.sleep(0.01)
+    assert patient(connector, several) == 1
+    connector.close()
+    assert client.smembers("headwater:members:trial") == {"p1"} and client.xlen("headwater:events") == 1
+
+
+def test_a_server_that_still_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept = ("--dir", str(tmp_path))
+    slowly = ("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
+    with redis_server(PASSWORD, *kept) as number:
+        filled = redis.Redis(port=number, password=PASSWORD)
+        filled.mset({f"key {n}": "x" for n in range(3_000)})
+        filled.save()
+    with redis_server(PASSWORD, *kept, *slowly) as number:
+        monkeypatch.setenv("TESTED_REDIS", f"redis://:{PASSWORD}@127.0.0.1:{number}/0")
+        options = {"url": {"env": "TESTED_REDIS"}, "timeout_seconds": 0.5}
+        connector = RedisConnector("tested", RedisOptions.model_validate(options))
+        assert patient(connector, [sample_delivery(1)]) > 1
+        connector.close()
+
+
+def test_in_a_cluster_the_node_that_holds_the_keys_is_found_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_cluster = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-port")
+    ports = [str(free_port()) for _ in range(2)]
+    with (
+        redis_server("", *is_cluster, ports[0]) as first,
+        redis_server("", *is_cluster, ports[1]) as second,
+    ):
+        one, two = (redis.Redis(port=number, decode_responses=True) for number in (first, second))
+        slot = one.execute_command("CLUSTER KEYSLOT", "{headwater}:events")
+        monkeypatch.setenv("TESTED_REDIS", f"redis://127.0.0.1:{first}/0")
+        options = {"url": {"env": "TESTED_REDIS"}, "prefix": "{headwater}:"}
+        connector = RedisConnector("tested", RedisOptions.model_validate(options))
+        assert statuses(connector, [sample_delivery(1)]) == {"retry"}, "nobody holds them"
+        two.execute_command("CLUSTER ADDSLOTS", slot)
+        one.execute_command("CLUSTER MEET", "127.0.0.1", second, ports[1])
+        patient(connector, [sample_delivery(1)], attempts=200)
+        assert two.smembers("{headwater}:members:trial") == {"p1"}
+        # The other one has them from now on, as after a failover.
+        two.flushall()
+        others = one.execute_command("CLUSTER MYID")
+        for each in (one, two):
+            each.execute_command("CLUSTER SETSLOT", slot, "NODE", others)
+        patient(connector, [sample_delivery(2)], attempts=200)
+        assert one.smembers("{headwater}:members:trial") == {"p1"}
+        connector.close()
