@@ -25,7 +25,8 @@ on one node; in a cluster give a prefix with a hash tag, `{headwater}:`. Which n
 
 After every failure the address is read and connected to anew: a name may lead to another server since a failover, and
 the password may be another one. A failover may lose what the old master had not passed on yet, and eviction
-(`maxmemory-policy` other than `noeviction`) takes what it likes: `headwater destinations resync` tells all of it again.
+(`maxmemory-policy` other than `noeviction`) takes what it likes: `headwater destinations resync` tells memberships and
+profiles again, not events.
 """
 
 import threading
