@@ -7,7 +7,7 @@ whether it survives: a difference is told, with what to do about it.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -27,6 +27,7 @@ from pipeline.workspaces import TOPIC
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 # A worker may be away for this long and still find every tombstone of its changelog; older stores are wiped.
 DELETE_RETENTION_MS = 7 * DAY_MS
+STAMPS = "message.timestamp.type"
 _TIMEOUT_S = 30.0
 # A topic that was made just now is unknown to a broker until it has heard of it from the controller.
 _HEARD_OF_WITHIN_S = 2.0
@@ -74,10 +75,15 @@ def wanted_topics(settings: Settings, destinations: Iterable[str] = ()) -> list[
     # A source outside of the workspace belongs to somebody else: it must be there, and nothing more.
     foreign = settings.sources_elsewhere
     wanted = [
-        _wanted(settings, raw._replace(name=source), ours=not (source.startswith("/") or source in foreign))
+        _source(_wanted(settings, raw._replace(name=source), ours=not (source.startswith("/") or source in foreign)))
         for source in settings.sources
     ]
     return wanted + [_wanted(settings, topic) for topic in topics]
+
+
+def _source(topic: WantedTopic) -> WantedTopic:
+    """The broker says when it took a record in: an event was received then, however long nobody reads it."""
+    return replace(topic, config={**topic.config, STAMPS: "LogAppendTime"})
 
 
 def _wanted(settings: Settings, topic: Topic, ours: bool = True) -> WantedTopic:
@@ -278,7 +284,7 @@ def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: M
             continue  # the privacy role's own doing, and undoing, while an erasure is under way
         if name == "retention.ms" and topic.name == settings.topic("events") and settings.archive:
             continue  # history goes on in the archive
-        if actual is None or actual == wanted or (is_source and name != "cleanup.policy"):
+        if actual is None or actual == wanted or (is_source and name not in ("cleanup.policy", STAMPS)):
             continue
         change = (
             f"kafka-configs.sh --alter --entity-type topics --entity-name {topic.name} --add-config {name}={wanted}"
@@ -286,6 +292,11 @@ def _compared(settings: Settings, topic: WantedTopic, partitions: int, config: M
         if name == "cleanup.policy":
             harm = "people's state would be deleted with age" if wanted == "compact" else "events would be lost by key"
             found.append(Difference(topic.name, f"has {name}={actual}: {harm}", change, not is_source))
+        elif name == STAMPS:
+            what = (
+                f"has {name}={actual}: events that wait in it while ingest is away count as received when they are read"
+            )
+            found.append(Difference(topic.name, what, change, False))
         elif name == "max.message.bytes" and int(actual) < int(wanted):
             found.append(Difference(topic.name, f"takes records of {actual} bytes only", change, True))
         elif name in ("retention.ms", "retention.bytes", "delete.retention.ms"):

@@ -54,6 +54,8 @@ PAUSE_S = 0.002
 GATHER_S = 0.0007
 # A turn of ticks is to take 25 ms (docs/decisions/a-tick-settles-what-fits.md).
 LONG_TURN_S = 0.030
+# In a steady stream the ends of the sources are reached a batch or a few after they were asked for.
+CAUGHT_UP_WITHIN_S = 1.0
 # Of unify, which takes what a batch has of a person together: with a backlog an event costs 6 to 16 % less than with
 # the default (docs/performance-history.md). Other stages would gain nothing by it, and keep unify waiting.
 _LARGE_BATCHES = {"batch_records": 80_000, "batch_ms": 2_000}
@@ -202,7 +204,8 @@ def _stage_maker(
         ensure_keys(settings)
     plans = KafkaPlans(settings)
     if name == INGEST.name:
-        at_end = Beside(SourcesAtEnd(settings, INGEST.name, settings.sources))
+        sources = SourcesAtEnd(settings, INGEST.name, settings.sources)
+        at_end = Beside(lambda: sources.within(CAUGHT_UP_WITHIN_S))
         vault = FollowedVault(settings)
         return lambda _: IngestStage(
             keys,

@@ -51,6 +51,7 @@ class Role(NamedTuple):
     A record of a `tolerant` input that makes the stage raise becomes a dead letter; of any other it stops the worker,
     because we wrote it ourselves. Records of a `trimmed` input are deleted once they are committed. Its stages may ask
     for the past of the input `history`, and say of records of the input `patient` that they are long work (`CanWait`).
+    A role that is `in_time_order` takes what it reads in the order in which the broker took it in, across partitions.
     `outputs` are the topics its transactions write, the changelog aside; a name that ends in a dot stands for all that
     begin with it.
     """
@@ -63,9 +64,10 @@ class Role(NamedTuple):
     history: str | None = None
     outputs: tuple[str, ...] = ()
     patient: str | None = None
+    in_time_order: bool = False
 
 
-INGEST = Role("ingest", ("raw",), None, tolerant=("raw",), outputs=("events", "dead-letters"))
+INGEST = Role("ingest", ("raw",), None, tolerant=("raw",), outputs=("events", "dead-letters"), in_time_order=True)
 IDENTITY = Role(
     "identity",
     ("identity-edges",),

@@ -76,20 +76,20 @@ def clean(
     raw: RawEvent,
     position: str,
     record_ms: int,
-    now_ms: int,
+    came_ms: int,
     rules: IdentityRules,
     checks: Checks = NO_CHECKS,
 ) -> Event | Refusal:
     """The clean event, or why it cannot be used.
 
-    `position` is "topic/partition/offset" of the raw record, `record_ms` its timestamp (0: none). An event is cleaned
-    and checked against the contract of its source before identifiers are taken from it: what is stripped is no
-    identifier either.
+    `position` is "topic/partition/offset" of the raw record, `record_ms` its timestamp (0: none), `came_ms` when it
+    came. An event is cleaned and checked against the contract of its source before identifiers are taken from it: what
+    is stripped is no identifier either.
     """
     kind, name = raw.type or "", _event_name(raw)
     if isinstance(name, Refusal):
         return name
-    times = _times(raw, record_ms, now_ms)
+    times = _times(raw, record_ms, came_ms)
     if isinstance(times, Refusal):
         return times
     flags = list(times.flags)
@@ -181,13 +181,13 @@ def _event_name(raw: RawEvent) -> str | Refusal:
     return name
 
 
-def _times(raw: RawEvent, record_ms: int, now_ms: int) -> Times | Refusal:
+def _times(raw: RawEvent, record_ms: int, came_ms: int) -> Times | Refusal:
     timestamp = raw.original_timestamp if raw.timestamp is None else raw.timestamp
     sent_at = raw.sent_at
     if raw.timestamp is not None and raw.original_timestamp not in (None, raw.timestamp):
         # Another platform has put the sender's clock right: its archive has both.
         sent_at = None
-    times = when(timestamp, sent_at, raw.received_at, record_ms, now_ms)
+    times = when(timestamp, sent_at, raw.received_at, record_ms, came_ms)
     if isinstance(times, str):
         where = "/originalTimestamp" if raw.timestamp is None else "/timestamp"
         return Refusal("bad_timestamp", f"The timestamp cannot be used: {times}.", where)

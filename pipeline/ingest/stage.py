@@ -12,12 +12,16 @@ from pipeline.ingest.decode import decode, out_of_bounds
 from pipeline.ingest.guard import Vault, admit, mentions
 from pipeline.ingest.mapping import mapped
 from pipeline.ingest.outcomes import Emit, Outcome, Refusal, Skip
+from pipeline.ingest.times import came
 from pipeline.records import CaughtUp, DeadLetter, encode
 from pipeline.runtime.ports import Outputs, Record, State
 
 CAUGHT_UP_EVERY_MS = 1_000
 # Asking costs the door a few requests to the broker: while the answer is no, this is how long it is not asked again.
 ASK_AGAIN_MS = 250
+# What the broker stamped a moment before it was asked may not have been visible then, its clock may be a little behind
+# ours, and what an actor forwards to another takes two transactions: nothing is said of the last moment before asking.
+ON_ITS_WAY_MS = 200
 # Bytes are base64 in JSON: this much still fits a record of the 1 MB that brokers and clients take unless told.
 MAX_KEPT_BYTES = 700_000
 MAX_EVENT_BYTES = 900_000
@@ -41,7 +45,7 @@ def ingest(
     if isinstance(raw, Refusal):
         return raw
     position = f"{record.topic}/{record.partition}/{record.offset}"
-    event = clean(raw, position, record.timestamp_ms, now_ms, rules, checks)
+    event = clean(raw, position, record.timestamp_ms, came(record.appended_ms, now_ms), rules, checks)
     if isinstance(event, Refusal):
         return event
     encoded = encode(event)
@@ -110,11 +114,11 @@ class IngestStage:
     ("refused", reason), ("flagged", flag), ("skipped", reason) and ("kept_out", ""). `vault` seals events and says who
     was erased and is kept out; without, neither is done.
 
-    `sources_at_end` tells whether everything the source topics held when it was *last asked* has been committed by the
-    whole group: what another worker has read and not committed may still come to stand behind our record. So the
-    answer can be yes in a steady stream too, where nobody is ever at the end of this very moment. None: it is still
-    being found out, and events need not wait for it; the next call goes on with the same question. Give it to the
-    stage of one task only; the others stay silent.
+    `sources_at_end` tells whether everything the source topics held when it was asked has been committed by the whole
+    group: what another worker has read and not committed may still come to stand behind our record. None: it is still
+    being found out, and events need not wait for it; the next call goes on with the same question. So the answer can be
+    yes in a steady stream too, where nobody is ever at the end of this very moment. Give it to the stage of one task
+    only; the others stay silent.
     """
 
     def __init__(
@@ -140,7 +144,6 @@ class IngestStage:
         self._rules_of_batch: IdentityRules | None = None
         self._checks_of_batch = NO_CHECKS
         self._asked_ms = 0
-        self._asked_before_ms = 0
         self._awaits_answer = False
         self._was_at_end = False
 
@@ -196,15 +199,15 @@ class IngestStage:
         if not self._awaits_answer:
             if not caught_up_due(self._asked_ms, self._was_at_end, now_ms):
                 return
-            self._asked_before_ms, self._asked_ms = self._asked_ms, now_ms
+            self._asked_ms = now_ms
         answer = self._sources_at_end()
         self._awaits_answer = answer is None
         if answer is None:
             return
         self._was_at_end = answer
-        if not answer or not self._asked_before_ms:
+        if not answer:
             return
-        value = encode(CaughtUp(received=min(self._asked_before_ms, now_ms)))
+        value = encode(CaughtUp(received=min(self._asked_ms, now_ms) - ON_ITS_WAY_MS))
         for partition in range(self._partitions):
             out.log("events", None, value, partition)
 

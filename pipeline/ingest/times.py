@@ -1,14 +1,16 @@
 """Times as producers write them, and when an event happened.
 
-    received  receivedAt if it is a time and not in the future, else now
+    came      when the broker took the raw record in, if its topic says so (LogAppendTime) and it is past, else now
+    received  receivedAt if it is a time and not after it came, else when it came
     arrival   receivedAt, else the raw record's own timestamp, else now: what the sender's clock is compared with
     time      arrival - (sentAt - timestamp) if both are there, else timestamp, else received; never after received
 
 None is before the second millisecond of 1970: 0 stands for "never" in states and profiles, and an event at 0 would be
 seen by nobody.
 
-`arrival` differs from `received` after a downtime: an event that waited three hours in the raw topic was not three
-hours late in happening.
+An event that waited three hours in the raw topic while nobody read it was received when it came there: what was due in
+those hours is settled in their order (docs/decisions/received-is-when-the-log-took-it-in.md). Where a topic's records
+are stamped by their producers, no stamp proves that, and `arrival` alone goes by it.
 """
 
 from datetime import UTC, datetime
@@ -63,20 +65,25 @@ class Times(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
-def when(timestamp: RawTime, sent_at: RawTime, received_at: RawTime, record_ms: int, now_ms: int) -> Times | str:
+def came(appended_ms: int, now_ms: int) -> int:
+    """When a raw record came, by the rules above; `appended_ms` is 0 if its topic does not say so."""
+    return min(appended_ms, now_ms) if appended_ms > 0 else now_ms
+
+
+def when(timestamp: RawTime, sent_at: RawTime, received_at: RawTime, record_ms: int, came_ms: int) -> Times | str:
     """The times of an event by the rules above; or a sentence that says what is wrong with its timestamp.
 
-    `record_ms` is the timestamp of the raw record, 0 if it has none.
+    `record_ms` is the timestamp of the raw record, 0 if it has none; `came_ms` when it came.
     """
     flags: tuple[str, ...] = ()
-    received = now_ms
+    received = came_ms
     vouched = False
     if received_at is not None:
         stated = to_ms(received_at)
         if isinstance(stated, str):
             flags += ("bad_received_at",)
         else:
-            received, vouched = max(min(stated, now_ms), FIRST_MS), True
+            received, vouched = max(min(stated, came_ms), FIRST_MS), True
     if timestamp is None:
         return Times(received, received, flags)
     happened = to_ms(timestamp)
@@ -87,7 +94,7 @@ def when(timestamp: RawTime, sent_at: RawTime, received_at: RawTime, record_ms: 
         if isinstance(sent, str):
             flags += ("bad_sent_at",)
         else:
-            arrival = received if vouched or not 0 < record_ms < now_ms else record_ms
+            arrival = received if vouched or not 0 < record_ms < came_ms else record_ms
             if vouched or abs(arrival - sent) <= DAY_MS:
                 happened += arrival - sent
             else:

@@ -85,6 +85,10 @@ class Consumer(Protocol):
         """Offsets that wait in a started partition, as last seen while reading (up to 100 ms ago); None if unknown."""
         ...
 
+    def end(self, partition: Partition) -> int | None:
+        """The end of a partition, as last seen while reading or when it was assigned; None if unknown."""
+        ...
+
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         """(first position that still exists, end of the committed records)."""
         ...

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Record(NamedTuple):
-    """One consumed record. `topic` is the logical name, without the workspace's prefix; `timestamp_ms` is Kafka's."""
+    """One consumed record. `topic` is the logical name, without the workspace's prefix; `timestamp_ms` is Kafka's.
+    `appended_ms` is the same where the broker stamped it when it took the record in; 0 where its producer did."""
 
     topic: str
     partition: int
@@ -19,6 +20,7 @@ class Record(NamedTuple):
     value: bytes | None
     timestamp_ms: int = 0
     headers: tuple[tuple[str, bytes], ...] = ()
+    appended_ms: int = 0
 
 
 class State(Protocol):

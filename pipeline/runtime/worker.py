@@ -36,6 +36,7 @@ from pipeline.runtime.batch_size import BatchSize
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints, no_failpoints
 from pipeline.runtime.history import HistoryReader, Pace, Slice, fold_slices
+from pipeline.runtime.in_time_order import InTimeOrder
 from pipeline.runtime.lost import Told, refuse_lost
 from pipeline.runtime.observing import Observer
 from pipeline.runtime.overlay import Outbox
@@ -85,7 +86,7 @@ class Worker:
         self._stuck_s = self.settings.stuck_s
         self._make_stage = make_stage
         self._adapters = adapters
-        self._consumer = adapters.consumer
+        self._consumer = InTimeOrder(adapters.consumer, adapters.clock) if role.in_time_order else adapters.consumer
         self._producer = adapters.producer
         self._reach = failpoints
         self._observer = observer or Observer(role.name, adapters.clock)

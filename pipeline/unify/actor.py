@@ -190,12 +190,12 @@ class Meta(Struct, array_like=True):
     """A task as a whole.
 
     `generation` is the one evaluated, since `switched`; `marked` that of the last marker, `newest` the newest whose
-    leaves may have come from anywhere; `received` the latest of `events`, `caught_up` that of the last caught-up
-    record, `tick` the outstanding tick (0: none). `position` is how far `events` was read; `jobs` the history to be
-    read, in order; `sent` the newest generation whose history this partition has sent, `received_from` who has sent
-    theirs, by generation; `done` the newest that was reported. `accounts` is the generation that accounts are evaluated
-    under, since `accounts_switched`: that of people, once `people_swept` says that every partition has taken all of its
-    people along.
+    leaves may have come from anywhere; `received` the latest of `events`, `tick` the outstanding tick (0: none).
+    `caught_up` only holds a place: that of the last caught-up record once stood there. `position` is how far `events`
+    was read; `jobs` the history to be read, in order; `sent` the newest generation whose history this partition has
+    sent, `received_from` who has sent theirs, by generation; `done` the newest that was reported. `accounts` is the
+    generation that accounts are evaluated under, since `accounts_switched`: that of people, once `people_swept` says
+    that every partition has taken all of its people along.
     """
 
     version: int = VERSION

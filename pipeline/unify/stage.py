@@ -84,7 +84,6 @@ DAY_MS = 86_400_000
 TICK_MS = 25
 PROFILES_PER_TICK = 100
 MOST_PER_TICK = 1_000
-CAUGHT_UP_FOR_MS = 5_000
 # How these begin, and what is told of a tick by the one that it goes on for: that is known without decoding them.
 _EVENT = b'{"kind":"event",'
 _EVENT_AS_WRITTEN = b'{"kind":"event","message_id":'
@@ -269,7 +268,6 @@ class UnifyStage:
         meta.received = max(meta.received, message.received)
         if type(message) is CaughtUp:
             task.see(message.received)
-            meta.caught_up = message.received
         elif type(message) is Marker:
             generations.on_marker(task, message, offset)
         elif type(message) is Ready:
@@ -377,8 +375,8 @@ class UnifyStage:
         history.note_dropped(self._task, record.offset)
 
     def wake(self, state: State, out: Outputs, now_ms: int) -> None:
-        """Write a tick if a deadline is due: by the wall clock only while ingest says that nothing older is still on
-        its way, else by what has been received."""
+        """Write a tick if a deadline is due by what has been received; where nothing comes, ingest says until when
+        everything has been. The wall clock proves nothing: what came in time may still be on its way."""
         task = self._task
         task.enter(state, out)
         if task.meta.tick:
@@ -386,10 +384,7 @@ class UnifyStage:
         first = state.first_wake()
         if first is None:
             return
-        meta = task.meta
-        clock = meta.received
-        if meta.caught_up and now_ms - meta.caught_up <= CAUGHT_UP_FOR_MS:
-            clock = max(clock, now_ms)
+        clock = task.meta.received
         if first > clock:
             return
         task.change_meta().tick = clock

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message
 
 from pipeline.runtime.ports import Record
 
@@ -35,8 +35,9 @@ def records_of(messages: list[Message], names: Mapping[str, str]) -> list[Record
                 m.offset(),
                 m.key(),
                 m.value(),
-                m.timestamp()[1],
+                (stamp := m.timestamp())[1],
                 tuple(headers) if (headers := m.headers()) else (),
+                stamp[1] if stamp[0] == TIMESTAMP_LOG_APPEND_TIME else 0,
             ),
         )
         for m in messages

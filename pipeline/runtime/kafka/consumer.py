@@ -162,14 +162,21 @@ class KafkaConsumer:
         return Membership(token, generation_of(token))
 
     def lag(self, partition: Partition) -> int | None:
+        end = self.end(partition)
         try:
-            _, end = self._consumer.get_watermark_offsets(self._real(partition), cached=True)
             (at,) = self._consumer.position([self._real(partition)])
         except KafkaException:
             return None
-        if end < 0 or at.offset < 0:
+        if end is None or at.offset < 0:
             return None
         return max(0, end - at.offset)
+
+    def end(self, partition: Partition) -> int | None:
+        try:
+            _, end = self._consumer.get_watermark_offsets(self._real(partition), cached=True)
+        except KafkaException:
+            return None
+        return int(end) if end >= 0 else None
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         return _bounds(self._consumer, self._real(partition), timeout_s)

@@ -1,6 +1,7 @@
 """Whether a group has read its topics to their ends."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -15,7 +16,9 @@ from pipeline.settings import Settings
 
 Offsets = dict[tuple[str, int], int]
 _TIMEOUT_S = 5.0
-_LOOK_AGAIN_S = 0.25
+_LOOK_AGAIN_S = 0.05
+_TAIL_WITHIN_S = 0.25
+_NO_ANSWER = (KafkaException, TimeoutError)
 
 
 class Beside:
@@ -75,28 +78,49 @@ class SourcesAtEnd:
     def __call__(self) -> bool:
         """Whether the ends of the last question are reached; False also when the broker does not say."""
         try:
-            return self._look()
-        except (KafkaException, TimeoutError):
-            # An admin client goes on asking with the leader epochs it once learned, and is refused for ever after a
-            # broker's restart: only a new one, or a new look at the topics, learns them again.
-            self._ends, self._partitions = None, []
-            self._connect()
+            ends, self._ends = self._ends, self._ask_ends()
+            return ends is not None and self._are_reached(ends)
+        except _NO_ANSWER:
+            self._begin_anew()
             return False
+
+    def within(self, seconds: float) -> bool:
+        """Whether the ends of this moment are reached, or come to be in this time; False also when the broker does not
+        say."""
+        until = time.monotonic() + seconds
+        try:
+            self._ends = self._ask_ends()
+            while self._ends is not None:
+                if self._are_reached(self._ends):
+                    return True
+                if time.monotonic() >= until:
+                    break
+                time.sleep(_LOOK_AGAIN_S)
+        except _NO_ANSWER:
+            self._begin_anew()
+        return False
+
+    def _begin_anew(self) -> None:
+        # An admin client goes on asking with the leader epochs it once learned, and is refused for ever after a
+        # broker's restart: only a new one, or a new look at the topics, learns them again.
+        self._ends, self._partitions = None, []
+        self._connect()
 
     @property
     def ends(self) -> Offsets | None:
         """The ends of the topics when they were last asked for."""
         return self._ends
 
-    def _look(self) -> bool:
+    def _ask_ends(self) -> Offsets | None:
+        """None if a topic is missing."""
         if not self._partitions:
             known = self._admin.list_topics(timeout=_TIMEOUT_S).topics
             if any(topic not in known for topic in self._topics):
-                return False
+                return None
             self._partitions = [TopicPartition(t, n) for t in self._topics for n in known[t].partitions]
-        ends, self._ends = self._ends, list_offsets(self._admin, self._partitions, latest=True)
-        if ends is None:
-            return False
+        return list_offsets(self._admin, self._partitions, latest=True)
+
+    def _are_reached(self, ends: Offsets) -> bool:
         starts = list_offsets(self._admin, self._partitions, latest=False)
         committed = self._committed(self._group, self._partitions, _TIMEOUT_S)
         return all(self._reached(partition, max(at, starts[partition]), ends) for partition, at in committed.items())
@@ -125,7 +149,7 @@ class SourcesAtEnd:
                 }
             )
         self._reader.assign([TopicPartition(topic, partition, position)])
-        message: Any = self._reader.poll(_LOOK_AGAIN_S)
+        message: Any = self._reader.poll(_TAIL_WITHIN_S)
         self._reader.unassign()
         # Without an answer nothing is known: say no, and ask again in a moment, by a new client (lifeline.py).
         if message is None:

@@ -87,7 +87,7 @@ class MemoryConsumer:
             return 0
         entries, self._positions[partition] = self._broker.log(partition).read(position, limit)
         topic, number = partition
-        found += [Record(topic, number, e.offset, e.key, e.value, e.timestamp_ms) for e in entries]
+        found += [Record(topic, number, e.offset, e.key, e.value, e.timestamp_ms, (), e.timestamp_ms) for e in entries]
         return len(entries)
 
     def _serve_group(self) -> None:
@@ -141,6 +141,9 @@ class MemoryConsumer:
     def lag(self, partition: Partition) -> int | None:
         position = self._positions.get(partition)
         return None if position is None else max(0, self._broker.log(partition).stable_end - position)
+
+    def end(self, partition: Partition) -> int | None:
+        return self._broker.log(partition).stable_end
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         log = self._broker.log(partition)

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from pipeline.identity import BUILT_IN, IdentityRules, Namespace
+from pipeline.ingest import Emit, ingest
 from pipeline.records import decode_events_record
 from tests.rooms.ingest.harness import (
     DROP,
     HOUR_MS,
     KEYS,
     NOW_MS,
+    RULES,
     NoState,
     Sent,
     emitted,
@@ -368,6 +370,30 @@ def test_case_25_future_dates_and_wrong_clocks(
     changes: dict[str, Any], record_ms: int, time: int, received: int, flags: list[str]
 ) -> None:
     test_time(changes, record_ms, time, received, flags)
+
+
+# changes, when the broker took it in, time, received
+APPENDED: list[tuple[dict[str, Any], int, int, int]] = [
+    # it waited for an hour, and was not received an hour later for that
+    ({}, AT_MS, AT_MS, AT_MS),
+    ({"timestamp": AT_MS - 60_000}, AT_MS, AT_MS - 60_000, AT_MS),
+    ({"timestamp": NOW_MS}, AT_MS, AT_MS, AT_MS),
+    ({"timestamp": AT_MS + HOUR_MS - 5, "sentAt": AT_MS + HOUR_MS}, AT_MS, AT_MS - 5, AT_MS),
+    # who vouches for an earlier time is believed, for a later one not
+    ({"receivedAt": AT_MS - 7}, AT_MS, AT_MS - 7, AT_MS - 7),
+    ({"receivedAt": NOW_MS}, AT_MS, AT_MS, AT_MS),
+    # the broker's clock is ahead of ours
+    ({}, NOW_MS + HOUR_MS, NOW_MS, NOW_MS),
+]
+
+
+@pytest.mark.parametrize(("changes", "appended_ms", "time", "received"), APPENDED)
+def test_received_is_when_the_broker_took_it_in(
+    changes: dict[str, Any], appended_ms: int, time: int, received: int
+) -> None:
+    outcome = ingest(raw_record(track(**changes), appended_ms)._replace(appended_ms=appended_ms), NOW_MS, RULES)
+    assert isinstance(outcome, Emit)
+    assert (outcome.event.time, outcome.event.received) == (time, received)
 
 
 def test_case_41_two_events_with_the_same_timestamp_keep_it() -> None:

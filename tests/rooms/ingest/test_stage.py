@@ -13,6 +13,7 @@ from pipeline.ingest import (
     MAX_RAW_BYTES,
     caught_up_due,
 )
+from pipeline.ingest.stage import ON_ITS_WAY_MS
 from pipeline.records import CaughtUp, DeadLetter, Event, Suppression, decode_events_record
 from tests.rooms.ingest.harness import (
     HOUR_MS,
@@ -153,11 +154,11 @@ class Asked:
 
 def test_caught_up_is_written_into_every_partition_once_a_second_while_at_the_end() -> None:
     asked = Asked()
-    assert asked.wake(0) == []  # nothing was asked before, so nothing is known of any time
+    assert asked.wake(0) == [-ON_ITS_WAY_MS] * 4
     assert asked.wake(999) == []
-    assert asked.wake(1_000) == [0, 0, 0, 0]
+    assert asked.wake(1_000) == [1_000 - ON_ITS_WAY_MS] * 4
     assert asked.wake(1_500) == []
-    assert asked.wake(2_100) == [1_000] * 4
+    assert asked.wake(2_100) == [2_100 - ON_ITS_WAY_MS] * 4
     assert asked.times == 3
     assert {(topic, key) for topic, key, _, _ in asked.out.records} == {("events", None)}
     assert [partition for *_, partition in asked.out.records[:4]] == [0, 1, 2, 3]
@@ -169,36 +170,37 @@ def test_caught_up_is_silent_while_behind_and_the_door_is_not_asked_at_every_bat
     assert [asked.wake(later) for later in range(0, 1_000, 10)] == [[]] * 100
     assert asked.times == 4
     asked.at_end = True
-    assert asked.wake(1_000) == [750] * 4
+    assert asked.wake(1_000) == [1_000 - ON_ITS_WAY_MS] * 4
 
 
 def test_caught_up_is_said_again_after_an_abort() -> None:
     asked = Asked()
-    asked.wake(0)
-    assert asked.wake(1_000) == [0] * 4
+    assert asked.wake(0) == [-ON_ITS_WAY_MS] * 4
     asked.stage.forget()
-    assert asked.wake(1_249) == []
-    assert asked.wake(1_250) == [1_000] * 4
+    assert asked.wake(249) == []
+    assert asked.wake(250) == [250 - ON_ITS_WAY_MS] * 4
 
 
 def test_caught_up_does_not_wait_for_the_answer_and_says_the_time_of_the_question() -> None:
     asked = Asked()
-    asked.wake(0)
     asked.at_end = None
-    assert asked.wake(1_000) == []
-    assert asked.wake(1_003) == []
-    assert asked.times == 3, "it is asked again until there is an answer"
+    assert asked.wake(0) == []
+    assert asked.wake(3) == []
+    assert asked.times == 2, "it is asked again until there is an answer"
     asked.at_end = True
-    # What was asked at 1,000 is whether the ends of 0 are reached; that the answer took a while changes nothing.
-    assert asked.wake(1_250) == [0] * 4
-    assert asked.wake(1_999) == []
-    assert asked.wake(2_000) == [1_000] * 4
+    assert asked.wake(250) == [-ON_ITS_WAY_MS] * 4, "the answer is about the moment of the question"
+    assert asked.wake(999) == []
+    assert asked.wake(1_000) == [1_000 - ON_ITS_WAY_MS] * 4
 
 
 def test_a_clock_set_back_neither_silences_caught_up_nor_lets_it_promise_the_future() -> None:
     asked = Asked()
     asked.wake(0)
-    assert asked.wake(-HOUR_MS) == [-HOUR_MS] * 4
+    assert asked.wake(-HOUR_MS) == [-HOUR_MS - ON_ITS_WAY_MS] * 4
+    asked.at_end = None
+    asked.wake(0)
+    asked.at_end = True
+    assert asked.wake(-HOUR_MS) == [-HOUR_MS - ON_ITS_WAY_MS] * 4
     assert caught_up_due(NOW_MS, True, NOW_MS - 1)
 
 

@@ -1,0 +1,80 @@
+"""Ingest was away: what waited for it was received when it came, and comes in that order."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.admin import create_topics
+from pipeline.identifiers import Keys
+from pipeline.settings import Settings
+from tests.kafka.deployment import Deployment
+
+WITHIN_S = 8
+LEFT_BEHIND = f"""
+segment: left_behind
+when:
+  sequence:
+    steps: [{{event: Cart Viewed}}, {{not: {{event: Order Completed}}, within: {WITHIN_S}s}}]
+"""
+PEOPLE = [f"person-{number}" for number in range(12)]
+
+
+@pytest.fixture
+def deployment(new_workspace: Callable[..., Settings], tmp_path: Path) -> Iterator[Deployment]:
+    settings = new_workspace(partitions=3)
+    create_topics(settings)
+    with Deployment(settings, tmp_path) as running:
+        yield running
+
+
+def track(name: str, person: str, number: int = 0) -> dict[str, Any]:
+    return {"type": "track", "event": name, "userId": person, "messageId": f"{name}-{person}-{number}"}
+
+
+def events(deployment: Deployment) -> list[dict[str, Any]]:
+    """What ingest has written, partition by partition."""
+    return [value for value in deployment.values("events") if value["kind"] == "event"]
+
+
+def test_a_deadline_that_passed_while_ingest_was_away_waits_for_what_came_before_it(deployment: Deployment) -> None:
+    ingest, _, _ = (deployment.start(role) for role in ("ingest", "identity", "unify"))
+    deployment.apply(LEFT_BEHIND)
+    deployment.produce(track("Cart Viewed", person) for person in PEOPLE)
+    deployment.wait_until(lambda: len(events(deployment)) == len(PEOPLE), "all carts are seen")
+    ingest.kill()
+    buyers = PEOPLE[::2]
+    deployment.produce(track("Order Completed", person) for person in buyers)
+    time.sleep(WITHIN_S + 2)
+    assert deployment.values("segment-changes") == [], "nobody knows yet who has not bought"
+    deployment.start("ingest")
+    deployment.wait_until(lambda: len(deployment.values("segment-changes")) >= len(PEOPLE[1::2]), "the others entered")
+    deployment.wait_until_idle()
+    changes = deployment.values("segment-changes")
+    keys = Keys(deployment.settings.secret_bytes())
+    assert {each["profile_id"] for each in changes} == {keys.profile_id(f"user_id:{one}") for one in PEOPLE[1::2]}
+    carts = {each["identifiers"][0]: each["time"] for each in events(deployment) if each["event"] == "Cart Viewed"}
+    due = {keys.profile_id(one): at + WITHIN_S * 1_000 for one, at in carts.items()}
+    assert all((each["change"], each["at"]) == ("entered", due[each["profile_id"]]) for each in changes)
+
+
+def test_a_backlog_of_uneven_partitions_comes_in_the_order_in_which_it_was_taken_in(deployment: Deployment) -> None:
+    for number in range(8):
+        # One partition has nearly everything.
+        deployment.produce(track("Page Viewed", PEOPLE[0], 400 * number + each) for each in range(400))
+        deployment.produce(track("Page Viewed", person, number) for person in PEOPLE[1:])
+        time.sleep(0.3)
+    time.sleep(3)
+    deployment.start("ingest")
+    many = 8 * (400 + len(PEOPLE) - 1)
+    deployment.wait_until(lambda: len(events(deployment)) == many, "all of it is written")
+    received: dict[int, list[int]] = {}
+    for record in deployment.read("events"):
+        value = msgspec.json.decode(record.value or b"")
+        if value["kind"] == "event":
+            received.setdefault(record.partition, []).append(value["received"])
+    assert sum(map(len, received.values())) == many and len(received) == 3
+    assert all(times == sorted(times) for times in received.values())
