@@ -52,6 +52,8 @@ PAUSE_S = 0.002
 # From the first record of a transaction on the client waits a millisecond before it adds partitions to it (the same
 # page): what comes meanwhile may as well go along.
 GATHER_S = 0.0007
+# What a broker refuses for longer than a moment would else be tried, and told, eight times a second.
+UNDONE_PAUSE_S = 0.1
 # A turn of ticks is to take 25 ms (docs/decisions/a-tick-settles-what-fits.md).
 LONG_TURN_S = 0.030
 # In a steady stream the ends of the sources are reached a batch or a few after they were asked for.
@@ -96,6 +98,7 @@ def run_stage(name: str, settings: Settings, until: Callable[[], bool], failpoin
             scrub_interval_ms=int(settings.scrub_every_s * 1000),
             pause_s=PAUSE_S,
             gather_s=GATHER_S,
+            undone_pause_s=UNDONE_PAUSE_S,
             long_turn_s=LONG_TURN_S,
             **(_LARGE_BATCHES if name == UNIFY.name else {}),
         ),

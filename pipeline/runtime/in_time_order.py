@@ -103,12 +103,14 @@ class InTimeOrder:
                 lane.silent_ms = None
             if lane.silent_ms is not None:
                 continue
-            end = self._consumer.end(partition)
-            has_nothing = end is not None and lane.next >= end
-            if has_nothing and lane.clock == _UNKNOWN:
+            if lane.clock == _UNKNOWN and self._has_nothing(partition, lane):
                 lane.silent_ms = now - SILENT_MS
-            elif has_nothing or len(come) < limit:
+            elif len(come) < limit or self._has_nothing(partition, lane):
                 lane.silent_ms = now
+
+    def _has_nothing(self, partition: Partition, lane: _Lane) -> bool:
+        end = self._consumer.end(partition)
+        return end is not None and lane.next >= end
 
     def _in_order(self, now: int) -> int:
         """How many of those that wait are surely before everything that is still to come, or late for nobody."""

@@ -20,6 +20,8 @@ class WorkerSettings:
     `idle_timeout_s` is how long a worker with nothing to do waits before it looks at the clock again.
     `pause_s` is the least time between the commit of a transaction and the first record that the next one hands over.
     `gather_s` is how long records are then waited for that go along, before the transaction is ended; 0: not at all.
+    `undone_pause_s` is how long is waited after the second transaction that is undone in a row, and twice as long after
+    each further one, up to 2 s; 0: not at all.
     `long_turn_s` is how long a turn with long work (`can_wait` of the stage) may take before such work rests; 0: never.
     `touch_after_ms` is how long a restore makes no progress before a transaction of ours that hangs there is ended, and
     `hanging_after_ms` how long one is open in the outputs before it is looked at whose it is and whether it hangs.
@@ -38,6 +40,7 @@ class WorkerSettings:
     idle_timeout_s: float = 0.05
     pause_s: float = 0.0
     gather_s: float = 0.0
+    undone_pause_s: float = 0.0
     long_turn_s: float = 0.0
     cache_objects: int = 200_000
     cache_bytes: int = 512 * 1024 * 1024

@@ -48,13 +48,13 @@ from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.stepping import step_batch
 from pipeline.runtime.task import Task
 from pipeline.runtime.topics import Topics
+from pipeline.runtime.undone import Undone
 from pipeline.runtime.upkeep import Upkeep
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.topology import Role
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 10_000
-_NEVER_MS = -(1 << 62)
 _WHOLE_ROLE = 0
 _Answer = TypeVar("_Answer")
 
@@ -105,8 +105,7 @@ class Worker:
         self._had_long = False
         self._has_begun = False
         self._resume_s = 0.0
-        # The last transaction that was undone since one was committed, and the first of those that followed each other.
-        self._undone_ms = self._undone_since_ms = _NEVER_MS
+        self._undone = Undone(self.settings.undone_pause_s, self.settings.give_up_ms)
         self._size = BatchSize(self.settings)
         self._tasks_given = 0
         self._upkeep = Upkeep(role, adapters, self.settings)
@@ -376,7 +375,7 @@ class Worker:
         reach("commit_in_flight")
         self._patiently("commit", lambda: producer.commit(timeout_s))
         self._has_begun = False
-        self._undone_ms = _NEVER_MS
+        self._undone.committed()
         self._resume_s = time.perf_counter() + self.settings.pause_s
         reach("after_commit")
         now = self._adapters.clock()
@@ -412,13 +411,13 @@ class Worker:
     def _abort(self, why: str, records: Iterable[Record]) -> None:
         _log.warning("%s: a transaction is undone, and its records are done again: %s", self.role.name, why)
         self._undo_begun()
-        now, give_up_ms = self._adapters.clock(), self.settings.give_up_ms
-        if now - self._undone_ms > give_up_ms:
-            self._undone_since_ms = now
-        self._undone_ms = now
-        if now - self._undone_since_ms > give_up_ms:
+        pause_s = self._undone.again(self._adapters.clock())
+        if pause_s is None:
             # A right that is missing, or a topic that does not take what is written: that does not pass by itself.
-            raise WorkerStopped(f"{self.role.name}: nothing could be committed for {give_up_ms} ms: {why}")
+            raise WorkerStopped(
+                f"{self.role.name}: nothing could be committed for {self.settings.give_up_ms} ms: {why}"
+            )
+        time.sleep(pause_s)
         within_ms = self.settings.touch_after_ms
         self._patiently("positions after abort", lambda: refuse_lost(self._consumer, self.tasks.values()), within_ms)
         self._drop(why, records)

@@ -145,6 +145,19 @@ def test_what_is_undone_again_and_again_stops_the_worker_after_a_minute(
     assert "is undone, and its records are done again: not authorized" in caplog.text
 
 
+def test_what_is_undone_in_a_row_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("pipeline.runtime.worker.time.sleep", waited.append)
+    world = World()
+    world.say(*WORDS)
+    worker = world.worker(settings=WorkerSettings(undone_pause_s=0.1))
+    for _ in range(3):
+        world.broker.fail_next("commit", Abortable("not authorized"))
+    run_idle(worker)
+    assert waited == [0.0, 0.1, 0.2]
+    assert sorted(world.counts()) == UNDISTURBED
+
+
 @pytest.mark.parametrize("apart_ms", [61_000, 1_000])
 def test_what_is_undone_now_and_then_stops_nobody(apart_ms: int) -> None:
     """Each long after the one before; or with commits in between."""
