@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 from bisect import insort
+from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from pipeline.segments.values import Getter, json_text, number_of, to_nano
@@ -168,7 +169,8 @@ class ValueAt(Exact):
 
 
 class Frequencies(Leaf):
-    """{JSON text: how often}. Past the cap the rarest is dropped, and the state is approximate."""
+    """{JSON text: how often}. Past the cap a new value takes the place of the rarest, and its count, so that what has
+    become frequent late is found; the state is approximate."""
 
     def __init__(self, get: Getter) -> None:
         self.get = get
@@ -178,20 +180,23 @@ class Frequencies(Leaf):
         if text is None:
             return None
         state = {} if state is None else state
-        state[text] = state.get(text, 0) + 1
-        return self._capped(state)
-
-    def _capped(self, state: dict[str, int]) -> dict[str, int]:
-        if len(state) > CAP:
-            for text in sorted(state, key=lambda one: (-state[one], one))[CAP:]:
-                del state[text]
+        count = state.get(text)
+        if count is None:
+            count = 0
+            if len(state) >= CAP:
+                rarest = min(state.items(), key=lambda one: (one[1], one[0]))[0]
+                count = state.pop(rarest)
+        state[text] = count + 1
         return state
 
     def join(self, a: Any, b: Any) -> Any:
         joined = dict(a)
         for text, count in b.items():
             joined[text] = joined.get(text, 0) + count
-        return self._capped(joined)
+        if len(joined) > CAP:
+            for text in sorted(joined, key=lambda one: (-joined[one], one))[CAP:]:
+                del joined[text]
+        return joined
 
     def copy(self, state: Any) -> Any:
         return dict(state)
@@ -283,8 +288,9 @@ class Entries(Leaf):
     """[entries (time, value), newest time dropped, {tile: [count, sum, min, max]}, 1 once a number was below 0, sum].
 
     The sum, in 10^-9, is that of the entries, where they are numbers: what is in the window is all but a few of them.
-    The entries are those that may still be in the window. Past the cap the oldest tenth goes: numbers into tiles of a
-    thousandth of the window, everything else is dropped.
+    The entries are those that may still be in the window. Past the cap the oldest go, and no more than have to, so that
+    it is the same ones in whatever parts and order they came: numbers into tiles of a thousandth of the window,
+    everything else is dropped.
     """
 
     def __init__(self, span_ms: int, tiled: bool = False, signed: bool = False) -> None:
@@ -316,13 +322,19 @@ class Entries(Leaf):
             entries.append(entry)
         else:
             insort(entries, entry)
-        if floor_ms is not None and entries[0][0] <= floor_ms:
-            gone = 1
-            while entries[gone][0] <= floor_ms:
+        if floor_ms is not None:
+            # With the tile it is in, or would be: some of what has left the window may be in that.
+            last_ms = floor_ms // self.tile_ms * self.tile_ms - 1 if self.tile_ms else floor_ms
+            gone = 0
+            while entries[gone][0] <= last_ms:
                 gone += 1
-            self.take_out(state, gone)
-            for tile in [one for one in state[2] if (one + 1) * self.tile_ms <= floor_ms]:
-                del state[2][tile]
+            if gone:
+                self.take_out(state, gone)
+            tiles = state[2]
+            # Where there are always too many entries, none is ever too old.
+            if tiles and (gone or len(tiles) > 2 * TILES):
+                for tile in [one for one in tiles if (one + 1) * self.tile_ms <= floor_ms]:
+                    del tiles[tile]
         return self._capped(state)
 
     def take_out(self, state: Any, gone: int) -> None:
@@ -334,9 +346,9 @@ class Entries(Leaf):
 
     def _capped(self, state: Any) -> Any:
         entries, tiles = state[0], state[2]
-        if len(entries) <= CAP:
+        gone = len(entries) - CAP
+        if gone <= 0:
             return state
-        gone = len(entries) - CAP + CAP // 10
         state[1] = max(state[1], entries[gone - 1][0])
         if self.tile_ms:
             for time_ms, value in entries[:gone]:
@@ -484,18 +496,21 @@ class StepEntries(Entries):
 
     def _capped(self, state: Any) -> Any:
         chains = state[0]
-        total = sum(map(len, chains.values()))
-        if total <= CAP:
+        gone = sum(map(len, chains.values())) - CAP
+        if gone <= 0:
             return state
-        times = sorted(entry[0] for chain in chains.values() for entry in chain)
-        last_gone = times[total - CAP + CAP // 10 - 1]
-        state[1] = max(state[1], last_gone)
-        for correlation in list(chains):
-            kept = [entry for entry in chains[correlation] if entry[0] > last_gone]
-            if kept:
-                chains[correlation] = kept
+        oldest = [(chain[0][0], correlation) for correlation, chain in chains.items()]
+        heapify(oldest)
+        for _ in range(gone):
+            time_ms, correlation = oldest[0]
+            chain = chains[correlation]
+            del chain[0]
+            if chain:
+                heapreplace(oldest, (chain[0][0], correlation))
             else:
+                heappop(oldest)
                 del chains[correlation]
+            state[1] = max(state[1], time_ms)
         return state
 
     def join(self, a: Any, b: Any) -> Any:

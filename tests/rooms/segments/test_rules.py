@@ -1,5 +1,6 @@
 """The language, line by line: a rule, what happened, whether the rule is true at the end."""
 
+import random
 from typing import Any
 
 import pytest
@@ -427,6 +428,94 @@ def test_a_window_past_its_cap_says_that_it_is_approximate(monkeypatch: pytest.M
     profile.now = NOW + 1_000 * SECOND
     profile.standing = plan.begin(profile.facts, profile.now)
     assert profile.members == {"s"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "computed: c\ncompute: {function: sum, event: A, of: properties.v, within: 1d}",
+        "computed: c\ncompute: {function: count, event: A, within: 1d}",
+        "computed: c\ncompute: {function: distinct, event: A, of: properties.v, within: 1d}",
+        "computed: c\ncompute: {function: unique, event: A, of: properties.v, within: 1d}",
+        "segment: s\nwhen: {performed: {event: A, where: {properties.v: {equals: {trait: t}}}}}",
+        "segment: s\nwhen: {score: {events: [{event: A, weight: 2}], half_life: 1h, at_least: 5}}",
+        "segment: s\nwhen: {sequence: {steps: [{event: A}, {event: A}], by: properties.by}}",
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_past_its_cap_a_state_is_of_the_newest_in_whatever_parts_they_came(
+    monkeypatch: pytest.MonkeyPatch, rule: str, seed: int
+) -> None:
+    monkeypatch.setattr("pipeline.segments.leaves.CAP", 30)
+    plan, rng = plan_of(rule), random.Random(seed)
+    came = [
+        event("A", NOW + rng.randrange(300) * SECOND, NOW + HOUR, v=rng.randrange(50), by=rng.randrange(3))
+        for _ in range(100)
+    ]
+    at_once: dict[str, Any] = {}
+    parts: list[dict[str, Any]] = [{}, {}, {}]
+    for one in came:
+        plan.fold(at_once, one)
+        plan.fold(rng.choice(parts), one)
+    rng.shuffle(parts)
+    assert plan.join(plan.join(parts[0], parts[1]), parts[2]) == at_once
+    in_order: dict[str, Any] = {}
+    for one in sorted(came, key=lambda one: one.time):
+        plan.fold(in_order, one)
+    assert in_order == at_once
+    [state] = at_once.values()
+    kept = state[0] if isinstance(state[0], list) else [entry for chain in state[0].values() for entry in chain]
+    assert sorted(entry[0] for entry in kept) == sorted(one.time for one in came)[-30:]
+
+
+@pytest.mark.parametrize("function", ["count", "sum", "min", "max", "average", "distinct", "unique", "first", "last"])
+@pytest.mark.parametrize("window", ["within: 1h", "calendar: {unit: day}", "calendar: {unit: day, current: false}"])
+def test_past_its_cap_a_window_says_the_same_in_whatever_parts_its_events_came(
+    monkeypatch: pytest.MonkeyPatch, function: str, window: str
+) -> None:
+    monkeypatch.setattr("pipeline.segments.leaves.CAP", 10)
+    monkeypatch.setattr("pipeline.segments.leaves.TILES", 5)
+    of = "" if function == "count" else ", of: properties.v"
+    plan, rng = plan_of(f"computed: c\ncompute: {{function: {function}, event: A{of}, {window}}}"), random.Random(1)
+    every = HOUR // 20 if window == "within: 1h" else 2 * HOUR
+    for _ in range(10):
+        at_once, facts, now = Profile(plan, NOW).facts, Profile(plan, NOW).facts, NOW
+        parts: list[dict[str, Any]] = [{}, {}, {}]
+        for _ in range(100):
+            now += rng.randrange(every)
+            one = event("A", now - rng.choice((0, rng.randrange(20 * every))), now, v=rng.randrange(100))
+            plan.fold(at_once.leaves, one)
+            plan.fold(rng.choice(parts), one)
+            facts.leaves = plan.join(plan.join(parts[0], parts[1]), parts[2])
+            assert plan.computed(facts, now) == plan.computed(at_once, now)
+
+
+def test_a_window_that_is_always_past_its_cap_keeps_no_more_than_its_own_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.segments.leaves.CAP", 50)
+    monkeypatch.setattr("pipeline.segments.leaves.TILES", 20)
+    plan = plan_of("computed: c\ncompute: {function: count, event: A, within: 1h}")
+    profile = Profile(plan, NOW)
+    for number in range(2_000):
+        plan.fold(profile.facts.leaves, event("A", NOW + number * 20 * SECOND))
+    assert 180 <= plan.computed(profile.facts, NOW + 1_999 * 20 * SECOND)["c"] <= 180 + 180 / 20
+    [state] = profile.facts.leaves.values()
+    assert len(state[2]) <= 2 * 20 + 1
+
+
+def test_what_becomes_most_frequent_after_ten_thousand_others_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.segments.leaves.CAP", 100)
+    plan = plan_of("computed: c\ncompute: {function: most_frequent, event: A, of: properties.v}")
+    leaves: dict[str, Any] = {}
+    for number in range(150):
+        plan.fold(leaves, event("A", NOW + number, v=f"once {number:03}"))
+    for number in range(150):
+        plan.fold(leaves, event("A", NOW + DAY + number, v="often"))
+        plan.fold(leaves, event("A", NOW + DAY + number, v=f"once again {number:03}"))
+    profile = Profile(plan, NOW + 2 * DAY)
+    profile.facts.leaves = leaves
+    assert plan.computed(profile.facts, profile.now) == {"c": "often"}
+    [state] = leaves.values()
+    assert len(state) == 100
 
 
 def test_distinct_values_past_their_cap_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
