@@ -17,7 +17,12 @@ which on millions of rows takes minutes in which nothing is written there; make 
     CREATE INDEX CONCURRENTLY headwater_members_known_by ON headwater_members USING gin (identifiers jsonb_path_ops);
 
 A server that does not answer any more, and does not end the connection either, holds nobody for longer than three times
-`timeout_seconds`: its own time limits are kept by the server, who may be what hangs.
+`timeout_seconds`: its own time limits are kept by the server, who may be what hangs. It ends a transaction that nothing
+is heard of for as long: what a connection that was lost had locked nobody else could write.
+
+After every failure the connection string is read and connected to anew: a name may lead to another server since a
+failover, and the password may be another one. With several hosts in it, say `target_session_attrs=read-write`. Where
+the server has no room for a second connection, one does the work.
 
 Needs the extra `headwater[postgres]`.
 """
@@ -25,6 +30,7 @@ Needs the extra `headwater[postgres]`.
 import contextlib
 import logging
 import os
+import queue
 import re
 import socket
 import threading
@@ -138,7 +144,7 @@ class PostgresConnector(Connector):
 
     def __init__(self, destination: str, options: PostgresOptions) -> None:
         super().__init__(destination, options)
-        self._address = options.connection.read()
+        options.connection.read()  # that it is there
         self._options = options
         prefix = self._prefix = f"{options.db_schema}.{options.prefix}"
         self._member, self._profile, self._event = (text.format(prefix=prefix) for text in (_MEMBER, _PROFILE, _EVENT))
@@ -147,23 +153,39 @@ class PostgresConnector(Connector):
         self._erased = _ERASED.format(prefix=prefix)
         self._delete = f"DELETE FROM {prefix}profiles WHERE profile_id = %s"  # noqa: S608 - the prefix is checked
         self._connections: list[psycopg.Connection[Any]] = []
-        self._local = threading.local()
+        self._connecting = threading.Lock()
+        self._idle: queue.LifoQueue[psycopg.Connection[Any]] = queue.LifoQueue()
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Write all in one transaction; if one of them cannot be written, one by one."""
         try:
             connection = self._connection()
-            with self._bounded(connection):
-                try:
-                    with connection.transaction(), connection.pipeline():
+        except ValueError as error:
+            return [retry(str(error))] * len(deliveries)
+        except psycopg.Error as error:
+            return [retry(f"PostgreSQL: {_told(error)}")] * len(deliveries)
+        try:
+            outcomes = self._written(connection, deliveries)
+        except BaseException as error:
+            self._forget(connection)
+            if not isinstance(error, psycopg.Error):
+                raise
+            return [retry(f"PostgreSQL: {_told(error)}")] * len(deliveries)
+        self._idle.put(connection)
+        return outcomes
+
+    def _written(self, connection: psycopg.Connection[Any], deliveries: Sequence[Delivery]) -> list[Outcome]:
+        with self._bounded(connection):
+            try:
+                with connection.transaction():
+                    with connection.pipeline():
                         for delivery in deliveries:
                             connection.execute(*self._statement(delivery))
-                    return [delivered()] * len(deliveries)
-                except (psycopg.DataError, psycopg.IntegrityError):
-                    return self._one_by_one(connection, deliveries)
-        except psycopg.Error as error:
-            self._forget()
-            return [retry(f"PostgreSQL: {_told(error)}")] * len(deliveries)
+                    # Behind a pipeline the server measures no idle time, until it has answered something else.
+                    connection.execute("SELECT")
+                return [delivered()] * len(deliveries)
+            except (psycopg.DataError, psycopg.IntegrityError):
+                return self._one_by_one(connection, deliveries)
 
     def _one_by_one(self, connection: psycopg.Connection[Any], deliveries: Sequence[Delivery]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -242,22 +264,43 @@ class PostgresConnector(Connector):
         return self._profile, values
 
     def _connection(self) -> psycopg.Connection[Any]:
-        """The connection of this thread; with the first one the tables are made."""
-        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
-        if found is None or found.closed:
-            timeout = self._options.timeout_seconds
-            found = psycopg.connect(
-                self._address,
+        """One that nobody uses; a new one if there is none. With the first one the tables are made."""
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        try:
+            return self._connected()
+        except psycopg.OperationalError:
+            if self._connections:
+                # The server may have no room for more than those.
+                with contextlib.suppress(queue.Empty):
+                    return self._idle.get(timeout=self._options.timeout_seconds)
+            raise
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        timeout = self._options.timeout_seconds
+        limits = {
+            "statement_timeout": f"{timeout}s",
+            "idle_in_transaction_session_timeout": f"{_LONGEST_CALL * timeout}s",
+            "tcp_keepalives_idle": f"{_LONGEST_CALL * timeout}s",
+            "tcp_keepalives_interval": f"{timeout}s",
+            "tcp_keepalives_count": "3",
+        }
+        with self._connecting:
+            connection = psycopg.connect(
+                self._options.connection.read(),
                 autocommit=True,
                 connect_timeout=timeout,
-                options=f"-c statement_timeout={timeout * 1000}",
+                options=" ".join(f"-c {name}={value}" for name, value in limits.items()),
                 application_name=f"headwater {self.destination}",
             )
-            self._see_to_tables(found)
-            self._see_to_indexes(found)
-            self._local.connection = found
-            self._connections.append(found)
-        return found
+            self._connections.append(connection)
+        try:
+            self._see_to_tables(connection)
+            self._see_to_indexes(connection)
+        except psycopg.Error:
+            self._forget(connection)
+            raise
+        return connection
 
     def _see_to_tables(self, connection: psycopg.Connection[Any]) -> None:
         """Make what is missing. Making asks for locks, and for an owner, of what is there too: IF NOT EXISTS or not."""
@@ -310,12 +353,15 @@ class PostgresConnector(Connector):
         finally:
             timer.cancel()
 
-    def _forget(self) -> None:
-        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
-        if found is not None:
-            found.close()
-            self._connections.remove(found)
-            self._local.connection = None
+    def _forget(self, connection: psycopg.Connection[Any]) -> None:
+        """Keep nothing of a server that failed: it may not be the one any more that the connection string leads to."""
+        forgotten = [connection]
+        with contextlib.suppress(queue.Empty):
+            while True:
+                forgotten.append(self._idle.get_nowait())
+        for each in forgotten:
+            each.close()
+            self._connections.remove(each)
 
     def close(self) -> None:
         """Close all connections."""

@@ -5,7 +5,10 @@ import random
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ psycopg = pytest.importorskip("psycopg")
 from connectors.postgres import PostgresConnector, PostgresOptions  # noqa: E402
 from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
 from pipeline.records import Delivery, IdentifierPair  # noqa: E402
+from tests.contracts.relay import Relay  # noqa: E402
 from tests.contracts.servers import NotHereError, postgres  # noqa: E402
 
 
@@ -330,7 +334,9 @@ def test_a_table_that_was_altered_gives_up_no_delivery(database: str, altered: s
     connector.close()
 
 
-def test_whoever_writes_need_not_own_the_tables_nor_wait_for_who_writes_there(database: str, server: str) -> None:
+def test_whoever_writes_need_not_own_the_tables_nor_wait_for_who_writes_there(
+    database: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connector = opened()
     connector.deliver([sample_delivery(1)])
     connector.close()
@@ -341,9 +347,8 @@ def test_whoever_writes_need_not_own_the_tables_nor_wait_for_who_writes_there(da
         other.execute("INSERT INTO headwater_events (delivery_id, profile_id, at) VALUES ('x', 'x', now())")
         address = server.replace("user=tester", "user=writer")
         options = {"connection": {"env": "TESTED_WRITER"}, "timeout_seconds": 1}
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("TESTED_WRITER", address)
-            connector = PostgresConnector("tested", PostgresOptions.model_validate(options))
+        monkeypatch.setenv("TESTED_WRITER", address)
+        connector = PostgresConnector("tested", PostgresOptions.model_validate(options))
         assert [(one.status, one.detail) for one in connector.deliver([sample_delivery(2)])] == [("delivered", "")]
         connector.close()
         other.rollback()
@@ -365,3 +370,146 @@ def test_a_connection_that_is_refused_is_told_in_the_servers_words(
         [outcome] = connector.deliver([sample_delivery(1)])
         connector.close()
         assert outcome.status == "retry" and words in outcome.detail and "hunter2" not in outcome.detail
+
+
+def port_of(server: str) -> int:
+    return int(psycopg.conninfo.conninfo_to_dict(server)["port"] or 0)
+
+
+def through(relay: Relay, server: str) -> str:
+    return psycopg.conninfo.make_conninfo(server, port=relay.port)
+
+
+def test_a_commit_whose_answer_is_lost_is_done_again_and_nothing_stands_twice(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = [
+        sample_delivery(1),
+        sample_delivery(2, "p2", **EVENT),
+        profile_change(3, set={"traits": {"plan": "pro"}}),
+    ]
+    with Relay(port_of(database)) as relay:
+        monkeypatch.setenv("TESTED_DATABASE", through(relay, database))
+        connector = opened()
+        assert statuses(connector, sample_delivery(0, "p0")) == ["delivered"]
+        relay.lose_answer(b"COMMIT")
+        assert statuses(connector, *several) == ["retry"] * 3
+        assert relay.lost.is_set() and len(rows(database, "SELECT 1 FROM headwater_events")) == 1
+        assert statuses(connector, *several) == ["delivered"] * 3
+        connector.close()
+    assert len(rows(database, "SELECT 1 FROM headwater_events")) == 1
+    assert rows(database, "SELECT traits FROM headwater_profiles") == [({"plan": "pro"},)]
+
+
+def test_what_a_lost_connection_had_locked_is_free_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server never hears that the other end has gone, as when a host or a network dies."""
+    with Relay(port_of(database)) as relay:
+        monkeypatch.setenv("TESTED_DATABASE", through(relay, database))
+        options = {"connection": {"env": "TESTED_DATABASE"}, "timeout_seconds": 1}
+        connector = PostgresConnector("tested", PostgresOptions.model_validate(options))
+        assert statuses(connector, sample_delivery(0, "p0")) == ["delivered"]
+        relay.hold(b"COMMIT")
+        assert statuses(connector, sample_delivery(1)) == ["retry"]
+        assert relay.held.is_set()
+        give_up = time.monotonic() + 20
+        while statuses(connector, sample_delivery(1)) != ["delivered"]:
+            assert time.monotonic() < give_up, "its rows are locked"
+        connector.close()
+
+
+def test_a_password_that_changes_in_its_file_needs_no_restart(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "connection"
+    file.write_text(database)
+    connector = PostgresConnector("tested", PostgresOptions.model_validate({"connection": {"file": str(file)}}))
+    assert statuses(connector, sample_delivery(1)) == ["delivered"]
+    changed(database, "CREATE ROLE rotated SUPERUSER LOGIN")
+    try:
+        file.unlink()
+        changed(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'headwater'")
+        assert statuses(connector, sample_delivery(2)) == ["retry"]
+        [told] = connector.deliver([sample_delivery(2)])
+        assert told.status == "retry" and str(file) in told.detail
+        file.write_text(database.replace("user=tester", "user=rotated"))
+        assert statuses(connector, sample_delivery(2)) == ["delivered"]
+        who = rows(database, "SELECT usename FROM pg_stat_activity WHERE application_name ~ 'headwater'")
+        assert who == [("rotated",)]
+        connector.close()
+    finally:
+        changed(database, "DROP ROLE rotated")
+
+
+def test_where_there_is_room_for_one_connection_one_does_the_work(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = opened()
+    connector.deliver([sample_delivery(1)])
+    connector.close()
+    changed(
+        database,
+        "CREATE ROLE few LOGIN CONNECTION LIMIT 1",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO few",
+    )
+    try:
+        monkeypatch.setenv("TESTED_DATABASE", database.replace("user=tester", "user=few"))
+        connector = opened()
+        with ThreadPoolExecutor(connector.concurrency) as pool:
+            several = [sample_delivery(number, f"p{number}") for number in range(100)]
+            told = list(pool.map(lambda one: connector.deliver([one])[0], several))
+        connector.close()
+        assert {(one.status, one.detail) for one in told} == {("delivered", "")}
+    finally:
+        changed(database, "DROP OWNED BY few", "DROP ROLE few")
+
+
+def test_a_server_that_is_read_only_is_waited_for(database: str) -> None:
+    """As one that a failover has made a standby of; here before there are tables, too."""
+
+    def set_read_only(value: str) -> None:
+        written = psycopg.conninfo.make_conninfo(database, options="-c default_transaction_read_only=off")
+        changed(written, f"ALTER SYSTEM SET default_transaction_read_only = {value}", "SELECT pg_reload_conf()")
+        give_up = time.monotonic() + 20
+        while rows(database, "SHOW default_transaction_read_only") != [(value,)]:
+            assert time.monotonic() < give_up
+
+    connector = opened()
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            set_read_only("on")
+            [told] = connector.deliver([sample_delivery(1)])
+            assert (told.status, "read-only transaction" in told.detail) == ("retry", True)
+            set_read_only("off")
+            assert statuses(connector, sample_delivery(1)) == ["delivered"]
+            set_read_only("on")
+            assert statuses(connector, sample_delivery(2)) == ["retry"]
+        assert [one.message for one in warned] == [], "no connection is left to itself"
+    finally:
+        set_read_only("off")
+    assert statuses(connector, sample_delivery(2)) == ["delivered"]
+    connector.close()
+
+
+def test_a_server_that_ends_its_connections_all_the_time_loses_and_doubles_nothing(database: str) -> None:
+    connector = opened()
+    connector.deliver([sample_delivery(0)])
+    ended = threading.Event()
+    kills = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'headwater'"
+
+    def end() -> None:
+        while not ended.wait(0.02):
+            changed(database, kills)
+
+    killer = threading.Thread(target=end)
+    killer.start()
+    repeated = 0
+    try:
+        for number in range(20):
+            several = [sample_delivery(100 * number + one, f"p{one}", **EVENT) for one in range(100)]
+            while set(told := statuses(connector, *several)) != {"delivered"}:
+                assert set(told) == {"retry"}
+                repeated += 1
+    finally:
+        ended.set()
+        killer.join()
+    connector.close()
+    assert repeated and len(rows(database, "SELECT 1 FROM headwater_events")) == 2_000
