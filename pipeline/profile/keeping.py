@@ -3,6 +3,9 @@
     a trait             so long after the event that stated it
     an event's total    so long after the last of them: how often it was done is known no more
 
+A trait that was taken back (null) goes like any other: under another identifier of the person it may hide what was
+stated before.
+
 `keeps_traits` and `keeps_events`: name → so long, in ms.
 """
 
@@ -17,7 +20,7 @@ Keeps = Mapping[str, int]
 def kept_until(fragment: Fragment, keeps_traits: Keeps, keeps_events: Keeps) -> int | None:
     """When the first of what is there is to go; None if nothing is."""
     traits, totals = fragment.traits, fragment.totals
-    at = [traits[one][0] + ms for one, ms in _both(keeps_traits, traits) if traits[one][1] is not None]
+    at = [traits[one][0] + ms for one, ms in _both(keeps_traits, traits)]
     at += [totals[one][2] + ms for one, ms in _both(keeps_events, totals)]
     return min(at, default=None)
 
@@ -26,9 +29,7 @@ def to_go(fragment: Fragment, keeps_traits: Keeps, keeps_events: Keeps, at: int)
     """The traits, and the events with a total, that are to be gone at `at`, sorted."""
     traits, totals = fragment.traits, fragment.totals
     return (
-        sorted(
-            one for one, ms in _both(keeps_traits, traits) if traits[one][1] is not None and traits[one][0] + ms <= at
-        ),
+        sorted(one for one, ms in _both(keeps_traits, traits) if traits[one][0] + ms <= at),
         sorted(one for one, ms in _both(keeps_events, totals) if totals[one][2] + ms <= at),
     )
 

@@ -35,7 +35,7 @@ def leave_out_late(piece: Fragment, contracts: ContractsPlan, now_ms: int) -> No
 
 
 class Gone(NamedTuple):
-    """What has been taken out: traits and events by name, leaves by id."""
+    """What has been taken out: traits that were shown and events by name, leaves by id."""
 
     traits: list[str]
     events: list[str]
@@ -63,6 +63,7 @@ def let_go(task: "Task", profile: "Profile", at: int) -> Gone:
     for name in events:
         task.count("expired", joined.totals[name][0])
     spans = [joined.totals[name][1:] for name in events]
+    shown = [name for name in traits if joined.traits[name][1] is not None]
     # The newest of each is to go, so all are.
     for name in live(profile.group, actor) if profile.group is not None else (actor.identifier,):
         part = task.part(profile.key, actor, name)
@@ -70,7 +71,7 @@ def let_go(task: "Task", profile: "Profile", at: int) -> Gone:
             task.put_part(profile.key, actor, name, part)
     leaves = leaves_let_go(profile.plan.segments, joined.leaves, at)
     _take_out(profile, joined, traits, events, spans, at)
-    return Gone(traits, events, leaves)
+    return Gone(shown, events, leaves)
 
 
 def _take_out(

@@ -92,6 +92,20 @@ def test_it_goes_from_every_part_of_a_person_and_a_newer_word_keeps_it(seed: int
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_trait_that_was_taken_back_hides_no_older_word_for_longer(seed: int) -> None:
+    one = world(seed)
+    one.send(TAB, at=0, event="Identify", traits={"city": "Lima"})
+    one.send(ANN, TAB, at=HOUR, event="Identify", traits={"city": None})
+    one.rest(2 * DAY + HOUR - 1)
+    told = len(one.profile_changes())
+    assert one.profile(ANN).traits == {}
+    one.rest(2 * DAY + HOUR)
+    assert b"Lima" not in kept(one) and b"city" not in kept(one)
+    assert len(one.profile_changes()) == told, "nothing that was shown is gone"
+    one.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_total_of_an_event_goes_when_none_came_for_so_long(seed: int) -> None:
     one = world(seed)
     one.send(ANN)
