@@ -163,14 +163,14 @@ class PostgresConnector(Connector):
         except ValueError as error:
             return [retry(str(error))] * len(deliveries)
         except psycopg.Error as error:
-            return [retry(f"PostgreSQL: {_told(error)}")] * len(deliveries)
+            return [retry(_told(error))] * len(deliveries)
         try:
             outcomes = self._written(connection, deliveries)
         except BaseException as error:
             self._forget(connection)
             if not isinstance(error, psycopg.Error):
                 raise
-            return [retry(f"PostgreSQL: {_told(error)}")] * len(deliveries)
+            return [retry(_told(error))] * len(deliveries)
         self._idle.put(connection)
         return outcomes
 
@@ -199,10 +199,10 @@ class PostgresConnector(Connector):
                     connection.execute(*self._statement(delivery))
                 outcomes.append(delivered())
             except _ALTERED as error:
-                told = f"PostgreSQL: {_told(error)} (the table was altered: make it as it was)"
+                told = f"{_told(error)} (the table was altered: make it as it was)"
                 outcomes.append(waiting.setdefault(delivery.profile_id, retry(told)))
             except (psycopg.DataError, psycopg.IntegrityError) as error:
-                outcomes.append(rejected(f"PostgreSQL: {_told(error)}"))
+                outcomes.append(rejected(_told(error)))
         return outcomes
 
     def _statement(self, delivery: Delivery) -> tuple[str, Any]:
@@ -370,7 +370,11 @@ class PostgresConnector(Connector):
 
 
 def _told(error: psycopg.Error) -> str:
-    """The server's own words, or what kind of error it is: of a connection string nothing must end in a log."""
+    """What kind of error it is, and the server's own words at most: a connection string has a password in it."""
+    return f"PostgreSQL {type(error).__name__}: {_words(error)}"
+
+
+def _words(error: psycopg.Error) -> str:
     if error.diag.message_primary:
         return error.diag.message_primary
     _, refused, words = str(error).partition("FATAL:  ")
@@ -378,7 +382,7 @@ def _told(error: psycopg.Error) -> str:
         return words.partition("\n")[0]
     if isinstance(error, psycopg.ProgrammingError):
         return "what `connection` leads to is no connection string"
-    return f"it does not answer, or the connection broke ({type(error).__name__})"
+    return "it does not answer, or the connection broke"
 
 
 def _json(value: Any) -> str:

@@ -219,9 +219,7 @@ class RedisConnector(Connector):
             self._forget_events(client, {one for delivery in deliveries for one in _erased(delivery)})
         except redis.RedisError as error:
             self._forget(client, [error])
-            # The server's own words at most: an address with its password must not end in a log.
-            told = str(error) if isinstance(error, redis.ResponseError) else type(error).__name__
-            return [retry(f"Redis: {told}")] * len(deliveries)
+            return [retry(_told(error))] * len(deliveries)
         errors = [answer for answer in answers if isinstance(answer, Exception)]
         if errors:
             self._forget(client, errors)
@@ -258,9 +256,9 @@ class RedisConnector(Connector):
             if before is not None:
                 outcomes.append(before)
             elif isinstance(answer, redis.DataError):
-                outcomes.append(rejected(f"Redis: {answer}"))
+                outcomes.append(rejected(_told(answer)))
             elif isinstance(answer, Exception):
-                failed[delivery.profile_id] = retry(f"Redis: {answer}")
+                failed[delivery.profile_id] = retry(_told(answer))
                 outcomes.append(failed[delivery.profile_id])
             else:
                 outcomes.append(delivered())
@@ -302,6 +300,12 @@ class RedisConnector(Connector):
         """Close all connections."""
         if self._redis is not None:
             self._redis.close()
+
+
+def _told(error: Exception) -> str:
+    """What kind of error it is, and the server's own words at most: an address has a password in it."""
+    kind = f"Redis {type(error).__name__}"
+    return f"{kind}: {error}" if isinstance(error, redis.ResponseError | redis.DataError) else kind
 
 
 def _erased(delivery: Delivery) -> list[str]:

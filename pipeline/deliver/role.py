@@ -18,11 +18,11 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.deliver.circuit import Limits
 from pipeline.deliver.dry_run import DryRun
 from pipeline.deliver.forgotten import TOPIC, ForgottenProfiles
-from pipeline.deliver.health import health_file
+from pipeline.deliver.health import Health, health_file
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.scheduler import Policy
-from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
+from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause, wall_clock_ms
 from pipeline.identifiers import Keys
 from pipeline.observed import served
 from pipeline.records import Definition
@@ -160,6 +160,8 @@ class DeliverRole:
             _log.error("%s cannot be opened: %s: %s", name, type(error).__name__, error)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
             self._metrics.of(name).up.set(0)
+            told = f"it cannot be opened: {type(error).__name__}: {error}"
+            self._tell_health(Health(name, False, wall_clock_ms(), told))
             return
         log = KafkaDeliveryLog(self._config, name, self._source)
         outcomes = outcomes_of(definition) if definition.outcomes and definition.dry_run is None else None

@@ -3,8 +3,9 @@
 - Deliveries of one profile go out in their order, one after the other's end. Profiles do not wait for each other.
 - A failed delivery stays at the head of its profile and is tried again after a delay that doubles, with jitter.
 - After its last attempt, or when it is rejected, it is given up: it goes to the dead letters, and the profile goes on.
-- While the circuit is open nothing goes out but probes; a probe before a delivery's time does not count as an
-  attempt. When the circuit closes, everything that waited is due at once.
+- While the circuit is open nothing goes out but probes. When it closes, everything that waited goes out at once.
+- What is tried again by a probe, or before its time, and fails has used up no attempt: that says nothing about the
+  delivery. So none is given up because nothing gets through, nor any sooner because the destination comes and goes.
 - Of somebody who was erased nothing waits any more but what takes back (forgotten.py): it is overtaken. What names
   them beside others waits without them.
 - An entry does not go out any more once the exit is here by which the person took back what it rests on: it is
@@ -70,15 +71,20 @@ class Item:
 
 
 class Batch(NamedTuple):
-    """What goes to the connector in one call. `early`: a probe before the time of its delivery."""
+    """What goes to the connector in one call, `at_ms`. `is_probe`: nothing got through before."""
 
     items: tuple[Item, ...]
-    early: bool
+    at_ms: int
+    is_probe: bool
     epochs: dict[int, int]
 
     @property
     def deliveries(self) -> list[Delivery]:
         return [item.delivery for item in self.items]
+
+    def counts_for(self, item: Item) -> bool:
+        """Whether failing uses up an attempt of one of its deliveries."""
+        return not item.attempts or (not self.is_probe and item.due_ms <= self.at_ms)
 
 
 class GivenUp(NamedTuple):
@@ -216,11 +222,9 @@ class Scheduler:
             self._release_anew(now_ms, self._taking_back)
         self._wake(now_ms)
         items: list[Item] = []
-        early = False
         if not self._ready and probing and self._delayed:
             _, _, profile = heapq.heappop(self._delayed)
             self._ready.append(profile)
-            early = True
         size = 1 if probing else self.policy.max_batch
         while self._ready and len(items) < size:
             profile = self._ready.popleft()
@@ -232,7 +236,7 @@ class Scheduler:
         self._out += 1
         self.circuit.sent(now_ms)
         partitions = {item.record.partition for item in items}
-        return Batch(tuple(items), early, {partition: self._epochs[partition] for partition in partitions})
+        return Batch(tuple(items), now_ms, probing, {partition: self._epochs[partition] for partition in partitions})
 
     def finish(self, batch: Batch, outcomes: Sequence[Outcome], now_ms: int) -> list[GivenUp]:
         """Take in what became of a batch; returns what is given up. `outcomes` has one for each item."""
@@ -259,11 +263,12 @@ class Scheduler:
             else:
                 self.repeated += 1
                 stopped.add(item.profile)
-                item.attempts += not batch.early
+                counts = batch.counts_for(item)
+                item.attempts += counts
                 if item.attempts >= self.policy.attempts:
                     given_up.append(GivenUp(item, "attempts used up", outcome.detail, epoch))
                 else:
-                    if not batch.early:
+                    if counts:
                         wait_ms = backoff_ms(item.delivery.delivery_id, item.attempts, self.policy)
                         item.due_ms = now_ms + max(wait_ms, outcome.retry_after_ms or 0)
                     kept.append(item)

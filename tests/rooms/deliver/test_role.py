@@ -13,6 +13,7 @@ from connectors import Outcome, delivered
 from pipeline.definitions.catalog import Catalog
 from pipeline.deliver import scheduler
 from pipeline.deliver.forgotten import ForgottenProfiles
+from pipeline.deliver.health import healths_in
 from pipeline.deliver.metrics import REASONS, DeliverMetrics
 from pipeline.deliver.role import DeliverRole
 from pipeline.records import Definition, Generation, encode
@@ -96,6 +97,8 @@ def test_a_destination_that_is_removed_is_not_down_for_ever(tmp_path: Path, monk
     catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
     role.follow(catalog)
     assert up() == 0, "it cannot be opened, and nothing reaches it"
+    told = healths_in(tmp_path)["crm"]
+    assert (told.up, told.failure) == (False, "it cannot be opened: ValueError: no such secret")
     catalog.add(b"generation/2", encode(Generation(2, {})))
     role.follow(catalog)
     assert up() is None

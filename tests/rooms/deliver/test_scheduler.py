@@ -88,6 +88,54 @@ def test_a_delivery_is_given_up_after_its_last_attempt_and_the_profile_goes_on()
     assert destination.scheduler.positions() == {0: (2, "")}
 
 
+@pytest.mark.parametrize("waiting", [1, 3, 40])
+def test_an_outage_of_days_gives_up_nothing_however_little_waits(waiting: int) -> None:
+    is_up = [False]
+    destination = Destination(Policy(), lambda delivery, now: delivered() if is_up[0] else retry("refused"))
+    destination.assign()
+    for offset in range(waiting):
+        destination.accept(offset, f"p{offset}")
+    destination.run(60 * HOUR)
+    assert destination.letters == [] and destination.requests < 60 * 60 + 20
+    is_up[0] = True
+    destination.run(120_000)
+    assert destination.scheduler.delivered == waiting
+
+
+def test_what_fails_beside_what_gets_through_is_given_up_after_its_own_delays_and_no_sooner() -> None:
+    """Its circuit opens again and again, and each time it closes everything that waits goes out at once."""
+    policy = Policy()
+    destination = Destination(
+        policy, lambda delivery, now: retry("HTTP 500") if delivery.profile_id.startswith("bad") else delivered()
+    )
+    destination.assign()
+    for offset in range(10):
+        destination.accept(offset, f"bad{offset}")
+    offset, begun, first = 10, destination.now, 0
+    while len(destination.letters) < 10:
+        destination.accept(offset, f"p{offset}")
+        offset += 1
+        destination.run(60_000)
+        first = first or (destination.now - begun if destination.letters else 0)
+        assert destination.now - begun < 24 * HOUR
+    assert first > sum(backoff_ms("0/0", attempt, policy) for attempt in range(1, policy.attempts)) // 2
+
+
+def test_with_one_attempt_nothing_is_tried_twice_in_an_outage_either() -> None:
+    tried: dict[str, int] = defaultdict(int)
+
+    def behaviour(delivery: Any, now: int) -> Outcome:
+        tried[delivery.delivery_id] += 1
+        return retry("no answer")
+
+    destination = Destination(Policy(attempts=1), behaviour)
+    destination.assign()
+    for offset in range(30):
+        destination.accept(offset, f"p{offset}")
+    destination.run(HOUR)
+    assert len(tried) == 30 == len(destination.letters) and set(tried.values()) == {1}
+
+
 def test_what_is_rejected_is_given_up_at_once() -> None:
     destination = Destination(Policy(), always(rejected("HTTP 422")))
     destination.assign()
