@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 import re2
 from pydantic import (
@@ -29,6 +29,7 @@ from pipeline.definitions.keys import NAME, a_name
 from pipeline.segments import rules
 from pipeline.segments.values import is_relative, parse_instant
 from pipeline.segments.windows import local_instant
+from pipeline.segments.zones import zone_of
 
 LONGEST_MS = 100 * 365 * 86_400_000
 _DURATION = {"type": "string", "pattern": r"^([0-9]+(ms|s|m|h|d|w|y))+$", "examples": ["30s", "15m", "2h", "7d"]}
@@ -73,7 +74,7 @@ def instant_ms(text: Any, time_zone: str = "UTC") -> int:
     seconds, rest = divmod(ms, 1_000)
     local = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     try:
-        return local_instant(local, ZoneInfo(time_zone)) + rest
+        return local_instant(local, zone_of(time_zone).info) + rest
     except OverflowError:
         raise ValueError(f"{text!r} in {time_zone} is before the year 1 or after 9999; leave it out") from None
 
@@ -355,7 +356,8 @@ class BetweenDates(Model):
     def window(self) -> rules.Between:
         """The window as the room takes it."""
         start, end = (None if one is None else instant_ms(one, self.time_zone) for one in (self.from_, self.to))
-        return rules.Between(start, end)
+        written = None if self.time_zone == "UTC" else (self.from_ or "", self.to or "", self.time_zone)
+        return rules.Between(start, end, written)
 
 
 class CalendarUnits(Model):

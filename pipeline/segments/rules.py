@@ -79,11 +79,13 @@ class Within(Struct, frozen=True, tag="within"):
     window_ms: int
 
 
-class Between(Struct, frozen=True, tag="between"):
-    """start <= time < end; None is open."""
+class Between(Struct, frozen=True, tag="between", omit_defaults=True):
+    """start <= time < end; None is open. `written`: from and to as they were written, and their time zone, if there is
+    one whose data may change, and the instants with them."""
 
     start: int | None
     end: int | None
+    written: tuple[str, str, str] | None = None
 
 
 class Calendar(Struct, frozen=True, tag="calendar"):

@@ -6,7 +6,7 @@ from pipeline.segments import zones
 from pipeline.segments.windows import compile_window
 from pipeline.unify import UnifyStage
 from pipeline.unify.actor import ACTORS
-from tests.rooms.unify.harness import DAY, HOUR, KEYS, MINUTE, NOON, SECOND, Definition, World, compiled
+from tests.rooms.unify.harness import DAY, HOUR, KEYS, MINUTE, NOON, SECOND, Definition, World, compiled, id_of
 from tests.rooms.unify.test_cases import ANN, RECENT, SEEDS
 
 
@@ -79,6 +79,36 @@ def test_who_is_not_seen_again_hears_of_other_data_of_time_zones_when_they_were_
     forget_zones()
     [_, left] = one.segment_changes("today")
     assert (left.change, left.at, left.cause) == ("exited", NOON + MIDNIGHT, "definition")
+    one.check()
+
+
+BETWEEN = {
+    "segment": "in_winter",
+    "when": {
+        "performed": {
+            "event": "Page Viewed",
+            "count": {"at_least": 3},
+            "between": {"from": "2023-11-01", "to": "2024-03-01", "time_zone": "Europe/Berlin"},
+        }
+    },
+}
+
+
+def test_what_was_counted_between_dates_goes_on_under_other_data_of_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
+    data_of, newest = zones._data_of, ["UTC"]
+    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
+    forget_zones()
+    one = World((BETWEEN,))
+    one.send(ANN)
+    one.send(ANN, at=SECOND)
+    one.rest(HOUR)
+    newest[0] = "Europe/Berlin"
+    forget_zones()
+    restart(one, (BETWEEN,))
+    one.send(ANN, at=HOUR)
+    one.rest(2 * HOUR)
+    forget_zones()
+    assert one.members("in_winter") == {id_of(ANN)}
     one.check()
 
 
