@@ -146,14 +146,16 @@ class Day:
 
     def _fault(self) -> None:
         faults = [*ROLES, "deliver", "deliver"]
-        faults += ["database"] * bool(self.places.database) + ["cache"] * bool(self.places.cache)
-        fault = self.rng.choice(faults)
+        of_servers: dict[str, Callable[[], None]] = {}
+        if self.places.database:
+            of_servers |= {"locked tables": self._lock_tables, "read-only database": self._make_database_read_only}
+        if self.places.cache:
+            of_servers |= {"paused cache": self._pause_cache, "read-only cache": self._make_cache_read_only}
+        fault = self.rng.choice([*faults, *of_servers])
         self.faults[fault] = self.faults.get(fault, 0) + 1
         time.sleep(self.rng.uniform(0.0, 1.5))
-        if fault == "database":
-            self._lock_tables()
-        elif fault == "cache":
-            self._pause_cache()
+        if fault in of_servers:
+            of_servers[fault]()
         else:
             self._roles[fault].kill()
             self._start(fault)
@@ -166,6 +168,32 @@ class Day:
         with suppress(psycopg.errors.UndefinedTable), psycopg.connect(self.places.database) as connection:
             connection.execute("LOCK TABLE headwater_profiles, headwater_members IN ACCESS EXCLUSIVE MODE")
             time.sleep(2)
+
+    def _make_database_read_only(self) -> None:
+        """As one that has become a standby, for two seconds; all connections end."""
+        import psycopg
+
+        assert self.places.database
+        address = psycopg.conninfo.make_conninfo(self.places.database, options="-c default_transaction_read_only=off")
+        with psycopg.connect(address, autocommit=True) as connection:
+            for value in ("on", "off"):
+                connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+                connection.execute("SELECT pg_reload_conf()")
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                )
+                time.sleep(2 if value == "on" else 0)
+
+    def _make_cache_read_only(self) -> None:
+        """A replica of nobody for two seconds, as an old master after a failover; connections stay."""
+        import redis
+
+        assert self.places.cache
+        client = redis.Redis.from_url(self.places.cache)
+        client.replicaof("127.0.0.1", 1)
+        time.sleep(2)
+        client.replicaof("NO", "ONE")
+        client.close()
 
     def _pause_cache(self) -> None:
         """Requests are not answered for two seconds, and carried out then: whoever asked has given up meanwhile."""
