@@ -13,11 +13,12 @@ The whole contract:
   receipt of the erasure then tells people to see to it themselves.
 - An exception counts as `retry` for the whole batch; what the connector meant to say is better said by an outcome.
 - Options are a pydantic model. A secret is always a `SecretReference`, read when the connector opens, never stored.
+  When the file of one changes, the connector is closed and opened anew.
 """
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -147,6 +148,21 @@ class SecretReference(Options):
         if not text:
             raise ValueError(f"the secret is not in {place}: it is empty or not set")
         return text
+
+
+def secret_files(value: Any) -> Iterator[str]:
+    """The files that the secrets in options are read from."""
+    if isinstance(value, SecretReference):
+        if value.file is not None:
+            yield value.file
+    elif isinstance(value, BaseModel):
+        yield from secret_files(vars(value))
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from secret_files(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from secret_files(inner)
 
 
 class Connector:

@@ -108,6 +108,51 @@ def test_a_destination_that_is_removed_is_not_down_for_ever(tmp_path: Path, monk
     assert not [sample for family in metrics._up.collect() for sample in family.samples]
 
 
+def test_a_secret_that_changes_in_its_file_needs_no_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, connector, read = tmp_path / "secret", Slow(), []
+    connector.may_end.set()
+
+    def opened(definition: Any) -> Slow:
+        read.append(definition.options.headers["Authorization"].read())
+        return connector
+
+    monkeypatch.setattr("pipeline.deliver.role.KafkaDeliveryLog", lambda config, name, source: Log([]))
+    monkeypatch.setattr("pipeline.deliver.role.opened", opened)
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    registry, catalog = CollectorRegistry(), Catalog()
+    role = DeliverRole(settings, None, DeliverMetrics(registry), ForgottenProfiles(KEYS))
+    body = {
+        "destination": "crm",
+        "kind": "http",
+        "url": "https://crm.example.com",
+        "headers": {"Authorization": {"file": str(secret)}},
+    }
+    catalog.add(b"destination/crm/1", encode(Definition("destination", "crm", 1, body)))
+    catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
+
+    def follow(until: list[str]) -> None:
+        give_up = time.monotonic() + 60
+        while read != until:
+            assert time.monotonic() < give_up
+            role.follow(catalog)
+            time.sleep(0.01)
+        for _ in range(5):
+            role.follow(catalog)
+        assert read == until and registry.get_sample_value("headwater_deliver_up", {"destination": "crm"}) == 1
+
+    try:
+        secret.write_text("first")
+        follow(["first"])
+        secret.write_text("")  # on the way to be written anew
+        follow(["first"])
+        secret.unlink()
+        follow(["first"])
+        secret.write_text("other")
+        follow(["first", "other"])
+    finally:
+        role.close()
+
+
 def test_the_first_delivery_that_is_given_up_is_an_increase() -> None:
     """A series that begins with it would have none, and no alert would be set off."""
     registry = CollectorRegistry()
