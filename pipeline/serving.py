@@ -5,7 +5,7 @@ import contextlib
 import http
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -22,9 +22,13 @@ MESSAGE_WITHIN_S = 60.0
 WRITTEN_WITHIN_S = 30.0
 """A client that takes nothing for so long, while something waits to be sent, is cut off."""
 _CLOSED_WITHIN_S = 1.0
+LINGERS_S = 10.0
+"""Who still sends a body that was answered already has so long to see the answer."""
+_MOST_LINGERED_BYTES = 32 * 1024 * 1024
 _SAID_EVERY_S = 1.0
 _SPARE_FILES = 600
 _MOST_REFUSED = 200
+_COME_AGAIN_S = 3
 _MOST_IGNORED_BYTES = 1024 * 1024
 _REFUSED = {
     400: ("The request is not understood", "This is not HTTP."),
@@ -64,6 +68,40 @@ class _Said:
             self._counts.clear()
 
 
+class _Lingering:
+    """A transport whose connection ends once the client has had the answer.
+
+    Who closes while something that was sent is still unread resets the connection, and a reset takes the answer out of
+    the client's hands: it would not learn that its body is too large, and send it again, for ever.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, is_awaited: Callable[[], bool], linger: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._is_awaited = is_awaited
+        self._linger = linger
+        self._lingers = False
+        self.write = transport.write  # asked for with every answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._lingers or self._transport.is_closing():
+            return
+        if not self._is_awaited():
+            self._transport.close()
+            return
+        self._lingers = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._linger()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP whose clients cannot hold on to what is scarce: the head of a request has 64 kB and ten seconds, all of it a
     minute; who does not take what is sent is cut off after half a minute; one connection more than `most` is refused.
@@ -78,6 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _began_at = 0.0
     _refused = False
+    _most_ignored_bytes = _MOST_IGNORED_BYTES
     _is_unused = False
     _message_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
@@ -85,6 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.logger = _errors_only
         super().connection_made(transport)
+        self.transport = _Lingering(transport, self._body_is_unread, self._linger)  # type: ignore[assignment]
         if self.most is not None and len(self.connections) > self.most:
             self._refuse(503, "there are too many")
             return
@@ -113,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             self._head_bytes += len(data)
-            if self._head_bytes > _MOST_IGNORED_BYTES:
+            if self._head_bytes > self._most_ignored_bytes:
                 self.transport.abort()
             return
         if self._is_unused:
@@ -121,13 +161,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._forget_message_timer()
         if self._in_head or not self._in_message:
             self._head_bytes += len(data)
-            # What comes in one piece may be a whole request with its body.
-            if self._head_bytes > max(_MAX_HEAD_BYTES, len(data)):
-                self._refuse(431, "headers without end")
-                return
         super().data_received(data)
         if not self._in_message:
             self._head_bytes = 0
+        # A piece that ends a head may have a body behind it, of whatever size.
+        elif self._in_head and self._head_bytes > _MAX_HEAD_BYTES and not self._refused:
+            self._refuse(431, "headers without end")
+            return
         if not self._is_awaited():
             self._forget_message_timer()  # a request that came in one piece never has one
         elif self._message_timer is None and not self._refused:
@@ -139,6 +179,18 @@ class BoundedProtocol(HttpToolsProtocol):
             return True
         is_answered = self.cycle is None or self.cycle.response_complete
         return is_answered and self.timeout_keep_alive_task is None
+
+    def _body_is_unread(self) -> bool:
+        """Whether an answer was given before the body of its request had come."""
+        is_answered = self.cycle is not None and self.cycle.response_complete
+        return is_answered and self._in_message and not self._in_head
+
+    def _linger(self) -> None:
+        self._refused = True
+        self._head_bytes, self._most_ignored_bytes = 0, _MOST_LINGERED_BYTES
+        self._forget_message_timer()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGERS_S, self.transport.abort)
 
     def _look_at_message(self) -> None:
         self._message_timer = None
@@ -185,7 +237,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.most is not None and len(self.connections) > self.most + _MOST_REFUSED:
             self.transport.abort()
             return
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+        is_answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if not is_answering and not self._body_is_unread():
             self.transport.write(_refusal(status))
         # Who closes at once while the client still sends takes the answer out of its hands.
         if self.transport.can_write_eof():
@@ -207,6 +260,8 @@ def _refusal(status: int) -> bytes:
     title, detail = _REFUSED[status]
     body = b'{"type":"about:blank","title":"%s","status":%d,"detail":"%s"}' % (title.encode(), status, detail.encode())
     head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/problem+json\r\n"
+    if status == 503:
+        head += f"retry-after: {_COME_AGAIN_S}\r\n"
     return head.encode() + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 

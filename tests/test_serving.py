@@ -200,3 +200,75 @@ def test_an_error_of_ours_is_logged_as_it_was(door: Any, caplog: pytest.LogCaptu
     with call(door, _HELLO) as caller:
         assert caller.recv(1_000).startswith(b"HTTP/1.1 500")
     assert "a mistake of ours" in caplog.text
+
+
+_REST = b"x" * 4_000_000
+
+
+def post(length: int, more: bytes = b"", path: bytes = b"/refused") -> bytes:
+    return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n" % (path, length, more)
+
+
+@pytest.fixture
+def refusing(door: Any) -> Any:
+    """Answers /refused before it has read a body, and ends the connection; /busy too, but goes on with it."""
+    reads = door.config.loaded_app
+
+    async def refuses(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] not in ("/refused", "/busy"):
+            await reads(scope, receive, send)
+            return
+        headers = [(b"content-length", b"2"), *([(b"connection", b"close")] if scope["path"] == "/refused" else [])]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    door.config.loaded_app = refuses
+    return door
+
+
+@pytest.mark.parametrize("size", [4_000_000, 16_000_000])
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+def test_who_still_sends_a_body_hears_why_it_is_refused(refusing: Any, size: int, pause_s: float) -> None:
+    sent = post(size) + b"x" * size
+    with call(refusing) as caller:
+        caller.settimeout(8)
+        for at in range(0, len(sent), 400_000):  # all of it, as many clients do before they look for an answer
+            caller.sendall(sent[at : at + 400_000])
+            time.sleep(pause_s)
+        assert told(caller) == (413, b"no")
+
+
+def test_who_never_ends_a_body_that_was_refused_is_cut_off(refusing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LINGERS_S", 0.3)
+    with call(refusing, post(1_000)) as caller:
+        assert told(caller) == (413, b"no")
+        with pytest.raises(OSError):
+            for _ in range(100):
+                caller.sendall(b"a")
+                time.sleep(0.05)
+    monkeypatch.setattr(serving, "LINGERS_S", 60)
+    monkeypatch.setattr(serving, "_MOST_LINGERED_BYTES", 1_000_000)
+    with call(refusing, post(1_000_000_000)) as caller, pytest.raises(ConnectionError):
+        caller.settimeout(5)
+        for _ in range(100):
+            caller.sendall(_REST)
+
+
+def test_a_request_is_answered_once_also_if_its_body_never_comes(refusing: Any) -> None:
+    with call(refusing, post(1_000, path=b"/busy")) as caller:
+        assert told(caller) == (413, b"no"), "after the minute for a request it ends without another answer"
+
+
+def test_a_head_line_by_line_and_a_large_body_behind_its_last_line(door: Any) -> None:
+    first, second, rest = post(200_000).split(b"\r\n", 2)
+    with call(door, first + b"\r\n", second + b"\r\n", rest + b"x" * 200_000, pause_s=0.05) as caller:
+        assert caller.recv(1_000).endswith(b"ok")
+
+
+def test_one_connection_too_many_is_told_when_to_come_again(door: Any) -> None:
+    callers = [call(door, _HELLO) for _ in range(5)]
+    assert all(one.recv(1_000).endswith(b"ok") for one in callers)
+    with call(door, _HELLO) as extra:
+        assert b"\r\nretry-after: 3\r\n" in extra.recv(10_000)
+    for one in callers:
+        one.close()

@@ -8,7 +8,8 @@ ACCEPTED = b'{"success":true}'
 class Refused(Exception):
     """A request that is not accepted, and what its caller is told.
 
-    `retry_after_s` makes clients come again by themselves. `close` ends the connection: its body was not read.
+    `retry_after_s` makes clients come again by themselves. `close` ends the connection: the rest of the body is not
+    wanted.
     """
 
     def __init__(

@@ -34,7 +34,8 @@ class Reader:
             async with asyncio.timeout(self._timeout_s):
                 body = await self._whole(receive, reserve)
         except TimeoutError:
-            raise Refused(408, "too_slow", f"The body did not come within {self._timeout_s:.0f} s.") from None
+            what = f"The body did not come within {self._timeout_s:.0f} s."
+            raise Refused(408, "too_slow", what, close=True) from None
         return self._unpacked(body, reserve) if coding != b"identity" else body
 
     async def _whole(self, receive: Receive, reserve: Callable[[int], None]) -> bytes:

@@ -235,6 +235,7 @@ def test_a_caller_that_never_sends_its_body_is_let_go() -> None:
     site = Site(read_timeout_seconds=1)
     answer = asyncio.run(site.call("POST", "/v1/batch", TRACK, silent=True))
     assert (answer.status, answer.json["code"]) == (408, "too_slow")
+    assert answer.headers["connection"] == "close", "what comes of it later is no next request"
 
 
 def test_received_is_stamped_here_and_nowhere_else() -> None:
