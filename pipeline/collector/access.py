@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?")
+_ORIGIN = re.compile(rb"[!-~]{1,400}")
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,2000}")
+_USUAL_HEADERS = b"Authorization, Content-Type, Content-Encoding, X-Retry-Count"
 _LONGEST_AUTHORIZATION = 1_024
 _LONGEST_ADDRESS = 100
 _IPV4_KEPT_BITS, _IPV6_KEPT_BITS = 24, 48
@@ -43,7 +46,8 @@ def key_in_header(authorization: bytes | None) -> str | None:
 
 
 class Cors:
-    """What pages of other origins may do. No cookie is ever read, so any page may be let in by `*`."""
+    """What pages of other origins may do. No cookie is ever read and no answer has a secret, so any page may be let in,
+    and may bring cookies: `navigator.sendBeacon` always would, and browsers take no star from who brings them."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self._everywhere = "*" in allowed
@@ -51,20 +55,21 @@ class Cors:
 
     def headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
         """The headers of every answer."""
-        if self._everywhere:
-            return [(b"access-control-allow-origin", b"*")]
         found = [(b"vary", b"Origin")]
-        if origin is not None and origin in self._allowed:
+        if origin is not None and (origin in self._allowed or self._everywhere) and _ORIGIN.fullmatch(origin):
             found.append((b"access-control-allow-origin", origin))
+            found.append((b"access-control-allow-credentials", b"true"))
+            # Without it a script of another origin is not shown when it is to come again.
+            found.append((b"access-control-expose-headers", b"Retry-After"))
         return found
 
-    def preflight(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        """The headers of the answer to a browser's question whether it may."""
+    def preflight(self, origin: bytes | None, wanted: bytes | None) -> list[tuple[bytes, bytes]]:
+        """The headers of the answer to a browser's question whether it may send `wanted` headers."""
         return [
             *self.headers(origin),
             (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-            # The star does not stand for Authorization.
-            (b"access-control-allow-headers", b"*, Authorization, Content-Type, Content-Encoding, X-Retry-Count"),
+            # Neither does a star stand for these, nor for Authorization.
+            (b"access-control-allow-headers", wanted if wanted and _HEADER_NAMES.fullmatch(wanted) else _USUAL_HEADERS),
             (b"access-control-max-age", b"86400"),
         ]
 

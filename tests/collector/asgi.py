@@ -62,12 +62,13 @@ class Site:
         self.outbox = MemoryOutbox()
         self.registry = CollectorRegistry()
         self.ready = True
+        self.now_ms = NOW_MS
         door = Door(
             self.settings,
             Parser(b"secret", known_bots()),
             self.outbox,
             CollectorMetrics(self.registry),
-            lambda: NOW_MS,
+            lambda: self.now_ms,
             lambda: self.ready,
         )
         self.app = application(door)
@@ -86,6 +87,7 @@ class Site:
         client: str = "203.0.113.77",
         chunk: int = 0,
         silent: bool = False,
+        pause_s: float = 0.0,
     ) -> Answer:
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
         sent = {"host": "events.shop.example", "content-length": str(len(raw)), **(headers or {})}
@@ -116,6 +118,7 @@ class Site:
         async def receive() -> Any:
             if silent:
                 await asyncio.sleep(3_600)
+            await asyncio.sleep(pause_s)
             return next(messages, {"type": "http.disconnect"})
 
         async def send(message: Any) -> None:
