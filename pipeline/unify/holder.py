@@ -292,6 +292,7 @@ def _own_is_here(profile: Profile) -> bool:
 def rejoin(task: Task, profile: Profile, moment: Moment) -> None:
     """Fragments came or went: join them anew, and judge them at the clock."""
     task.rejoin(profile)
+    keeping.let_go_of_late(task, profile)
     if profile.actor.published:
         task.judge(profile, task.clock)
         news.touched(task, profile, moment, whole=True)

@@ -74,6 +74,14 @@ def let_go(task: "Task", profile: "Profile", at: int) -> Gone:
     return Gone(shown, events, leaves)
 
 
+def let_go_of_late(task: "Task", profile: "Profile") -> None:
+    """Take out of a profile of which fragments came or went what may be kept no longer, before it is shown: what went
+    may have been all that kept something of what is left, and what came was kept by what it left."""
+    until = first_to_go(profile)
+    if until is not None and until <= task.clock:
+        let_go(task, profile, task.clock)
+
+
 def _take_out(
     profile: "Profile", part: Fragment, traits: list[str], events: list[str], spans: list[list[int]], at: int
 ) -> bool:

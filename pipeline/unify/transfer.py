@@ -169,6 +169,8 @@ def on_absorb(task: Task, message: Absorb) -> None:
 
     moment = Moment(message.reason, task.clock)
     task.add(profile, name, there, piece)
+    if piece is not None:
+        keeping.let_go_of_late(task, profile)
     news.owe(task, profile, message.owes, moment)
     news.joined_in(task, profile, moment, piece.leaves if piece is not None else {})
     if there is None:

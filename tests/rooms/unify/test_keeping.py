@@ -10,6 +10,7 @@ import yaml
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.contracts import compile_contracts
 from pipeline.profile import decode_fragment
+from pipeline.records import Unlink
 from pipeline.segments import Keeps
 from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, compiled, id_of
 from tests.rooms.unify.test_cases import ANN, MAIL, SEEDS, TAB
@@ -102,6 +103,30 @@ def test_a_trait_that_was_taken_back_hides_no_older_word_for_longer(seed: int) -
     one.rest(2 * DAY + HOUR)
     assert b"Lima" not in kept(one) and b"city" not in kept(one)
     assert len(one.profile_changes()) == told, "nothing that was shown is gone"
+    one.check()
+
+
+@pytest.mark.parametrize("word", ["Graz", None])
+@pytest.mark.parametrize("first", [ANN, TAB])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_had_its_time_behind_a_newer_word_does_not_come_back_when_that_is_unlinked(
+    seed: int, first: str, word: str | None
+) -> None:
+    one = world(seed)
+    one.send(first, at=0, traits={"city": "Gent"})
+    one.send(ANN, TAB, at=HOUR, event="Login")
+    other = TAB if first == ANN else ANN
+    for day in range(1, 6):
+        one.send(other, at=day * DAY, traits={"city": word})
+        one.rest(day * DAY + SECOND)
+    told = len(one.segment_changes())
+    one.operate(Unlink(ANN, NOON + 5 * DAY + SECOND, TAB))
+    one.rest(5 * DAY + SECOND)
+    assert one.profile(first).traits == {} and "Page Viewed" not in one.totals(first)
+    assert one.totals(other)["Page Viewed"] == 5
+    assert len(one.segment_changes()) == told and b"Gent" not in kept(one)
+    late = [change for change in one.profile_changes() if change.decided_at >= NOON + 2 * DAY]
+    assert not any("Gent" in change.set.get("traits", {}).values() for change in late)
     one.check()
 
 
