@@ -329,12 +329,14 @@ class DestinationWorker:
 
     def _tell_circuit(self) -> None:
         state = self.scheduler.circuit.state
-        if state == self._circuit or state == "half_open":
+        changed, before = state != self._circuit, self._health.failure
+        if state == "half_open" or not (changed or (state == "open" and self._failure[:_DETAIL_LIMIT] != before)):
             return
-        if state == "open" and self._circuit == "closed":
-            told = "%s does not answer as it should; probing it: %s (the rest: `headwater dead-letters`, or the API)"
-            _log.warning(told, self.destination, briefly(self._failure))
-        elif state == "closed":
+        if state == "open":
+            if changed or briefly(self._failure) != briefly(before):
+                told = "%s does not answer as it should; probing it: %s (the rest: `headwater dead-letters`, or the API)"
+                _log.warning(told, self.destination, briefly(self._failure))
+        else:
             _log.info("%s works again", self.destination)
         self._circuit = state
         self._metrics.up.set(state == "closed")

@@ -109,6 +109,18 @@ def test_what_a_destination_says_is_brief_once_somebody_is_erased(caplog: pytest
     assert (said[-1].up, said[-1].failure) == (False, "HTTP 503")
 
 
+def test_what_is_told_of_a_destination_is_how_it_fails_now(caplog: pytest.LogCaptureFixture) -> None:
+    """It was down, then a replica, then had another password: whoever looks wants the last of these."""
+    connector = Connector(retry("Redis ConnectionError"))
+    made, said = worker(Log([named(0, "p1")]), connector, ForgottenProfiles(KEYS))
+    for failure in ("Redis ConnectionError", "Redis ReadOnlyError: not here", "Redis ReadOnlyError: nor there"):
+        connector.outcome = retry(failure)
+        turns(made, lambda failure=failure: said and said[-1].failure == failure)
+    connector.outcome = delivered()
+    turns(made, lambda: said[-1].up)
+    assert caplog.text.count("Redis ConnectionError") == caplog.text.count("Redis ReadOnlyError") == 1
+
+
 @pytest.mark.parametrize("action", ["segment_entered", "segment_exited", "profile_erased"])
 def test_a_dead_letter_of_what_was_with_the_connector_says_nothing_of_the_erased(action: str) -> None:
     forgotten, connector = ForgottenProfiles(KEYS), Connector(rejected("HTTP 410: ada is gone"))
