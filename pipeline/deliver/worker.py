@@ -329,18 +329,18 @@ class DestinationWorker:
 
     def _tell_circuit(self) -> None:
         state = self.scheduler.circuit.state
-        changed, before = state != self._circuit, self._health.failure
-        if state == "half_open" or not (changed or (state == "open" and self._failure[:_DETAIL_LIMIT] != before)):
+        if state == "half_open":
             return
-        if state == "open":
-            if changed or briefly(self._failure) != briefly(before):
-                told = "%s does not answer as it should; probing it: %s (the rest: `headwater dead-letters`, or the API)"
-                _log.warning(told, self.destination, briefly(self._failure))
-        else:
+        changed, before = state != self._circuit, self._health.failure
+        if state == "open" and (changed or briefly(self._failure) != briefly(before)):
+            told = "%s does not answer as it should; probing it: %s (the rest: `headwater dead-letters`, or the API)"
+            _log.warning(told, self.destination, briefly(self._failure))
+        elif state == "closed" and changed:
             _log.info("%s works again", self.destination)
-        self._circuit = state
-        self._metrics.up.set(state == "closed")
-        self._say_health()
+        if changed or (state == "open" and self._failure[:_DETAIL_LIMIT] != before):
+            self._circuit = state
+            self._metrics.up.set(state == "closed")
+            self._say_health()
 
     def _say_health(self) -> None:
         is_up = self._circuit == "closed"
