@@ -263,6 +263,10 @@ def on_due(task: Task, key: bytes) -> None:
     assert isinstance(account, Account)
     hand = at_hand(task, key, account)
     settle(task, hand)
+    if account.published:
+        # It may have been judged anew by other data of time zones, and its time have come before it was last settled.
+        moment = Moment("definition", task.clock)
+        publish.say(task, hand, moment, compare(task, hand, moment), (), False)
     finish(task, hand, Moment("timer", task.clock))
 
 

@@ -7,7 +7,8 @@ from pipeline.segments.windows import compile_window
 from pipeline.unify import UnifyStage
 from pipeline.unify.actor import ACTORS
 from tests.rooms.unify.harness import DAY, HOUR, KEYS, MINUTE, NOON, SECOND, Definition, World, compiled, id_of
-from tests.rooms.unify.test_cases import ANN, RECENT, SEEDS
+from tests.rooms.unify.test_accounts import joined
+from tests.rooms.unify.test_cases import ANN, BOB, RECENT, SEEDS
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -78,6 +79,27 @@ def test_who_is_not_seen_again_hears_of_other_data_of_time_zones_when_they_were_
     one.rest(MIDNIGHT)
     forget_zones()
     [_, left] = one.segment_changes("today")
+    assert (left.change, left.at, left.cause) == ("exited", NOON + MIDNIGHT, "definition")
+    one.check()
+
+
+def test_an_account_hears_of_other_data_of_time_zones_when_it_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    data_of, newest = zones._data_of, ["UTC"]
+    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
+    forget_zones()
+    busy = {**TODAY, "segment": "busy", "entity": "account"}
+    one = World((busy,))
+    joined(one, ANN)
+    one.send(ANN)
+    # It is looked at when the day has ended by the new data.
+    joined(one, BOB, at=HOUR)
+    one.rest(HOUR)
+    newest[0] = "Europe/Berlin"
+    forget_zones()
+    restart(one, (busy,))
+    one.rest(MIDNIGHT)
+    forget_zones()
+    [_, left] = one.segment_changes("busy")
     assert (left.change, left.at, left.cause) == ("exited", NOON + MIDNIGHT, "definition")
     one.check()
 
