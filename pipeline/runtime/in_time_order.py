@@ -22,8 +22,12 @@ from pipeline.runtime.ports import Record
 LATE_MS = 2_000
 # A partition that was asked for so long and gave nothing has nothing to give: several times what a fetch may take.
 SILENT_MS = 500
-# Who has not asked for so long, or was given nothing, knows of no partition any more that it has nothing.
+# One that surely has something, or of which nothing is known yet, is waited for as long; what nobody serves, no longer.
+OWES_MS = 3_000
+# Who has not asked for so long, or was given nothing, knows of no partition any more that it has nothing: what it knew
+# of their ends is old. For a while after it has woken up, nobody is taken to be silent.
 ASLEEP_MS = 3_000
+WARY_MS = 2_000
 # A partition of which so many records, or its share of so many bytes, wait for others is held until a quarter is left.
 HELD_RECORDS = 20_000
 HELD_BYTES = 128 * 1024 * 1024
@@ -36,6 +40,7 @@ _clock = itemgetter(0)
 class _Lane:
     """A started partition. `clock` is the latest stamp it gave (ms), `next` the offset behind what came of it,
     `records` and `bytes` what of that waits here; `silent_ms` since when it has given nothing, None: it is not silent.
+    It `has_gaps` if it is written in transactions: at its end stands what no consumer is given.
     """
 
     next: int
@@ -43,6 +48,7 @@ class _Lane:
     is_stamped: bool = True
     silent_ms: int | None = None
     is_held: bool = False
+    has_gaps: bool = False
     records: int = 0
     bytes: int = 0
 
@@ -59,7 +65,7 @@ class InTimeOrder:
         self._now = clock
         self._lanes: dict[Partition, _Lane] = {}
         self._waiting: list[tuple[int, Record]] = []
-        self._asked_ms = self._came_ms = 0
+        self._asked_ms = self._came_ms = self._woke_ms = 0
 
     def consume(self, limit: int, timeout_s: float) -> list[Record]:
         """Up to `limit` records in order; it may be none though some are at hand."""
@@ -83,6 +89,8 @@ class InTimeOrder:
             if record.appended_ms > lane.clock:
                 lane.clock = record.appended_ms
             lane.is_stamped = lane.clock > 0
+            if record[2] != lane.next:
+                lane.has_gaps = True
             lane.next = record[2] + 1
             lane.records += 1
             lane.bytes += len(record[4] or b"")
@@ -98,13 +106,15 @@ class InTimeOrder:
             slept = slept or (is_late and not 0 <= now - self._came_ms < ASLEEP_MS)
             self._came_ms = now
         self._asked_ms = now
+        if slept:
+            self._woke_ms = now
         for partition, lane in self._lanes.items():
             if slept or partition in gave:
                 lane.silent_ms = None
             if lane.silent_ms is not None:
                 continue
             if lane.clock == _UNKNOWN and self._has_nothing(partition, lane):
-                lane.silent_ms = now - SILENT_MS
+                lane.silent_ms = now - OWES_MS  # its end is of just now
             elif len(come) < limit or self._has_nothing(partition, lane):
                 lane.silent_ms = now
 
@@ -112,10 +122,21 @@ class InTimeOrder:
         end = self._consumer.end(partition)
         return end is not None and lane.next >= end
 
+    def _is_waited_for(self, partition: Partition, lane: _Lane, now: int) -> bool:
+        if not lane.is_stamped:
+            return False
+        silent_ms = now - (now if lane.silent_ms is None else lane.silent_ms)
+        if silent_ms >= OWES_MS:
+            return False
+        if silent_ms < SILENT_MS or now - self._woke_ms < WARY_MS:
+            return True
+        return not lane.has_gaps and not self._has_nothing(partition, lane)
+
     def _in_order(self, now: int) -> int:
         """How many of those that wait are surely before everything that is still to come, or late for nobody."""
         waiting = self._waiting
-        come_to = min((lane.clock for lane in self._lanes.values() if _is_waited_for(lane, now)), default=now)
+        waited_for = (lane.clock for at, lane in self._lanes.items() if self._is_waited_for(at, lane, now))
+        come_to = min(waited_for, default=now)
         if come_to >= now - LATE_MS:
             return len(waiting)
         return bisect_right(waiting, come_to, key=_clock)
@@ -160,6 +181,8 @@ class InTimeOrder:
 
     def start(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions from these positions on; what of them was at hand is given up."""
+        if not self._lanes:
+            self._asked_ms = self._came_ms = self._now()
         self._forget(positions)
         self._lanes.update((partition, _Lane(position)) for partition, position in positions.items())
         self._consumer.start(positions)
@@ -194,10 +217,6 @@ class InTimeOrder:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
-
-
-def _is_waited_for(lane: _Lane, now: int) -> bool:
-    return lane.is_stamped and (lane.silent_ms is None or now - lane.silent_ms < SILENT_MS)
 
 
 class _Forgetting:

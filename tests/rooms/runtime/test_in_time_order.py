@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pytest
 
 from pipeline.runtime.adapters import Listener, Partition
-from pipeline.runtime.in_time_order import ASLEEP_MS, HELD_RECORDS, LATE_MS, SILENT_MS, InTimeOrder
+from pipeline.runtime.in_time_order import ASLEEP_MS, HELD_RECORDS, LATE_MS, OWES_MS, SILENT_MS, WARY_MS, InTimeOrder
 from pipeline.runtime.ports import Record
 
 NOW = 1_740_830_400_000
@@ -14,9 +14,11 @@ MINUTE = 60_000
 
 
 class Fetching:
-    """A consumer whose client has fetched what the test lets it: `logs` are the stamps of each partition's records."""
+    """A consumer whose client has fetched what the test lets it: `logs` are the stamps of each partition's records,
+    every `stride`th of its offsets."""
 
-    def __init__(self, *logs: Sequence[int], size: int = 1) -> None:
+    def __init__(self, *logs: Sequence[int], size: int = 1, stride: int = 1) -> None:
+        self.stride = stride
         self.logs = {("raw", number): list(log) for number, log in enumerate(logs)}
         self.fetched: dict[Partition, int] = {}
         self.queue: list[Record] = []
@@ -33,7 +35,8 @@ class Fetching:
         for offset in range(at, until):
             stamp = log[offset]
             value = b"x" * self.size
-            self.queue.append(Record("raw", number, offset, None, value, abs(stamp), (), max(0, stamp)))
+            place = offset * self.stride
+            self.queue.append(Record("raw", number, place, None, value, abs(stamp), (), max(0, stamp)))
         self.fetched["raw", number] = until
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
@@ -59,7 +62,7 @@ class Fetching:
         self.queue = [one for one in self.queue if (one.topic, one.partition) not in gone]
 
     def end(self, partition: Partition) -> int | None:
-        return len(self.logs[partition])
+        return len(self.logs[partition]) * self.stride
 
     def lag(self, partition: Partition) -> int | None:
         return 0
@@ -68,8 +71,8 @@ class Fetching:
 class World:
     """What was fetched, in order, at a time that the test tells."""
 
-    def __init__(self, *logs: Sequence[int], size: int = 1) -> None:
-        self.fetching = Fetching(*logs, size=size)
+    def __init__(self, *logs: Sequence[int], size: int = 1, stride: int = 1) -> None:
+        self.fetching = Fetching(*logs, size=size, stride=stride)
         self.now = NOW
         self.ordered = InTimeOrder(self.fetching, lambda: self.now)  # type: ignore[arg-type]
         self.ordered.start(dict.fromkeys(self.fetching.logs, 0))
@@ -109,11 +112,30 @@ def test_what_is_late_for_nobody_passes_at_once_and_in_order() -> None:
 
 def test_a_silent_partition_holds_nobody_up_for_long() -> None:
     world = World(past(10, 9), past(*[5] * 3))
-    world.fetching.logs["raw", 0] += past(1)  # which nobody serves: its leader is away
     assert len(world.consume((0, 2), (1, 3))) == 2
     assert world.consume(later=SILENT_MS - 1) == []
+    assert len(world.consume(later=1)) == 3
+
+
+def test_a_partition_that_surely_has_something_is_waited_for_longer_and_not_for_ever() -> None:
+    world = World(past(10, 9), past(*[5] * 3))
+    world.fetching.logs["raw", 0] += past(6)  # which nobody serves: its leader is away
+    assert len(world.consume((0, 2), (1, 3))) == 2
+    for _ in range(3):
+        assert world.consume(later=SILENT_MS) == []
+    assert len(world.consume(later=OWES_MS - 3 * SILENT_MS)) == 3
+    assert world.consume((0, 1)) == [(0, -6 * MINUTE)], "and once it is served it passes"
+
+
+def test_what_transactions_leave_at_the_end_of_a_partition_is_not_taken_for_something() -> None:
+    world = World(past(10, 9), past(*[5] * 3), stride=2)
+    assert len(world.consume((0, 2), (1, 3))) == 2
     assert len(world.consume(later=SILENT_MS)) == 3
-    assert world.consume((0, 1)) == [(0, -MINUTE)], "and once it is served it passes"
+
+
+def test_at_the_start_an_empty_partition_is_not_waited_for() -> None:
+    world = World(past(10, 9), [])
+    assert len(world.consume((0, 2))) == 2
 
 
 def test_a_partition_is_not_silent_while_others_fill_what_is_asked_for() -> None:
@@ -133,7 +155,8 @@ def test_after_a_sleep_nothing_is_known_of_any_partition() -> None:
         world.fetching.logs["raw", number] += stamps
     assert world.consume((0, 1), later=MINUTE) == []
     assert [at for _, at in world.consume((1, 2), later=10)] == [5_000, 50_000]
-    assert world.consume(later=SILENT_MS) == [(0, MINUTE)]
+    assert world.consume(later=SILENT_MS) == [], "whoever has just woken up is wary"
+    assert world.consume(later=WARY_MS) == [(0, MINUTE)]
 
 
 def test_after_nothing_came_for_long_what_is_late_waits_for_the_others() -> None:
