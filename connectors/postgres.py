@@ -22,7 +22,8 @@ is heard of for as long: what a connection that was lost had locked nobody else 
 
 After every failure the connection string is read and connected to anew: a name may lead to another server since a
 failover, and the password may be another one. With several hosts in it, say `target_session_attrs=read-write`. Where
-the server has no room for a second connection, one does the work.
+the server has no room for a second connection, one does the work. PgBouncer needs `ignore_startup_parameters =
+options`; the server keeps no time limits then.
 
 Needs the extra `headwater[postgres]`.
 """
@@ -295,12 +296,20 @@ class PostgresConnector(Connector):
             )
             self._connections.append(connection)
         try:
+            self._see_to_pooler(connection)
             self._see_to_tables(connection)
             self._see_to_indexes(connection)
         except psycopg.Error:
             self._forget(connection)
             raise
         return connection
+
+    def _see_to_pooler(self, connection: psycopg.Connection[Any]) -> None:
+        """What one prepares is there under the same name for whoever a pooler gives the server's connection to next."""
+        with self._bounded(connection):
+            [answers] = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
+        if answers != connection.info.backend_pid:
+            connection.prepare_threshold = None
 
     def _see_to_tables(self, connection: psycopg.Connection[Any]) -> None:
         """Make what is missing. Making asks for locks, and for an owner, of what is there too: IF NOT EXISTS or not."""

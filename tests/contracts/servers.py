@@ -65,6 +65,53 @@ def postgres(fsync: bool = False) -> Iterator[str]:
 
 
 @contextmanager
+def pgbouncer(server: str, connections: int) -> Iterator[str]:
+    """A PgBouncer before a PostgreSQL, with so many connections there, given out by the transaction."""
+    import psycopg
+
+    program = shutil.which("pgbouncer")
+    if program is None:
+        raise NotHereError("no PgBouncer on this machine")
+    told = psycopg.conninfo.conninfo_to_dict(server)
+    port = free_port()
+    settings = f"""
+[databases]
+postgres = host=127.0.0.1 port={told["port"]} dbname=postgres user=tester
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {connections}
+ignore_startup_parameters = options
+"""
+    as_user: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="headwater-pgbouncer-") as folder:
+        file = Path(folder) / "settings"
+        file.write_text(settings)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        process = subprocess.Popen([program, "-q", file], stderr=subprocess.DEVNULL, **as_user)
+        address = psycopg.conninfo.make_conninfo(server, port=port)
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    psycopg.connect(address).close()
+                    break
+                except psycopg.OperationalError:
+                    assert time.monotonic() < deadline and process.poll() is None
+                    time.sleep(0.05)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@contextmanager
 def redis_server(password: str = "", *more: str) -> Iterator[int]:
     """A Valkey or Redis, under a password; gives its port."""
     import redis

@@ -20,7 +20,7 @@ from connectors.testing import ERASED, ConnectorContract, sample_delivery  # noq
 from pipeline.deliver.health import briefly  # noqa: E402
 from pipeline.records import Delivery, IdentifierPair  # noqa: E402
 from tests.contracts.relay import Relay  # noqa: E402
-from tests.contracts.servers import NotHereError, postgres  # noqa: E402
+from tests.contracts.servers import NotHereError, pgbouncer, postgres  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -514,3 +514,36 @@ def test_a_server_that_ends_its_connections_all_the_time_loses_and_doubles_nothi
         killer.join()
     connector.close()
     assert repeated and len(rows(database, "SELECT 1 FROM headwater_events")) == 2_000
+
+
+def test_behind_a_pooler_each_destination_writes_what_is_its_own(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that was prepared by one is there for whoever gets the connection next, under the same name."""
+    changed(database, "CREATE SCHEMA IF NOT EXISTS other")
+    try:
+        with pgbouncer(database, 3) as address, ThreadPoolExecutor(4) as pool:
+            monkeypatch.setenv("TESTED_DATABASE", address)
+            both = {
+                schema: PostgresConnector(
+                    "tested",
+                    PostgresOptions.model_validate({"connection": {"env": "TESTED_DATABASE"}, "schema": schema}),
+                )
+                for schema in ("public", "other")
+            }
+
+            def deliver(number: int) -> list[str]:
+                schema = ("public", "other")[number % 2]
+                return statuses(both[schema], *(sample_delivery(10 * number + n, f"{schema} {n}") for n in range(10)))
+
+            told = {one for each in pool.map(deliver, range(300)) for one in each}
+            for each in both.values():
+                each.close()
+        for schema in both:
+            held = rows(database, f"SELECT DISTINCT split_part(profile_id, ' ', 1) FROM {schema}.headwater_members")
+            assert held == [(schema,)]
+        assert told == {"delivered"}
+    except NotHereError as missing:
+        pytest.skip(str(missing))
+    finally:
+        changed(database, "DROP SCHEMA other CASCADE")
