@@ -19,6 +19,7 @@ The whole contract:
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -150,19 +151,38 @@ class SecretReference(Options):
         return text
 
 
-def secret_files(value: Any) -> Iterator[str]:
-    """The files that the secrets in options are read from."""
+class SecretFiles:
+    """What stood in the files that the secrets of these options are read from. Make it before they are read: what
+    changes meanwhile is noticed."""
+
+    def __init__(self, options: Any) -> None:
+        self._held = {file: _digest(file) for file in _files_of(options)}
+
+    def have_changed(self) -> bool:
+        """Whether something else stands there by now. One that is empty or gone is on its way to be written anew."""
+        found = {file: _digest(file) for file in self._held}
+        return found != self._held and None not in found.values()
+
+
+def _files_of(value: Any) -> Iterator[str]:
     if isinstance(value, SecretReference):
         if value.file is not None:
             yield value.file
     elif isinstance(value, BaseModel):
-        yield from secret_files(vars(value))
+        yield from _files_of(vars(value))
     elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from secret_files(inner)
+        yield from _files_of(list(value.values()))
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from secret_files(inner)
+            yield from _files_of(inner)
+
+
+def _digest(file: str) -> bytes | None:
+    try:
+        held = Path(file).read_bytes().strip()
+    except (OSError, ValueError):
+        return None
+    return blake2b(held).digest() if held else None
 
 
 class Connector:

@@ -10,7 +10,8 @@ The whole contract:
 - `acknowledged(position)` is called after everything up to there is kept. A queue that forgets what was taken is told
   here. It may be called again with a position it knows.
 - An exception means: not now. `poll` is asked again, later and later, from the same position.
-- Options are a pydantic model. A secret is always a `SecretReference`, read when the source opens, never stored.
+- Options are a pydantic model. A secret is always a `SecretReference`, read when the source opens, never stored. When
+  the file of one changes, the source is closed and opened anew.
 """
 
 from collections.abc import Mapping, Sequence

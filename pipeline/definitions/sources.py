@@ -69,6 +69,11 @@ class PullDefinition(BaseModel):
         return source_kind(self.kind)(name, self._options)
 
     @property
+    def options(self) -> Options:
+        """The options of the kind, validated."""
+        return self._options
+
+    @property
     def limit(self) -> int:
         """How many records it is asked for at a time."""
         return min(self.batch, source_kind(self.kind).max_batch)

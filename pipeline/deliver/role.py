@@ -3,16 +3,15 @@
 Each destination has a thread, a consumer and a group of its own: nothing they share can be held up by one of them.
 """
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from connectors import Connector
-from connectors.base import secret_files, withhold
+from connectors.base import SecretFiles, withhold
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.destinations import DestinationDefinition
 from pipeline.definitions.log import KafkaPlans
@@ -68,30 +67,14 @@ def outcomes_of(definition: DestinationDefinition) -> Outcomes:
     return Outcomes(definition.destination, {path[1] for path in fields if path[0] == "identifiers"})
 
 
-def stamps_of(files: Iterable[str]) -> dict[str, tuple[int, int, int]]:
-    """What tells that a file is another one than before, of those that hold something."""
-    found = {}
-    for file in files:
-        with contextlib.suppress(OSError, ValueError):
-            told = Path(file).stat()
-            if told.st_size:
-                found[file] = told.st_mtime_ns, told.st_size, told.st_ino
-    return found
-
-
 @dataclass(slots=True)
 class _Running:
     version: int
-    secrets: dict[str, tuple[int, int, int]]
+    secrets: SecretFiles
     worker: DestinationWorker
     thread: threading.Thread
     stop: threading.Event
     looked_at: int = -1
-
-    def has_other_secrets(self) -> bool:
-        """Whether a secret stands in its file that was not there when the connector was opened."""
-        found = stamps_of(self.secrets)
-        return found.keys() == self.secrets.keys() and found != self.secrets
 
 
 def at_once(destination: str) -> bool:
@@ -141,7 +124,7 @@ class DeliverRole:
         gone = [
             name
             for name, running in self._running.items()
-            if name not in wanted or wanted[name].version != running.version or running.has_other_secrets()
+            if name not in wanted or wanted[name].version != running.version or running.secrets.have_changed()
         ]
         self._ask_to_stop(gone)
         for name in [name for name in self._not_before if name not in wanted]:
@@ -172,8 +155,7 @@ class DeliverRole:
         name = written.name
         try:
             definition = DestinationDefinition.model_validate(written.body)
-            # Before they are read: what changes meanwhile is noticed.
-            secrets = stamps_of(secret_files(definition.options))
+            secrets = SecretFiles(definition.options)
             connector = opened(definition)
         except Exception as error:  # noqa: BLE001 - a secret that is not there, or whatever a connector of others raises
             # The set-up of one destination is no reason to stop the others.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from connectors.base import withhold
+from connectors.base import SecretFiles, withhold
 from connectors.sources import Source
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.log import KafkaPlans, read_catalog
@@ -89,6 +89,7 @@ def hand_over_positions(old: Settings, new: Settings) -> None:
 @dataclass(slots=True)
 class _Running:
     version: int
+    secrets: SecretFiles
     thread: threading.Thread
     stop: threading.Event
 
@@ -139,6 +140,7 @@ class SourceRole:
             definition = SourceDefinition.model_validate(written.body)
             assert definition.pull is not None
             self._check_topic(definition)
+            secrets = SecretFiles(definition.pull.options)
             source = definition.pull.opened(name)
         except Exception as error:  # noqa: BLE001 - a secret that is not there, or whatever a source of others raises
             # The set-up of one source, and a topic that nobody reads, is no reason to stop the others.
@@ -155,7 +157,7 @@ class SourceRole:
                 self.errors.append(error)
 
         thread = threading.Thread(target=serve, name=f"source-{name}")
-        self._running[name] = _Running(written.version, thread, stop)
+        self._running[name] = _Running(written.version, secrets, thread, stop)
         thread.start()
         _log.info("pulling %s (%s, version %d) into %s", name, definition.pull.kind, written.version, definition.topic)
 
@@ -198,7 +200,7 @@ class SourceRole:
 
 
 def _is_other(running: _Running, written: Definition) -> bool:
-    return written.version != running.version
+    return written.version != running.version or running.secrets.have_changed()
 
 
 def run(settings: Settings, only: str | None, until: Callable[[], bool]) -> None:

@@ -147,6 +147,8 @@ def test_a_secret_that_changes_in_its_file_needs_no_restart(tmp_path: Path, monk
         follow(["first"])
         secret.unlink()
         follow(["first"])
+        secret.write_text("first\n")  # written anew, and the same
+        follow(["first"])
         secret.write_text("other")
         follow(["first", "other"])
     finally:

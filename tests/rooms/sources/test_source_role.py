@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from connectors.base import Options, SecretReference
 from connectors.sources import Pulled, Source
 from pipeline.definitions.catalog import Catalog
 from pipeline.records import Definition, Generation, encode
@@ -17,10 +18,15 @@ from pipeline.sources.pulling import PullMetrics
 from pipeline.sources.role import SourceRole
 
 
+class SlowOptions(Options):
+    token: SecretReference | None = None
+
+
 class Slow(Source):
     """Does not come back before it may."""
 
     kind = "slow"
+    options_model = SlowOptions
     called, may_end = threading.Event(), threading.Event()
 
     def poll(self, position: str | None, limit: int) -> Sequence[Pulled]:
@@ -52,9 +58,9 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sou
     settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
     role, catalog = SourceRole(settings, None, PullMetrics(CollectorRegistry())), Catalog()
 
-    def in_force(number: int, **sources: tuple[int, str]) -> SourceRole:
+    def in_force(number: int, more: Any = None, **sources: tuple[int, str]) -> SourceRole:
         for name, (version, topic) in sources.items():
-            body = {"source": name, "topic": topic, "pull": {"kind": "slow"}}
+            body = {"source": name, "topic": topic, "pull": {"kind": "slow", **(more or {})}}
             catalog.add(f"source/{name}/{version}".encode(), encode(Definition("source", name, version, body)))
         members = {f"source/{name}": version for name, (version, _) in sources.items()}
         catalog.add(b"generation/%d" % number, encode(Generation(number, members)))
@@ -110,3 +116,29 @@ def test_one_that_is_changed_while_it_hangs_holds_up_no_other(follow: Callable[.
     finally:
         Slow.may_end.set()
         role.close()
+
+
+def test_a_secret_that_changes_in_its_file_needs_no_restart(follow: Callable[..., SourceRole], tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("first")
+    Slow.may_end.set()
+
+    def followed(opened: int) -> SourceRole:
+        give_up = time.monotonic() + 60
+        while True:
+            role = follow(1, {"token": {"file": str(secret)}}, well=(1, "raw"))
+            if len(Log.opened) >= opened:
+                return role
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+
+    role = followed(1)
+    try:
+        secret.write_text("first\n")
+        followed(1)
+        secret.write_text("other")
+        followed(2)
+        followed(2)
+    finally:
+        role.close()
+    assert Log.opened == ["well"] * 2
