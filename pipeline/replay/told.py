@@ -68,7 +68,7 @@ def _told(one: Actor | Account, keys: Keys) -> Told | None:
 
 def takeovers(old: dict[bytes, Told], new: dict[bytes, Told], clock: int) -> Iterator[Takeover]:
     """What the holders of the new workspace have to be told so that subscribers of the old one can go on: nothing
-    where both said the same, and the new sequence is not behind."""
+    where both said the same, and the new is behind neither in sequence nor in time."""
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)
         if before is None:
@@ -85,6 +85,6 @@ def _differ(before: Told, now: Told | None) -> bool:
     for segment in before.pairs.keys() | now.pairs.keys():
         was = before.pairs.get(segment, (False, 0, 0, 0))
         is_now = now.pairs.get(segment, (False, 0, 0, 0))
-        if was[0] != is_now[0] or was[2] > is_now[2]:
+        if was[0] != is_now[0] or was[1] > is_now[1] or was[2] > is_now[2]:
             return True
     return False

@@ -32,13 +32,13 @@ def turn(pairs: Pairs, segment: str, entered: bool, moment: "Moment", rule: Rule
 
 
 def go_on(pairs: Pairs, told: Mapping[str, Pair]) -> dict[str, int]:
-    """Take what was told elsewhere for what was told here. Gives the segments of which tables say something else now,
-    with the sequence from which each goes on."""
+    """Take what was told elsewhere for what was told here: also when, for nothing happens before that any more. Gives
+    the segments of which tables say something else now, with the sequence from which each goes on."""
     taken_over = {}
     for segment in sorted(told.keys() | {one for one in pairs if one[0] != HIDDEN}):
         before = told.get(segment) or Pair(False, 0, 0, 0)
         pair = pairs.setdefault(segment, Pair(False, 0, 0, before.version))
-        if pair.member is before.member and pair.sequence >= before.sequence:
+        if pair.member is before.member and pair.sequence >= before.sequence and pair.at >= before.at:
             continue
         was, pair.member = pair.member, before.member
         pair.sequence, pair.at = max(pair.sequence, before.sequence), max(pair.at, before.at)

@@ -89,6 +89,22 @@ def test_what_the_old_one_has_not_told_goes_on_from_what_it_told(entity: str, se
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_happens_before_what_the_old_one_has_told_of_it(entity: str, seed: int) -> None:
+    world, who, recent, quiet = visited(entity, seed)
+    world.rest(2 * HOUR)
+    told = {recent: (False, HOUR + MINUTE, 2, 1), quiet: (True, HOUR + MINUTE, 1, 1)}
+    assert take_over(world, who, 2 * HOUR, **told) == []
+    since = {name: one.since for name, one in world.profile(who).segments.items()}
+    assert since == {quiet: NOON + HOUR + MINUTE}
+    count = len(world.segment_changes())
+    # A late word of the instant in between: it had been quiet, by the new one, for half a minute then.
+    world.send(ANN, at=HOUR + 30 * SECOND, received=2 * HOUR)
+    world.rest(2 * HOUR)
+    later = [(one.segment, one.change, one.at - NOON, one.late) for one in world.segment_changes()[count:]]
+    assert sorted(later) == sorted([(quiet, "exited", HOUR + MINUTE, True), (recent, "entered", HOUR + MINUTE, True)])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_where_they_differ_it_is_told_and_where_only_the_sequence_does_the_table_has_it(entity: str, seed: int) -> None:
     world, who, recent, quiet = visited(entity, seed)
     said = take_over(world, who, MINUTE, **{recent: (True, 0, 3, 1), quiet: (True, 0, 5, 1)})
