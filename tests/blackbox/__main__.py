@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--output-partitions", type=int)
     parser.add_argument("--transactional-ids", type=int, default=1)
     parser.add_argument("--ahead", type=int, default=60, help="of the replay while it is killed: records on their way")
+    parser.add_argument("--away", type=float, default=0.0, help="ingest is stopped, then killed, for so many seconds")
     parser.add_argument("--no-collector", action="store_true", help="nobody posts; all produce")
     parser.add_argument("--replay", action="store_true", help="then a replay into a second workspace, and the switch")
     options = parser.parse_args()
@@ -59,6 +60,7 @@ def main() -> int:
                         posted=not options.no_collector,
                         replayed=options.replay,
                         ahead=options.ahead,
+                        away_s=options.away,
                     )
                     world = World(deployment, seed, size)
                     world.play()

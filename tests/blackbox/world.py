@@ -29,7 +29,8 @@ class Size:
     """How large a world is. `events` of each of three bursts; `kills` in the one in which rules change, half of them in
     the others; `links` taken back; `erased`: people. `posted`: half of the people send to the collector.
     `replayed`: two more are there to be erased during the replay that comes then; `ahead`: until it was killed
-    for the last time."""
+    for the last time. `away_s`: ingest is stopped for so long in the first burst, and killed for as long in the last,
+    and people go on meanwhile."""
 
     people: int = 40
     events: int = 400
@@ -41,6 +42,7 @@ class Size:
     posted: bool = True
     replayed: bool = False
     ahead: int = 60
+    away_s: float = 0.0
 
 
 @dataclass
@@ -185,6 +187,9 @@ class World:
         return self.size.kills > 1 and self.random.random() < 0.02
 
     def burst(self, events: int, count: int, halfway: Any = None) -> None:
+        if self.size.away_s and not halfway:
+            self._burst_while_ingest_is_away(events)
+            return
         kills = sorted(self.random.sample(range(events // 20), min(count, events // 20)))
         for step in range(events // 20):
             now = now_ms()
@@ -194,6 +199,26 @@ class World:
             if halfway and step == events // 40:
                 halfway()
             time.sleep(0.02)
+
+    def _burst_while_ingest_is_away(self, events: int) -> None:
+        """Events at a pace that lasts for half as long again."""
+        place, steps = ("ingest", "0"), events // 20
+        kills = any("ingest is stopped" in each for each in self.told)
+        self.tell(f"ingest is {'killed' if kills else 'stopped'} for {self.size.away_s} s")
+        role = self.roles[place]
+        (role.kill if kills else role.pause)()
+        is_away, until = True, time.monotonic() + self.size.away_s
+        for _ in range(steps):
+            self.send([self.traffic.some(now_ms()) for _ in range(20)])
+            time.sleep(1.5 * self.size.away_s / steps)
+            if is_away and time.monotonic() > until:
+                is_away = False
+                role.resume() if not kills else self._start_again(place)
+        if not kills and role.process.poll() is not None:
+            self._start_again(place)  # its place in the group was given away meanwhile
+
+    def _start_again(self, place: tuple[str, str]) -> None:
+        self.roles[place] = self.deployment.start(place[0], slot=place[1])
 
     def kill_in(self, deployment: Deployment, roles: dict[tuple[str, str], Role]) -> None:
         """Kill one of these, and start it again."""
