@@ -1,5 +1,6 @@
 """Ingest was away: what waited for it was received when it came, and comes in that order."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.admin import create_topics
 from pipeline.identifiers import Keys
+from pipeline.runtime.kafka.sources import SourcesAtEnd
 from pipeline.settings import Settings
 from tests.kafka.deployment import Deployment
 
@@ -59,6 +62,31 @@ def test_a_deadline_that_passed_while_ingest_was_away_waits_for_what_came_before
     carts = {each["identifiers"][0]: each["time"] for each in events(deployment) if each["event"] == "Cart Viewed"}
     due = {keys.profile_id(one): at + WITHIN_S * 1_000 for one, at in carts.items()}
     assert all((each["change"], each["at"]) == ("entered", due[each["profile_id"]]) for each in changes)
+
+
+def test_whether_the_sources_are_read_is_about_the_moment_of_the_question(deployment: Deployment) -> None:
+    settings = deployment.settings
+    deployment.produce(track("Page Viewed", person) for person in PEOPLE)
+    group = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.prefix + "ingest"})
+    places = [TopicPartition(settings.topic("raw"), number) for number in range(3)]
+    ends = {place.partition: group.get_watermark_offsets(place, timeout=30)[1] for place in places}
+
+    def commit(short_by: int) -> None:
+        group.commit(offsets=[TopicPartition(p.topic, p.partition, ends[p.partition] - short_by) for p in places])
+
+    sources = SourcesAtEnd(settings, "ingest", ["raw"])
+    commit(short_by=1)
+    assert not sources.within(0.3), "nothing more is committed in this time"
+    later = threading.Timer(0.5, commit, [0])
+    later.start()
+    began = time.monotonic()
+    assert sources.within(60), "what is committed meanwhile counts"
+    assert 0.4 < time.monotonic() - began < 30
+    assert sources.within(0)
+    deployment.produce([track("Page Viewed", PEOPLE[0], 1)])
+    assert not sources.within(0), "and what has come since the last question does too"
+    later.join()
+    group.close()
 
 
 def test_a_backlog_of_uneven_partitions_comes_in_the_order_in_which_it_was_taken_in(deployment: Deployment) -> None:
