@@ -194,11 +194,10 @@ class RedisConnector(Connector):
 
     def _forget(self, client: redis.Redis, errors: Sequence[Exception]) -> None:
         """Keep nothing of a server that failed: it may not be the one any more that the address leads to."""
-        moved = next((one for one in errors if isinstance(one, MovedError)), None)
         with self._lock:
             if self._redis is client:
                 self._redis = None
-                self._elsewhere = None if moved is None or not moved.host else (moved.host, moved.port)
+                self._elsewhere = next(filter(None, map(_moved_to, errors)), None)
         client.connection_pool.disconnect(inuse_connections=False)
 
     def deliver(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
@@ -300,6 +299,15 @@ class RedisConnector(Connector):
         """Close all connections."""
         if self._redis is not None:
             self._redis.close()
+
+
+def _moved_to(error: Exception) -> tuple[str, int] | None:
+    """Where the node of a cluster says that the keys are; clients of before 6 have no error of its own for that."""
+    words = str(error).split()
+    if not isinstance(error, MovedError) and words[:1] != ["MOVED"]:
+        return None
+    host, _, port = words[-1].rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else None
 
 
 def _told(error: Exception) -> str:
