@@ -92,7 +92,7 @@ class AccountIs(Judge):
 
 def hidden_name(match: Any) -> str:
     """The name of the segment that stands for a `match`."""
-    return HIDDEN + blake2b(rules.canonical(("match", match)), digest_size=9).hexdigest()
+    return HIDDEN + blake2b(rules.as_written(("match", match)), digest_size=9).hexdigest()
 
 
 def hidden_segments(segments: Iterable[rules.Segment]) -> dict[str, rules.Segment]:
@@ -143,7 +143,7 @@ def questions(segments: Iterable[rules.Segment]) -> dict[str, frozenset[str]]:
                 if part.segment:
                     reached = [by_name[name] for name in sorted(_reached(part.segment, by_name, into_accounts=True))]
                     meaning = tuple((each.name, each.when, each.valid) for each in reached)
-                    asked.add(f"segment {blake2b(rules.canonical(meaning), digest_size=9).hexdigest()}")
+                    asked.add(f"segment {blake2b(rules.as_written(meaning), digest_size=9).hexdigest()}")
         if asked:
             found[one.name] = frozenset(asked)
     return found

@@ -108,7 +108,7 @@ class LeafSpecs:
     def leaf(self, kind: tuple[Any, ...], leaf: Leaf, measure: rules.Measure) -> str:
         """The id of the leaf that keeps, as `kind` says, what a measure selects."""
         selection, window = measure.selection, measure.window
-        canonical = rules.canonical(("leaf", kind, selection, _as_written(window)))
+        canonical = rules.as_written(("leaf", kind, selection, window))
         leaf_id, birth = self._identify(canonical)
         if leaf_id not in self.leaves:
             table, rest = split_equality(selection.where)
@@ -166,17 +166,6 @@ class LeafSpecs:
             limited = any(self._keeps.of(one.selection) for one in rule.weights)
             self.leaves[leaf_id] = _whole(leaf, lines, rule.within_ms, birth, canonical, limited)
         return leaf_id
-
-
-def _as_written(window: rules.Window) -> rules.Window:
-    """The window without what new data of time zones would change: a leaf keeps what it has counted."""
-    if isinstance(window, rules.Kept) and isinstance(window.window, rules.Between):
-        return rules.Kept(_dates_as_written(window.window), window.kept_ms)
-    return _dates_as_written(window) if isinstance(window, rules.Between) else window
-
-
-def _dates_as_written(dates: rules.Between) -> rules.Between:
-    return dates if dates.written is None else rules.Between(None, None, dates.written)
 
 
 def _whole(

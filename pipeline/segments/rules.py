@@ -244,3 +244,19 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 def canonical(tree: Any) -> bytes:
     """The canonical bytes of a tree: equal for rules that are the same."""
     return _encode(tree)
+
+
+def as_written(tree: Any) -> bytes:
+    """The same without what new data of time zones would change: what is kept under it is found again."""
+    found = _encode(tree)
+    return _encode(_without_instants(msgspec.json.decode(found))) if b'"written":' in found else found
+
+
+def _without_instants(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [_without_instants(one) for one in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if "written" in tree:
+        return {**tree, "start": None, "end": None}
+    return {name: _without_instants(one) for name, one in tree.items()}

@@ -134,6 +134,27 @@ def test_what_was_counted_between_dates_goes_on_under_other_data_of_time_zones(m
     one.check()
 
 
+def test_who_counts_for_an_account_still_does_under_other_data_of_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
+    data_of, newest = zones._data_of, ["UTC"]
+    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
+    forget_zones()
+    two = {"segment": "two", "entity": "account", "when": {"members": {"match": BETWEEN["when"], "at_least": 2}}}
+    one = World((two,))
+    joined(one, ANN)
+    joined(one, BOB)
+    for at in range(3):
+        one.send(ANN, at=at)
+    one.rest(HOUR)
+    newest[0] = "Europe/Berlin"
+    forget_zones()
+    restart(one, (two,))
+    for at in range(3):
+        one.send(BOB, at=HOUR + at)
+    one.rest(2 * HOUR)
+    forget_zones()
+    assert [change.change for change in one.segment_changes("two")] == ["entered"]
+
+
 def forget_zones() -> None:
     zones.zone_of.cache_clear()
     compile_window.cache_clear()
