@@ -215,7 +215,7 @@ def _stage_maker(
             lambda: plans.latest().identity,
             wall_clock_ms,
             settings.partitions,
-            at_end,
+            at_end.anew(),
             metrics.ingested,
             _checks(keys, plans, metrics, settings),
             vault,

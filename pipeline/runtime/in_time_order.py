@@ -6,8 +6,9 @@ outage ahead of them. So here what was consumed is put in order by the time the 
 the times that the partitions have come to.
 
 Nothing waits that is not late already. A partition that has nothing to give holds the others up for a moment, not
-longer, and one that runs far ahead is held until the others have come there. Records that their producers stamped prove
-no time: they pass as they come.
+longer, and one that runs far ahead is held until the others have come there. One that has long been read to the ends
+that it had is behind nobody, whatever its stamps say: its broker's clock is wrong. Records that their producers stamped
+prove no time: they pass as they come.
 """
 
 from bisect import bisect_right
@@ -41,6 +42,8 @@ class _Lane:
     """A started partition. `clock` is the latest stamp it gave (ms), `next` the offset behind what came of it,
     `records` and `bytes` what of that waits here; `silent_ms` since when it has given nothing, None: it is not silent.
     It `has_gaps` if it is written in transactions: at its end stands what no consumer is given.
+
+    `end` is the end that it had at `end_ms`. It was read to that of `reached_ms`, and since `current_ms` to each.
     """
 
     next: int
@@ -49,6 +52,10 @@ class _Lane:
     silent_ms: int | None = None
     is_held: bool = False
     has_gaps: bool = False
+    end: int | None = None
+    end_ms: int = 0
+    reached_ms: int | None = None
+    current_ms: int = 0
     records: int = 0
     bytes: int = 0
 
@@ -88,7 +95,7 @@ class InTimeOrder:
                 continue  # it was taken from us while it was on its way
             if record.appended_ms > lane.clock:
                 lane.clock = record.appended_ms
-            lane.is_stamped = lane.clock > 0
+            lane.is_stamped = record.appended_ms > 0
             if record[2] != lane.next:
                 lane.has_gaps = True
             lane.next = record[2] + 1
@@ -111,12 +118,27 @@ class InTimeOrder:
         for partition, lane in self._lanes.items():
             if slept or partition in gave:
                 lane.silent_ms = None
+            self._note_end(partition, lane, now, slept)
             if lane.silent_ms is not None:
                 continue
             if lane.clock == _UNKNOWN and self._has_nothing(partition, lane):
                 lane.silent_ms = now - OWES_MS  # its end is of just now
             elif len(come) < limit or self._has_nothing(partition, lane):
                 lane.silent_ms = now
+
+    def _note_end(self, partition: Partition, lane: _Lane, now: int, slept: bool) -> None:
+        if slept:
+            lane.end = lane.reached_ms = None
+        if lane.end is None:
+            lane.end, lane.end_ms = self._consumer.end(partition), now
+        elif lane.next >= lane.end and now - lane.end_ms >= SILENT_MS:
+            if not self._is_current(lane, now):
+                lane.current_ms = now
+            lane.reached_ms = lane.end_ms
+            lane.end, lane.end_ms = self._consumer.end(partition), now
+
+    def _is_current(self, lane: _Lane, now: int) -> bool:
+        return lane.reached_ms is not None and now - lane.reached_ms <= LATE_MS
 
     def _has_nothing(self, partition: Partition, lane: _Lane) -> bool:
         end = self._consumer.end(partition)
@@ -125,10 +147,16 @@ class InTimeOrder:
     def _is_waited_for(self, partition: Partition, lane: _Lane, now: int) -> bool:
         if not lane.is_stamped:
             return False
+        if lane.is_held:
+            return True
         silent_ms = now - (now if lane.silent_ms is None else lane.silent_ms)
         if silent_ms >= OWES_MS:
             return False
-        if silent_ms < SILENT_MS or now - self._woke_ms < WARY_MS:
+        if now - self._woke_ms < WARY_MS:
+            return True
+        if self._is_current(lane, now) and now - lane.current_ms >= SILENT_MS:
+            return False
+        if silent_ms < SILENT_MS:
             return True
         return not lane.has_gaps and not self._has_nothing(partition, lane)
 
@@ -158,7 +186,7 @@ class InTimeOrder:
         for partition, lane in self._lanes.items():
             if lane.is_held:
                 if lane.records <= HELD_RECORDS // 4 and lane.bytes <= most_bytes // 4:
-                    lane.is_held = False
+                    lane.is_held, lane.silent_ms = False, None
                     self._consumer.start({partition: lane.next})
             elif lane.records > HELD_RECORDS or lane.bytes > most_bytes:
                 lane.is_held = True

@@ -31,10 +31,18 @@ class Beside:
     def __init__(self, question: Callable[[], bool]) -> None:
         self._question = question
         self._asked: Future[bool] | None = None
+        self._is_of_before = False
+
+    def anew(self) -> "Beside":
+        """For somebody else, who does not know when the question that is open was asked: the answer is not given."""
+        self._is_of_before = self._asked is not None
+        return self
 
     def __call__(self) -> bool | None:
         """The answer; None while it is not known."""
         asked = self._asked
+        if self._is_of_before and asked is not None and asked.done():
+            asked, self._is_of_before = None, False
         if asked is None:
             asked = self._asked = Future()
             # Not a daemon: the process would end under an open request of the admin client, whose own thread then calls

@@ -45,6 +45,21 @@ def test_each_question_has_its_own_answer() -> None:
     assert [answered(beside) for _ in range(3)] == [True, False, True]
 
 
+def test_what_somebody_else_had_asked_before_is_no_answer() -> None:
+    may_answer, answers = threading.Event(), iter([True, False])
+
+    def question() -> bool:
+        may_answer.wait(10)
+        return next(answers)
+
+    beside = Beside(question)
+    assert beside() is None
+    may_answer.set()
+    (asking,) = [thread for thread in threading.enumerate() if thread.name == "sources"]
+    asking.join()
+    assert answered(beside.anew()) is False
+
+
 def failing() -> Callable[[], bool]:
     """A question that fails once."""
     answers = iter([ValueError("no"), True])

@@ -1,7 +1,7 @@
 """Several partitions in the order in which the broker took their records in: after an outage, and without one."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytest
 
@@ -176,6 +176,70 @@ def test_what_producers_stamped_passes_as_it_comes_and_nobody_waits_for_it() -> 
     given = world.consume((0, 2), (1, 2))
     assert [one for one in given if one[0] == 0] == [(0, -MINUTE), (0, -20 * MINUTE)]
     assert [one for one in given if one[0] == 1] == [(1, -9 * MINUTE), (1, -8 * MINUTE)]
+
+
+HOUR = 60 * MINUTE
+
+
+def live(world: World, turns: int, stamps: Callable[[int], Sequence[int]]) -> list[tuple[int, int]]:
+    """What is given while every partition gives a record every 50 ms, stamped as `stamps` has it of the time."""
+    given: list[tuple[int, int]] = []
+    for _ in range(turns):
+        for number, stamp in enumerate(stamps(world.now)):
+            world.fetching.logs["raw", number].append(stamp)
+        given += world.consume(*((number, 1) for number in range(len(world.fetching.logs))))
+        world.now += 50
+    return given
+
+
+def test_a_topic_whose_producers_stamp_from_now_on_holds_nobody_up() -> None:
+    world = World([NOW - 30], [NOW - 20])
+    assert len(world.consume((0, 1), (1, 1))) == 2
+    given = live(world, 200, lambda now: (-(now - 5), -(now - 5)))
+    assert [number for number, _ in given].count(0) == [number for number, _ in given].count(1) == 200
+
+
+@pytest.mark.parametrize("behind", [3_000, HOUR])
+def test_a_broker_whose_clock_is_behind_holds_nobody_up(behind: int) -> None:
+    world = World([NOW - behind], [NOW - 20])
+
+    def stamps(now: int) -> Sequence[int]:
+        return now - behind, now - 5
+
+    live(world, 40, stamps)
+    assert len(live(world, 100, stamps)) == 200
+
+
+def test_brokers_whose_clocks_are_set_back_hold_nobody_up() -> None:
+    world = World([NOW - 30], [NOW - 20])
+    live(world, 100, lambda now: (now - 10, now - 5))
+    live(world, 100, lambda now: (now - HOUR, now - HOUR))
+    assert len(live(world, 100, lambda now: (now - HOUR, now - HOUR))) == 200
+
+
+def test_a_partition_that_still_has_much_of_before_is_waited_for_though_it_gives_all_the_time() -> None:
+    many = 4_000
+    world = World(past(*[60 - n * 59 / many for n in range(many)]), [NOW - MINUTE // 2])
+    for _ in range(many // 50):
+        given = world.consume((0, 50), (1, 1), later=100)
+        assert [number for number, _ in given] == [0] * 50
+    assert world.consume(later=SILENT_MS) == [(1, -MINUTE // 2)]
+
+
+def test_who_was_held_for_long_is_waited_for_until_it_is_read_again() -> None:
+    # Both have the same twelve minutes. Of the first one much comes at once, of the other little, for long.
+    minutes = [20 - n * 12 / 40_000 for n in range(40_000)]
+    world = World(past(*minutes), past(*minutes))
+    given = world.consume((0, HELD_RECORDS + 1_000), limit=40_000)
+    assert world.fetching.was_held == [("raw", 0)]
+    for _ in range(10):
+        given += world.consume((1, 10), limit=40_000, later=SILENT_MS)
+    given += world.consume((1, HELD_RECORDS + 5_000), limit=50_000, later=50)
+    given += world.consume(limit=50_000, later=300)
+    given += world.consume((0, 40_000), (1, 40_000), limit=50_000, later=50)
+    given += world.consume(limit=50_000, later=OWES_MS)
+    assert len(given) == 80_000
+    assert given == sorted(given, key=lambda one: one[1])
 
 
 def test_stamps_that_go_back_leave_a_partition_in_its_order() -> None:
