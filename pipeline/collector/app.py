@@ -10,6 +10,7 @@
 A caller that was not answered 2xx may send the same again: what did arrive is told by its messageId.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ class Endpoint:
 
         more = self._shared.cors.headers(origin)
         try:
-            status, body = await self._taken(scope, headers, receive, reserve)
+            status, body = await self._taken_or_late(scope, headers, receive, reserve)
         except Refused as refused:
             status, body = refused.status, refused.body()
             if refused.retry_after_s is not None:
@@ -141,6 +142,15 @@ class Endpoint:
             counter = self._answered[status] = self._door.metrics.requests.labels(self._path, str(status))
         counter.inc()
         await _answer(send, status, body, more)
+
+    async def _taken_or_late(
+        self, scope: Scope, headers: Headers, receive: Receive, reserve: Callable[[int], None]
+    ) -> tuple[int, bytes]:
+        try:
+            return await self._taken(scope, headers, receive, reserve)
+        except asyncio.CancelledError:
+            # At a stop, when the time for open requests is over: the caller has a word yet, which is to come again.
+            raise unavailable() from None
 
     async def _taken(
         self, scope: Scope, headers: Headers, receive: Receive, reserve: Callable[[int], None]
