@@ -20,6 +20,8 @@ from pipeline.secret_check import kept_check
 from pipeline.settings import Settings
 
 _TIMEOUT_S = 10.0
+# The client connects to the address it was given, and to the broker's own: before the first answer or the second.
+_ASKED = 3
 _MANY = 2_000
 _COMING_UP = frozenset(
     {
@@ -115,14 +117,14 @@ class KafkaFacts:
 
     def cluster(self) -> Cluster:
         if self._cluster is None:
-            begun = time.monotonic()
-            try:
-                metadata = self._client.list_topics(timeout=_TIMEOUT_S)
-            except KafkaException as error:
-                raise unreachable(self._settings, error.args[0]) from None
-            first_ms = (time.monotonic() - begun) * 1000
-            begun = time.monotonic()
-            self._client.list_topics(timeout=_TIMEOUT_S)
+            took_ms = []
+            for _ in range(_ASKED):
+                begun = time.monotonic()
+                try:
+                    metadata = self._client.list_topics(timeout=_TIMEOUT_S)
+                except KafkaException as error:
+                    raise unreachable(self._settings, error.args[0]) from None
+                took_ms.append((time.monotonic() - begun) * 1000)
             topics = {
                 name: tuple(
                     Partition(each.leader, tuple(each.replicas), tuple(each.isrs))
@@ -130,8 +132,7 @@ class KafkaFacts:
                 )
                 for name, topic in metadata.topics.items()
             }
-            again_ms = (time.monotonic() - begun) * 1000
-            self._cluster = Cluster(tuple(sorted(metadata.brokers)), topics, first_ms, again_ms)
+            self._cluster = Cluster(tuple(sorted(metadata.brokers)), topics, max(took_ms), min(took_ms))
         return self._cluster
 
     def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:

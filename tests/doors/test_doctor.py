@@ -1,13 +1,15 @@
-"""What `headwater doctor` says of restores, from what the workers of this machine have left in the state folder."""
+"""What `headwater doctor` says of restores, from what the workers of this machine have left in the state folder, and
+of how soon Kafka answers."""
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from pipeline.doctor import Finding, examine
+from pipeline.doctor import Finding, examine, facts
 from pipeline.doctor.machine import secret
 from pipeline.errors import BrokerError
 from pipeline.runtime.progress import Progress, RestoringPartition
@@ -82,3 +84,18 @@ def test_a_secret_that_can_be_guessed_is_told(tmp_path: Path) -> None:
     assert found.verdict == "warning" and "has 5 characters" in found.detail and "openssl rand" in found.what_to_do
     [found] = secret(Settings.model_validate({"state_dir": tmp_path, "secret": "x" * 16}), 0)
     assert found.verdict == "good"
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_how_soon_kafka_answers_is_without_connecting(monkeypatch: pytest.MonkeyPatch, slow: int) -> None:
+    clock, asked = [0.0], [0]
+
+    def list_topics(timeout: float) -> SimpleNamespace:
+        clock[0] += 0.6 if asked[0] == slow else 0.001
+        asked[0] += 1
+        return SimpleNamespace(brokers={1: None}, topics={})
+
+    monkeypatch.setattr(facts, "admin_client", lambda _: SimpleNamespace(list_topics=list_topics))
+    monkeypatch.setattr(facts.time, "monotonic", lambda: clock[0])
+    cluster = facts.KafkaFacts(Settings(bootstrap_servers="k:9092")).cluster()
+    assert (round(cluster.first_ms), round(cluster.again_ms)) == (600, 1)
