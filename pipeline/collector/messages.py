@@ -10,8 +10,9 @@ far as they are kept, and whether it is a known robot. Write keys never go furth
 """
 
 import hashlib
+import re
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -73,16 +74,40 @@ class Single(Struct, rename="camel"):
     write_key: Any = None
 
 
+# Everything up to the next number that is none, in one step, and whole strings in it: what looks so in a text is text.
+_NO_NUMBER = re.compile(
+    rb"""(?:[^"NI-]++|N(?!aN)|I(?!nfinity)|-(?!Infinity)|"(?:[^"\\]++|\\.)*+\\?(?:"|\Z))++|-?Infinity|NaN""", re.DOTALL
+)
+_MOST_NO_NUMBERS = 5_000
+
+_Decoded = TypeVar("_Decoded")
 _decode_batch = msgspec.json.Decoder(Batch).decode
 _decode_single = msgspec.json.Decoder(Single).decode
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
+def _read(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
+    """What `decode` makes of JSON as SDKs write it. That of Python writes NaN and Infinity, which are none: they become
+    null, as a browser writes them, for a batch must not fail for one of its numbers. Raises what `decode` raises."""
+    try:
+        return forgiving(decode, text)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if not 0 < text.count(b"NaN") + text.count(b"Infinity") <= _MOST_NO_NUMBERS:
+            raise
+        return forgiving(decode, _NO_NUMBER.sub(_null, text))
+
+
+def _null(found: re.Match[bytes]) -> bytes:
+    return b"null" if found[0] in (b"NaN", b"Infinity", b"-Infinity") else found[0]
+
+
 def read_batch(body: bytes) -> Batch:
     """The batch in a body. Raises Refused."""
     try:
-        batch = forgiving(_decode_batch, body)
+        batch = _read(_decode_batch, body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _no_json(error, "an object with a list `batch`") from None
     if len(batch.batch) > MAX_BATCH_EVENTS:
@@ -93,7 +118,7 @@ def read_batch(body: bytes) -> Batch:
 def write_key_in(body: bytes) -> Any:
     """The `writeKey` of a single event's body. Raises Refused when it is no JSON object."""
     try:
-        return forgiving(_decode_single, body).write_key
+        return _read(_decode_single, body).write_key
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _no_json(error, "one event, an object") from None
 
@@ -159,7 +184,7 @@ class Parser:
         if len(plain) > MAX_EVENT_BYTES:
             return Rejection(index, "too_large", f"The event has {len(plain):,} bytes, of {MAX_EVENT_BYTES:,}.")
         try:
-            event = forgiving(_decode, plain)
+            event = _read(_decode, plain)
         except RecursionError:
             return _too_deep(index)
         except msgspec.ValidationError:
