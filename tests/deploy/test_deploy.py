@@ -205,6 +205,16 @@ def test_a_door_listens_where_it_is_asked() -> None:
         assert {"name": "http", "containerPort": port} in container["ports"]
 
 
+def test_a_door_that_ends_takes_what_it_is_still_sent() -> None:
+    sets = {each["metadata"]["name"]: each for each in rendered() if each["kind"] == "StatefulSet"}
+    for role in ("api", "collector", "ui"):
+        pod = sets[f"hw-{role}"]["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+        stops_within_s = int(seconds) + 2 * CollectorSettings().stop_timeout_seconds
+        assert program == "sleep" and stops_within_s < pod["terminationGracePeriodSeconds"]
+
+
 def test_what_is_rendered_is_what_a_role_needs() -> None:
     objects = rendered(*EVERYTHING)
     sets = {each["metadata"]["name"]: each for each in objects if each["kind"] == "StatefulSet"}
