@@ -98,6 +98,17 @@ def test_the_key_chooses_the_partition_as_java_does(side: Side) -> None:
     assert {r.key: r.partition for r in records} == {key: partition_of(key, PARTITIONS) for key in keys}
 
 
+def test_the_end_of_a_partition_is_known_as_of_when_it_was_assigned(side: Side) -> None:
+    for n in range(3):
+        side.say("left", b"k", b"%d" % n, 0)
+    consumer, _ = joined(side, ["left"])
+    assert (consumer.end(("left", 0)), consumer.end(("left", 1))) == (3, 0)
+    consumer.start({("left", 0): 0})
+    side.say("left", b"k", b"3", 0)
+    assert len(take(consumer, 4)) == 4
+    assert consumer.end(("left", 0)) == 4
+
+
 def test_another_key_than_the_records_may_choose_the_partition(side: Side) -> None:
     consumer, _ = joined(side, ["left"])
     consumer.start({("left", 0): 0, ("left", 1): 0})

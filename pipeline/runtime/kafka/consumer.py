@@ -43,6 +43,8 @@ class KafkaConsumer:
         self._listener: Listener | None = None
         self._held: set[Partition] = set()
         self._flowing: set[Partition] = set()
+        # When they were assigned. What the client has seen of a partition may be from before it was away from it.
+        self._ends: dict[Partition, int] = {}
         if generation_of(self._consumer.consumer_group_metadata()) != -1:
             raise Fatal("librdkafka's group metadata shows a generation before the group was joined")
 
@@ -95,7 +97,10 @@ class KafkaConsumer:
     def _beginning(self, partition: TopicPartition) -> int:
         for _ in range(_BEGINNING_ATTEMPTS):
             try:
-                return _bounds(self._consumer, partition, _BEGINNING_TIMEOUT_S)[0]
+                low, self._ends[self._logical(partition.topic, partition.partition)] = _bounds(
+                    self._consumer, partition, _BEGINNING_TIMEOUT_S
+                )
+                return low
             except Retriable as unanswered:
                 last = unanswered
                 time.sleep(_BEGINNING_PAUSE_S)
@@ -176,7 +181,8 @@ class KafkaConsumer:
             _, end = self._consumer.get_watermark_offsets(self._real(partition), cached=True)
         except KafkaException:
             return None
-        return int(end) if end >= 0 else None
+        end = max(end, self._ends.get(partition, -1))
+        return end if end >= 0 else None
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         return _bounds(self._consumer, self._real(partition), timeout_s)
