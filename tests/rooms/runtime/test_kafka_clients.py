@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
+from pipeline.runtime.kafka import consumer as consuming
 from pipeline.runtime.kafka import producer as producing
 from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.consumer import KafkaConsumer
 from pipeline.runtime.kafka.errors import fault_of, passing_or_fatal
 from pipeline.runtime.kafka.producer import KafkaProducer
 
@@ -199,3 +201,40 @@ def test_a_broker_that_comes_back_between_two_questions_is_not_lost(
     with pytest.raises(Retriable):
         producer.init(1.0)
     assert not answers
+
+
+# ---------------------------------------------------------------------------------------------------------- consumer
+
+
+class Member:
+    """The client of a consumer that has been away: what it has seen of the only partition is from before."""
+
+    cached, asked = (0, 3), (0, 20)
+
+    def __init__(self, properties: object) -> None:
+        self.assign = self.pause = lambda partitions: None
+
+    def consumer_group_metadata(self) -> bytes:
+        return b"CGMDv2:" + (-1).to_bytes(4, "little", signed=True)
+
+    def subscribe(self, topics: object, on_assign: Callable[[Any, Any], None], **_: object) -> None:
+        on_assign(self, [TopicPartition("shop.raw", 0)])
+
+    def get_watermark_offsets(self, partition: object, timeout: float = 0, cached: bool = True) -> tuple[int, int]:
+        return self.cached if cached else self.asked
+
+
+class Listening:
+    def assigned(self, partitions: object) -> None:
+        """Nothing is to be done."""
+
+    revoked = lost = assigned
+
+
+def test_an_end_is_at_least_what_it_was_when_the_partition_was_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consuming, "Consumer", Member)
+    consumer = KafkaConsumer(CONFIG, "ingest")
+    consumer.subscribe(["raw"], Listening())
+    assert consumer.end(("raw", 0)) == 20
+    monkeypatch.setattr(Member, "cached", (0, 31))
+    assert consumer.end(("raw", 0)) == 31
