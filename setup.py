@@ -21,6 +21,7 @@ HOT = (
     "pipeline/profile/fragment.py",
     "pipeline/profile/keeping.py",
     "pipeline/profile/values.py",
+    "pipeline/runtime/in_time_order.py",
     "pipeline/runtime/kafka/arrivals.py",
     "pipeline/runtime/kafka/producer.py",
     "pipeline/runtime/overlay.py",
