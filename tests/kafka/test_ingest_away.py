@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions
 
-from pipeline.admin import create_topics
+from pipeline.admin import admin_client, create_topics
 from pipeline.identifiers import Keys
 from pipeline.runtime.kafka.sources import SourcesAtEnd
 from pipeline.settings import Settings
@@ -87,6 +88,24 @@ def test_whether_the_sources_are_read_is_about_the_moment_of_the_question(deploy
     assert not sources.within(0), "and what has come since the last question does too"
     later.join()
     group.close()
+
+
+def test_partitions_that_a_source_is_given_are_waited_for_and_read(deployment: Deployment) -> None:
+    settings = deployment.settings
+    sources = SourcesAtEnd(settings, "ingest", ["raw"])
+    deployment.start("ingest")
+    deployment.produce(track("Page Viewed", person) for person in PEOPLE)
+    deployment.wait_until(lambda: sources.within(1), "what was there is read")
+    raw = settings.topic("raw")
+    client = admin_client(settings)
+    for future in client.create_partitions([NewPartitions(raw, 4)]).values():
+        future.result(30)
+    producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
+    producer.produce(raw, msgspec.json.encode(track("Page Viewed", PEOPLE[0], 1)), partition=3)
+    producer.flush(30)
+    assert not sources.within(0), "ingest cannot have heard of it yet"
+    deployment.wait_until(lambda: len(events(deployment)) == len(PEOPLE) + 1, "it is read", timeout_s=60)
+    deployment.wait_until(lambda: sources.within(1), "all is read")
 
 
 def test_a_backlog_of_uneven_partitions_comes_in_the_order_in_which_it_was_taken_in(deployment: Deployment) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.runtime.kafka.doors import list_offsets
@@ -121,11 +121,17 @@ class SourcesAtEnd:
 
     def _ask_ends(self) -> Offsets | None:
         """None if a topic is missing."""
-        if not self._partitions:
-            known = self._admin.list_topics(timeout=_TIMEOUT_S).topics
-            if any(topic not in known for topic in self._topics):
-                return None
-            self._partitions = [TopicPartition(t, n) for t in self._topics for n in known[t].partitions]
+        # Each time anew: a topic may get more partitions while it is read.
+        described = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_TIMEOUT_S)
+        topics = []
+        for future in described.values():
+            try:
+                topics.append(future.result(_TIMEOUT_S))
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return None
+                raise
+        self._partitions = [TopicPartition(topic.name, each.id) for topic in topics for each in topic.partitions]
         return list_offsets(self._admin, self._partitions, latest=True)
 
     def _are_reached(self, ends: Offsets) -> bool:
