@@ -18,7 +18,6 @@ _BUCKETS = tuple(f"a{number:03x}".encode() for number in range(4_096))
 
 def on_marker(task: Task, message: Marker, offset: int) -> None:
     """A new generation begins in this partition of `events`."""
-    task.see(message.received)
     meta = task.change_meta()
     if message.generation <= meta.marked:
         task.count("stale_markers")

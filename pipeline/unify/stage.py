@@ -264,12 +264,14 @@ class UnifyStage:
 
     def _mark(self, message: Any, offset: int) -> None:
         task = self._task
+        if type(message) is Marker:
+            # Written at any time, by a clock that proves nothing: ingest may be away, or behind.
+            generations.on_marker(task, message, offset)
+            return
         meta = task.change_meta()
         meta.received = max(meta.received, message.received)
         if type(message) is CaughtUp:
             task.see(message.received)
-        elif type(message) is Marker:
-            generations.on_marker(task, message, offset)
         elif type(message) is Ready:
             generations.on_ready(task, message)
 

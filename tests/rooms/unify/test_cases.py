@@ -29,6 +29,10 @@ NOT_BOUGHT = {
 }
 RECENT = {"segment": "recent", "when": {"performed": {"event": "Page Viewed", "within": "1h"}}}
 QUIET = {"segment": "quiet", "when": {"not": {"performed": {"event": "Page Viewed", "within": "1h"}}}}
+LEFT_BEHIND = {
+    "segment": "left_behind",
+    "when": {"sequence": {"steps": [{"event": "Cart Viewed"}, {"not": {"event": "Order Completed"}, "within": "10s"}]}},
+}
 ALL = (THREE_VISITS, NOT_BOUGHT, RECENT, QUIET)
 
 
@@ -518,4 +522,19 @@ def test_case_43_thousands_of_deadlines_at_one_instant_and_a_live_event_between(
     assert said.index(id_of(ANN)) < people, "a live event does not wait until all of them are settled"
     ticks = [data for data in world.said["links"] if b'"tick"' in data]
     assert len(ticks) >= people // 1_000 + 1, "what is due comes in bounded batches"
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_definitions_that_are_applied_while_ingest_is_away_let_nothing_become_due(seed: int) -> None:
+    world = World((LEFT_BEHIND,), seed)
+    world.send(ANN, event="Cart Viewed", at=SECOND)
+    world.rest(2 * SECOND)
+    world.define((LEFT_BEHIND, RECENT))
+    world.mark(1, MINUTE)
+    while world.work() or world._read_history(most_slices=10_000) or world._wake(NOON + MINUTE):
+        pass
+    world.send(ANN, event="Order Completed", at=5 * SECOND)
+    world.rest(2 * MINUTE)
+    assert world.segment_changes() == []
     world.check()
