@@ -61,9 +61,9 @@ class KafkaConfig:
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
             # Partitions that a source is given: nothing is due by time alone before they are read.
             "topic.metadata.refresh.interval.ms": 10_000,
+            "auto.offset.reset": "error",
         }
 
     def transactional_ids(self, role: str) -> tuple[str, ...]:
