@@ -37,6 +37,8 @@ def on_forward(task: Task, message: Forward) -> None:
     event = message.event
     if event.time > event.received:
         event.time = event.received
+    # As if it had come here at once: it was read while the clock stood so there. Accounts are told of it as of then.
+    clock, task.clock = task.clock, max(message.clock, actor.settled, task.meta.switched)
     holder.take_event(
         task,
         key,
@@ -48,6 +50,9 @@ def on_forward(task: Task, message: Forward) -> None:
         message.generation,
         message.epoch,
     )
+    if task.touched:
+        belonging.tell_all(task)
+    task.clock = clock
 
 
 def on_recall(task: Task, message: Recall) -> None:

@@ -538,3 +538,19 @@ def test_definitions_that_are_applied_while_ingest_is_away_let_nothing_become_du
     world.rest(2 * MINUTE)
     assert world.segment_changes() == []
     world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_was_read_in_time_under_another_identifier_comes_before_a_deadline_that_has_passed(seed: int) -> None:
+    """The partition of the profile has read on meanwhile: unify was away, or has much to do."""
+    world = World((LEFT_BEHIND,), seed)
+    world.send(ANN, TAB, at=0)
+    world.send(ANN, event="Cart Viewed", at=SECOND)
+    world.rest(2 * SECOND)
+    world.send(TAB, event="Order Completed", at=5 * SECOND)
+    world.rest(MINUTE)
+    assert world.segment_changes() == []
+    world.send(ANN, event="Cart Viewed", at=2 * MINUTE)
+    world.rest(3 * MINUTE)
+    assert [(one.change, one.at - NOON) for one in world.segment_changes()] == [("entered", 2 * MINUTE + 10 * SECOND)]
+    world.check()
