@@ -1,5 +1,7 @@
 """How a profile stands is kept with its actor: what becomes of it under another release."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from pipeline.segments import zones
@@ -40,23 +42,33 @@ TODAY = {
 MIDNIGHT, MIDNIGHT_IN_BERLIN = 6_400 * SECOND, 2_800 * SECOND
 
 
+@pytest.fixture
+def new_data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Berlin's days are those of UTC, until this is called: then they are its own."""
+    data_of, of_berlin = zones._data_of, ["UTC"]
+    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(of_berlin[0] if name == "Europe/Berlin" else name))
+    forget_zones()
+
+    def install() -> None:
+        of_berlin[0] = "Europe/Berlin"
+        forget_zones()
+
+    yield install
+    forget_zones()
+
+
 @pytest.mark.parametrize("looked_at", [0, HOUR], ids=["before the day ends", "when the day has ended by the new data"])
 def test_what_was_kept_under_other_data_of_time_zones_is_judged_anew(
-    monkeypatch: pytest.MonkeyPatch, looked_at: int
+    new_data: Callable[[], None], looked_at: int
 ) -> None:
-    data_of, newest = zones._data_of, ["UTC"]
-    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
-    forget_zones()
     one = World((TODAY,))
     one.send(ANN)
     one.send(ANN, at=looked_at, event="Searched")
     one.rest(looked_at)
-    newest[0] = "Europe/Berlin"
-    forget_zones()
+    new_data()
     restart(one, (TODAY,))
     one.send(ANN, at=HOUR + MINUTE, event="Searched")
     one.rest(HOUR + MINUTE)
-    forget_zones()
     [_, left] = one.segment_changes("today")
     due = (NOON + HOUR + MINUTE, "definition") if looked_at else (NOON + MIDNIGHT_IN_BERLIN, "timer")
     assert (left.change, left.at, left.cause) == ("exited", *due)
@@ -64,29 +76,21 @@ def test_what_was_kept_under_other_data_of_time_zones_is_judged_anew(
 
 
 def test_who_is_not_seen_again_hears_of_other_data_of_time_zones_when_they_were_due(
-    monkeypatch: pytest.MonkeyPatch,
+    new_data: Callable[[], None],
 ) -> None:
-    data_of, newest = zones._data_of, ["UTC"]
-    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
-    forget_zones()
     one = World((TODAY,))
     one.send(ANN)
     one.send(ANN, at=HOUR, event="Searched")
     one.rest(HOUR)
-    newest[0] = "Europe/Berlin"
-    forget_zones()
+    new_data()
     restart(one, (TODAY,))
     one.rest(MIDNIGHT)
-    forget_zones()
     [_, left] = one.segment_changes("today")
     assert (left.change, left.at, left.cause) == ("exited", NOON + MIDNIGHT, "definition")
     one.check()
 
 
-def test_an_account_hears_of_other_data_of_time_zones_when_it_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    data_of, newest = zones._data_of, ["UTC"]
-    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
-    forget_zones()
+def test_an_account_hears_of_other_data_of_time_zones_when_it_was_due(new_data: Callable[[], None]) -> None:
     busy = {**TODAY, "segment": "busy", "entity": "account"}
     one = World((busy,))
     joined(one, ANN)
@@ -94,11 +98,9 @@ def test_an_account_hears_of_other_data_of_time_zones_when_it_was_due(monkeypatc
     # It is looked at when the day has ended by the new data.
     joined(one, BOB, at=HOUR)
     one.rest(HOUR)
-    newest[0] = "Europe/Berlin"
-    forget_zones()
+    new_data()
     restart(one, (busy,))
     one.rest(MIDNIGHT)
-    forget_zones()
     [_, left] = one.segment_changes("busy")
     assert (left.change, left.at, left.cause) == ("exited", NOON + MIDNIGHT, "definition")
     one.check()
@@ -116,28 +118,20 @@ BETWEEN = {
 }
 
 
-def test_what_was_counted_between_dates_goes_on_under_other_data_of_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
-    data_of, newest = zones._data_of, ["UTC"]
-    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
-    forget_zones()
+def test_what_was_counted_between_dates_goes_on_under_other_data_of_time_zones(new_data: Callable[[], None]) -> None:
     one = World((BETWEEN,))
     one.send(ANN)
     one.send(ANN, at=SECOND)
     one.rest(HOUR)
-    newest[0] = "Europe/Berlin"
-    forget_zones()
+    new_data()
     restart(one, (BETWEEN,))
     one.send(ANN, at=HOUR)
     one.rest(2 * HOUR)
-    forget_zones()
     assert one.members("in_winter") == {id_of(ANN)}
     one.check()
 
 
-def test_who_counts_for_an_account_still_does_under_other_data_of_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
-    data_of, newest = zones._data_of, ["UTC"]
-    monkeypatch.setattr(zones, "_data_of", lambda name: data_of(newest[0] if name == "Europe/Berlin" else name))
-    forget_zones()
+def test_who_counts_for_an_account_still_does_under_other_data_of_time_zones(new_data: Callable[[], None]) -> None:
     two = {"segment": "two", "entity": "account", "when": {"members": {"match": BETWEEN["when"], "at_least": 2}}}
     one = World((two,))
     joined(one, ANN)
@@ -145,13 +139,11 @@ def test_who_counts_for_an_account_still_does_under_other_data_of_time_zones(mon
     for at in range(3):
         one.send(ANN, at=at)
     one.rest(HOUR)
-    newest[0] = "Europe/Berlin"
-    forget_zones()
+    new_data()
     restart(one, (two,))
     for at in range(3):
         one.send(BOB, at=HOUR + at)
     one.rest(2 * HOUR)
-    forget_zones()
     assert [change.change for change in one.segment_changes("two")] == ["entered"]
 
 
