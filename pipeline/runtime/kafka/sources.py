@@ -87,7 +87,7 @@ class SourcesAtEnd:
         """Whether the ends of the last question are reached; False also when the broker does not say."""
         try:
             ends, self._ends = self._ends, self._ask_ends()
-            return ends is not None and self._are_reached(ends)
+            return ends is not None and self._are_reached(ends, self._ask_starts())
         except _NO_ANSWER:
             self._begin_anew()
             return False
@@ -97,16 +97,18 @@ class SourcesAtEnd:
         say."""
         until = time.monotonic() + seconds
         try:
-            self._ends = self._ask_ends()
-            while self._ends is not None:
-                if self._are_reached(self._ends):
-                    return True
+            ends = self._ends = self._ask_ends()
+            if ends is None:
+                return False
+            starts = self._ask_starts()
+            while not self._are_reached(ends, starts):
                 if time.monotonic() >= until:
-                    break
+                    return False
                 time.sleep(_LOOK_AGAIN_S)
+            return True
         except _NO_ANSWER:
             self._begin_anew()
-        return False
+            return False
 
     def _begin_anew(self) -> None:
         # An admin client goes on asking with the leader epochs it once learned, and is refused for ever after a
@@ -134,8 +136,10 @@ class SourcesAtEnd:
         self._partitions = [TopicPartition(topic.name, each.id) for topic in topics for each in topic.partitions]
         return list_offsets(self._admin, self._partitions, latest=True)
 
-    def _are_reached(self, ends: Offsets) -> bool:
-        starts = list_offsets(self._admin, self._partitions, latest=False)
+    def _ask_starts(self) -> Offsets:
+        return list_offsets(self._admin, self._partitions, latest=False)
+
+    def _are_reached(self, ends: Offsets, starts: Offsets) -> bool:
         committed = self._committed(self._group, self._partitions, _TIMEOUT_S)
         return all(self._reached(partition, max(at, starts[partition]), ends) for partition, at in committed.items())
 
