@@ -7,8 +7,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +97,24 @@ ignore_startup_parameters = options
         process = subprocess.Popen([program, "-q", file], stderr=subprocess.DEVNULL, **as_user)
         address = psycopg.conninfo.make_conninfo(server, port=port)
         try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    psycopg.connect(address).close()
-                    break
-                except psycopg.OperationalError:
-                    assert time.monotonic() < deadline and process.poll() is None
-                    time.sleep(0.05)
+            _wait_until_it_answers(process, lambda: psycopg.connect(address).close(), psycopg.OperationalError)
             yield address
         finally:
             process.terminate()
             process.wait(60)
+
+
+def _wait_until_it_answers(
+    process: "subprocess.Popen[bytes]", ask: Callable[[], object], not_yet: type[Exception]
+) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            ask()
+            return
+        except not_yet:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -127,16 +133,12 @@ def redis_server(password: str = "", *more: str) -> Iterator[int]:
         server = subprocess.Popen([program, *settings, "--requirepass", password, *more], stdout=subprocess.DEVNULL)
         try:
             client = redis.Redis(port=port, password=password, retry=Retry(NoBackoff(), 0))
-            deadline = time.monotonic() + 60
-            while True:
-                try:
+
+            def ping() -> None:
+                with suppress(redis.BusyLoadingError):
                     client.ping()
-                    break
-                except redis.BusyLoadingError:
-                    break
-                except redis.ConnectionError:
-                    assert time.monotonic() < deadline and server.poll() is None
-                    time.sleep(0.05)
+
+            _wait_until_it_answers(server, ping, redis.ConnectionError)
             yield port
         finally:
             server.terminate()
