@@ -101,6 +101,10 @@ def erase(turn: Turn, message: EraseRequest) -> None:
     turn.renew(message.identifier)
     name = graph.name(message.identifier)
     members = graph.members(name)
+    for text in members:
+        # Links that are not followed lead to others, whom new rules may not have reached yet.
+        for other in graph.neighbours(text):
+            turn.renew(other)
     erased = frozenset(members)
     routes_gone = erased.union(map(turn.keys.buried, members))
     later: dict[str, None] = {}

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pipeline.definitions.identity import parse_identity
-from pipeline.identity import Bounds, Namespace, Sizes, builtin_rules
+from pipeline.identity import Bounds, IdentityRules, Namespace, Sizes, builtin_rules
 from pipeline.records import (
     Assign,
     BackfillDone,
@@ -23,6 +23,7 @@ from pipeline.records import (
     RulesChanged,
     Unlink,
     decode_edges_record,
+    encode,
 )
 from tests.rooms.identity.harness import KEYS, World, rules_with, saw
 
@@ -239,6 +240,36 @@ def test_case_14_rules_that_are_equal_resolve_nothing() -> None:
     world.rules[1] = builtin_rules()
     world.say(RulesChanged(1, 100))
     assert len(world.log) == 2
+
+
+def test_an_erasure_while_new_rules_are_under_way_resolves_whom_they_had_not_reached() -> None:
+    """The kiosk links nobody, so the rules reach it alone; without it the other group has another name."""
+
+    def rules(limit: int | None) -> IdentityRules:
+        return rules_with(Namespace("email", 20, limit=limit), Namespace("crm", 25, unique=True), quarantine_after=1)
+
+    kiosk, one, two, mail = "device_id:kiosk", "email:one@x.io", "email:two@x.io", "email:other@x.io"
+    world = World(rules(2), sizes=Sizes(sweep=1, small=0)).say(
+        saw("crm:8", kiosk, 2),
+        saw("crm:9", kiosk, 3),
+        saw(kiosk, one, 1),
+        saw(mail, "crm:1", 10),
+        saw(BROWSER, mail, 11),
+        saw(LAPTOP, two, 5),
+        saw(one, two, 12),
+        saw("crm:2", two, 12),
+        saw(BROWSER, one, 13),
+    )
+    assert world.name(two) == one and not world.together(BROWSER, one)
+    world.rules[1] = rules(None)
+    world.log += map(encode, (RulesChanged(1, 30), EraseRequest(kiosk, 31)))
+    world.consume(2)
+    assert world.name(one) == two
+    world.say()
+    assert world.groups({one, two, mail, BROWSER, LAPTOP, "crm:1", "crm:2"}) == {
+        frozenset({one, two, LAPTOP, "crm:2"}),
+        frozenset({mail, BROWSER, "crm:1"}),
+    }
 
 
 def test_case_18_the_same_value_in_two_namespaces_is_two_identifiers() -> None:
