@@ -27,6 +27,7 @@ from pipeline.runtime.functions import FunctionFailed, Functions
 from pipeline.runtime.garbage import collecting_between
 from pipeline.runtime.kafka.build import kafka_adapters, wall_clock_ms
 from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.group_clock import GroupClock
 from pipeline.runtime.kafka.references import References
 from pipeline.runtime.kafka.sources import Beside, SourcesAtEnd
 from pipeline.runtime.lost import Source, Told
@@ -35,6 +36,7 @@ from pipeline.runtime.observing import Observer, written_ms
 from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.progress import reporter
 from pipeline.runtime.settings import WorkerSettings
+from pipeline.runtime.watermark import Watermark
 from pipeline.runtime.worker import Worker
 from pipeline.settings import Settings
 from pipeline.topology import IDENTITY, INGEST, TOPICS, UNIFY, Role
@@ -228,11 +230,18 @@ def _stage_maker(
         made[partition] = lambda: asdict(stage.counters)
         return stage
 
-    opened = FollowedVault(settings).open if name == UNIFY.name else None
+    if name == IDENTITY.name:
+        return identity
+    opened = FollowedVault(settings).open
+    assert UNIFY.changelog is not None
+    group_clock = GroupClock(settings, UNIFY.name, UNIFY.changelog, settings.partitions)
+    watermark = Watermark(Beside(group_clock), wall_clock_ms)
 
     def unify(partition: int) -> Stage:
-        stage = UnifyStage(partition, keys, plans, partitions=settings.partitions, open_sealed=opened)
+        stage = UnifyStage(
+            partition, keys, plans, partitions=settings.partitions, open_sealed=opened, watermark=watermark
+        )
         made[partition] = lambda: stage.counts
         return stage
 
-    return identity if name == IDENTITY.name else unify
+    return unify

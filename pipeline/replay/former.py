@@ -31,7 +31,7 @@ class Former:
     def __init__(self, settings: Settings, new: Settings) -> None:
         """The settings of the former workspace, and of the one that took over."""
         self._settings, self._new = settings, new
-        self._asked: dict[str, Beside] = {}
+        self._asked: dict[str, Beside[bool]] = {}
         self._done: set[str] = set()
         self._looked_s = self._said_s = -_SAY_EVERY_S
         self._waited_for: set[str] | None = None

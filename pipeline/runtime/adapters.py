@@ -21,14 +21,15 @@ Clock = Callable[[], int]
 """Milliseconds since the epoch."""
 
 CHOOSE_BY_KEY = -1
-NO_IDS: Mapping[str, str] = {}
+NO_NOTES: Mapping[Partition, str] = {}
 
 
 class Committed(NamedTuple):
-    """A group's position in a partition, and the id that the topic had when it was committed ("": not known)."""
+    """A group's position in a partition, and what is kept beside it: of an input, the id that the topic had when it was
+    committed; of a changelog, how far its task had come in time (ms). "": not known."""
 
     position: int
-    topic_id: str = ""
+    note: str = ""
 
 
 class Membership(NamedTuple):
@@ -123,9 +124,9 @@ class Producer(Protocol):
         positions: Mapping[Partition, int],
         membership: Membership,
         timeout_s: float,
-        topic_ids: Mapping[str, str] = NO_IDS,
+        notes: Mapping[Partition, str] = NO_NOTES,
     ) -> None:
-        """Let positions be committed with the transaction; `topic_ids` are kept beside those of their topics."""
+        """Let positions be committed with the transaction; a note is kept beside its position."""
         ...
 
     def commit(self, timeout_s: float) -> None: ...

@@ -131,6 +131,15 @@ class StepsMany(Protocol):
         ...
 
 
+class KeepsTime(Protocol):
+    """What a stage has besides, if others of its role rely on how far it has come in time."""
+
+    def clock_ms(self) -> int:
+        """Everything it consumes that was received up to then (ms), it has consumed. As of the batch that is stepped:
+        it is kept with the batch's positions, for the whole group to see (`runtime/watermark.py`)."""
+        ...
+
+
 class KeepsMore(Protocol):
     """What a stage has besides, if it keeps more of a value than the value itself."""
 

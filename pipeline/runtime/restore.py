@@ -257,11 +257,12 @@ class Restorer:
         lost = {at: p for at, p in positions.items() if (told := committed.get(at)) is not None and told.position < p}
         if lost and restoration.freed:
             membership, timeout_s = self._adapters.consumer.membership(), self._settings.call_timeout_s
+            notes = {at: self._topic_ids.get(at[0], "") for at in lost}
             keep(
                 self._adapters.producer,
                 [],
                 timeout_s,
-                lambda: self._adapters.producer.send_offsets(lost, membership, timeout_s, self._topic_ids),
+                lambda: self._adapters.producer.send_offsets(lost, membership, timeout_s, notes),
             )
         del self.waiting[task.number]
         task.begin_at(positions)
@@ -294,9 +295,7 @@ class Restorer:
 
     def _valid(self, committed: Mapping[Partition, Committed | None]) -> dict[Partition, Committed | None]:
         """Without the positions in topics that were made again: they mean nothing."""
-        return {
-            at: told for at, told in committed.items() if told is None or not self._made_again(at[0], told.topic_id)
-        }
+        return {at: told for at, told in committed.items() if told is None or not self._made_again(at[0], told.note)}
 
     def _agreed(self, restoration: Restoration) -> dict[Partition, int]:
         """The positions to begin at: the state's and the group's, which must agree or be explained."""
@@ -307,7 +306,7 @@ class Restorer:
         for partition in task.partitions:
             told = committed.get(partition)
             of_group = told.position if told is not None else None
-            former = (told.topic_id if told is not None else "", task.meta.topic_ids.get(partition[0], ""))
+            former = (told.note if told is not None else "", task.meta.topic_ids.get(partition[0], ""))
             if any(self._made_again(partition[0], id) for id in former):
                 if task.store is not None:
                     raise WorkerStopped(_made_again(partition[0]))

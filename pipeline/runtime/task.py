@@ -46,6 +46,7 @@ class Task:
         self.number = number
         self.stage = stage
         self.steps_many = hasattr(stage, "step_many")
+        self.clock_ms: Callable[[], int] | None = getattr(stage, "clock_ms", None)
         self.store = store
         self.partitions = tuple(partitions)
         self.positions: dict[Partition, int] = {}

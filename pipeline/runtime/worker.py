@@ -364,11 +364,16 @@ class Worker:
         highest = self._patiently("flush", lambda: producer.flush(timeout_s))
         reach("before_offsets")
         positions = {p: position for task in involved for p, position in task.reached.items()}
+        notes = {p: self._topics.ids.get(p[0], "") for p in positions}
+        for task in involved:
+            at = (changelog or "", task.number)
+            if task.clock_ms is not None and at in highest:
+                positions[at], notes[at] = highest[at] + 1, str(task.clock_ms())
         self.beats += 1
         self._stuck_s = self.settings.offsets_stuck_s
         send_offsets = producer.send_offsets
         try:
-            self._patiently("send offsets", lambda: send_offsets(positions, membership, timeout_s, self._topics.ids))
+            self._patiently("send offsets", lambda: send_offsets(positions, membership, timeout_s, notes))
         finally:
             self._stuck_s = self.settings.stuck_s
         reach("after_offsets")

@@ -257,10 +257,8 @@ def finish(task: Task, hand: AtHand, moment: Moment) -> None:
 # --------------------------------------------------------------------------------------------------------------- time
 
 
-def on_due(task: Task, key: bytes) -> None:
+def on_due(task: Task, key: bytes, account: Account) -> None:
     """The account's deadline has come."""
-    account = task.state.get(key)
-    assert isinstance(account, Account)
     hand = at_hand(task, key, account)
     settle(task, hand)
     if account.published:

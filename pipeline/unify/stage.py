@@ -24,7 +24,7 @@ PeopleSwept         links    accounts: when every partition has said so, they fo
 CaughtUp            events   the sources were read to their end: absences may be believed up to the wall clock
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.identifiers import Keys
@@ -73,6 +73,7 @@ from pipeline.unify import (
     unfollowed,
 )
 from pipeline.unify import actor as kept
+from pipeline.unify.account_state import Account
 from pipeline.unify.profile import Profile
 from pipeline.unify.task import SEALED_FIRST, OpenSealed, Task
 
@@ -150,7 +151,8 @@ class UnifyStage:
 
     `plans` gives the plan of a generation and waits until its definitions are there. `expire_after_days`: profiles that
     are known by pseudonyms only end so long after they last received anything. `partitions`: how many tasks there are.
-    `open_sealed` opens sealed events; without, the history is not sealed.
+    `open_sealed` opens sealed events; without, the history is not sealed. `watermark` tells up to when all tasks have
+    consumed what was received (`runtime/watermark.py`); without, there is no other.
     """
 
     def __init__(
@@ -161,9 +163,11 @@ class UnifyStage:
         expire_after_days: int = 90,
         partitions: int = 1,
         open_sealed: OpenSealed | None = None,
+        watermark: Callable[[int], int] | None = None,
     ) -> None:
         self._task = Task(partition, keys, plans, expire_after_days * DAY_MS, partitions)
         self._task.open_sealed = open_sealed
+        self._watermark = watermark
 
     def step(self, record: Record, state: State, out: Outputs) -> None:
         """Consume one record."""
@@ -317,18 +321,21 @@ class UnifyStage:
             account.on_message(task, message)
 
     def _tick(self, message: Tick, written_ms: int) -> None:
-        """Settle what is due, a bounded number of profiles at a time, so that live records come between."""
+        """Settle what is due, a bounded number of profiles at a time, so that live records come between. As of the
+        tick: what this task has received since may be ahead of what others have still to forward."""
         task = self._task
-        state = task.state
+        state, clock, until = task.state, task.clock, message.clock
         limit = message.most or PROFILES_PER_TICK
         # One more than are settled: whether there is one says whether another tick is needed.
-        due = state.due(task.clock, limit + 1)
+        due = state.due(until, limit + 1)
         for _, key in due[:limit]:
-            if key[:1] == b"c":
-                account.on_due(task, key)
-                continue
             actor = state.get(key)
+            if isinstance(actor, Account):
+                task.clock = max(until, actor.settled, task.meta.accounts_switched)
+                account.on_due(task, key, actor)
+                continue
             assert isinstance(actor, kept.Actor)
+            task.clock = max(until, actor.settled, task.meta.switched)
             was_at_hand = key in task.profiles
             profile = task.profile(key, actor)
             holder.settle(task, profile)
@@ -338,15 +345,16 @@ class UnifyStage:
                 # Nobody has heard of it for long, and millions may be due: none of them stays in memory.
                 self._write_changed(key, profile)
                 task.drop(key)
-        if len(due) > limit or self._is_due(state.first_wake()):
+            if task.touched:
+                belonging.tell_all(task)
+        task.clock = clock
+        first = state.first_wake()
+        if len(due) > limit or (first is not None and first <= until):
             if message.before:
                 limit = most_of_next(limit, written_ms - message.before)
-            task.out.log("links", None, encode(Tick(task.clock, limit, written_ms)), task.partition)
+            task.out.log("links", None, encode(Tick(until, limit, written_ms)), task.partition)
         elif task.meta.tick:
             task.change_meta().tick = 0
-
-    def _is_due(self, first: int | None) -> bool:
-        return first is not None and first <= self._task.clock
 
     def _write_changed(self, key: bytes, profile: Profile) -> None:
         if self._task.dirty.pop(key, None) is not None:
@@ -378,20 +386,27 @@ class UnifyStage:
 
     def wake(self, state: State, out: Outputs, now_ms: int) -> None:
         """Write a tick if a deadline is due by what has been received; where nothing comes, ingest says until when
-        everything has been. The wall clock proves nothing: what came in time may still be on its way."""
+        everything has been. The wall clock proves nothing: what came in time may still be on its way. Neither does what
+        this task has received, as long as another may still forward what came before."""
         task = self._task
         task.enter(state, out)
         if task.meta.tick:
             return
         first = state.first_wake()
-        if first is None:
+        if first is None or first > task.meta.received:
             return
         clock = task.meta.received
+        if self._watermark is not None:
+            clock = min(clock, self._watermark(first))
         if first > clock:
             return
         task.change_meta().tick = clock
         out.log("links", None, encode(Tick(clock=clock)), task.partition)
         task.put_meta()
+
+    def clock_ms(self) -> int:
+        """Up to when it has consumed what was received."""
+        return self._task.meta.received
 
     def resting(self, key: bytes) -> None:
         """This actor goes to rest. If its profile has changed, its document is written while all of it is at hand."""

@@ -133,15 +133,17 @@ def test_positions_are_committed_with_the_transaction_or_not_at_all(side: Side) 
         producer.begin()
         producer.send([("out", b"v", None, 0)])
         producer.flush(TIMEOUT_S)
-        producer.send_offsets({("left", 0): 5}, consumer.membership(), TIMEOUT_S, {"left": "an id", "right": "other"})
+        producer.send_offsets(
+            {("left", 0): 5}, consumer.membership(), TIMEOUT_S, {("left", 0): "a note", ("right", 0): "other"}
+        )
         with pytest.raises(Retriable):
             consumer.committed(partitions, 0.3)
         (producer.commit if commit else producer.abort)(TIMEOUT_S)
-        position = Committed(5, "an id") if commit else None
+        position = Committed(5, "a note") if commit else None
         until(lambda position=position: consumer.committed(partitions, 1.0)[("left", 0)] == position)  # type: ignore[misc]
 
 
-def test_positions_without_an_id_of_their_topic(side: Side) -> None:
+def test_positions_without_a_note(side: Side) -> None:
     consumer, _ = joined(side, ["left"])
     producer = side.producer()
     producer.init(TIMEOUT_S)

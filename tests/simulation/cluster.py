@@ -19,6 +19,7 @@ from pipeline.runtime.ports import Record, Stage
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
 from pipeline.topology import IDENTITY, TOPICS, UNIFY, Role
+from pipeline.unify.stage import UnifyStage
 from tests.simulation.driver import Stuck, Written
 
 MOST_ROUNDS = 20_000
@@ -131,11 +132,27 @@ class Cluster:
             self.memory.create_topic(topic.name, topic.partitions or partitions)
         self.broker = Topics(self.memory, partitions)
         self.slots = [Slot(IDENTITY, 0, make_identity)]
-        self.slots += [Slot(UNIFY, number, make_unify) for number in range(rng.choice((1, 2, 3)))]
+        self.slots += [Slot(UNIFY, number, self._with_watermark(make_unify)) for number in range(rng.choice((1, 2, 3)))]
         self.weights = [rng.choice((0.2, 1.0, 3.0)) for _ in self.slots]
         self.batch_records = rng.choice((1, 3, 10, 100))
         # Drawn apart: worlds are what they were before workers had a stopwatch.
         self.watch = Watch(random.Random(repr(rng.getstate())))
+
+    def _with_watermark(self, make_unify: Callable[[int], Stage]) -> Callable[[int], Stage]:
+        def make(partition: int) -> Stage:
+            stage = make_unify(partition)
+            assert isinstance(stage, UnifyStage)
+            stage._watermark = lambda _: self._watermark()
+            return stage
+
+        return make
+
+    def _watermark(self) -> int:
+        """The least of the clocks of unify's tasks, as the broker has them; -1 while one of them has told none."""
+        assert UNIFY.changelog is not None
+        kept = self.memory.groups[UNIFY.name].offsets
+        told = [kept.get((UNIFY.changelog, number)) for number in range(self.partitions)]
+        return min(-1 if one is None else int(one.note) for one in told)
 
     # ------------------------------------------------------------------------------------------------- the outside
 

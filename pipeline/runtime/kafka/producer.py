@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.identifiers import partition_of
-from pipeline.runtime.adapters import NO_IDS, Membership, Outgoing, Partition
+from pipeline.runtime.adapters import NO_NOTES, Membership, Outgoing, Partition
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of, passing_or_fatal
@@ -209,10 +209,10 @@ class KafkaProducer:
         positions: Mapping[Partition, int],
         membership: Membership,
         timeout_s: float,
-        topic_ids: Mapping[str, str] = NO_IDS,
+        notes: Mapping[Partition, str] = NO_NOTES,
     ) -> None:
         offsets = [
-            TopicPartition(self._names[topic], number, at, topic_ids.get(topic, ""))
+            TopicPartition(self._names[topic], number, at, notes.get((topic, number), ""))
             for (topic, number), at in positions.items()
         ]
         with _told("sending the offsets"):

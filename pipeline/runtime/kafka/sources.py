@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -19,26 +19,27 @@ _TIMEOUT_S = 5.0
 _LOOK_AGAIN_S = 0.05
 _TAIL_WITHIN_S = 0.25
 _NO_ANSWER = (KafkaException, TimeoutError)
+_Answer = TypeVar("_Answer")
 
 
-class Beside:
+class Beside(Generic[_Answer]):
     """Asks a question that takes the broker a few requests on a thread of its own: the loop that asks waits for none.
 
     A call begins to ask; it and the next ones give None until the answer is there, then one gives it, and the one after
     that asks anew. What the question raises is raised by the call that would have had the answer.
     """
 
-    def __init__(self, question: Callable[[], bool]) -> None:
+    def __init__(self, question: Callable[[], _Answer]) -> None:
         self._question = question
-        self._asked: Future[bool] | None = None
+        self._asked: Future[_Answer] | None = None
         self._is_of_before = False
 
-    def anew(self) -> "Beside":
+    def anew(self) -> "Beside[_Answer]":
         """For somebody else, who does not know when the question that is open was asked: the answer is not given."""
         self._is_of_before = self._asked is not None
         return self
 
-    def __call__(self) -> bool | None:
+    def __call__(self) -> _Answer | None:
         """The answer; None while it is not known."""
         asked = self._asked
         if self._is_of_before and asked is not None and asked.done():
@@ -54,7 +55,7 @@ class Beside:
         return asked.result()
 
 
-def _answer(asked: "Future[bool]", question: Callable[[], bool]) -> None:
+def _answer(asked: Future[Any], question: Callable[[], Any]) -> None:
     try:
         asked.set_result(question())
     except Exception as error:  # noqa: BLE001 — whatever it was, the one who asked is told

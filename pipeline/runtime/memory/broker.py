@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from pipeline.identifiers import partition_of
-from pipeline.runtime.adapters import CHOOSE_BY_KEY, NO_IDS, Committed, Membership, Partition
+from pipeline.runtime.adapters import CHOOSE_BY_KEY, NO_NOTES, Committed, Membership, Partition
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
 from pipeline.runtime.memory.log import Entry, Log, Transaction
 from pipeline.runtime.ports import Record
@@ -223,7 +223,7 @@ class MemoryBroker:
         group_id: str,
         positions: Mapping[Partition, int],
         membership: Membership,
-        topic_ids: Mapping[str, str] = NO_IDS,
+        notes: Mapping[Partition, str] = NO_NOTES,
     ) -> None:
         """Put positions into a transaction. Abortable for one who is no member of the present generation; like the
         real one, this does not check who owns the partitions, and lets generation -1 without a member pass."""
@@ -234,7 +234,7 @@ class MemoryBroker:
                 raise Abortable("the group does not know this member")
             if membership.generation != group.generation:
                 raise Abortable(f"generation {membership.generation} is over, the group is at {group.generation}")
-        told = {at: Committed(position, topic_ids.get(at[0], "")) for at, position in positions.items()}
+        told = {at: Committed(position, notes.get(at, "")) for at, position in positions.items()}
         transaction.offsets.setdefault(group_id, {}).update(told)
 
     # ------------------------------------------------------------------------------------------------- groups

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipeline.runtime.adapters import (
-    NO_IDS,
+    NO_NOTES,
     Adapters,
     Change,
     Clock,
@@ -198,10 +198,10 @@ class MemoryProducer:
         positions: Mapping[Partition, int],
         membership: Membership,
         timeout_s: float,
-        topic_ids: Mapping[str, str] = NO_IDS,
+        notes: Mapping[Partition, str] = NO_NOTES,
     ) -> None:
         fault = self._before("send_offsets")
-        self._broker.send_offsets(self._open_transaction(), self._group_id, positions, membership, topic_ids)
+        self._broker.send_offsets(self._open_transaction(), self._group_id, positions, membership, notes)
         self._after(fault)
 
     def commit(self, timeout_s: float) -> None:

@@ -408,7 +408,7 @@ def test_case_59_a_role_without_state_reads_a_source_made_again_from_its_beginni
     assert values[-count:] == [word for _, word in new], "all of it, in order, from the beginning"
     world.say(("k0", "on"))
     run_idle(world.worker(make_stage=lambda _: PassingStage()))
-    assert world.counts()[-1] == "on" and world.broker.groups["passing"].offsets["words", 0].topic_id == "words #2"
+    assert world.counts()[-1] == "on" and world.broker.groups["passing"].offsets["words", 0].note == "words #2"
 
 
 def test_a_topic_whose_id_is_not_told_is_read_on() -> None:

@@ -1,0 +1,27 @@
+"""How far a group has come in time."""
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from pipeline.runtime.kafka.positions import CommittedPositions
+from pipeline.runtime.kafka.quiet import quiet_properties
+from pipeline.settings import Settings
+
+_TIMEOUT_S = 5.0
+
+
+class GroupClock:
+    """The least of the clocks (ms) that the tasks of a group keep beside the positions of their changelogs."""
+
+    def __init__(self, settings: Settings, group: str, changelog: str, partitions: int) -> None:
+        self._group = settings.prefix + group
+        self._partitions = [TopicPartition(settings.topic(changelog), number) for number in range(partitions)]
+        self._committed = CommittedPositions({**quiet_properties(settings), "client.id": "headwater-group-clock"})
+
+    def __call__(self) -> int:
+        """-1 while a task has kept none, or the broker does not say."""
+        try:
+            self._committed(self._group, self._partitions, _TIMEOUT_S)
+        except KafkaException:
+            return -1
+        clocks = self._committed.notes[self._group]
+        return min(map(int, clocks)) if len(clocks) == len(self._partitions) else -1

@@ -1,0 +1,93 @@
+"""A deadline is due once every task of unify has consumed what came before it."""
+
+from collections.abc import Callable
+from functools import partial
+
+from pipeline.identifiers import partition_of
+from pipeline.unify import UnifyStage
+from tests.rooms.unify.harness import KEYS, MINUTE, NOON, SECOND, World
+
+LEFT_BEHIND = {
+    "segment": "left_behind",
+    "when": {
+        "sequence": {"steps": [{"event": "Cart Viewed"}, {"not": {"event": "Order Completed"}, "within": "1m"}]},
+    },
+}
+
+
+def at(identifier: str) -> int:
+    return partition_of(KEYS.actor(identifier), 2)
+
+
+def one_in(partition: int, names: str) -> str:
+    return next(name for name in map(names.format, range(100)) if at(name) == partition)
+
+
+HERE, THERE = one_in(0, "user_id:u{}"), one_in(1, "anonymous_id:a{}")
+OTHER = next(name for name in map("user_id:o{}".format, range(100)) if at(name) == 0)
+
+
+def world_of(watermark: Callable[[int], int] | None) -> World:
+    return World((LEFT_BEHIND,), partitions=2, make_unify=partial(UnifyStage, watermark=watermark))
+
+
+def work(world: World, *tasks: int) -> None:
+    """These read everything; the others stand still."""
+    while ready := [number for number in tasks if world._ready(world.tasks[number][2])]:
+        world._batch(ready[0])
+
+
+def story(world: World) -> None:
+    """Somebody bought in time, under an identifier of another partition, whose task stands still meanwhile."""
+    world.send(HERE, THERE)
+    world.work()
+    world.send(HERE, event="Cart Viewed", at=SECOND)
+    world.work()
+    world.send(THERE, event="Order Completed", at=30 * SECOND)
+    world.send(OTHER, at=2 * MINUTE)
+    work(world, 0, 1)
+    world._wake(NOON + 2 * MINUTE)
+    work(world, 0, 1)
+    world.rest(2 * MINUTE)
+
+
+def test_a_task_that_stands_still_holds_up_the_deadlines_of_the_others() -> None:
+    world: World
+    asked: list[int] = []
+
+    def least(wanted: int) -> int:
+        asked.append(wanted)
+        return min(stage.clock_ms() for stage, _, _ in world.tasks if isinstance(stage, UnifyStage))
+
+    def enter_all() -> None:
+        for stage, state, _ in world.tasks:
+            if isinstance(stage, UnifyStage):
+                stage._task.enter(state, None)  # type: ignore[arg-type]
+
+    world = world_of(lambda wanted: (enter_all(), least(wanted))[1])
+    story(world)
+    assert world.segment_changes() == [], "an order that came in time"
+    assert asked[0] == NOON + MINUTE + SECOND, "asked for what was due, and for nothing before"
+    world.rest(5 * MINUTE)
+    assert world.segment_changes() == []
+
+
+def test_without_it_they_are_entered_and_leave_at_one_instant() -> None:
+    """What it is for."""
+    world = world_of(None)
+    story(world)
+    entered, exited = world.segment_changes()
+    assert (entered.change, exited.change) == ("entered", "exited") and entered.at == NOON + MINUTE + SECOND
+
+
+def test_it_settles_no_more_than_has_passed() -> None:
+    passed = NOON + MINUTE + SECOND
+    world = world_of(lambda _: passed)
+    for number, person in enumerate((HERE, OTHER)):
+        world.send(person, event="Cart Viewed", at=SECOND + number)
+    world.rest(30 * MINUTE)
+    (entered,) = world.segment_changes()
+    assert (entered.at, entered.decided_at) == (passed, passed), "the other is due a millisecond later"
+    passed = NOON + 30 * MINUTE
+    world.rest(30 * MINUTE)
+    assert [change.at for change in world.segment_changes()] == [entered.at, entered.at + 1]
