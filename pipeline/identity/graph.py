@@ -192,6 +192,15 @@ class Graph:
             if edge is not None and self.counts(a, b, edge) and self.flag(other) == FREE:
                 yield other, edge
 
+    def unfollowed(self, text: str) -> Iterator[tuple[str, str]]:
+        """The links of an identifier that somebody was told are not followed; all, where it is followed no more."""
+        nobody = self.flag(text) != FREE
+        for other in self.neighbours(text):
+            a, b = (text, other) if text < other else (other, text)
+            edge = None if nobody else self.edge(a, b)
+            if nobody or (edge is not None and any(edge.told)):
+                yield a, b
+
     def first_seen(self, text: str) -> int:
         """The earliest evidence of an identifier that counts, from its edges."""
         first = NEVER

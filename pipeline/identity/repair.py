@@ -219,8 +219,9 @@ def _rewrite(
     return splits
 
 
-def upgrade(graph: Graph, text: str) -> list[str]:
-    """Bring the component of an identifier under the rules in force; gives the names of its groups, to be resolved.
+def upgrade(graph: Graph, text: str) -> tuple[list[str], list[str]]:
+    """Bring the component of an identifier under the rules in force; gives everybody in it, and the names of its
+    groups, to be resolved.
 
     A component is whatever edges that can be followed under the new rules connect, together with the old groups of
     everybody in it: no edge that counts leads out of it, so it can be resolved on its own.
@@ -241,4 +242,4 @@ def upgrade(graph: Graph, text: str) -> list[str]:
                 waiting.append(other)
     for one in reached:
         graph.renew(one)
-    return list(names)
+    return list(reached), list(names)

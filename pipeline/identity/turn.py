@@ -64,7 +64,12 @@ class Turn:
         graph = self.graph
         if (node or graph.node(text)).generation != graph.meta.generation:
             self.counters.upgraded += 1
-            self.resolve(upgrade(graph, text))
+            reached, groups = upgrade(graph, text)
+            for one in reached:
+                # Rules that were overtaken may have been told of somebody they never reached.
+                for a, b in graph.unfollowed(one):
+                    self.pairs.setdefault((a, b), False)
+            self.resolve(groups)
 
     def resolve(self, groups: Iterable[str], since: EdgeOrder | None = None) -> None:
         """Resolve these groups again, and tell which evidence is followed no more."""

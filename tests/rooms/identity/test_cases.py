@@ -21,6 +21,7 @@ from pipeline.records import (
     Relink,
     ResolveOn,
     RulesChanged,
+    Unfollowed,
     Unlink,
     decode_edges_record,
     encode,
@@ -270,6 +271,19 @@ def test_an_erasure_while_new_rules_are_under_way_resolves_whom_they_had_not_rea
         frozenset({one, two, LAPTOP, "crm:2"}),
         frozenset({mail, BROWSER, "crm:1"}),
     }
+
+
+def test_why_a_link_is_not_followed_is_told_anew_where_rules_were_overtaken_under_way() -> None:
+    """The first change reaches the browser, by an event, and not the address: to that it is as if it had never been."""
+    address = "email:office@x.io"
+    rules = rules_with(Namespace("email", 20, blocked=("^office@",)), quarantine_after=1)
+    world = World(rules).say(saw(ANN, address, 1), saw(BOB, address, 2), saw(BROWSER, address, 3))
+    world.rules[1], world.rules[2] = rules_with(quarantine_after=1), rules
+    world.log += map(encode, (RulesChanged(1, 10), saw(BROWSER, LAPTOP, 11), RulesChanged(2, 12)))
+    world.consume(3)
+    world.say()
+    told = [each.reason for each in world.of(Unfollowed) if (each.identifier, each.other) == (BROWSER, address)]
+    assert told == ["blocked", "quarantined", "blocked"]
 
 
 def test_case_18_the_same_value_in_two_namespaces_is_two_identifiers() -> None:
