@@ -147,7 +147,7 @@ class ReadModel:
                 if record.value is None:
                     rows += self._forget(record.key, histories)
                 rows.append(self._pointer_row(record.key, record.value))
-            elif record.topic == "suppressions" and record.value is not None:
+            elif record.topic == "suppressions":
                 rows += self._suppressed(bytes.fromhex(record.key.decode()), record.value)
         named = {f"{topic}/{number}": at for (topic, number), at in positions.items() if topic in FOLLOWED}
         rows += numbers.rows()
@@ -215,9 +215,9 @@ class ReadModel:
         row = self._tables.get("identities", self._keys.digest(text))
         return _decode_pointer(_named(row)[1]) if row is not None else None
 
-    def _suppressed(self, digest: bytes, value: bytes) -> Iterator[Row]:
-        entry = _decode_suppression(value)
-        if entry.consented_at > entry.at:
+    def _suppressed(self, digest: bytes, value: bytes | None) -> Iterator[Row]:
+        entry = _decode_suppression(value) if value is not None else None
+        if entry is None or entry.consented_at > entry.at:
             yield "erased", digest, None
             return
         self._any_erased = True
@@ -240,7 +240,8 @@ class ReadModel:
                 continue
             digest, entry = bytes.fromhex(key.decode()), _decode_suppression(value)
             row = self._tables.get("identities", digest)
-            if row is None or entry.at < entry.consented_at <= since:
+            # Without an epoch it is not decided yet who they are: who was taken for them is let go again.
+            if row is None or not entry.epoch or entry.at < entry.consented_at <= since:
                 continue
             self._any_erased = True
             rows += self._scrub_person(digest)

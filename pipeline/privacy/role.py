@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from prometheus_client import Gauge
@@ -31,7 +32,7 @@ from pipeline.observed import served
 from pipeline.privacy.requests import carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
 from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
-from pipeline.privacy.work import DESTINATION, TOLD_WAIT_MS, Answers, Erasure
+from pipeline.privacy.work import DESTINATION, FILES, TOLD_WAIT_MS, Answers, Erasure
 from pipeline.records import (
     Erased,
     EraseRequest,
@@ -58,6 +59,9 @@ REQUESTS, RECEIPTS, PROGRESS = "privacy-requests", "privacy-receipts", "privacy-
 DECISIONS = "identity-decisions"
 NUDGE_KEY = RESERVED + b"nudge"
 """A tombstone of a key that never had a value: an idle partition needs a record to begin a new segment."""
+
+_CLEANED = frozenset((*COMPACTED, *TRIMMED, FILES))
+"""What an erasure makes let go of the person, for as long as a receipt says `by`."""
 
 _TURN_S = 0.2
 # A folder is called so.
@@ -87,15 +91,20 @@ class PrivacyRole:
         self._answers: dict[str, Answers] = {}
         self._answered: set[str] = set()
         self._transaction: ApplyTransaction | None = None
+        self._has_resumed = False
+        self._cleaning: dict[str, int] = {}
         self._hastened_until = 0
         self._nudged_at = 0
+        self._by_age_of: tuple[int, list[ReceiptEntry]] = (0, [])
         self._plans = KafkaPlans(settings)
         self._reader = TopicReader(settings, [RECEIPTS, REQUESTS, DECISIONS, PROGRESS, KEYS, SUPPRESSIONS])
         records = list(self._reader.read_to_end())
         # What was done is read before what was asked for, and that before what came of it.
         for record in sorted(records, key=lambda record: _READ_FIRST.get(record.topic, len(_READ_FIRST))):
+            if record.topic not in _READ_FIRST:
+                self._begin_again()
             self._take(record)
-        self._relax()
+        self._begin_again()
 
     @property
     def working(self) -> int:
@@ -112,11 +121,12 @@ class PrivacyRole:
         if record.topic == KEYS:
             self._ring.add(key, value)
         elif value is None:
-            return
+            if record.topic == SUPPRESSIONS:
+                self._suppressions.pop(key.decode(), None)
         elif record.topic == RECEIPTS:
             receipt = _decode_receipt(value)
             self._receipts[receipt.request_id] = receipt
-            self._said[receipt.request_id] = value
+            self._said[receipt.request_id] = _said(receipt)
         elif record.topic == REQUESTS:
             request = self._understood(record)
             if request is not None:
@@ -169,12 +179,24 @@ class PrivacyRole:
         else:
             self._waiting.append(request)
 
+    def _begin_again(self) -> None:
+        """Go on with erasures whose request the topic has let go of, a day after it was made."""
+        for receipt in self._receipts.values():
+            known = receipt.request_id in self._erasures
+            if not known and receipt.request == "erase" and receipt.state == "working":
+                request = PrivacyRequest(receipt.request_id, "erase", "", receipt.requested_at, receipt.by)
+                answers = self._answers.setdefault(receipt.request_id, Answers())
+                self._erasures[receipt.request_id] = Erasure(request, receipt.subject, answers=answers)
+
     # ------------------------------------------------------------------------------------------------ what is done
 
     def turn(self, now_ms: int) -> None:
         """Read what has come, and take every request a step on."""
         for record in self._reader.read(10_000, _TURN_S):
             self._take(record)
+        if not self._has_resumed:
+            self._resume(now_ms)
+            self._has_resumed = True
         for request in self._waiting:
             self._carry_out(request, now_ms)
         self._waiting.clear()
@@ -184,6 +206,7 @@ class PrivacyRole:
             if not erasure.finished_at:
                 self._advance(erasure, now_ms)
         self._say_answers(now_ms)
+        self._say_cleaned(now_ms)
         if self._hastened_until:
             if now_ms >= self._hastened_until:
                 self._relax()
@@ -193,6 +216,12 @@ class PrivacyRole:
 
     def _advance(self, erasure: Erasure, now_ms: int) -> None:
         if not erasure.erased:
+            if not erasure.request.identifier:
+                receipt = self._receipts[erasure.request.request_id]
+                detail = "the topic privacy-requests has let go of it before it was decided: ask again"
+                self._say(msgspec.structs.replace(receipt, state="failed", finished_at=now_ms, detail=detail))
+                erasure.finished_at = now_ms
+                return
             if not erasure.listed_at:
                 known = [self._keys.actor(one).decode() for one in self._known(erasure.request)]
                 self._keep_out(known, erasure, now_ms)
@@ -206,13 +235,17 @@ class PrivacyRole:
             request, at = erasure.request, max(now_ms, erasure.asked_at)
             self._destroy({actor: (epoch, at, request.request_id) for actor, epoch in erasure.erased.items()})
             erasure.destroyed_at = now_ms
+            self._release(erasure)
             self._delete_exports(erasure)
         if erasure.forgotten_at and not erasure.by_age:
-            self._hasten(erasure.forgotten_at, now_ms)
-            erasure.by_age = self._by_age(now_ms)
-        receipt = erasure.receipt((*COMPACTED, *TRIMMED), self._within_ms, self._settings.seal_events, now_ms)
+            erasure.cleaned_by = self._time_left(erasure.forgotten_at + self._within_ms, now_ms)
+            self._hasten(erasure.cleaned_by, now_ms)
+            if self._by_age_of[0] != now_ms:
+                self._by_age_of = now_ms, self._by_age(now_ms)
+            erasure.by_age = self._by_age_of[1]
+        receipt = erasure.receipt((*COMPACTED, *TRIMMED), self._settings.seal_events, now_ms)
         self._say(receipt)
-        if receipt.state == "done" and now_ms >= erasure.forgotten_at + self._within_ms:
+        if receipt.state == "done" and now_ms >= erasure.cleaned_by:
             erasure.finished_at = now_ms
 
     def _known(self, request: PrivacyRequest) -> list[str]:
@@ -229,7 +262,30 @@ class PrivacyRole:
 
     def _keep_out(self, actors: list[str], erasure: Erasure, now_ms: int) -> None:
         request_id = erasure.request.request_id
-        self._write([self._suppression(actor, 0, now_ms, request_id) for actor in dict.fromkeys(actors)])
+        known = self._suppressions
+        epochs = {actor: known[actor].epoch if actor in known else 0 for actor in actors}
+        self._write([self._suppression(actor, epoch, now_ms, request_id) for actor, epoch in epochs.items()])
+
+    def _release(self, erasure: Erasure) -> None:
+        """Who was listed beforehand, and by the word of the identity stage is not this person, is somebody else:
+        `profiles` may be older than an unlink."""
+        request_id = erasure.request.request_id
+        others = [
+            (actor, kept)
+            for actor, kept in self._suppressions.items()
+            if kept.request_id == request_id and actor not in erasure.erased and kept.consented_at <= kept.at
+        ]
+        records: list[tuple[str, int, bytes | None, bytes | None]] = []
+        for actor, kept in others:
+            if kept.epoch:
+                # They had been erased before, and had consented anew: else they were in no profile.
+                self._suppressions[actor] = back = msgspec.structs.replace(kept, consented_at=kept.at + 1)
+                records.append((SUPPRESSIONS, 0, actor.encode(), encode(back)))
+            else:
+                del self._suppressions[actor]
+                records.append((SUPPRESSIONS, 0, actor.encode(), None))
+        if records:
+            self._write(records)
 
     def _suppression(self, actor: str, epoch: int, at: int, request_id: str) -> tuple[str, int, bytes | None, bytes]:
         kept = Suppression(at, request_id, epoch)
@@ -259,7 +315,7 @@ class PrivacyRole:
             if receipt.request == "export" and receipt.subject in theirs:
                 shutil.rmtree(export_folder(self._settings, receipt.request_id), ignore_errors=True)
 
-    def _write(self, records: list[tuple[str, int, bytes | None, bytes]]) -> None:
+    def _write(self, records: Sequence[tuple[str, int, bytes | None, bytes | None]]) -> None:
         if self._transaction is None:
             self._transaction = ApplyTransaction(self._settings, WRITER)
         self._transaction.write(records)
@@ -267,6 +323,9 @@ class PrivacyRole:
     def _carry_out(self, request: PrivacyRequest, now_ms: int) -> None:
         stores: list[ReceiptEntry]
         try:
+            if self._is_kept_out(request.identifier):
+                # What an export said of them would stay, and what is said in their name would bring them back.
+                raise LookupFailed("they were erased, or are being erased")
             stores, detail, state = *carry_out(self._settings, request), "done"
         except BrokerError:
             raise
@@ -277,6 +336,10 @@ class PrivacyRole:
             if not isinstance(error, LookupFailed | ValueError):
                 _log.error("%s %s failed: %s", request.request, request.request_id, _where(error))
         self._say(self._receipt(request, state, detail, now_ms, stores))
+
+    def _is_kept_out(self, identifier: str) -> bool:
+        kept = self._suppressions.get(self._keys.actor(identifier).decode())
+        return kept is not None and kept.consented_at <= kept.at
 
     def _receipt(
         self, request: PrivacyRequest, state: str, detail: str, now_ms: int = 0, stores: Sequence[ReceiptEntry] = ()
@@ -305,9 +368,8 @@ class PrivacyRole:
         self._answered.clear()
 
     def _say(self, receipt: PrivacyReceipt) -> None:
-        """Write a receipt, if it says something new (the time of what is still waited for is nothing new)."""
-        told = [entry for entry in receipt.stores if entry.state != "waiting"]
-        said = encode([receipt.state, receipt.identifiers, told, len(receipt.stores)])
+        """Write a receipt, if it says something new."""
+        said = _said(receipt)
         if self._said.get(receipt.request_id) != said:
             self._said[receipt.request_id] = said
             self._receipts[receipt.request_id] = receipt
@@ -315,6 +377,35 @@ class PrivacyRole:
             _log.info("%s %s: %s", receipt.request, receipt.request_id, receipt.state)
 
     # -------------------------------------------------------------------------------------------------- the topics
+
+    def _resume(self, now_ms: int) -> None:
+        """Go on with making the topics let go of people: when an erasure is done, they have not yet."""
+        for receipt in list(self._receipts.values()):
+            if receipt.request != "erase" or receipt.state != "done":
+                continue
+            promised = max((one.at for one in receipt.stores if _is_being_cleaned(one)), default=0)
+            if promised:
+                until = self._cleaning[receipt.request_id] = self._time_left(promised, now_ms)
+                self._say_of_cleaned(receipt, "by", until)
+        if self._cleaning:
+            self._hasten(max(self._cleaning.values()), now_ms)
+        else:
+            self._relax()
+
+    def _time_left(self, until: int, now_ms: int) -> int:
+        """By when the topics have let go of somebody. Of a time in which nobody nudged them they have made nothing."""
+        return until if until - now_ms >= self._within_ms // 2 else now_ms + self._within_ms
+
+    def _say_cleaned(self, now_ms: int) -> None:
+        for request_id in [one for one, until in self._cleaning.items() if now_ms >= until]:
+            self._say_of_cleaned(self._receipts[request_id], "done", self._cleaning.pop(request_id))
+
+    def _say_of_cleaned(self, receipt: PrivacyReceipt, state: Literal["done", "by"], at: int) -> None:
+        stores = [
+            msgspec.structs.replace(one, state=state, at=at) if _is_being_cleaned(one) else one
+            for one in receipt.stores
+        ]
+        self._say(msgspec.structs.replace(receipt, stores=stores))
 
     def _by_age(self, now_ms: int) -> list[ReceiptEntry]:
         settings = self._settings
@@ -326,9 +417,11 @@ class PrivacyRole:
         found = [by_age(names[real], config, now_ms) for real, config in sorted(configs.items())]
         return [*found, archived(settings.archive_every_s, now_ms)] if settings.archive else found
 
-    def _hasten(self, forgotten_at: int, now_ms: int) -> None:
+    def _hasten(self, until: int, now_ms: int) -> None:
         settings = self._settings
-        self._hastened_until = max(self._hastened_until, forgotten_at + self._within_ms)
+        is_hastened_already, self._hastened_until = bool(self._hastened_until), max(self._hastened_until, until)
+        if is_hastened_already:
+            return  # they are nudged often enough for whoever comes later
         alter_topics(settings, {settings.topic(name): hastened(self._lag_ms, name) for name in (*COMPACTED, *TRIMMED)})
         self._nudge()
         self._nudged_at = now_ms
@@ -363,6 +456,16 @@ class PrivacyRole:
         self._reader.close()
         if self._transaction is not None:
             self._transaction.close()
+
+
+def _said(receipt: PrivacyReceipt) -> bytes:
+    """What a receipt says; the time of what is still waited for is nothing new, nor in which order it is said."""
+    told = sorted((entry for entry in receipt.stores if entry.state != "waiting"), key=lambda entry: entry.store)
+    return encode([receipt.state, receipt.identifiers, told, len(receipt.stores)])
+
+
+def _is_being_cleaned(entry: ReceiptEntry) -> bool:
+    return entry.state == "by" and entry.store in _CLEANED
 
 
 def _where(error: Exception) -> str:

@@ -15,6 +15,8 @@ however late, is kept out by unify, and linked to nobody by identity."""
 DESTINATION = "destination "
 """Begins the name of a destination's entry in a receipt."""
 
+FILES = "files of the stores"
+
 
 class Answers:
     """Which destinations were asked to delete a person, on behalf of which of their actors, and what they answered. A
@@ -53,7 +55,8 @@ class Answers:
 @dataclass(slots=True)
 class Erasure:
     """What is known of one erasure. `listed_at`: when the identifiers known beforehand were listed as kept out;
-    `asked_at`: when the identity stage was asked; 0 for not yet."""
+    `asked_at`: when the identity stage was asked; `cleaned_by`: until when the topics are made to let go of what they
+    hold; 0 for not yet."""
 
     request: PrivacyRequest
     subject: str
@@ -66,35 +69,44 @@ class Erasure:
     destroyed_at: int = 0
     forgotten: set[str] = field(default_factory=set)
     forgotten_at: int = 0
+    cleaned_by: int = 0
     answers: Answers = field(default_factory=Answers)
     by_age: list[ReceiptEntry] = field(default_factory=list)
     finished_at: int = 0
+    _seen_at: int = 0
 
     def take_erased(self, record: Erased, now_ms: int) -> None:
         """The identity stage has decided, about one identifier."""
         self.erased[record.actor] = record.epoch
         self.members = max(self.members, record.members)
-        if self.is_decided and not self.erased_at:
-            self.erased_at = now_ms
+        self._reckon(now_ms)
 
     def take_forgotten(self, record: Forgotten, now_ms: int) -> None:
         """One of the actors has forgotten."""
         self.forgotten.add(record.actor)
+        self._reckon(now_ms)
+
+    def _reckon(self, now_ms: int) -> None:
+        # A new process reads both topics at once: either kind of record may be the last to come.
+        self._seen_at = max(self._seen_at, now_ms)
+        if self.is_decided and not self.erased_at:
+            self.erased_at = now_ms
         if self.is_forgotten and not self.forgotten_at:
-            self.forgotten_at = now_ms
+            self.forgotten_at = self._seen_at
 
     @property
     def is_decided(self) -> bool:
-        """Whether every identifier of the person is known."""
-        return 0 < self.members <= len(self.erased)
+        """Whether every identifier of the person is known. A later erasure of one of them may have taken the place of
+        what was decided of it; then what it has forgotten still says that it was one of these."""
+        return 0 < self.members <= len(self.erased.keys() | self.forgotten)
 
     @property
     def is_forgotten(self) -> bool:
         """Whether every actor has forgotten."""
         return self.is_decided and self.forgotten >= self.erased.keys()
 
-    def receipt(self, compacted: Iterable[str], within_ms: int, seals: bool, now_ms: int) -> PrivacyReceipt:
-        """What there is to say now."""
+    def receipt(self, compacted: Iterable[str], seals: bool, now_ms: int) -> PrivacyReceipt:
+        """What there is to say now; `compacted`: what is made to let go of it."""
         request = self.request
 
         def step(store: str, at: int, how: str) -> ReceiptEntry:
@@ -111,11 +123,10 @@ class Erasure:
             stores.append(ReceiptEntry("events", "impossible", now_ms, how))
         stores.append(step("exports", self.destroyed_at, "files that were exported for them are deleted"))
         if self.forgotten_at:
-            until = self.forgotten_at + within_ms
-            state: Literal["done", "by"] = "done" if now_ms >= until else "by"
+            state: Literal["done", "by"] = "done" if now_ms >= self.cleaned_by else "by"
             how = "compaction, or deletion of what was consumed"
-            stores += [ReceiptEntry(name, state, until, how) for name in compacted]
-            stores.append(ReceiptEntry("files of the stores", state, until, "rewritten"))
+            stores += [ReceiptEntry(name, state, self.cleaned_by, how) for name in compacted]
+            stores.append(ReceiptEntry(FILES, state, self.cleaned_by, "rewritten"))
         stores += self.answers.entries(now_ms)
         stores += self.by_age
         over = bool(self.forgotten_at) and (bool(self.destroyed_at) or not seals)

@@ -69,7 +69,7 @@ class ApplyTransaction:
             )
         return len(found.partitions)
 
-    def write(self, records: Iterable[tuple[str, int, bytes | None, bytes]]) -> None:
+    def write(self, records: Iterable[tuple[str, int, bytes | None, bytes | None]]) -> None:
         """Write (topic, partition, key, value) records, all or none, in order within each partition. When it returns, a
         reader of committed records sees them."""
         self._call("opening a transaction", self._producer.begin_transaction)

@@ -244,6 +244,20 @@ def test_after_a_restart_too_an_erased_person_comes_back_by_no_old_event_and_goe
     assert not [key for name, rows in world.kept.items() for key, row in rows.items() if b"zanthia" in key + row]
 
 
+def test_whoever_was_only_taken_for_somebody_erased_is_known_as_before(world: World) -> None:
+    """Listed as kept out before it was decided who they are, and let go again."""
+    world.follower.read(show(world, profile(ERASED, "user_id:zanthia")))
+    key = Keys(b"s").actor("user_id:zanthia").decode()
+    listed = world.record("suppressions", key, encode(Suppression(5_000, "r1")), 0)
+    world.follower.model.forget_missed({key.encode(): encode(Suppression(5_000, "r1"))})
+    assert world.ask("/v1/profiles/user_id:zanthia").status_code == 200, "a process that begins meanwhile"
+    world.follower.read([listed, world.record("suppressions", key, None, 0)])
+    world.follower.read([event(world, "user_id:zanthia", 2_000)])
+    assert len(body(world.ask("/v1/profiles/user_id:zanthia/events"))["events"]) == 1
+    world.follower.model.forget_missed({key.encode(): encode(Suppression(5_000, "r1", 7))})
+    assert world.ask("/v1/profiles/user_id:zanthia").status_code == 404
+
+
 def test_a_record_is_waited_for_until_it_was_read_and_an_event_until_it_had_its_effect(world: World) -> None:
     def status(place: str) -> int:
         return world.ask(f"/v1/profiles/user_id:42?timeout_ms=20&wait_for={place}").status_code
