@@ -83,7 +83,8 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         Right("source", "transactional-id", f"{settings.prefix}source-", ("Write", "Describe"), prefixed=True),
         Right("source", "group", f"{settings.prefix}source-", ("Read", "Describe"), prefixed=True),
     ]
-    found += _reads(settings, "archive", ("events", "segment-changes", "profile-changes", _DEFINITIONS, "keys"))
+    archived = ("events", "segment-changes", "profile-changes")
+    found += _reads(settings, "archive", (*archived, "privacy-progress", _DEFINITIONS, "keys"))
     found += _reads(settings, "api", (*_API_READS, _DEFINITIONS, "privacy-receipts", *_OPERATIONS_READ))
     # How far the roles are: their groups' positions, and the ends of what they read.
     found += [

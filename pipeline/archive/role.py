@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from pipeline.archive.expired import Vault, take_out_expired
@@ -22,6 +23,10 @@ from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 from pipeline.vault import KeyRing, Sealer
 
+TOLD = "privacy-progress"
+TOLD_PROGRESS = "told.json"
+"""Up to which position of `privacy-progress` everybody has left the archive."""
+
 _READ_AT_ONCE = 10_000
 _WAIT_S = 0.2
 _ON_ITS_WAY_S = 5.0
@@ -32,6 +37,12 @@ _PART_BYTES = 64 << 20
 
 _log = logging.getLogger(__name__)
 Partition = tuple[str, int]
+
+
+class _Told(msgspec.Struct):
+    """What of a record of `privacy-progress` matters here."""
+
+    profile_id: str = ""
 
 
 class _Waiting:
@@ -97,7 +108,9 @@ class ArchiveRole:
         for topic in TOPICS:
             for number in archive.partitions(topic):
                 archive.tidy(topic, number)
-        self._reader = TopicReader(settings, TOPICS, start_at=self._next, as_they_stand=True, gapless=True)
+        topics = (*TOPICS, TOLD)
+        self._reader = TopicReader(settings, topics, start_at=self._next, as_they_stand=True, gapless=True)
+        self._forgotten: set[str] = set()
         self._waiting: dict[Partition, _Waiting] = {}
         self._metrics = ArchiveMetrics(registry)
         # What a former process did not come to is done at once, and again.
@@ -109,6 +122,9 @@ class ArchiveRole:
     def turn(self, now_s: float) -> None:
         """Read what has come, write what is due."""
         for record in self._read():
+            if record.topic == TOLD:
+                self._take_told(record, now_s)
+                continue
             partition = record.topic, record.partition
             waiting = self._waiting.get(partition)
             if waiting is None:
@@ -144,6 +160,13 @@ class ArchiveRole:
                 self._write(partition)
             raise
 
+    def _take_told(self, record: Record, now_s: float) -> None:
+        """Somebody was erased. Of who had expired before, `profile-changes` says nothing more."""
+        told = msgspec.json.decode(record.value or b"{}", type=_Told)
+        if told.profile_id:
+            self._forgotten.add(told.profile_id)
+            self._again_at = self._again_at or now_s + self._every_s + _ON_ITS_WAY_S
+
     def _tell_waiting(self) -> None:
         self._metrics.waiting.set(sum(len(one.records) for one in self._waiting.values()))
         self._metrics.oldest_ms = min((one.records[0].timestamp_ms for one in self._waiting.values()), default=None)
@@ -154,7 +177,7 @@ class ArchiveRole:
         if self._erased:
             self._erased = False
             self._again_at, self._on_its_way = now_s + self._every_s + _ON_ITS_WAY_S, {}
-            self._metrics.rewritten.inc(scrub(self._archive, note=False))
+            self._metrics.rewritten.inc(scrub(self._archive, note=False, also=self._forgotten))
         elif self._again_at and now_s >= self._again_at:
             if not self._on_its_way:
                 self._on_its_way = {
@@ -164,7 +187,10 @@ class ArchiveRole:
                 }
             if all(self._in_files(partition) >= end for partition, end in self._on_its_way.items()):
                 self._again_at = 0.0
-                self._metrics.rewritten.inc(scrub(self._archive))
+                self._metrics.rewritten.inc(scrub(self._archive, also=self._forgotten))
+                if self._forgotten:
+                    self._archive.put_text(TOLD_PROGRESS, str(self._reader.positions[TOLD, 0]))
+                    self._forgotten.clear()
 
     def _in_files(self, partition: Partition) -> int:
         """Up to which position everything that there is of a partition is in files."""
@@ -197,10 +223,14 @@ class ArchiveRole:
 
 def _starts(settings: Settings, archive: Archive) -> dict[Partition, int]:
     """Where each partition goes on. Raises BrokerError where the topic is another one than the one archived."""
-    with TopicReader(settings, TOPICS, as_they_stand=True) as reader:
+    with TopicReader(settings, (*TOPICS, TOLD), as_they_stand=True) as reader:
         bounds = reader.bounds()
     starts: dict[Partition, int] = {}
     for (topic, partition), (low, high) in bounds.items():
+        if topic == TOLD:
+            told = int(archive.text(TOLD_PROGRESS) or 0)
+            starts[topic, partition] = told if low <= told <= high else low
+            continue
         end = archive.end(topic, partition)
         if end is None:
             continue

@@ -3,14 +3,15 @@
 Events are archived as they stand in the topic: sealed, so the destruction of a person's keys reaches them there too.
 Changes are readable. When a profile was erased (a record of `profile-changes` says so), every file with a record about
 it, or about a profile that had become a part of it and has not begun again, is written anew without these, and without
-what is said of accounts and names them. The record of the erasure stays.
+what is said of accounts and names them. The record of the erasure stays. A profile that was no more when its person
+was erased, because it had expired, has no such record: of it the role hears in `privacy-progress`.
 
 How far this was done stands in `<archive>/erased.json`, by partition of `profile-changes`; whoever is killed in the
 middle does it again from there.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -23,13 +24,14 @@ _LOG = "profile-changes"
 _log = logging.getLogger(__name__)
 
 
-def scrub(archive: Archive, note: bool = True) -> int:
-    """Take out of the archive whoever was erased since the last time; returns how many files were written anew. Without
+def scrub(archive: Archive, note: bool = True, also: Iterable[str] = ()) -> int:
+    """Take out of the archive whoever was erased since the last time, and the profiles `also`; returns how many files
+    were written anew. Without
     `note` the next time takes out the same people: more about them may be on its way into files. Until then it is kept
     who had become a part of whom, which says nothing else."""
     done: dict[int, int] = msgspec.json.decode(archive.text(PROGRESS) or "{}", type=dict[int, int])
     reached = dict(done)
-    erased: set[str] = set()
+    erased: set[str] = set(also)
     for partition in archive.partitions(_LOG):
         for part in archive.parts(_LOG, partition):
             if part.next > done.get(partition, 0):

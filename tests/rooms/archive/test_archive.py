@@ -16,7 +16,7 @@ pytest.importorskip("pyarrow")
 from pipeline.archive.expired import take_out_expired
 from pipeline.archive.files import Archive, Part
 from pipeline.archive.joined import JoinedLogReader
-from pipeline.archive.role import ArchiveRole
+from pipeline.archive.role import TOLD_PROGRESS, ArchiveRole
 from pipeline.archive.scrub import PROGRESS, scrub
 from pipeline.cli import build
 from pipeline.errors import BrokerError, PositionError
@@ -465,6 +465,23 @@ def test_who_was_erased_is_looked_for_again_when_what_was_on_its_way_is_in_files
     role.turn(660)
     assert archive.parts(*segments) and list(archive.records(*segments)) == []
     assert archive.text(PROGRESS) == '{"0":9}'
+
+
+def test_who_had_expired_before_they_were_erased_leaves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No change says that they were erased: there was no profile any more that could be."""
+    archive, told = Archive(str(tmp_path)), ("privacy-progress", 0)
+    log = [change(6, "ada", "created", set={"traits": {"name": "Ada"}}), change(7, "ada", "expired")]
+    archive.write("profile-changes", 0, [*log, change(8, "bob", "created")], 6, 9)
+    reached = {("profile-changes", 0): 9, ("segment-changes", 0): 9, EVENTS: 9, told: 5}
+    answered = {"kind": "destination_erased", "request_id": "r1", "destination": "kept", "actor": "a1", "at": 5}
+    said = [{"kind": "forgotten", "request_id": "r1", "actor": "a1", "at": 5, "profile_id": "ada"}, answered]
+    role = role_of(
+        archive, monkeypatch, [[Record(*told, 3 + n, b"r1", encode(one), 5) for n, one in enumerate(said)]], reached
+    )
+    for now_s in range(0, 100, 10):
+        role.turn(now_s)
+    assert [one.key for one in archive.records("profile-changes", 0)] == [b"bob"]
+    assert archive.text(TOLD_PROGRESS) == "5", "and the next process begins there"
 
 
 def test_what_was_read_is_kept_when_reading_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
