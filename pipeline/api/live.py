@@ -96,6 +96,9 @@ class Live:
                     yield b": this token is no longer in force\n\n"
                     return
                 if change is None:
+                    # Else an id of hours ago would be too long ago for who has missed nothing.
+                    if self._service.hub.has_heard(subscription):
+                        yield b"id: %s\n" % cursor_text(subscription.cursor).encode()
                     yield b": still here\n\n"
                     continue
                 if isinstance(change, bytes):

@@ -111,6 +111,14 @@ class Hub:
         subscription.cursor = now | subscription.cursor
         return now
 
+    def has_heard(self, subscription: Subscription) -> bool:
+        """Whether a subscription has been told all there is; its cursor then stands where that is."""
+        if subscription.missed or not subscription.is_all or not subscription.queue.empty():
+            return False
+        cursor = subscription.cursor
+        cursor |= {place: max(at, self.reached.get(place, 0)) for place, at in cursor.items()}
+        return True
+
     def leave(self, subscription: Subscription) -> None:
         """Listen no more."""
         for name in subscription.names:
@@ -210,7 +218,10 @@ async def catch_up(subscription: Subscription, since: Places, missed: Missed) ->
 
 async def go_on_with(hub: Hub, subscription: Subscription, name: str, since: Places, missed: Missed) -> None:
     """Let a subscription to a profile that was merged into another hear that one too, from `since` on."""
+    known = set(subscription.cursor)
     now = hub.also(subscription, name, since)
+    # Who is cut off in the middle of what was missed comes back for the rest.
+    subscription.cursor |= {place: min(at, now[place]) for place, at in since.items() if place not in known}
     found, subscription.is_all = await missed(
         {place: min(at, now[place]) for place, at in since.items()},
         now,

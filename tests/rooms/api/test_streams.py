@@ -12,6 +12,7 @@ from pipeline.api.access import SCOPES, Token, hashed
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.streams import Hub
+from pipeline.identifiers import partition_of
 from pipeline.records import Cause, ProfileChange, encode
 from pipeline.runtime.ports import Record
 from tests.rooms.api.harness import ADA, BOB, World, changed, enter, leave, profile, retire, show
@@ -186,6 +187,59 @@ def test_a_stream_of_somebody_goes_on_with_who_they_are_now(tmp_path: Path, monk
         again = await opened(world, "profile/user_id:1", last)
         await next_event(again)
         assert (await next_event(again))[1]["evidence"]["offset"] == 7
+
+    asyncio.run(play())
+
+
+def test_who_is_cut_off_while_told_of_a_successor_comes_back_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        numbers = [partition_of(one.encode(), 2) for one in (ADA, BOB)]
+        assert numbers[0] != numbers[1], "else nothing is shown"
+        before = dict(world.hub.reached)
+        monkeypatch.setattr(
+            "pipeline.api.live.places_at", lambda _, places, __: {place: before.get(place, 0) for place in places}
+        )
+        world.service.in_thread = _at_once  # type: ignore[method-assign, assignment]
+        stream = await opened(world, "profile/user_id:1")
+        await next_event(stream)
+        world.follower.read([changed(world, BOB, (0, at)) for at in (5, 6, 7)])
+        world.follower.read(merged(world, ADA, BOB))
+        await asyncio.sleep(0)
+        assert (await next_event(stream))[1]["into"] == BOB
+        last, first = await next_event(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        again = await opened(world, "profile/user_id:1", last)
+        await next_event(again)
+        rest = [(await next_event(again))[1] for _ in range(2)]
+        assert [one["evidence"]["offset"] for one in (first, *rest)] == [5, 6, 7]
+
+    asyncio.run(play())
+
+
+def test_who_hears_nothing_for_long_has_an_id_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The changes of others went on, and an id from before 200,000 of them is too long ago: 410."""
+    monkeypatch.setattr("pipeline.api.live._SILENCE_S", 0.05)
+
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream = await opened(world, "profile/user_id:1")
+        first, _ = await next_event(stream)
+        world.follower.read([changed(world, one, (0, 1)) for one in [BOB, *map(str, range(20))]])
+        await asyncio.sleep(0)
+        later, nothing = await next_event(stream)
+        assert nothing is None and later != first
+        await stream.aclose()  # type: ignore[attr-defined]
+        again = await opened(world, "profile/user_id:1", later)
+        assert (await next_event(again))[0] == later
+        world.follower.read([changed(world, ADA, (0, 9))])
+        assert (await next_event(again))[1]["evidence"]["offset"] == 9
 
     asyncio.run(play())
 
