@@ -94,7 +94,13 @@ def compile_plan(
                 what = f"account: in_segment: there is no segment {asks.segment!r} of accounts"
                 raise RuleError(one.name, f"{what}; define it, or correct the name", asks.segment)
     hidden = hidden_segments(accounts)
-    plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities, keeps).plan()
+    try:
+        plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities, keeps).plan()
+    except RuleError as error:
+        if error.name not in hidden:
+            raise
+        asking = next(one.name for one in accounts if error.name in hidden_segments((one,)))
+        raise RuleError(asking, f"members: {error.problem}", error.missing) from error
     of_accounts = _Compiler(accounts, (), generation, known, entities, keeps).plan()
     asked_all = asked_of_accounts(people)
     asked = questions([*everything, *hidden.values()])

@@ -46,6 +46,16 @@ def test_a_reference_to_what_is_not_among_them_is_refused_with_its_line(folder: 
     assert (told.value.where, told.value.exit_code) == ("lapsed.yaml:2", 2)
 
 
+@pytest.mark.parametrize("asked", ["{in_segment: buyers}", "{computed: {buyers: 1}}"])
+def test_a_reference_in_what_an_account_asks_of_its_people_is_refused_by_the_segment_that_asks(
+    folder: Path, asked: str
+) -> None:
+    (folder / "warm.yaml").write_text(f"segment: warm\nentity: account\nwhen:\n  members: {{match: {asked}}}\n")
+    with pytest.raises(DefinitionError, match=r"The segment warm can't be used: members: .* 'buyers'") as told:
+        check("warm.yaml")
+    assert told.value.where == "warm.yaml:4"
+
+
 def test_all_mistakes_are_told_at_once(folder: Path) -> None:
     (folder / "a.yaml").write_text("segment: a\nwehn: {}\n")
     (folder / "b.yaml").write_text("segment: b\n")
