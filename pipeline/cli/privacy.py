@@ -83,7 +83,7 @@ def export(
 
     settings, text = _named(identifier)
     with Console(stderr=True).status("reading the history"):
-        found = exported(settings, text)
+        found = exported(settings, text, to)
     write_export(found, to)
     audit.note(settings, "exported", text, f"{len(found['events'])} events")
     typer.echo(f"{to}/export.json and {to}/export.md: {len(found['events']):,} events.")

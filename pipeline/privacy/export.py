@@ -6,15 +6,18 @@
     conflicts, requests, audit             evidence not followed; what was asked about them; who looked
 
 Asked for are all identifiers and all profile_ids that lead to the person by now, those of parts that were merged too.
+What there may be very much of stands in files meanwhile, and not in memory: somebody may be a robot.
 """
 
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,31 +94,35 @@ def _identities(settings: Settings) -> Iterator[Pointing]:
             yield text, _decode_pointer(record.value) if record.value is not None else None
 
 
-def export(settings: Settings, identifier: str) -> dict[str, Any]:
-    """Everything that is kept about the person behind an identifier. Raises LookupFailed, BrokerError."""
+def export(settings: Settings, identifier: str, folder: Path) -> dict[str, Any]:
+    """Everything that is kept about the person behind an identifier. What there may be much of stands in the
+    folder meanwhile, which is made for nobody else to look into. Raises LookupFailed, BrokerError."""
     subject, keys = Subject(settings, identifier), Keys(settings.secret_bytes())
     actors = {keys.actor(one) for one in subject.identifiers}
     ids = {one.encode() for one in subject.profile_ids}
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    spooled = partial(Spool, folder)
     found: dict[str, Any] = {
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "profile": msgspec.to_builtins(subject.document),
         "identifiers": subject.identifiers,
         "former_profile_ids": subject.former,
-        "events": [msgspec.to_builtins(one) for one in _events(_past(settings, "events", actors))],
+        "events": spooled(_events(_past(settings, "events", actors))),
     }
     for topic in ("profile-changes", "segment-changes"):
-        found[topic.replace("-", "_")] = [_decoded(one) for one in _past(settings, topic, ids)]
+        changes = (((one.partition, one.offset), one.value or b"null") for one in _past(settings, topic, ids))
+        found[topic.replace("-", "_")] = spooled(changes)
     prefix = settings.topic(DELIVERIES.name)
     destinations = [name.removeprefix(prefix) for name in topic_partitions(settings) if name.startswith(prefix)]
     found["deliveries"] = {
-        name: sent for name in sorted(destinations) if (sent := _keyed(settings, DELIVERIES.name + name, ids))
+        name: sent for name in sorted(destinations) if (sent := spooled(_keyed(settings, DELIVERIES.name + name, ids)))
     }
     with closing(KafkaPlans(settings)) as plans:
         naming = Naming(subject.identifiers, plans.latest().identity)
     found["sources"] = {
-        source: records for source in settings.sources if (records := list(_named(settings, source, naming)))
+        source: records for source in settings.sources if (records := spooled(_named(settings, source, naming)))
     }
-    found["dead_letters"] = list(_letters(settings, naming))
+    found["dead_letters"] = spooled(_letters(settings, naming))
     found["identity_conflicts"] = list(_conflicts(settings, set(subject.identifiers)))
     hashes = {actor.decode() for actor in actors}
     found["requests"] = [
@@ -127,26 +134,54 @@ def export(settings: Settings, identifier: str) -> dict[str, Any]:
     return found
 
 
-def _past(settings: Settings, topic: str, keys: set[bytes]) -> list[Record]:
-    """The records of these keys, from archive and topic, in the order of partitions and positions."""
+Place = tuple[int, int | str]
+Spooled = Iterable[tuple[Place, bytes]]
+"""JSON, with what it is put in order by."""
+
+
+class Spool:
+    """Many values in an order, in a file that nobody else can open, and that is gone with this process. Of each, memory
+    has where it stands."""
+
+    def __init__(self, folder: Path, values: Spooled) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as what reads it
+        self._places: list[tuple[Place, int, int]] = []
+        at = 0
+        for place, encoded in values:
+            self._places.append((place, at, len(encoded)))
+            at += self._file.write(encoded)
+        self._places.sort()
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, at, length in self._places:
+            self._file.seek(at)
+            yield msgspec.json.decode(self._file.read(length))
+
+
+def _past(settings: Settings, topic: str, keys: set[bytes]) -> Iterator[Record]:
+    """The records of these keys, from archive and topic."""
     partitions = topic_partitions(settings)[settings.topic(topic)]
-    where = {partition_of(key, partitions) for key in keys}
-    return sorted(history_of(settings, topic, where, keys), key=lambda one: (one.partition, one.offset))
+    return history_of(settings, topic, {partition_of(key, partitions) for key in keys}, keys)
 
 
-def _events(records: Iterable[Record]) -> list[Event]:
-    found = [decode_events_record(one.value) for one in records if one.value is not None]
-    events = [one for one in found if isinstance(one, Event)]
-    return sorted(events, key=lambda event: (event.time, event.message_id))
+def _events(records: Iterable[Record]) -> Spooled:
+    for one in records:
+        event = decode_events_record(one.value) if one.value is not None else None
+        if isinstance(event, Event):
+            yield (event.time, event.message_id), msgspec.json.encode(event)
 
 
-def _decoded(record: Record) -> Any:
-    return msgspec.json.decode(record.value or b"null")
-
-
-def _keyed(settings: Settings, topic: str, keys: set[bytes]) -> list[Any]:
+def _keyed(settings: Settings, topic: str, keys: set[bytes]) -> Spooled:
     with TopicReader(settings, [topic]) as reader:
-        return [msgspec.json.decode(r.value) for r in reader.read_to_end() if r.key in keys and r.value is not None]
+        for one in reader.read_to_end():
+            if one.key in keys and one.value is not None:
+                yield (one.partition, one.offset), one.value
 
 
 class Naming:
@@ -202,20 +237,22 @@ def _values(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _named(settings: Settings, source: str, naming: Callable[[bytes], bool]) -> Iterator[dict[str, Any]]:
+def _named(settings: Settings, source: str, naming: Callable[[bytes], bool]) -> Spooled:
     with TopicReader(settings, [source]) as reader:
         for record in reader.read_to_end():
             if record.value is not None and naming(record.value):
                 text = record.value.decode(errors="replace")
-                yield {"partition": record.partition, "offset": record.offset, "value": text}
+                shown = {"partition": record.partition, "offset": record.offset, "value": text}
+                yield (record.partition, record.offset), msgspec.json.encode(shown)
 
 
-def _letters(settings: Settings, naming: Callable[[bytes], bool]) -> Iterator[dict[str, Any]]:
+def _letters(settings: Settings, naming: Callable[[bytes], bool]) -> Spooled:
     with TopicReader(settings, ["dead-letters"]) as reader:
         for record in reader.read_to_end():
             letter = _decode_letter(record.value or b"{}")
             if letter.value is not None and naming(letter.value):
-                yield {**msgspec.to_builtins(letter), "value": letter.value.decode(errors="replace")}
+                shown = {**msgspec.to_builtins(letter), "value": letter.value.decode(errors="replace")}
+                yield (record.partition, record.offset), msgspec.json.encode(shown)
 
 
 def _conflicts(settings: Settings, identifiers: set[str]) -> Iterator[Any]:
@@ -239,14 +276,33 @@ def _audit(settings: Settings, hashes: set[str]) -> Iterator[Any]:
 def write_export(found: dict[str, Any], folder: Path) -> None:
     """Write an export: `export.json` for machines, `export.md` for people. Nobody else may read the folder."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    texts = {"export.json": json.dumps(found, indent=2, ensure_ascii=False), "export.md": readable(found)}
-    for name, text in texts.items():
+    lines = (f"{line}\n" for line in readable(found))
+    for name, pieces in (("export.json", chain(_json(found), "\n")), ("export.md", lines)):
         with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text + "\n")
+            file.writelines(pieces)
 
 
-def readable(found: dict[str, Any]) -> str:
-    """An export as a text for the person it is about."""
+def _json(value: Any, indent: str = "") -> Iterator[str]:
+    """As JSON, piece by piece; of what was spooled each value on a line of its own."""
+    if isinstance(value, dict) and (not indent or any(isinstance(each, Spool) for each in value.values())):
+        opening = "{"
+        for name, each in value.items():
+            yield f"{opening}\n{indent}  {json.dumps(name, ensure_ascii=False)}: "
+            yield from _json(each, indent + "  ")
+            opening = ","
+        yield f"\n{indent}}}" if value else "{}"
+    elif isinstance(value, Spool):
+        opening = "["
+        for each in value:
+            yield f"{opening}\n{indent}  {json.dumps(each, ensure_ascii=False)}"
+            opening = ","
+        yield f"\n{indent}]" if value else "[]"
+    else:
+        yield json.dumps(value, indent=2, ensure_ascii=False).replace("\n", f"\n{indent}")
+
+
+def readable(found: dict[str, Any]) -> Iterator[str]:
+    """The lines of an export as a text for the person it is about."""
     profile = msgspec.convert(found["profile"], ProfileDocument)
     lines = ["# What we keep about you", "", f"As of {found['exported_at']}.", "", "## By what we know you", ""]
     lines += [f"- {one.replace(':', ': ', 1)}" for one in found["identifiers"]]
@@ -263,17 +319,20 @@ def readable(found: dict[str, Any]) -> str:
         lines += [f"- {name}, since {_day(held.since)}" for name, held in sorted(profile.segments.items())]
     if profile.accounts:
         lines += ["", "## Companies we know you with", "", *(f"- {name}" for name in profile.accounts)]
-    lines += ["", f"## What you did ({len(found['events'])} events)", ""]
+    yield from lines
+    yield from ("", f"## What you did ({len(found['events'])} events)", "")
     for event in found["events"]:
         details = "; ".join(f"{name}: {_shown(value)}" for name, value in event.get("properties", {}).items())
         said = "; ".join(f"{name}: {_shown(value)}" for name, value in event.get("traits", {}).items())
         told = "; ".join(each for each in (details, said) if each)
-        lines.append(f"- {_day(event['time'])} {event['event']}{f' ({told})' if told else ''}")
-    changes = found["segment_changes"]
-    if changes:
-        lines += ["", "## When you came into a group, or left it", ""]
-        lines += [f"- {_day(one['at'])} {one['change']} {one['segment']}" for one in sorted(changes, key=_at)]
-    lines += ["", "## To whom it was given", ""]
+        yield f"- {_day(event['time'])} {event['event']}{f' ({told})' if told else ''}"
+    came = sorted(
+        (one["at"], number, one["change"], one["segment"]) for number, one in enumerate(found["segment_changes"])
+    )
+    if came:
+        yield from ("", "## When you came into a group, or left it", "")
+        yield from (f"- {_day(at)} {change} {segment}" for at, _, change, segment in came)
+    lines = ["", "## To whom it was given", ""]
     given = [f"- {name}: {len(sent)} times in the last days" for name, sent in found["deliveries"].items()]
     lines += given or ["- nobody"]
     if found["audit"]:
@@ -291,11 +350,7 @@ def readable(found: dict[str, Any]) -> str:
     if any(count for count, _ in rest):
         lines += ["", "## What else there is, in export.json", ""]
         lines += [f"- {count} {what}" for count, what in rest if count]
-    return "\n".join(lines)
-
-
-def _at(change: Any) -> Any:
-    return change["at"]
+    yield from lines
 
 
 def _shown(value: Any) -> str:

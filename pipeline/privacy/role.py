@@ -15,7 +15,9 @@ import re
 import shutil
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,10 +31,10 @@ from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.lookup import find_profile, person
 from pipeline.observed import served
-from pipeline.privacy.requests import carry_out, export_folder
+from pipeline.privacy.requests import Exporting, Outcome, carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
 from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
-from pipeline.privacy.work import DESTINATION, FILES, TOLD_WAIT_MS, Answers, Erasure
+from pipeline.privacy.work import DESTINATION, TOLD_WAIT_MS, Answers, Erasure, is_being_cleaned, saying
 from pipeline.records import (
     Erased,
     EraseRequest,
@@ -60,9 +62,6 @@ DECISIONS = "identity-decisions"
 NUDGE_KEY = RESERVED + b"nudge"
 """A tombstone of a key that never had a value: an idle partition needs a record to begin a new segment."""
 
-_CLEANED = frozenset((*COMPACTED, *TRIMMED, FILES))
-"""What an erasure makes let go of the person, for as long as a receipt says `by`."""
-
 _TURN_S = 0.2
 # A folder is called so.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -87,6 +86,8 @@ class PrivacyRole:
         self._said: dict[str, bytes] = {}
         self._erasures: dict[str, Erasure] = {}
         self._waiting: list[PrivacyRequest] = []
+        self._exports: deque[PrivacyRequest] = deque()
+        self._exporting: Exporting | None = None
         self._others: list[Erased] = []
         self._answers: dict[str, Answers] = {}
         self._answered: set[str] = set()
@@ -109,7 +110,8 @@ class PrivacyRole:
     @property
     def working(self) -> int:
         """How many requests are being carried out."""
-        return len(self._waiting) + sum(1 for one in self._receipts.values() if one.state == "working")
+        waiting = len(self._waiting) + len(self._exports) + (self._exporting is not None)
+        return waiting + sum(1 for one in self._receipts.values() if one.state == "working")
 
     def _rules(self) -> IdentityRules:
         return self._plans.latest().identity
@@ -126,7 +128,7 @@ class PrivacyRole:
         elif record.topic == RECEIPTS:
             receipt = _decode_receipt(value)
             self._receipts[receipt.request_id] = receipt
-            self._said[receipt.request_id] = _said(receipt)
+            self._said[receipt.request_id] = saying(receipt)
         elif record.topic == REQUESTS:
             request = self._understood(record)
             if request is not None:
@@ -176,6 +178,8 @@ class PrivacyRole:
             subject = self._keys.actor(request.identifier).decode()
             answers = self._answers.setdefault(request.request_id, Answers())
             self._erasures.setdefault(request.request_id, Erasure(request, subject, answers=answers))
+        elif request.request == "export":
+            self._exports.append(request)
         else:
             self._waiting.append(request)
 
@@ -200,6 +204,7 @@ class PrivacyRole:
         for request in self._waiting:
             self._carry_out(request, now_ms)
         self._waiting.clear()
+        self._export(now_ms)
         self._destroy({one.actor: (one.epoch, one.received, one.request_id) for one in self._others})
         self._others.clear()
         for erasure in self._erasures.values():
@@ -316,23 +321,41 @@ class PrivacyRole:
                 shutil.rmtree(export_folder(self._settings, receipt.request_id), ignore_errors=True)
 
     def _write(self, records: Sequence[tuple[str, int, bytes | None, bytes | None]]) -> None:
-        if self._transaction is None:
-            self._transaction = ApplyTransaction(self._settings, WRITER)
+        self._transaction = self._transaction or ApplyTransaction(self._settings, WRITER)
         self._transaction.write(records)
 
-    def _carry_out(self, request: PrivacyRequest, now_ms: int) -> None:
+    def _export(self, now_ms: int) -> None:
+        """One export after the other, beside everything else."""
+        done = self._exporting
+        if done is not None and not done.is_alive():
+            self._exporting = None
+            self._carry_out(done.request, now_ms, done.outcome)
+        while self._exports and self._exporting is None:
+            request = self._exports.popleft()
+            if self._is_kept_out(request.identifier):
+                self._carry_out(request, now_ms)
+            else:
+                self._exporting = Exporting(request, partial(carry_out, self._settings, request))
+                self._exporting.start()
+
+    def _carry_out(self, request: PrivacyRequest, now_ms: int, outcome: Callable[[], Outcome] | None = None) -> None:
+        """Carry out a request that is no erasure, or take what came of it, and say so."""
         stores: list[ReceiptEntry]
         try:
             if self._is_kept_out(request.identifier):
                 # What an export said of them would stay, and what is said in their name would bring them back.
                 raise LookupFailed("they were erased, or are being erased")
-            stores, detail, state = *carry_out(self._settings, request), "done"
+            stores, detail = outcome() if outcome is not None else carry_out(self._settings, request)
+            state = "done"
         except BrokerError:
             raise
         except Exception as error:  # noqa: BLE001 - a full disk, or whatever the file system of an archive raises
             # What it says may name the person: neither the receipt nor the log repeats it. It is asked for again by who
             # wants it: a request without a receipt would end this role at every start, and every erasure waits for it.
             stores, detail, state = [], type(error).__name__, "failed"
+            if request.request == "export":
+                # They may be erased in the meantime, and what there is of it would be found by nobody.
+                shutil.rmtree(export_folder(self._settings, request.request_id), ignore_errors=True)
             if not isinstance(error, LookupFailed | ValueError):
                 _log.error("%s %s failed: %s", request.request, request.request_id, _where(error))
         self._say(self._receipt(request, state, detail, now_ms, stores))
@@ -369,7 +392,7 @@ class PrivacyRole:
 
     def _say(self, receipt: PrivacyReceipt) -> None:
         """Write a receipt, if it says something new."""
-        said = _said(receipt)
+        said = saying(receipt)
         if self._said.get(receipt.request_id) != said:
             self._said[receipt.request_id] = said
             self._receipts[receipt.request_id] = receipt
@@ -383,7 +406,7 @@ class PrivacyRole:
         for receipt in list(self._receipts.values()):
             if receipt.request != "erase" or receipt.state != "done":
                 continue
-            promised = max((one.at for one in receipt.stores if _is_being_cleaned(one)), default=0)
+            promised = max((one.at for one in receipt.stores if is_being_cleaned(one)), default=0)
             if promised:
                 until = self._cleaning[receipt.request_id] = self._time_left(promised, now_ms)
                 self._say_of_cleaned(receipt, "by", until)
@@ -402,8 +425,7 @@ class PrivacyRole:
 
     def _say_of_cleaned(self, receipt: PrivacyReceipt, state: Literal["done", "by"], at: int) -> None:
         stores = [
-            msgspec.structs.replace(one, state=state, at=at) if _is_being_cleaned(one) else one
-            for one in receipt.stores
+            msgspec.structs.replace(one, state=state, at=at) if is_being_cleaned(one) else one for one in receipt.stores
         ]
         self._say(msgspec.structs.replace(receipt, stores=stores))
 
@@ -456,16 +478,6 @@ class PrivacyRole:
         self._reader.close()
         if self._transaction is not None:
             self._transaction.close()
-
-
-def _said(receipt: PrivacyReceipt) -> bytes:
-    """What a receipt says; the time of what is still waited for is nothing new, nor in which order it is said."""
-    told = sorted((entry for entry in receipt.stores if entry.state != "waiting"), key=lambda entry: entry.store)
-    return encode([receipt.state, receipt.identifiers, told, len(receipt.stores)])
-
-
-def _is_being_cleaned(entry: ReceiptEntry) -> bool:
-    return entry.state == "by" and entry.store in _CLEANED
 
 
 def _where(error: Exception) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.records import DestinationErased, Erased, Forgotten, PrivacyReceipt, PrivacyRequest, ReceiptEntry
+from pipeline.privacy.stores import COMPACTED, TRIMMED
+from pipeline.records import DestinationErased, Erased, Forgotten, PrivacyReceipt, PrivacyRequest, ReceiptEntry, encode
 
 TOLD_WAIT_MS = 1_500
 """How long after its identifiers were listed as kept out an erasure is decided: by then every ingest has read it, as a
@@ -141,3 +142,14 @@ class Erasure:
             finished_at=self.forgotten_at if over else 0,
             stores=stores,
         )
+
+
+def saying(receipt: PrivacyReceipt) -> bytes:
+    """What a receipt says; the time of what is still waited for is nothing new, nor in which order it is said."""
+    told = sorted((entry for entry in receipt.stores if entry.state != "waiting"), key=lambda entry: entry.store)
+    return encode([receipt.state, receipt.identifiers, told, len(receipt.stores)])
+
+
+def is_being_cleaned(entry: ReceiptEntry) -> bool:
+    """Whether a topic or file still is made to let go of the person."""
+    return entry.state == "by" and entry.store in (*COMPACTED, *TRIMMED, FILES)

@@ -1,5 +1,7 @@
 """An erasure goes on where the last process left it, whatever had happened by then; and it is about nobody else."""
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import builtin_rules
 from pipeline.privacy import role
+from pipeline.privacy.requests import export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, is_hastened
 from pipeline.privacy.work import TOLD_WAIT_MS
 from pipeline.records import (
@@ -45,6 +48,8 @@ class Log:
         self.settings_given: list[bool] = []
         self.asked_for_settings = 0
         self.carried_out: list[str] = []
+        self.may_end = threading.Event()
+        self.may_end.set()
         for key, value in KeyRing().begin(b"0123456789abcdef"):
             self.add("keys", key, value)
 
@@ -137,6 +142,9 @@ def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Log:
         return {name: {"retention.ms": "1000", **config} for name in names}
 
     def carry_out(settings: Settings, request: PrivacyRequest) -> Any:
+        assert log.may_end.wait(20)
+        if request.request == "export":
+            export_folder(settings, request.request_id).mkdir(parents=True)
         log.carried_out.append(request.request_id)
         return [], ""
 
@@ -161,6 +169,12 @@ def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Log:
 def turn(one: role.PrivacyRole, log: Log, after_ms: int = 1) -> None:
     log.now_ms += after_ms
     one.turn(log.now_ms)
+
+
+def until_exported(one: role.PrivacyRole, log: Log) -> None:
+    give_up = time.monotonic() + 20
+    while one._exporting is not None and time.monotonic() < give_up:
+        turn(one, log)
 
 
 def asked_of_identity(log: Log) -> role.PrivacyRole:
@@ -257,7 +271,28 @@ def test_of_whoever_is_being_erased_nothing_else_is_done(log: Log, request_: str
     log.add("suppressions", MAIL.encode(), encode(Suppression(log.now_ms, "r1", 7, log.now_ms + 1)))
     log.ask(request_, "email:ada@example.org", "r3")
     turn(one, log)
-    assert log.carried_out == ["r3"], "who has consented anew is somebody again"
+    until_exported(one, log)
+    assert log.carried_out == ["r3"] and log.receipt("r3").state == "done", "who has consented anew is somebody again"
+
+
+def test_nobodys_erasure_waits_for_an_export_and_their_own_leaves_nothing_of_it(log: Log) -> None:
+    """It reads whole sources, which may take hours."""
+    log.may_end.clear()
+    one = role.PrivacyRole(log.settings)
+    log.ask("export", "email:ada@example.org", "r2")
+    turn(one, log)
+    log.ask("export", "user_id:bob", "r3")
+    log.ask()
+    turn(one, log)
+    turn(one, log, TOLD_WAIT_MS)
+    log.decide(ADA, MAIL)
+    log.forget(ADA, MAIL)
+    turn(one, log)
+    assert log.receipt().state == "done" and not log.carried_out and one.working == 2
+    log.may_end.set()
+    until_exported(one, log)
+    assert [log.receipt(name).state for name in ("r2", "r3")] == ["failed", "done"]
+    assert [export_folder(log.settings, name).exists() for name in ("r2", "r3")] == [False, True]
 
 
 def test_a_later_erasure_of_one_of_them_leaves_the_earlier_one_not_without_end(log: Log) -> None:

@@ -1,13 +1,15 @@
 """The export of a person: which bytes are about them, and that what is written can be read by both."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.identity.rules import builtin_rules
-from pipeline.privacy.export import Naming, write_export
+from pipeline.privacy.export import Naming, Spool, write_export
+from pipeline.records import encode
 
 ADA = ("user_id:7", "email:ada@example.org", "phone:+4915123456789", "loyalty:lq-0001")
 
@@ -96,3 +98,24 @@ def test_an_export_is_for_machines_and_for_people_and_for_nobody_else(tmp_path: 
         assert line in text.splitlines(), line
     assert "requests about" not in text
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "ada").iterdir()} == {0o600}
+
+
+def test_what_there_may_be_much_of_is_in_order_and_not_in_memory(tmp_path: Path) -> None:
+    def many(count: int) -> Spool:
+        values = ({"event": f"E{n}", "time": n, "properties": {"p": "ü" * 5_000}} for n in range(count))
+        return Spool(tmp_path, (((-one["time"], ""), encode(one)) for one in values))
+
+    empty: dict[str, Any] = {"deliveries": {}, "sources": {"raw": many(2)}, "audit": [], "requests": []}
+    lists: dict[str, Any] = {"dead_letters": many(0), "identity_conflicts": [], "segment_changes": many(0)}
+    profile = {"profile_id": "p", "entity": "person", "identifiers": [], "identifiers_total": 0}
+    rest = {"exported_at": "now", "profile": profile, "identifiers": [], "profile_changes": many(1), **empty, **lists}
+    tracemalloc.start()
+    write_export({**rest, "events": many(2_000)}, tmp_path / "bot")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3_000_000, "of 20 MB"
+    written = json.loads((tmp_path / "bot" / "export.json").read_text())
+    assert [one["time"] for one in written["events"]] == list(range(1_999, -1, -1))
+    assert [len(one) for one in (written["sources"]["raw"], written["dead_letters"])] == [2, 0]
+    assert written["deliveries"] == {} and written["profile"] == profile
+    assert {file.name for file in tmp_path.rglob("*")} == {"bot", "export.json", "export.md"}

@@ -1,5 +1,6 @@
 """A request that cannot be carried out has a receipt that says so: without one it would end the role at every start."""
 
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,8 @@ def carrying_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, 
     receipts: list[PrivacyReceipt] = []
     made._settings = SimpleNamespace(state_dir=tmp_path)  # type: ignore[assignment]
     made._keys = Keys(b"s")
-    made._receipts, made._erasures, made._answers, made._waiting, made._suppressions = {}, {}, {}, [], {}
+    made._receipts, made._erasures, made._answers, made._suppressions = {}, {}, {}, {}
+    made._waiting, made._exports = [], deque()
     made._plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=builtin_rules()))  # type: ignore[assignment]
     monkeypatch.setattr(made, "_say", receipts.append)
     return made, receipts
