@@ -26,7 +26,7 @@ NO_NOTES: Mapping[Partition, str] = {}
 
 class Committed(NamedTuple):
     """A group's position in a partition, and what is kept beside it: of an input, the id that the topic had when it was
-    committed; of a changelog, how far its task had come in time (ms). "": not known."""
+    committed; of a changelog, how far its task had come in time. "": not known."""
 
     position: int
     note: str = ""

@@ -134,9 +134,10 @@ class StepsMany(Protocol):
 class KeepsTime(Protocol):
     """What a stage has besides, if others of its role rely on how far it has come in time."""
 
-    def clock_ms(self) -> int:
-        """Everything it consumes that was received up to then (ms), it has consumed. As of the batch that is stepped:
-        it is kept with the batch's positions, for the whole group to see (`runtime/watermark.py`)."""
+    def in_time(self) -> tuple[int, int]:
+        """A clock: everything it consumes that was received up to then (ms), it has consumed. And the first instant up
+        to that at which it has still to do something, 0 if there is none. As of the batch that is stepped: they are
+        kept with the batch's positions, for the whole group to see (`runtime/watermark.py`)."""
         ...
 
 

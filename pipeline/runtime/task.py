@@ -40,13 +40,15 @@ class Task:
 
     `positions` are those of the last commit, `reached` those of the running batch, `begun` those of the start. A task
     without a store keeps positions only. `passed` are inputs that are done already, behind the positions as they are.
+    `note`: how far the running batch has brought it in time; "" if its stage does not say.
     """
 
     def __init__(self, number: int, stage: Stage, partitions: Sequence[Partition], store: Store | None) -> None:
         self.number = number
         self.stage = stage
         self.steps_many = hasattr(stage, "step_many")
-        self.clock_ms: Callable[[], int] | None = getattr(stage, "clock_ms", None)
+        self._in_time: Callable[[], tuple[int, int]] | None = getattr(stage, "in_time", None)
+        self.note = ""
         self.store = store
         self.partitions = tuple(partitions)
         self.positions: dict[Partition, int] = {}
@@ -95,6 +97,9 @@ class Task:
         """Encode what the batch changed: each dirty key once, the input positions last."""
         if self.task_state is None or not has_changelog:
             return
+        if self._in_time is not None:
+            # Before the changes are taken: to look at the time index may add to them.
+            self.note = "{} {}".format(*self._in_time())
         self.changes = self.task_state.changes()
         scrubs = self.to_scrub - self._scrubbed | self.changes.scrubs
         if scrubs != self.to_scrub:

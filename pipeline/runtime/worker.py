@@ -366,9 +366,11 @@ class Worker:
         positions = {p: position for task in involved for p, position in task.reached.items()}
         notes = {p: self._topics.ids.get(p[0], "") for p in positions}
         for task in involved:
-            at = (changelog or "", task.number)
-            if task.clock_ms is not None and at in highest:
-                positions[at], notes[at] = highest[at] + 1, str(task.clock_ms())
+            if changelog is not None and task.note:
+                at = (changelog, task.number)
+                # Where the broker did not tell: of this position only the note is ever asked for.
+                positions[at] = highest.get(at, task.meta.changelog - 1) + 1
+                notes[at] = task.note
         self.beats += 1
         self._stuck_s = self.settings.offsets_stuck_s
         send_offsets = producer.send_offsets

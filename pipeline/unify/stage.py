@@ -404,9 +404,10 @@ class UnifyStage:
         out.log("links", None, encode(Tick(clock=clock)), task.partition)
         task.put_meta()
 
-    def clock_ms(self) -> int:
-        """Up to when it has consumed what was received."""
-        return self._task.meta.received
+    def in_time(self) -> tuple[int, int]:
+        """Up to when it has consumed what was received, and the first deadline up to then that is not settled."""
+        received, first = self._task.meta.received, self._task.state.first_wake()
+        return received, first if first is not None and first <= received else 0
 
     def resting(self, key: bytes) -> None:
         """This actor goes to rest. If its profile has changed, its document is written while all of it is at hand."""

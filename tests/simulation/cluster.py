@@ -152,7 +152,7 @@ class Cluster:
         assert UNIFY.changelog is not None
         kept = self.memory.groups[UNIFY.name].offsets
         told = [kept.get((UNIFY.changelog, number)) for number in range(self.partitions)]
-        return min(-1 if one is None else int(one.note) for one in told)
+        return min(-1 if one is None else int(one.note.split()[0]) for one in told)
 
     # ------------------------------------------------------------------------------------------------- the outside
 

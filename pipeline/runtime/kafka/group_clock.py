@@ -20,8 +20,21 @@ class GroupClock:
     def __call__(self) -> int:
         """-1 while a task has kept none, or the broker does not say."""
         try:
-            self._committed(self._group, self._partitions, _TIMEOUT_S)
+            return self._ask()[0]
         except KafkaException:
             return -1
-        clocks = self._committed.notes[self._group]
-        return min(map(int, clocks)) if len(clocks) == len(self._partitions) else -1
+
+    def is_due(self) -> bool:
+        """Whether a task has still to do something up to then; also when the broker does not say."""
+        try:
+            clock, first = self._ask()
+        except KafkaException:
+            return True
+        return 0 < first <= clock
+
+    def _ask(self) -> tuple[int, int]:
+        self._committed(self._group, self._partitions, _TIMEOUT_S)
+        kept = [tuple(map(int, note.split())) for note in self._committed.notes[self._group]]
+        if len(kept) < len(self._partitions):
+            return -1, 0
+        return min(clock for clock, _ in kept), min((first for _, first in kept if first), default=0)

@@ -57,7 +57,7 @@ def test_a_task_that_stands_still_holds_up_the_deadlines_of_the_others() -> None
 
     def least(wanted: int) -> int:
         asked.append(wanted)
-        return min(stage.clock_ms() for stage, _, _ in world.tasks if isinstance(stage, UnifyStage))
+        return min(stage.in_time()[0] for stage, _, _ in world.tasks if isinstance(stage, UnifyStage))
 
     def enter_all() -> None:
         for stage, state, _ in world.tasks:
@@ -91,3 +91,23 @@ def test_it_settles_no_more_than_has_passed() -> None:
     passed = NOON + 30 * MINUTE
     world.rest(30 * MINUTE)
     assert [change.at for change in world.segment_changes()] == [entered.at, entered.at + 1]
+
+
+def test_a_task_tells_what_it_has_still_to_settle() -> None:
+    passed = NOON
+    world = world_of(lambda _: passed)
+    world.send(HERE, event="Cart Viewed", at=SECOND)
+
+    def in_time() -> tuple[int, int]:
+        stage, state, _ = world.tasks[1 + at(HERE)]
+        assert isinstance(stage, UnifyStage)
+        stage._task.enter(state, None)  # type: ignore[arg-type]
+        return stage.in_time()
+
+    world.rest(30 * SECOND)
+    assert in_time() == (NOON + 30 * SECOND, 0), "nothing is due by then"
+    world.rest(2 * MINUTE)
+    assert in_time() == (NOON + 2 * MINUTE, NOON + MINUTE + SECOND), "others are behind"
+    passed = NOON + 2 * MINUTE
+    world.rest(2 * MINUTE)
+    assert in_time() == (NOON + 2 * MINUTE, 0)
