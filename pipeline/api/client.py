@@ -11,6 +11,8 @@ import msgspec
 from pipeline.records import ProfileChange, ProfileDocument, SegmentChange, SegmentMember
 
 _LONGEST_PAUSE_S = 5.0
+# A Kafka takes its time for a transaction, and who publishes may wait until it is in force.
+_WRITTEN_WITHIN_S = 30.0
 
 _decode_profile = msgspec.json.Decoder(ProfileDocument).decode
 _decode_segment_change = msgspec.json.Decoder(SegmentChange).decode
@@ -35,6 +37,7 @@ class ApiClient:
         self._http = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s, transport=transport
         )
+        self._writing = httpx.Timeout(timeout_s, read=max(timeout_s, _WRITTEN_WITHIN_S))
         self._position = ""
 
     def get_profile(
@@ -171,7 +174,7 @@ class ApiClient:
 
     def preview_segment(self, text: str) -> dict[str, Any]:
         """A segment, as YAML or JSON, tried on a sample of the people. Raises ApiError."""
-        return self._post("/v1/preview", text.encode(), {})
+        return self._post("/v1/preview", text.encode(), {}, writes=False)
 
     def get_why(self, profile: str, segment: str) -> dict[str, Any]:
         """Why somebody is in a segment, or is not, by what the API knows of them. Raises ApiError."""
@@ -280,8 +283,9 @@ class ApiClient:
         found: list[dict[str, Any]] = self._object(path, query)[name]
         return found
 
-    def _post(self, path: str, body: bytes, query: dict[str, str]) -> dict[str, Any]:
-        answer = self._ask("POST", path, content=body, params=query)
+    def _post(self, path: str, body: bytes, query: dict[str, str], writes: bool = True) -> dict[str, Any]:
+        timeout = self._writing if writes else httpx.USE_CLIENT_DEFAULT
+        answer = self._ask("POST", path, content=body, params=query, timeout=timeout)
         _check(answer)
         return _object_in(answer.content)
 

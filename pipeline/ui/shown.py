@@ -1,10 +1,14 @@
 """How values are shown: times, lengths, numbers, JSON."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+_UNLIKE_TEXT = re.compile(
+    r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null|[\[{\"“].*|\s.*|.*\s|", re.ASCII | re.DOTALL
+)
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 
 
@@ -42,7 +46,14 @@ def number(value: Any) -> str:
 
 
 def value(one: Any) -> str:
-    """A value of a trait or property."""
+    """A value of a trait or property. A text that reads like another value stands in quotes: "3" is not 3."""
+    if isinstance(one, str) and _UNLIKE_TEXT.fullmatch(one):
+        return f"“{one}”"
+    return entered(one)
+
+
+def entered(one: Any) -> str:
+    """A value as it is typed into a field."""
     return one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)
 
 
@@ -61,5 +72,6 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "lasting": length,
     "number": number,
     "value": value,
+    "entered": entered,
     "who": who,
 }

@@ -35,6 +35,10 @@ MAX_FORM = 2_000_000
 _THEIRS = frozenset((400, 403, 404, 409, 410, 413, 414, 422, 429))
 """What the API says no to because of what was asked; to all else because it fails, or does not know these pages."""
 _SIGNED_OUT = "You are signed out. Sign in again in another tab, then go on here: what you typed is still there."
+_NO_ANSWER = "The API does not answer. Is `headwater run api` running, where `ui.api` says?"
+_PERHAPS = (
+    "The API took the request and did not answer: it may have been done all the same. Look before you ask for it again."
+)
 _HERE = Path(__file__).parent
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -173,10 +177,11 @@ class Desk:
                 answer = self._sorry(page, refused.status, refused.what)
             except ApiError as error:
                 answer = self._sorry(page, error.status if error.status in _THEIRS else 502, _of_api(error))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                answer = self._sorry(page, 502, _NO_ANSWER)
             except httpx.RequestError:
-                answer = self._sorry(
-                    page, 502, "The API does not answer. Is `headwater run api` running, where `ui.api` says?"
-                )
+                changes = entry.method == "POST" and entry.role != "viewer"
+                answer = self._sorry(page, 502, *((_PERHAPS, "Was it done?") if changes else (_NO_ANSWER,)))
             except HeadwaterError as error:
                 answer = self._sorry(page, 422, " ".join(filter(None, (error.what, error.what_to_do))))
             return self._finish(answer)
@@ -205,10 +210,10 @@ class Desk:
         text = self._pages.get_template(template).render(**(held | context))
         return Response(text, status, {"Cache-Control": "no-store"}, "text/html")
 
-    def _sorry(self, page: Page, status: int, what: str) -> Response:
+    def _sorry(self, page: Page, status: int, what: str, heading: str = "That did not work") -> Response:
         if page.part:
             return self._render(page, "parts/sorry.html", status, what=what)
-        return self._render(page, "sorry.html", status, what=what)
+        return self._render(page, "sorry.html", status, what=what, heading=heading)
 
     def _finish(self, answer: Response) -> Response:
         answer.headers.update(_HEADERS)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.records import IdentifierPair, ProfileDocument, encode
 from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
@@ -245,6 +246,22 @@ def test_axe_finds_nothing_serious(place: tuple[House, str, Any], width: int, sc
         if faults:
             found[path] = faults
     assert found == {}
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_name_without_a_gap_makes_no_page_wider_than_the_window(place: tuple[House, str, Any], width: int) -> None:
+    house, address, browser = place
+    world, name = house.world, "x" * 180
+    traits, profile_id = {"name": name, "owner": name, "plan": name}, world.service.identifier(f"account:{name}")
+    account = ProfileDocument(profile_id, "account", [IdentifierPair("account", name)], 1, traits)
+    world.follower.read([world.record("profiles", profile_id, encode(account))])
+    page = signed_in(browser, address, "operator", PASSWORD)
+    page.set_viewport_size({"width": width, "height": 800})
+    for path in (f"/accounts/of/{name}", "/accounts", "/accounts/ranking", "/accounts/ranking?trait=plan&among=free"):
+        page.goto(address + path)
+        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 0, (path, wider)
     page.context.close()
 
 

@@ -18,7 +18,7 @@ from pipeline.ui.sentences import sentence
 from pipeline.ui.tree import Node, read_segment
 from pipeline.ui.writing import read_lines, write_segment
 from tests.hostile.asking import Asked, hand_over
-from tests.rooms.ui.house import House, Visitor
+from tests.rooms.ui.house import House, InProcess, Visitor
 
 DEEP = "[" * 50_000
 AN_EVERYONE = [("n:kind", "segment"), ("n:name", "a"), ("n.0:kind", "all")]
@@ -87,6 +87,37 @@ def test_an_address_that_is_no_api_is_told(said: bytes) -> None:
         transport = httpx.MockTransport(lambda _, status=status: httpx.Response(status, content=said))
         with ApiClient("http://api", "t", transport=transport) as client, pytest.raises(ApiError):
             client.list_segments()
+
+
+@pytest.mark.parametrize(
+    ("went_wrong", "told"),
+    [
+        (httpx.ConnectError, "That did not work"),
+        (httpx.ReadTimeout, "may have been done"),
+        (httpx.ReadError, "may have been"),
+    ],
+)
+def test_what_was_asked_for_and_not_answered_is_not_said_to_have_failed(
+    house: House, went_wrong: type[httpx.RequestError], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    answered = InProcess.handle_request
+
+    def handed_over(transport: InProcess, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return answered(transport, request)
+        waited.append(request.extensions["timeout"]["read"])
+        raise went_wrong("no answer")
+
+    editor = Visitor(house, "editor")
+    monkeypatch.setattr(InProcess, "handle_request", handed_over)
+    answer = editor.post("/segments/publish", AN_EVERYONE)
+    assert answer.status_code == 502 and told in answer.text
+    assert ("That did not work" in answer.text) == (went_wrong is httpx.ConnectError)
+    # The API waits for a transaction, until it has read it, and until it is in force.
+    assert waited == [30.0]
+    tried = editor.post("/builder/meaning", AN_EVERYONE, part="meaning")
+    assert tried.status_code == 502 and "does not answer" in tried.text and waited[1:] == [5.0]
 
 
 @pytest.mark.parametrize("place", ["²/1", "0/²", "0/" + "9" * 30, "-1/0", "x/y"])

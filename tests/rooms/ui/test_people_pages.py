@@ -48,6 +48,20 @@ def test_the_page_has_what_is_known_and_why(house: House) -> None:
     assert Visitor(house, "viewer").get("/people/user_id:7").status_code == 404
 
 
+def test_a_text_that_reads_like_a_number_is_told_from_the_number(house: House) -> None:
+    """Whoever asks why “age is 30” is not true of somebody sees that theirs is a text."""
+    traits = {"age": "30", "children": 3, "pays": "true", "plan": "pro", "note": " ", "tags": ["3", 3]}
+    house.world.follower.read(show(house.world, profile(ADA, "user_id:42", **traits)))
+    body = {"segment": "others", "when": {"trait": {"age": 30}}}
+    house.world.catalog.add(b"segment/others/1", encode(Definition("segment", "others", 1, body)))
+    page = Visitor(house, "viewer").get(f"/people/{ADA}?why=others").text
+    for name, shown in {
+        "age": "“30”", "children": "3", "pays": "“true”", "plan": "pro", "note": "“ ”", "tags": "[&#34;3&#34;, 3]"
+    }.items():  # fmt: skip
+        assert f'<th scope="row">{name}</th><td>{shown}</td>' in page, name
+    assert "trait age is 30" in page and "· is “30”" in page
+
+
 def test_somebody_of_whom_only_events_are_known_has_their_pages(house: House) -> None:
     world, other = house.world, ADA[:-1] + "0"
     nobody = profile(other, "user_id:7")
