@@ -22,10 +22,10 @@ _UNITS = {
 }  # fmt: skip
 _QUOTED = re.compile(r"“([^”]*)”|\"([^\"]*)\"")
 _LENGTH = r"(?:(?:\d+|an?)\s*[a-z]+)(?:\s*(?:and\s+)?\d+\s*[a-z]+)*"
-_WINDOW = re.compile(rf",?\s+(?:with)?in(?:\s+the)?(?:\s+last)?\s+({_LENGTH})\s*$", re.I)
+_WINDOW = re.compile(rf",?\s+(?:with)?in(?:(?:\s+the)?(?:\s+last)?\s+({_LENGTH})|\s+the\s+last\s+([a-z]+))\s*$", re.I)
 _FOR = re.compile(rf"\s+(?:for|(?:with)?in)\s+({_LENGTH})\s*$", re.I)
 _TIMES = re.compile(
-    r"\s+(?:(?:(at least|at most|more than|fewer than|less than|exactly)\s+)?(\d+)\s*(?:times?|x)|(once|twice))\s*$",
+    r"\s+(?:(at least|at most|more than|fewer than|less than|exactly)\s+)?(?:(\d+)\s*(?:times?|x)|(once|twice))\s*$",
     re.I,
 )
 _AMOUNTS = {"at least": "at_least", "at most": "at_most", "more than": "more_than", "exactly": "exactly"}
@@ -36,6 +36,8 @@ _NEGATION = re.compile(r"(?:did\s+not|didn['’]t|has\s+not|never(?:\s+did)?|no|
 _SHARED = (
     ("is not one of", "not_in"), ("is none of", "not_in"), ("is one of", "in"), ("is in", "in"),
     ("does not contain", "not_contains"), ("contains", "contains"),
+    ("is before", "before"), ("is after", "after"), ("before", "before"), ("after", "after"),
+    ("is within the last", "within_last"), ("is within the next", "within_next"),
     ("starts with", "starts_with"), ("begins with", "starts_with"), ("ends with", "ends_with"),
     ("matches in part", "regex"), ("is at least", "at_least"), ("is at most", "at_most"),
     ("is more than", "greater_than"), ("is less than", "less_than"), ("is not", "not_equals"),
@@ -49,6 +51,14 @@ _OPERATOR = re.compile(
 )
 _OPERATORS = dict(_SHARED)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_LIKE_A_RULE = re.compile(
+    r"[()]|\b(?:and|or|not|where|then|than|is|once|twice|ago|within|between|ever)\b|\d\s*times?\b|\b(?:in|the)\s+segment\b"
+    r"|\bconsent\s+(?:for|to)\b|\blast\s+(?:hour|day|week|month|year)\b",
+    re.I,
+)
+_LIKE_A_LIST = re.compile(r"[()]|^no\b|\b(?:and|or|not|where|then|than)\b", re.I)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d\S*|now(?:[+-]\w+)?")
+_AWAY = re.compile(rf"({_LENGTH})\s+(ago|from now)", re.I)
 _MARK = re.compile("\x00(\\d+)\x00")
 _ADVICE = "write for example: Page Viewed where path starts with /pricing at least 3 times in the last 7 days"
 
@@ -80,10 +90,25 @@ class _Reader:
 
     def rule(self) -> Node:
         parts = re.split(r",?\s+or\s+", self._text, flags=re.I)
-        rules = [self._clause(part.strip().strip("()")) for part in parts if part.strip()]
+        rules: list[Node] = []
+        for part in filter(None, (part.strip() for part in parts)):
+            rule = self._clause(part.strip("()") if part[0] == "(" and part[-1] == ")" else part)
+            if rules and rules[-1].kind == "trait" and self._is_a_name(part, rule):
+                # “plan is free or pro”: nobody means that pro was done.
+                said = self._said(part)
+                raise InputError(
+                    f"“{said}” is no event that was seen.", "", f"write “is one of … , {said}”, or did {said}"
+                )
+            rules.append(rule)
         if not rules:
             raise InputError("The line is empty.", "", _ADVICE)
         return rules[0] if len(rules) == 1 else Node("any", {}, rules)
+
+    def _is_a_name(self, said: str, rule: Node) -> bool:
+        """Whether what was said is nothing but a name, which no event has that was seen."""
+        if rule.kind != "performed" or rule.values or [one.kind for one in rule.parts] != ["event"]:
+            return False
+        return not said.lower().startswith("did ") and said.lower() not in self._events
 
     def _clause(self, text: str) -> Node:
         if found := _SEGMENT.fullmatch(text):
@@ -112,12 +137,13 @@ class _Reader:
         node = Node("performed")
         for _ in range(2):  # the number and the window, in either order
             if found := _WINDOW.search(text):
-                node.values |= {"window": "within", "within": self._length(found[1])}
+                node.values |= {"window": "within", "within": self._length(found[1] or f"1 {found[2]}")}
                 text = text[: found.start()]
             if found := _TIMES.search(text):
                 node.values["result"] = "count"
                 often = {"once": "1", "twice": "2"}.get((found[3] or "").lower()) or found[2]
-                operator = _AMOUNTS.get((found[1] or "at least").lower(), "less_than")
+                usual = "at least" if found[3] or int(often) else "exactly"
+                operator = _AMOUNTS.get((found[1] or usual).lower(), "less_than")
                 node.parts = [Node("test", {"operator": operator, "type": "number", "value": often})]
                 text = text[: found.start()]
         node.parts = [*self._selected(text), *node.parts]
@@ -125,10 +151,13 @@ class _Reader:
 
     def _selected(self, text: str) -> list[Node]:
         name, _, where = self._halves(text, r"\s+where\s+")
-        name = self._said(name)
+        unquoted, name = _MARK.sub("", name), self._said(name)
         if not name:
             raise InputError("The line names no event.", "", _ADVICE)
         known = self._events.get(name.lower(), name)
+        if name.lower() not in self._events and _LIKE_A_RULE.search(unquoted):
+            what = f"“{name}” is no event that was seen, and says more than a name."
+            raise InputError(what, "", f"put a name that reads so in quotes; {_ADVICE}")
         parts = [Node("event", {"name": known})]
         if where:
             checks = self._checks(where, "properties.")
@@ -164,9 +193,13 @@ class _Reader:
         checks: list[Node] = []
         for part in re.split(r"\s+and\s+", text, flags=re.I):
             found = _OPERATOR.search(part)
-            if found is None or not part[: found.start()].strip():
+            if found is None:
                 return []
-            path = _full_path(self._said(part[: found.start()]), root)
+            named = part[: found.start()].strip()
+            of_event = any(f" {name} " in f" {named.lower()} " for name in self._events)
+            if not named or of_event or _LIKE_A_LIST.search(_MARK.sub("", named)):
+                return []
+            path = _full_path(self._said(named), root)
             values = self._operand(_OPERATORS[found[1].lower()], part[found.end() :].strip())
             if values is None:
                 return []
@@ -179,16 +212,22 @@ class _Reader:
         if not text:
             return None
         if operator in ("in", "not_in"):
-            items = [self._said(one) for one in re.split(r"\s*,\s*", text) if one.strip()]
-            return {"operator": operator, "type": "text", "lines": "\n".join(items)}
-        if _NUMBER.fullmatch(text):
-            try:
-                json.loads(text)
-            except ValueError:
-                return {"operator": operator, "type": "text", "value": text}
+            listed = [one.strip() for one in re.split(r"\s*,\s*", text) if one.strip()]
+            kind = "number" if listed and all(map(_is_number, listed)) else "text"
+            return {"operator": operator, "type": kind, "lines": "\n".join(map(self._said, listed))}
+        if operator in ("before", "after"):
+            if found := _AWAY.fullmatch(text):
+                text = f"now{'-' if found[2].lower() == 'ago' else '+'}{self._length(found[1])}"
+            return {"operator": operator, "value": text} if _MOMENT.fullmatch(text) else None
+        if operator in ("within_last", "within_next"):
+            return {"operator": operator, "value": self._length(text)} if re.fullmatch(_LENGTH, text, re.I) else None
+        if _is_number(text):
             return {"operator": operator, "type": "number", "value": text}
         if text.lower() in ("yes", "no", "true", "false"):
             return {"operator": operator, "type": "boolean", "value": str(text.lower() in ("yes", "true")).lower()}
+        if found := _WINDOW.search(f" {text}") or _TIMES.search(f" {text}"):
+            what = f"“{found[0].strip()}” can be said of events only."
+            raise InputError(what, self._said(text), "put a value that reads so in quotes")
         return {"operator": operator, "type": "text", "value": self._said(text)}
 
     def _length(self, text: str) -> str:
@@ -199,6 +238,17 @@ class _Reader:
                 raise InputError(f"“{unit}” is no unit of time.", text, "write 30 minutes, 2 hours, 7 days, 4 weeks")
             said += (number if number.isdigit() else "1") + short
         return said
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number as JSON has it: 007 is none."""
+    if not _NUMBER.fullmatch(text):
+        return False
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _full_path(text: str, root: str) -> str:

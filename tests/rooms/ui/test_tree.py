@@ -293,10 +293,52 @@ def test_a_sentence_of_a_common_rule_reads_back_as_that_rule(rule: dict[str, Any
         ("Trial Is On", {"performed": {"event": "Trial Is On"}}),
         ("age >= 18 and vip is yes", {"trait": {"age": {"at_least": 18}, "vip": {"equals": True}}}),
         ('name is "3"', {"trait": {"name": {"equals": "3"}}}),
+        ("age is one of 18, 30", {"trait": {"age": {"in": [18, 30]}}}),
+        ('age is one of "18", 30', {"trait": {"age": {"in": ["18", "30"]}}}),
+        ("signup is before 2026-01-01", {"trait": {"signup": {"before": "2026-01-01"}}}),
+        ("signup after 30 days ago", {"trait": {"signup": {"after": "now-30d"}}}),
+        ("signup is within the last 30 days", {"trait": {"signup": {"within_last": "30d"}}}),
+        ("last name is Order", {"trait": {"last name": {"equals": "Order"}}}),
+        ("Page Viewed 0 times", {"performed": {"event": "Page Viewed", "count": {"exactly": 0}}}),
+        ("Page Viewed exactly once", {"performed": {"event": "Page Viewed", "count": {"exactly": 1}}}),
+        ("page viewed in the last week", {"performed": {"event": "Page Viewed", "within": "1w"}}),
+        ('"Done and Dusted" twice', {"performed": {"event": "Done and Dusted", "count": {"at_least": 2}}}),
+        ("Segment Created", {"performed": {"event": "Segment Created"}}),
+        (
+            "plan is free or did pro",
+            {"any": [{"trait": {"plan": {"equals": "free"}}}, {"performed": {"event": "pro"}}]},
+        ),
     ],
 )
 def test_typed_lines(line: str, rule: dict[str, Any]) -> None:
     assert write_rule(read_line(line, ["Page Viewed", "Trial Is On"])) == rule
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "plan is free or pro",
+        "plan is one of free, pro or team",
+        "city is New York in the last 3 days",
+        "Page Viewed where total is at least 100 in the last month",
+        "Page Viewed and no Order Completed in the last 3 days",
+        "no Page Viewed and plan is free",
+        "not plan is free",
+        "plan is free and not age is 30",
+        "Page Viewed where not path is /pricing",
+        "(Page Viewed or Cart Viewed) and plan is free",
+        "no consent for marketing",
+        "in the segment a and not in the segment b",
+        "Page Viewed between 2 and 4 times",
+        "Page Viewed 2 times in the last 7 days where path is /x",
+        "Order Completed last week",
+        "sum of total over Page Viewed is more than 100",
+        "signup is before yesterday",
+    ],
+)
+def test_a_line_that_says_more_than_is_understood_is_refused_and_no_event_is_made_of_it(line: str) -> None:
+    with pytest.raises(InputError):
+        read_line(line, ["Page Viewed"])
 
 
 @given(st.text(max_size=80))
