@@ -108,7 +108,7 @@ class _Reader:
         """Whether what was said is nothing but a name, which no event has that was seen."""
         if rule.kind != "performed" or rule.values or [one.kind for one in rule.parts] != ["event"]:
             return False
-        return not said.lower().startswith("did ") and said.lower() not in self._events
+        return not said.lower().startswith("did ") and not _MARK.search(said) and said.lower() not in self._events
 
     def _clause(self, text: str) -> Node:
         if found := _SEGMENT.fullmatch(text):

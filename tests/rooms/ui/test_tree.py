@@ -303,6 +303,7 @@ def test_a_sentence_of_a_common_rule_reads_back_as_that_rule(rule: dict[str, Any
         ("Page Viewed exactly once", {"performed": {"event": "Page Viewed", "count": {"exactly": 1}}}),
         ("page viewed in the last week", {"performed": {"event": "Page Viewed", "within": "1w"}}),
         ('"Done and Dusted" twice', {"performed": {"event": "Done and Dusted", "count": {"at_least": 2}}}),
+        ('plan is free or "A B"', {"any": [{"trait": {"plan": {"equals": "free"}}}, {"performed": {"event": "A B"}}]}),
         ("Segment Created", {"performed": {"event": "Segment Created"}}),
         (
             "plan is free or did pro",
