@@ -47,7 +47,10 @@ def build(kind: Listed, title: str, extra_column: str, extra: Extra) -> typer.Ty
         )
         if planned.changes:
             audit.note(settings, "applied", what=f"{word} {kind}/{name}")
-        tell(planned, Console(highlight=False), dry_run=False)
+        console = Console(highlight=False)
+        tell(planned, console, dry_run=False)
+        for line in planned.waits_for:
+            console.print(line, markup=False)
 
     @app.command("list", help=f"The {kind}s in force.\n\nExample: headwater {kind}s list")
     def list_all() -> None:

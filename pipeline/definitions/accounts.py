@@ -1,6 +1,6 @@
 """How accounts are found, and alerts about them, as people write them: docs/accounts.md."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,7 +10,7 @@ from pipeline.definitions.comparisons import Duration, Model, Name
 from pipeline.errors import DefinitionError
 from pipeline.identifiers import split_identifier
 from pipeline.identity import IdentityRules, Junk
-from pipeline.records import Definition, Generation
+from pipeline.records import Generation
 
 MOST_ENTRIES = 20_000
 AccountName = Annotated[str, Field(min_length=1, max_length=500)]
@@ -90,12 +90,14 @@ class AlertDefinition(Model):
 
 
 def account_rules(catalog: Catalog, generation: Generation, identity: IdentityRules) -> AccountRules:
-    """How accounts are found in a generation of these identity rules, and its alerts. Raises DefinitionError."""
+    """How accounts are found in a generation of these identity rules, and its alerts. One about a segment that is not
+    there says nothing, until it is. Raises DefinitionError for one about a segment of people."""
     paused = catalog.paused(generation, "alert")
     by_segment: dict[str, tuple[Alert, ...]] = {}
     for each in catalog.of_kind(generation, "alert"):
         alert = AlertDefinition.model_validate(each.body).compiled(each.version)
-        if not _is_of_accounts(catalog.in_force(generation, f"segment/{alert.segment}")):
+        segment = catalog.in_force(generation, f"segment/{alert.segment}")
+        if segment is not None and segment.body.get("entity") != "account":
             raise DefinitionError(
                 f"The alert {alert.name} is about the segment {alert.segment}, which is no segment of accounts.",
                 f"alert {alert.name}",
@@ -107,8 +109,3 @@ def account_rules(catalog: Catalog, generation: Generation, identity: IdentityRu
     if not written or catalog.paused(generation, "accounts"):
         return AccountRules(alerts=by_segment)
     return AccountsDefinition.model_validate(written[0].body).compiled(by_segment, identity)
-
-
-def _is_of_accounts(segment: Definition | None) -> bool:
-    body: dict[str, Any] = segment.body if segment is not None else {}
-    return body.get("entity") == "account"

@@ -9,7 +9,7 @@
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,8 +139,12 @@ def plan_apply(
             paused.discard(key)
             changes.append(Change("resumed", key, present.version, members.get(key)))
 
+    waits_for = tuple(_waits_for(written, members))
     if members == current.members and paused == set(current.paused):
-        return ApplyPlan(tuple(changes), tuple(definitions), None, False, tuple(_waits_for(written, members)))
+        return ApplyPlan(tuple(changes), tuple(definitions), None, False, waits_for)
+    new = {each.key for each in written}
+    staying = [found for key in members if key not in new and (found := catalog.in_force(current, key)) is not None]
+    waits_for += tuple(_waits_for(staying, members, dict.fromkeys(gone)))
     generation = Generation(
         number=current.number + 1,
         members=dict(sorted(members.items())),
@@ -153,12 +157,14 @@ def plan_apply(
     identity_changed = any(
         members.get(key) != current.members.get(key) or (key in paused) != (key in current.paused) for key in identity
     )
-    waits_for = tuple(_waits_for(written, members))
     return ApplyPlan(tuple(changes), tuple(definitions), generation, identity_changed, waits_for)
 
 
-def _waits_for(written: Iterable[Written], members: Mapping[str, int]) -> Iterator[str]:
-    for each in written:
+def _waits_for(
+    asking: Iterable[Written | Definition], members: Mapping[str, int], gone: Container[str] | None = None
+) -> Iterator[str]:
+    """What these name and nobody has defined, in words; only of what is `gone`, if that is given."""
+    for each in asking:
         named: dict[str, Any] = {}
         if each.kind == "destination":
             named = {"segment": each.body.get("segments"), "alert": each.body.get("alerts")}
@@ -167,7 +173,7 @@ def _waits_for(written: Iterable[Written], members: Mapping[str, int]) -> Iterat
         for kind, names in named.items():
             known = [key.partition("/")[2] for key in members if key.startswith(f"{kind}/")]
             for name in names if isinstance(names, list) else ():
-                if name not in known:
+                if name not in known and (gone is None or f"{kind}/{name}" in gone):
                     near = difflib.get_close_matches(name, known, 1)
                     advice = f" Did you mean {near[0]}?" if near else ""
                     yield f"The {each.kind} {each.name} hears nothing yet by {name}: there is no such {kind}.{advice}"

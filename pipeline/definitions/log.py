@@ -9,15 +9,10 @@ from pipeline.admin import create_topics
 from pipeline.definitions.apply import ApplyPlan, plan_apply
 from pipeline.definitions.catalog import (
     Catalog,
-    activation_plan,
-    cleaning_plan,
-    contracts_plan,
     generation_plan,
     records,
-    sources_plan,
 )
 from pipeline.definitions.loader import Written
-from pipeline.definitions.segments import leaves_of
 from pipeline.errors import DefinitionError
 from pipeline.in_charge import refuse_definitions
 from pipeline.plans import GenerationPlan
@@ -144,18 +139,13 @@ def _placing(written: Sequence[Written]) -> Iterator[None]:
 
 
 def checked_leaves(catalog: Catalog, generation: Generation) -> Iterable[str]:
-    """The leaves of a generation, once it is certain that every stage can compile it: what belongs together and is in
-    several documents is checked here, before anything is written.
+    """The leaves of a generation, once it is certain that every stage can compile it: before anything is written it is
+    compiled as they will do it, for none of them goes on past the marker of one that cannot be.
 
     Raises:
         DefinitionError: the documents do not fit together.
     """
-    contracts_plan(catalog, generation)
-    sources_plan(catalog, generation)
-    cleaning_plan(catalog, generation)
-    leaves = leaves_of(catalog, generation)
-    activation_plan(catalog, generation)
-    return leaves
+    return generation_plan(catalog, generation).segments.births
 
 
 class Readiness:

@@ -12,8 +12,7 @@ from pipeline.archive.reading import with_archive
 from pipeline.definitions.apply import plan_apply
 from pipeline.definitions.catalog import records as catalog_records
 from pipeline.definitions.loader import Written
-from pipeline.definitions.log import read_catalog
-from pipeline.definitions.segments import leaves_of
+from pipeline.definitions.log import checked_leaves, read_catalog
 from pipeline.errors import InputError
 from pipeline.records import Definition, Generation, Marker, RulesChanged, encode
 from pipeline.replay.errors import ReplayError
@@ -104,7 +103,7 @@ def begin(old: Settings, new: Settings, written: Sequence[Written] = (), applied
     catalog = read_catalog(old)
     now_ms = time.time_ns() // 1_000_000
     planned = plan_apply(
-        catalog, written, leaves_of=leaves_of, take_over=True, applied_at=now_ms, applied_by=applied_by
+        catalog, written, leaves_of=checked_leaves, take_over=True, applied_at=now_ms, applied_by=applied_by
     )
     in_force = planned.generation or catalog.latest
     create_topics(new, [key.partition("/")[2] for key in in_force.members if key.startswith("destination/")])

@@ -5,10 +5,10 @@ from textwrap import dedent
 import pytest
 
 from pipeline.definitions.apply import plan_apply
-from pipeline.definitions.catalog import Catalog, generation_plan
+from pipeline.definitions.catalog import Catalog, generation_plan, records
 from pipeline.definitions.loader import load_text
-from pipeline.definitions.segments import leaves_of
-from pipeline.errors import HeadwaterError
+from pipeline.definitions.log import check, checked_leaves
+from pipeline.errors import DefinitionError, HeadwaterError
 
 TEXT = """
 accounts: default
@@ -29,7 +29,7 @@ again_after: 7d
 
 def plan_of(text: str) -> object:
     catalog = Catalog()
-    planned = plan_apply(catalog, load_text(text), leaves_of=leaves_of, applied_at=1)
+    planned = plan_apply(catalog, load_text(text), leaves_of=checked_leaves, applied_at=1)
     assert planned.generation is not None
     return generation_plan(catalog.with_definitions(planned.definitions), planned.generation)
 
@@ -62,7 +62,6 @@ def test_a_table_names_people_in_any_spelling_that_events_may_have() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("alert: a\nenters: nobody_knows", "no segment of accounts"),
         ("segment: s\nwhen: {all: []}\n---\nalert: a\nenters: s", "no segment of accounts"),
         ("accounts: default\nsame: {a: [x], b: [x]}", "two accounts"),
         ("accounts: default\npeople: {ada: acme}", "no identifier"),
@@ -72,3 +71,21 @@ def test_a_table_names_people_in_any_spelling_that_events_may_have() -> None:
 def test_a_mistake_is_told(text: str, what: str) -> None:
     with pytest.raises(HeadwaterError, match=what):
         plan_of(text)
+
+
+def test_an_alert_about_a_segment_that_is_not_there_stops_no_stage() -> None:
+    assert plan_of("alert: a\nenters: nobody_knows").accounts.alerts.keys() == {"nobody_knows"}  # type: ignore[attr-defined]
+    catalog = Catalog()
+    first = plan_apply(catalog, load_text(TEXT), leaves_of=checked_leaves, applied_at=1)
+    assert first.generation is not None
+    for key, value in records(first.definitions, first.generation):
+        catalog.add(key, value)
+    removed = plan_apply(catalog, remove=["segment/warm"], leaves_of=checked_leaves, applied_at=2)
+    assert removed.waits_for == ("The alert call_them hears nothing yet by warm: there is no such segment.",)
+    assert removed.generation is not None
+    assert generation_plan(catalog, removed.generation).segments.names == []
+
+
+def test_what_no_stage_could_load_is_refused_before_it_is_written() -> None:
+    with pytest.raises(DefinitionError, match="The alert a is about the segment s, which is no segment of accounts"):
+        check(load_text("segment: s\nwhen: {all: []}\n---\nalert: a\nenters: s"))
