@@ -35,7 +35,7 @@ def on_ready(task: Task, message: Ready) -> None:
         task.count("stale_readies")
         return
     meta.generation = message.generation
-    meta.switched = task.clock
+    meta.switched = meta.received
     task.see_generation(message.generation)
     task.use_generation(message.generation)
     _go_on(task, message.generation, b"")
@@ -56,7 +56,6 @@ def on_sweep(task: Task, message: Sweep) -> None:
                 if done >= PROFILES_PER_SWEEP:
                     _go_on(task, message.generation, key)
                     return
-    belonging.tell_all(task)
     swept = encode(PeopleSwept(generation=message.generation, partition=task.partition, clock=task.clock))
     for partition in range(task.partitions):
         task.out.log("links", None, swept, partition)
@@ -67,8 +66,13 @@ def _take_along(task: Task, key: bytes) -> bool:
     if actor is None or actor.generation == task.generation:
         return False
     profile = task.profile(key, actor)
+    # As of the change. What has come due since then is for ticks, which know how far all tasks have come.
+    clock, task.clock = task.clock, max(task.meta.switched, actor.settled)
     holder.settle(task, profile)
     task.put(key, actor)
+    if task.touched:
+        belonging.tell_all(task)
+    task.clock = clock
     return True
 
 

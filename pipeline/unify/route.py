@@ -36,9 +36,8 @@ REASONS = {
 
 
 def on_event(task: Task, record: Record, event: Event) -> None:
-    """An event at the actor of its strongest identifier."""
+    """An event at the actor of its strongest identifier. The clock is that of the task's events."""
     received, identifiers = event.received, event.identifiers
-    task.see(received)
     if event.time > received:
         event.time = received
     state = task.state
@@ -90,7 +89,10 @@ def on_event(task: Task, record: Record, event: Event) -> None:
         )
         task.out.log("links", task.keys.actor(name), encode(forward))
     else:
+        task.clock = max(task.clock, actor.settled, task.meta.switched)
         holder.take_event(task, key, actor, identifier, event, message_hash, position, generation, epoch)
+        if task.touched:
+            belonging.tell_all(task)
 
 
 def on_assign(task: Task, message: Assign) -> None:

@@ -187,7 +187,7 @@ class UnifyStage:
             task.count("unreadable")
             history.note_dropped(task, record.offset)
         else:
-            self._step_event(record, value)
+            self._step_event(record, value, task.meta.received)
 
     def step_many(self, records: list[Record], places: Sequence[int], state: State, out: PlacedOutputs) -> None:
         """Consume those of a batch's `records` that stand at these places, the events of an actor together.
@@ -211,7 +211,7 @@ class UnifyStage:
                 if opened and received >= 0:
                     if waiting.clock < 0:
                         task.enter(state, out)
-                        waiting.clock = task.clock
+                        waiting.clock = task.meta.received
                     if opened is not value:
                         waiting.opened[place] = opened
                     waiting.add(place, key, received)
@@ -227,6 +227,7 @@ class UnifyStage:
 
     def _step_waiting(self, waiting: _Waiting, state: State, out: PlacedOutputs) -> None:
         task, records, opened, clocks = self._task, waiting.records, waiting.opened, waiting.clocks
+        clock = task.clock
         # In the order of their keys, as in the batch before: what was made for one after the other lies side by side.
         for key in sorted(waiting.places):
             task.enter(state, out)
@@ -235,16 +236,17 @@ class UnifyStage:
                 record = records[place]
                 value = opened.get(place, record.value)
                 assert value is not None
-                task.clock = clocks.get(place, 0)
-                self._step_event(record, value)
-        task.clock, task.position = waiting.clock, waiting.position
+                self._step_event(record, value, clocks.get(place, 0))
+        task.clock, task.position = max(clock, waiting.clock), waiting.position
 
     def _opened(self, value: bytes) -> bytes | None:
         """A record of `events`, open; None if nobody can open it any more."""
         open_sealed = self._task.open_sealed
         return open_sealed(value) if value[:1] == SEALED_FIRST and open_sealed is not None else value
 
-    def _step_event(self, record: Record, value: bytes) -> None:
+    def _step_event(self, record: Record, value: bytes, clock: int) -> None:
+        """`clock`: that of the events before it. What other tasks say brings the time at which they are: whose events
+        are read later here would be judged as of then."""
         task = self._task
         task.position = record.offset + 1
         message = decode_events_record(value)
@@ -252,7 +254,9 @@ class UnifyStage:
             received = message.received
             if received > task.meta.received:
                 task.change_meta().received = received
+            latest, task.clock = task.clock, max(clock, received)
             route.on_event(task, record, message)
+            task.see(latest)
         else:
             self._mark(message, record.offset)
         if task.touched:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.identifiers import partition_of
+from pipeline.records import Ready, encode
 from pipeline.unify import UnifyStage
+from pipeline.unify.actor import META_KEY
 from tests.rooms.unify.harness import KEYS, MINUTE, NOON, SECOND, World
 
 LEFT_BEHIND = {
@@ -111,3 +113,47 @@ def test_a_task_tells_what_it_has_still_to_settle() -> None:
     passed = NOON + 2 * MINUTE
     world.rest(2 * MINUTE)
     assert in_time() == (NOON + 2 * MINUTE, 0)
+
+
+def test_a_change_of_the_rules_settles_nobody_past_it_while_another_task_stands_still() -> None:
+    world: World
+
+    def least(_: int) -> int:
+        found = [state.get(META_KEY) for _, state, _ in world.tasks[1:]]
+        return min(meta.received if meta is not None else -1 for meta in found)
+
+    world = world_of(least)
+    world.send(HERE, THERE)
+    world.work()
+    world.send(HERE, event="Cart Viewed", at=SECOND)
+    world.work()
+    generation = world.define((LEFT_BEHIND,))
+    for partition in range(2):
+        world.write("events", None, encode(Ready(generation, NOON + 20 * SECOND)), partition)
+    world.send(THERE, event="Order Completed", at=30 * SECOND)
+    world.send(OTHER, at=2 * MINUTE)
+    work(world, 1 + at(HERE))
+    world._wake(NOON + 2 * MINUTE)
+    work(world, 1 + at(HERE))
+    _, state, _ = world.tasks[1 + at(HERE)]
+    assert state.get(META_KEY).generation == generation and state.get(META_KEY).received == NOON + 2 * MINUTE
+    world.rest(2 * MINUTE)
+    assert world.segment_changes() == [], "an order that came in time"
+
+
+def test_what_another_task_forwards_does_not_hurry_the_events_that_are_read_after_it() -> None:
+    """A worker was away; what others said to its tasks meanwhile it may read before its own events of that time."""
+    world = world_of(lambda wanted: wanted)
+    world.send(OTHER, THERE)
+    world.send(HERE, event="Cart Viewed", at=SECOND)
+    world.work()
+    world.send(HERE, event="Order Completed", at=30 * SECOND)
+    world.send(THERE, at=2 * MINUTE)
+    _, _, positions = world.tasks[1 + at(HERE)]
+    waiting = positions.pop(("events", at(HERE)))
+    work(world, 0, 1 + at(THERE), 1 + at(HERE))
+    assert world.totals(OTHER) == {"Page Viewed": 2}, "forwarded"
+    positions["events", at(HERE)] = waiting
+    world.rest(2 * MINUTE)
+    assert world.segment_changes() == [], "an order that came in time"
+    world.check()
