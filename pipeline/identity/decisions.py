@@ -40,9 +40,11 @@ def unlink(turn: Turn, message: Unlink) -> None:
             decided.cut = stands = max(decided.cut, cut)
 
     _decide(turn, pairs, cut_off)
+    # Of an unlink and the next one only the last is kept for replays: it reaches as far as what stands.
     if stands == NEVER and not message.forever:
-        # One for ever stands already. Of an unlink and the next one only the last is kept for replays.
         message = structs.replace(message, forever=True)
+    elif NEVER > stands > message.received:
+        message = structs.replace(message, received=stands)
     if not message.forever:
         _ask_again(turn, pairs)
     turn.out.upsert("identity-decisions", _key(turn, "unlink", message.a, message.b), encode(message))
@@ -139,7 +141,10 @@ def erase(turn: Turn, message: EraseRequest) -> None:
         turn.send(text, encode(erasure))
         turn.counters.erases += 1
         actor = turn.keys.actor(text).decode()
-        decision = Erased(actor, message.received, turn.epoch, len(members), request_id, keep_out)
+        # An earlier erasure may have been asked for later, by another clock: a replay has to know how far it reached.
+        decided = graph.node(text).decided
+        assert decided is not None
+        decision = Erased(actor, decided.erased_at, turn.epoch, len(members), request_id, keep_out)
         turn.out.upsert("identity-decisions", _key(turn, "erase", text), encode(decision))
     for text in later:
         graph.node(text).first = graph.first_seen(text)

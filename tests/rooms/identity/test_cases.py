@@ -12,6 +12,7 @@ from pipeline.records import (
     Assign,
     BackfillDone,
     Erase,
+    Erased,
     EraseRequest,
     Evidence,
     Forget,
@@ -436,6 +437,24 @@ def test_a_second_unlink_of_all_does_not_weaken_one_for_ever() -> None:
     world = World().say(saw(ANN, BROWSER, 1), Unlink(BROWSER, 10, forever=True), Unlink(BROWSER, 20))
     [kept] = [value for value in world.decisions.values() if value is not None]
     assert msgspec.json.decode(kept, type=Unlink).forever
+
+
+@pytest.mark.parametrize("other", [ANN, ""])
+def test_an_unlink_of_a_clock_that_is_behind_does_not_shorten_the_one_before_it(other: str) -> None:
+    """Nor for a replay, which hears of the last one only."""
+    world = World().say(saw(ANN, BROWSER, 1, 5), Unlink(BROWSER, 30, other), Unlink(BROWSER, 20, other))
+    assert not world.say(saw(ANN, BROWSER, 1, 25)).together(ANN, BROWSER)
+    [kept] = [value for value in world.decisions.values() if value is not None]
+    assert msgspec.json.decode(kept, type=Unlink).received == 30
+    assert world.say(saw(ANN, BROWSER, 1, 31)).together(ANN, BROWSER)
+
+
+def test_an_erasure_of_a_clock_that_is_behind_does_not_shorten_the_one_before_it() -> None:
+    """What was received up to the earlier one must not come back from a replay."""
+    world = World().say(saw(ANN, BROWSER, 1, 5), EraseRequest(ANN, 30), EraseRequest(ANN, 20))
+    assert not world.say(saw(ANN, BROWSER, 1, 25)).together(ANN, BROWSER)
+    kept = [msgspec.json.decode(value, type=Erased) for value in world.decisions.values() if value is not None]
+    assert {each.actor: each.received for each in kept} == {KEYS.actor(one).decode(): 30 for one in (ANN, BROWSER)}
 
 
 def test_an_erasure_takes_from_the_count_of_a_quarantine_only_what_is_in_it() -> None:
