@@ -11,7 +11,8 @@ by then. So the role reads in `privacy-progress` which profiles and identifiers 
                                  without the identifiers that had been this profile's, or were not followed there
 
 A profile_id that was erased is never used again, so this holds for good. An identifier may be: what was decided after
-its erasure is about whoever has it then.
+its erasure is about whoever has it then. Who has come back by a consent anew has another profile, whose deliveries
+would pass the request to delete the former one, and be deleted by it: they wait until the destination has answered.
 """
 
 from collections.abc import Iterable
@@ -20,11 +21,14 @@ from typing import Any
 import msgspec
 
 from pipeline.identifiers import Keys
-from pipeline.records import Delivery, Forgotten, PrivacyProgress
+from pipeline.records import Delivery, DestinationErased, Forgotten, PrivacyProgress
 from pipeline.runtime.ports import Record
+from pipeline.topology import DELIVERIES
 
 TOPIC = "privacy-progress"
 TAKES_BACK = frozenset({"segment_exited", "profile_deleted", "profile_erased"})
+LONGEST_MS = DELIVERIES.retention_ms
+"""How long somebody who has come back waits for an erasure: their topic has let go of it by then, unanswered."""
 _decode = msgspec.json.Decoder(PrivacyProgress).decode
 
 
@@ -37,6 +41,11 @@ class ForgottenProfiles:
         self._ids: set[str] = set()
         self._actors: dict[str, int] = {}
         self._latest = 0
+        # Of each identifier's actor, the requests by which it was erased, and when; of each destination, the actors in
+        # whose name it was asked, by request, and has not answered yet.
+        self._requests: dict[str, dict[str, int]] = {}
+        self._unanswered: dict[str, dict[str, set[str]]] = {}
+        self.news = 0
 
     def take(self, records: Iterable[Record]) -> None:
         """Take in records of the topic."""
@@ -47,6 +56,30 @@ class ForgottenProfiles:
                 self._latest = max(self._latest, told.at)
                 if told.profile_id:
                     self._ids.add(told.profile_id)
+                self._requests.setdefault(told.actor, {})[told.request_id] = told.at
+                for name in told.destinations:
+                    self._unanswered.setdefault(name, {}).setdefault(told.request_id, set()).add(told.actor)
+            elif isinstance(told, DestinationErased):
+                of_request = self._unanswered.get(told.destination, {})
+                of_request.get(told.request_id, set()).discard(told.actor)
+                if not of_request.get(told.request_id, True):
+                    del of_request[told.request_id]
+            self.news += 1
+
+    def is_early(self, destination: str, delivery: Delivery) -> bool:
+        """Whether a delivery is about somebody who has come back after an erasure, and the destination has not deleted
+        yet who they were."""
+        unanswered = self._unanswered.get(destination)
+        if not unanswered or delivery.action == "profile_erased" or delivery.profile_id in self._ids:
+            return False
+        return any(
+            request in unanswered and at < delivery.decided_at <= at + LONGEST_MS
+            for one in delivery.identifiers
+            for request, at in tuple(self._requests_of(one.namespace, one.value).items())
+        )
+
+    def _requests_of(self, namespace: str, value: str) -> dict[str, int]:
+        return self._requests.get(self._keys.actor(f"{namespace}:{value}").decode(), {})
 
     def __len__(self) -> int:
         return len(self._ids)

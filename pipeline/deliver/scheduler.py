@@ -1,6 +1,7 @@
 """What goes out next: the whole of the deliver role's judgement, without a clock, a thread or a broker.
 
-- Deliveries of one profile go out in their order, one after the other's end. Profiles do not wait for each other.
+- Deliveries of one profile go out in their order, one after the other's end. Profiles do not wait for each other, but
+  for one who has come back after an erasure: until the destination has deleted who they were (forgotten.py).
 - A failed delivery stays at the head of its profile and is tried again after a delay that doubles, with jitter.
 - After its last attempt, or when it is rejected, it is given up: it goes to the dead letters, and the profile goes on.
 - While the circuit is open nothing goes out but probes. When it closes, everything that waited goes out at once.
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import takewhile
 from typing import NamedTuple
 
 from connectors import Outcome
@@ -100,11 +102,15 @@ class Scheduler:
     """The deliveries of one destination on this worker."""
 
     def __init__(
-        self, policy: Policy, left_of: Callable[[Delivery], Delivery | None] = lambda delivery: delivery
+        self,
+        policy: Policy,
+        left_of: Callable[[Delivery], Delivery | None] = lambda delivery: delivery,
+        is_early: Callable[[Delivery], bool] = lambda delivery: False,
     ) -> None:
-        """`left_of` tells what still may go out of a delivery; None: nothing."""
+        """`left_of` tells what still may go out of a delivery; None: nothing. `is_early`: not yet."""
         self.policy = policy
         self._left_of = left_of
+        self._is_early = is_early
         self.circuit = Circuit(policy.limits)
         self.delivered = 0
         self.given_up = 0
@@ -119,6 +125,8 @@ class Scheduler:
         self._ready: deque[ProfileKey] = deque()
         self._delayed: list[tuple[int, int, ProfileKey]] = []
         self._order = 0
+        # What is next of them is early.
+        self._held: list[ProfileKey] = []
         self._unsettled: dict[ProfileKey, int] = {}
         # What they took back is here; what that overtakes may be under way.
         self._taking_back: set[ProfileKey] = set()
@@ -142,6 +150,7 @@ class Scheduler:
         self._ready = deque(profile for profile in self._ready if profile[0] != partition)
         self._delayed = [entry for entry in self._delayed if entry[2][0] != partition]
         heapq.heapify(self._delayed)
+        self._held = [profile for profile in self._held if profile[0] != partition]
         self._unsettled = {profile: n for profile, n in self._unsettled.items() if profile[0] != partition}
         self._taking_back = {profile for profile in self._taking_back if profile[0] != partition}
 
@@ -198,6 +207,12 @@ class Scheduler:
             },
         )
 
+    def release_held(self, now_ms: int) -> None:
+        """What was early may not be any more."""
+        held, self._held = self._held, []
+        for profile in held:
+            self._release(profile, now_ms)
+
     def refuse(self, record: Record, reason: str, detail: str) -> GivenUp | None:
         """Take on a record that is no delivery: it goes to the dead letters, unless it did so before a restart."""
         progress = self._progress[record.partition]
@@ -220,6 +235,10 @@ class Scheduler:
             return None
         if self._taking_back:
             self._release_anew(now_ms, self._taking_back)
+        # What they wait for may stand where nothing is read while there is no room.
+        may_hold = self.room > self.policy.max_open // 4
+        if not may_hold:
+            self.release_held(now_ms)
         self._wake(now_ms)
         items: list[Item] = []
         if not self._ready and probing and self._delayed:
@@ -230,7 +249,12 @@ class Scheduler:
             profile = self._ready.popleft()
             queue = self._queues[profile]
             count = min(size - len(items), len(queue)) if self.policy.keeps_order else 1
-            items.extend(queue[n] for n in range(count))
+            ripe = [queue[n] for n in range(count)]
+            if may_hold:
+                ripe = list(takewhile(lambda item: not self._is_early(item.delivery), ripe))
+            if not ripe:
+                self._held.append(profile)
+            items.extend(ripe)
         if not items:
             return None
         self._out += 1
@@ -344,7 +368,7 @@ class Scheduler:
 
     def _waiting(self) -> list[ProfileKey]:
         """The profiles nothing of which is with the connector, nor on its way to the dead letters."""
-        return [*self._ready, *(profile for _, _, profile in self._delayed)]
+        return [*self._ready, *(profile for _, _, profile in self._delayed), *self._held]
 
     def _release_anew(self, now_ms: int, profiles: Set[ProfileKey]) -> None:
         """Look anew at those of these profiles that wait; what of the others is under way is looked at when that has
@@ -355,6 +379,7 @@ class Scheduler:
         self._ready = deque(profile for profile in self._ready if profile not in profiles)
         self._delayed = [entry for entry in self._delayed if entry[2] not in profiles]
         heapq.heapify(self._delayed)
+        self._held = [profile for profile in self._held if profile not in profiles]
         for profile in again:
             self._release(profile, now_ms)
 

@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 
@@ -76,8 +77,11 @@ class DestinationWorker:
     ) -> None:
         self.destination = destination
         self._forgotten = forgotten
-        self._forgot = 0
-        self.scheduler = Scheduler(policy, *([forgotten.left_of] if forgotten is not None else []))
+        self._forgot = self._heard = 0
+        if forgotten is None:
+            self.scheduler = Scheduler(policy)
+        else:
+            self.scheduler = Scheduler(policy, forgotten.left_of, partial(forgotten.is_early, destination))
         self.paused = False
         self.has_passed: Callable[[Delivery], bool] = lambda delivery: False
         self._connector = connector
@@ -146,7 +150,10 @@ class DestinationWorker:
     # ---- the parts of a turn
 
     def _forget(self) -> None:
-        """Let go of what waits of people who were erased since the last turn."""
+        """Let go of what waits of people who were erased since the last turn; what waited until they were goes on."""
+        if self._forgotten is not None and self._forgotten.news != self._heard:
+            self._heard = self._forgotten.news
+            self.scheduler.release_held(self._clock())
         if self._forgotten is not None and len(self._forgotten) != self._forgot:
             self._forgot = len(self._forgotten)
             self.scheduler.overtake(self._clock())

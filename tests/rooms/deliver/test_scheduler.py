@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,11 +10,11 @@ import pytest
 
 from connectors import Outcome, delivered, rejected, retry
 from pipeline.deliver.circuit import Limits
-from pipeline.deliver.forgotten import ForgottenProfiles
+from pipeline.deliver.forgotten import LONGEST_MS, ForgottenProfiles
 from pipeline.deliver.progress import read_note
 from pipeline.deliver.scheduler import Policy, Scheduler, backoff_ms
 from pipeline.identifiers import Keys
-from pipeline.records import Delivery, Forgotten, IdentifierPair, encode
+from pipeline.records import Delivery, DestinationErased, Forgotten, IdentifierPair, encode
 from pipeline.runtime.ports import Record
 from tests.rooms.deliver.destination import Destination, record
 
@@ -414,6 +415,73 @@ def test_of_whoever_was_erased_nothing_waits_but_what_takes_back() -> None:
     assert [one[2] for one in destination.arrived if one[1] == "ada"] == ["0/4", "0/5"]
     assert [one[2] for one in destination.arrived if one[1] == "bob"] == ["0/1"]
     assert destination.scheduler.positions() == {0: (7, "")} and destination.scheduler.open == 0
+
+
+def come_back(offset: int, profile: str, at: int, identifier: str = "ada") -> tuple[Record, Delivery]:
+    one, delivery = record(offset, profile)
+    named = [IdentifierPair("user_id", identifier)]
+    delivery = msgspec.structs.replace(delivery, identifiers=named, decided_at=at)
+    return one._replace(value=encode(delivery)), delivery
+
+
+def answers_for(actor: str, request_id: str = "r1", destination: str = "d") -> Record:
+    told = DestinationErased(request_id, KEYS.actor(actor).decode(), destination, 9)
+    return Record("privacy-progress", 0, 2, b"r1", encode(told), 9)
+
+
+@pytest.mark.parametrize("keeps_order", [False, True])
+def test_who_has_come_back_waits_until_the_destination_has_deleted_who_they_were(keeps_order: bool) -> None:
+    """Of another profile, they would pass the request to delete them by their address, and be deleted by it."""
+    forgotten = ForgottenProfiles(KEYS)
+    policy = Policy(concurrency=8, max_batch=8 if keeps_order else 1, keeps_order=keeps_order)
+    destination = Destination(policy, always(delivered()))
+    destination.scheduler = Scheduler(policy, forgotten.left_of, partial(forgotten.is_early, "d"))
+    destination.assign()
+    # The request names both; it is asked for in the name of the one who held them.
+    forgotten.take([forgets("ada"), forgets("", "user_id:ada2")])
+    for offset, given in enumerate((("new", 6, "ada"), ("new", 7, "ada"), ("new2", 7, "ada2"), ("bob", 7, "bob"))):
+        destination.scheduler.accept(*come_back(offset, *given))
+    destination.run(1_000)
+    assert [one[1] for one in destination.arrived] == ["bob"] and destination.scheduler.wakes_at(2_000) is None
+    forgotten.take([answers_for("user_id:ada2"), answers_for("user_id:ada", destination="other")])
+    destination.scheduler.release_held(destination.now)
+    destination.run(2_000)
+    assert len(destination.arrived) == 1, "the request that has been answered is another destination's, or no whole one"
+    forgotten.take([answers_for("user_id:ada")])
+    destination.scheduler.release_held(destination.now)
+    destination.run(3_000)
+    assert [one[2] for one in destination.arrived if one[1] == "new"] == ["0/0", "0/1"]
+    assert destination.scheduler.positions() == {0: (4, "")}
+
+
+def test_who_has_come_back_does_not_wait_for_good_nor_hold_up_what_they_wait_for() -> None:
+    forgotten = ForgottenProfiles(KEYS)
+    policy = Policy(concurrency=8, max_open=8)
+    destination = Destination(policy, always(delivered()))
+    destination.scheduler = Scheduler(policy, forgotten.left_of, partial(forgotten.is_early, "d"))
+    destination.assign()
+    forgotten.take([forgets("ada")])
+    destination.scheduler.accept(*come_back(0, "late", 6 + LONGEST_MS))
+    destination.run(1_000)
+    assert destination.scheduler.delivered == 1
+    for offset in range(1, 6):
+        destination.scheduler.accept(*come_back(offset, f"new{offset}", 6))
+    destination.run(2_000)
+    assert destination.scheduler.delivered == 1 and destination.scheduler.room == 3
+    destination.scheduler.accept(*come_back(6, "new6", 6))
+    destination.run(3_000)
+    assert destination.scheduler.delivered == 7, "there was no room left to read the request that they wait for"
+    # Erased again while they waited: nothing of it goes out; and what is held of a partition goes with it.
+    destination.scheduler.accept(*come_back(7, "new", 6))
+    destination.run(4_000)
+    forgotten.take([forgets("new", at=8)])
+    destination.scheduler.overtake(destination.now)
+    assert destination.scheduler.overtaken == 1 and destination.scheduler.open == 0
+    destination.scheduler.accept(*come_back(8, "newest", 10))
+    destination.run(5_000)
+    destination.scheduler.revoke(0)
+    destination.scheduler.release_held(destination.now)
+    assert destination.scheduler.take(destination.now) is None
 
 
 def changes(offset: int, action: Any, segment: str | None = "s", cause: Any = "event") -> tuple[Record, Delivery]:

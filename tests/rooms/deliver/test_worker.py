@@ -18,7 +18,7 @@ from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause
 from pipeline.records import DeadLetter, Delivery, IdentifierPair, encode
 from pipeline.runtime.ports import Record
 from tests.rooms.deliver.destination import record
-from tests.rooms.deliver.test_scheduler import KEYS, forgets
+from tests.rooms.deliver.test_scheduler import KEYS, answers_for, forgets
 
 WORDS = "HTTP 503: we have trouble with ada"
 
@@ -137,7 +137,7 @@ def test_a_dead_letter_of_what_was_with_the_connector_says_nothing_of_the_erased
 
 def test_a_dead_letter_of_somebody_else_keeps_all_but_the_erased() -> None:
     forgotten, connector = ForgottenProfiles(KEYS), Connector(rejected("HTTP 410: no"))
-    connector.during = lambda: forgotten.take([forgets("p1", at=10)])
+    connector.during = lambda: forgotten.take([forgets("p1", at=10), answers_for("user_id:ada")])
     log = Log([named(0, "p2"), named(11, "p3")])
     made, _ = worker(log, connector, forgotten)
     turns(made, lambda: len(log.letters) == 2)
@@ -153,6 +153,18 @@ def test_what_goes_out_is_not_held_up_by_an_erasure_of_somebody_else() -> None:
     made, _ = worker(Log([named(offset, "p2") for offset in range(5)]), Connector(delivered()), forgotten)
     turns(made, lambda: made.scheduler.delivered == 5)
     assert (made.scheduler.overtaken, made.scheduler.open) == (0, 0)
+
+
+def test_what_waits_for_an_erasure_goes_out_when_the_destination_has_answered() -> None:
+    forgotten = ForgottenProfiles(KEYS)
+    forgotten.take([forgets("p1", at=10)])
+    made, _ = worker(Log([named(11, "p3"), named(12, "p1", "profile_erased")]), Connector(delivered()), forgotten)
+    turns(made, lambda: made.scheduler.delivered == 1)
+    for _ in range(20):
+        made.turn()
+    assert (made.scheduler.delivered, made.scheduler.open) == (1, 1)
+    forgotten.take([answers_for("user_id:ada")])
+    turns(made, lambda: made.scheduler.delivered == 2)
 
 
 def in_a_pause(delivery: Delivery) -> bool:
@@ -196,7 +208,7 @@ def test_a_dead_letter_of_what_passed_in_a_pause_says_nothing_of_the_erased() ->
 def test_no_outcome_is_told_of_whoever_was_erased(outcome: Outcome) -> None:
     """It would stand in the sources after the date that is on the receipt."""
     forgotten = ForgottenProfiles(KEYS)
-    forgotten.take([forgets("p1")])
+    forgotten.take([forgets("p1"), answers_for("user_id:ada")])
     log = Log([named(0, "p1", "segment_exited"), named(6, "p2", "segment_exited")])
     made, _ = worker(log, Connector(outcome), forgotten, Outcomes("d"))
     turns(made, lambda: made.scheduler.delivered + made.scheduler.given_up == 2)
