@@ -24,6 +24,7 @@ _GIVE_UP_S = 60.0
 _PAUSE_S = 0.1
 _READABLE_WITHIN_S = 10.0
 _BUSY = "another `headwater apply` took over, or the broker is not well; see what is in force, and apply again"
+_TAKEN_OVER = "another process does the same and took over, or the broker is not well; started again, it goes on"
 
 
 class ApplyTransaction:
@@ -35,6 +36,10 @@ class ApplyTransaction:
     def __init__(self, settings: Settings, writer: str = "apply") -> None:
         """`writer` names the transactional id: each kind of writer ends former ones of its own kind only."""
         self._settings = settings
+        is_apply = writer == "apply"
+        self._stopped = "The apply stopped" if is_apply else f"Writing as {settings.prefix}{writer} stopped"
+        self._unwritten = "The definitions could not be written" if is_apply else self._stopped
+        self._what_to_do = _BUSY if is_apply else _TAKEN_OVER
         self._producer = Producer(
             {
                 **quiet_properties(settings),
@@ -94,18 +99,18 @@ class ApplyTransaction:
                 )
             if self._producer.flush(_GIVE_UP_S) or refused:
                 told = refused[0].str() if refused else "no answer in a minute"
-                raise BrokerError(f"The definitions could not be written: {told}.", "", _BUSY)
+                raise BrokerError(f"{self._unwritten}: {told}.", "", self._what_to_do)
         except (BrokerError, BufferError, *CLIENT_ERRORS) as error:
             self._abort()
             if isinstance(error, BrokerError):
                 raise
             why = error if isinstance(error, BufferError) else fault_of(error, "writing")
-            raise BrokerError(f"The definitions could not be written: {why}.", "", _BUSY) from error
+            raise BrokerError(f"{self._unwritten}: {why}.", "", self._what_to_do) from error
         try:
             self._call("committing", lambda: self._producer.commit_transaction(_CALL_S))
         except Abortable as error:
             self._abort()
-            raise BrokerError(f"The definitions could not be written: {error}.", "", _BUSY) from None
+            raise BrokerError(f"{self._unwritten}: {error}.", "", self._what_to_do) from None
         self._until_readable(last)
 
     def _until_readable(self, last: dict[tuple[str, int], int]) -> None:
@@ -139,7 +144,7 @@ class ApplyTransaction:
                 if isinstance(fault, Abortable):
                     raise fault from None
                 if not isinstance(fault, Retriable) or time.monotonic() > give_up:
-                    raise BrokerError(f"The apply stopped while {fault}.", "", _BUSY) from None
+                    raise BrokerError(f"{self._stopped} while {fault}.", "", self._what_to_do) from None
                 time.sleep(_PAUSE_S)
 
     def close(self) -> None:
