@@ -4,14 +4,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.archive.reading import history_of
-from pipeline.definitions.catalog import generation_plan
+from pipeline.definitions.catalog import Catalog, generation_plan
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError
 from pipeline.features.past import Happened, profiles_at
 from pipeline.features.table import Table, table
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
+from pipeline.plans import GenerationPlan
 from pipeline.records import Erased, encode
 from pipeline.replay.passage import Erasure, EventGlance, LeftOut, decision, glance, passage, readmitted
 from pipeline.runtime.kafka.doors import TopicReader, topic_partitions
@@ -30,7 +33,7 @@ def features_at(settings: Settings, at: int, entity: str) -> Table:
         BrokerError: the Kafka does not answer. SettingsError, InputError: the archive cannot be read.
     """
     catalog = read_catalog(settings)
-    plan = generation_plan(catalog, catalog.latest)
+    plan = always_there(catalog)
     keys = Keys(settings.secret_bytes())
     with TopicReader(settings, ["identity-decisions"]) as reader:
         happened, erasures = decided(reader.read_to_end(), at)
@@ -47,6 +50,12 @@ def features_at(settings: Settings, at: int, entity: str) -> Table:
         segments=sorted(one for one in (segments.segments if segments is not None else ()) if one[0] != "~"),
         namespaces=sorted(plan.identity.namespaces) if entity == "person" else ["account"],
     )
+
+
+def always_there(catalog: Catalog) -> GenerationPlan:
+    """The definitions in force now, as if they had always been there: of the generation in which a stage begins. What
+    a later one asks of accounts, none has answered by then, and nobody is in a segment that asks."""
+    return generation_plan(catalog, msgspec.structs.replace(catalog.latest, number=0, leaves={}))
 
 
 def taken_in(

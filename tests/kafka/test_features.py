@@ -22,6 +22,9 @@ segment: warm
 entity: account
 when: {members: {match: {performed: {event: Page Viewed, within: 7d}}, at_least: 2}}
 ---
+segment: of_a_warm_one
+when: {account: {in_segment: warm}}
+---
 accounts: default
 """
 
@@ -68,10 +71,12 @@ def test_features_are_those_of_a_deployment_stopped_then(
         accounts = exported(running, as_of, "account")
     of_people = {one: document for one, document in stopped.items() if document["entity"] == "person"}
     assert people.keys() == of_people.keys()
+    assert sum(row["segment.of_a_warm_one"] for row in people.values()) == 2
     for profile_id, document in of_people.items():
         row = people[profile_id]
         assert row["computed.views"] == document["computed"]["views"]
-        assert row["segment.buyer"] is ("buyer" in document.get("segments", {}))
+        for name in ("buyer", "of_a_warm_one"):
+            assert row[f"segment.{name}"] is (name in document.get("segments", {}))
         assert row["count.Page Viewed"] == document["totals"]["Page Viewed"]["count"]
         assert row["trait.email"] == document.get("traits", {}).get("email")
     [account] = accounts

@@ -7,11 +7,16 @@ import msgspec
 import pytest
 
 from pipeline.accounts import AccountRules
+from pipeline.definitions.apply import plan_apply
+from pipeline.definitions.catalog import Catalog, records
+from pipeline.definitions.loader import load_text
+from pipeline.definitions.log import checked_leaves
+from pipeline.features.export import always_there
 from pipeline.features.past import Happened, profiles_at
 from pipeline.features.table import table
 from pipeline.identity import builtin_rules
 from pipeline.plans import GenerationPlan
-from pipeline.records import ProfileDocument, Unlink, decode_events_record
+from pipeline.records import Event, ProfileDocument, Unlink, decode_events_record, encode
 from tests.rooms.unify.harness import DAY, HOUR, KEYS, MINUTE, NOON, SECOND, World
 
 DEFINITIONS = (
@@ -83,3 +88,47 @@ def test_nothing_later_is_in_them(seed: int) -> None:
     plan = replace(world.generations[0])
     assert isinstance(plan, GenerationPlan) and plan.identity == builtin_rules()
     assert rows(profiles_at(NOON + stop, history, KEYS, plan)) == stopped
+
+
+def test_segments_that_ask_for_accounts_are_in_them_in_whatever_generation_they_were_defined() -> None:
+    texts = (
+        "segment: other\nwhen: {all: []}",
+        "segment: enterprise\nwhen: {account: {trait: {plan: enterprise}, in_segment: teams}}\n---\n"
+        "segment: no_enterprise\nwhen: {not: {in_segment: enterprise}}\n---\n"
+        "segment: teams\nentity: account\nwhen: {members: {match: {all: []}, at_least: 2}}",
+    )
+    catalog = Catalog()
+    for text in texts:
+        planned = plan_apply(catalog, load_text(text), leaves_of=checked_leaves, applied_at=1)
+        for key, value in records(planned.definitions, planned.generation):
+            catalog.add(key, value)
+    assert catalog.latest.number == 2
+
+    history = [
+        Happened(
+            NOON + number,
+            "events",
+            KEYS.actor(f"user_id:{who}"),
+            encode(
+                Event(
+                    f"m{number}",
+                    "group",
+                    "Group",
+                    [f"user_id:{who}"],
+                    NOON + number,
+                    NOON + number,
+                    properties={"plan": plan},
+                    group_id=account,
+                )
+            ),
+        )
+        for number, (who, account, plan) in enumerate(
+            (("ada", "acme", "enterprise"), ("bob", "acme", "enterprise"), ("eve", "zoo", "enterprise"))
+        )
+    ]
+    found = {
+        one.identifiers[0].value: {name for name in one.segments if name != "other"}
+        for one in profiles_at(NOON + SECOND, history, KEYS, always_there(catalog)).values()
+        if one.entity == "person"
+    }
+    assert found == {"ada": {"enterprise"}, "bob": {"enterprise"}, "eve": {"no_enterprise"}}
