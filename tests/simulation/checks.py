@@ -248,6 +248,13 @@ def check_folds(truth: Truth, broker: Topics) -> None:
         same("6 member sequence", str(pair), member.sequence, members[pair].sequence)
         same("6 member since", str(pair), member.since, members[pair].at)
 
+    for told in (_segment_changes(broker), _profile_changes(broker)):
+        decided: dict[str, int] = {}
+        for one in told:
+            if one.decided_at < decided.get(one.profile_id, 0):
+                raise Violation("6 decided_at", f"{one.profile_id} goes back: {decided[one.profile_id]} then {one}")
+            decided[one.profile_id] = one.decided_at
+
     folded: dict[str, dict[str, Any]] = {}
     for changed in _profile_changes(broker):
         _fold_profile_change(folded, changed)

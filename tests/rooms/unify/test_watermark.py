@@ -157,3 +157,20 @@ def test_what_another_task_forwards_does_not_hurry_the_events_that_are_read_afte
     world.rest(2 * MINUTE)
     assert world.segment_changes() == [], "an order that came in time"
     world.check()
+
+
+def test_an_event_is_not_judged_before_what_its_profile_was_settled_up_to() -> None:
+    world = world_of(lambda wanted: wanted)
+    world.send(HERE, THERE)
+    world.send(HERE, event="Cart Viewed", at=SECOND)
+    world.work()
+    world.send(HERE, at=30 * SECOND)
+    world.send(THERE, at=2 * MINUTE)
+    _, _, positions = world.tasks[1 + at(HERE)]
+    waiting = positions.pop(("events", at(HERE)))
+    work(world, 0, 1 + at(THERE), 1 + at(HERE))
+    positions["events", at(HERE)] = waiting
+    world.rest(2 * MINUTE)
+    decided = [change.decided_at for change in world.profile_changes()]
+    assert decided == sorted(decided) and decided[-2:] == [NOON + 2 * MINUTE] * 2
+    world.check()
