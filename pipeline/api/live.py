@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -27,6 +28,7 @@ from pipeline.api.streams import (
 from pipeline.errors import InputError
 
 _SILENCE_S = 15.0
+_LAST_WORDS_S = 0.5
 _encode = msgspec.json.Encoder().encode
 
 
@@ -109,6 +111,9 @@ class Live:
                     yield told
                 has_ended, into = change.ended() if subscription.kind == "profile" else (False, "")
                 if has_ended and not into:
+                    for last in await self._last_words(subscription):
+                        if told := self._event(subscription.cursor, last, caller.hide):
+                            yield told
                     yield b": it has ended\n\n"
                     return
                 if has_ended:
@@ -134,6 +139,15 @@ class Live:
                     return b": too slow\n\n"
                 if live.offset >= subscription.ahead.get((live.topic, live.partition), 0):
                     return live
+
+    async def _last_words(self, subscription: Subscription) -> list[Change]:
+        """What was decided with the end of a profile, and stands in the other topic, may be read a moment later."""
+        found: list[Change] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                while not isinstance(change := await self._next(subscription), bytes):
+                    found.append(change)
+        return found
 
     async def _follow(self, subscription: Subscription, into: str, at_ms: int) -> None:
         """Who listens to somebody listens to who they are now: what came since they were merged comes first."""

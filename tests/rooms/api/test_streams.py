@@ -259,6 +259,27 @@ def test_who_goes_on_with_another_is_not_taken_to_have_heard_what_waits_for_them
     asyncio.run(play())
 
 
+def test_a_stream_of_who_has_ended_tells_what_they_left_by_that(tmp_path: Path) -> None:
+    """Of one transaction, in two topics: the end may be read first."""
+
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        stream = await opened(world, "profile/user_id:1")
+        await next_event(stream)
+        end = ProfileChange(ADA, "person", "erased", 1, 1, "erase", Cause("m", 0, 1))
+        world.follower.read([world.record("profile-changes", ADA, encode(end))])
+        assert (await next_event(stream))[1]["change"] == "erased"
+        left = asyncio.create_task(next_event(stream))
+        await asyncio.sleep(0.05)
+        world.follower.read(leave(world, "a", ADA, 2))
+        assert (await left)[1]["segment"] == "a"
+        assert b"ended" in await anext(stream)
+
+    asyncio.run(play())
+
+
 def test_a_stream_of_who_has_ended_ends(tmp_path: Path) -> None:
     async def play() -> None:
         world = World(tmp_path)
