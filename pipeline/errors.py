@@ -40,6 +40,10 @@ class DefinitionError(HeadwaterError):
     exit_code = 2
 
 
+class DefinitionsNotThere(DefinitionError):
+    """A record asks for definitions that did not come in time. Nothing is wrong with the record."""
+
+
 class InputError(HeadwaterError):
     """A file or an argument given to a command cannot be used."""
 

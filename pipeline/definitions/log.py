@@ -13,7 +13,7 @@ from pipeline.definitions.catalog import (
     records,
 )
 from pipeline.definitions.loader import Written
-from pipeline.errors import DefinitionError
+from pipeline.errors import DefinitionError, DefinitionsNotThere
 from pipeline.in_charge import refuse_definitions
 from pipeline.plans import GenerationPlan
 from pipeline.records import Generation, Marker, Ready, RulesChanged, decode_events_record, encode
@@ -192,7 +192,8 @@ class KafkaPlans:
     def __call__(self, generation: int) -> GenerationPlan:
         """The plan of a generation.
 
-        Raises DefinitionError when its definitions do not come in time, or cannot be compiled by this version.
+        Raises DefinitionsNotThere when its definitions do not come in time, DefinitionError when this version cannot
+        compile them.
         """
         plan = self._plans.get(generation)
         if plan is not None:
@@ -202,7 +203,7 @@ class KafkaPlans:
             while self._catalog.generation(generation) is None:
                 self._look(_PAUSE_S)
                 if time.monotonic() > give_up and self._catalog.generation(generation) is None:
-                    raise DefinitionError(
+                    raise DefinitionsNotThere(
                         f"Generation {generation} of the definitions is not there, though a record asks for it.",
                         self._settings.topic(TOPIC),
                         "the topic was made anew or truncated: restore it, or begin a new workspace",

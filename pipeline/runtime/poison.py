@@ -5,7 +5,7 @@ nobody knows which record it was: one half is done, then half of what is left, u
 costs a few transactions each, and neither a transaction a record nor the whole batch again for every one of them.
 """
 
-from pipeline.errors import BrokerError
+from pipeline.errors import BrokerError, DefinitionsNotThere
 from pipeline.runtime.errors import WorkerStopped
 
 # Records that are stepped again for a second poisoned one and more, before the batch ends there: about what a
@@ -23,8 +23,10 @@ class StageRaised(Exception):
 
 
 def blame(error: Exception, index: int | None) -> Exception:
-    """What a step that raised is told as. A broker that does not answer is nobody's poison: the worker stops, and reads
-    the record again."""
+    """What a step that raised is told as. A broker that does not answer, and definitions that do not come, are
+    nobody's poison: the worker stops, and reads the record again."""
     if isinstance(error, BrokerError):
         return WorkerStopped(f"a stage could not ask the broker: {error}")
+    if isinstance(error, DefinitionsNotThere):
+        return WorkerStopped(f"a stage waited in vain: {error}")
     return StageRaised(error, index)

@@ -14,7 +14,7 @@ from pipeline.cli.apply import consequences
 from pipeline.definitions.export import export
 from pipeline.definitions.loader import Written, load_text
 from pipeline.definitions.log import KafkaPlans, apply, read_catalog
-from pipeline.errors import BrokerError, DefinitionError, TopicsError
+from pipeline.errors import BrokerError, DefinitionError, DefinitionsNotThere, TopicsError
 from pipeline.records import Marker, RulesChanged, decode_edges_record, decode_events_record
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader, current_values
@@ -182,7 +182,7 @@ def test_a_worker_waits_for_a_generation_and_in_the_end_says_so(ready: Settings)
     assert got and got[0].generation == 1
     plans.close()
     impatient = KafkaPlans(ready, timeout_s=0.5)
-    with pytest.raises(DefinitionError, match="Generation 7"):
+    with pytest.raises(DefinitionsNotThere, match="Generation 7"):
         impatient(7)
     impatient.close()
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from pipeline.errors import BrokerError
+from pipeline.errors import BrokerError, DefinitionsNotThere, HeadwaterError
 from pipeline.records import DeadLetter
 from pipeline.runtime.errors import Abortable, WorkerStopped
 from pipeline.runtime.ports import Outputs, Record, State
@@ -61,21 +61,22 @@ def test_poison_that_we_wrote_stops_the_worker(value: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["step", "finish"])
-def test_a_broker_that_does_not_answer_is_nobodys_poison(where: str) -> None:
-    """A stage reads definitions and keys from the broker: while that is away, events would be dead letters, and the
-    marker of a rule change too."""
+@pytest.mark.parametrize("kind", [BrokerError, DefinitionsNotThere])
+def test_a_broker_that_does_not_answer_is_nobodys_poison(kind: type[HeadwaterError], where: str) -> None:
+    """A stage reads definitions and keys from the broker: while that is away, or they do not come, events would be dead
+    letters, and the marker of a rule change too."""
     world = World()
     world.say(*WORDS)
 
     class Asking(CountingStage):
         def step(self, record: Record, state: State, out: Outputs) -> None:
             if where == "step" and record.offset == 1:
-                raise BrokerError("The Kafka does not answer.")
+                raise kind("The Kafka does not answer.")
             super().step(record, state, out)
 
         def finish(self, state: State, out: Outputs) -> None:
             if where == "finish":
-                raise BrokerError("The Kafka does not answer.")
+                raise kind("The Kafka does not answer.")
 
     with pytest.raises(WorkerStopped, match="does not answer"):
         run_idle(world.worker(make_stage=Asking))
