@@ -182,8 +182,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.route",
         (
             (
-                "    else:\n        holder.take_event(",
-                "    if True:\n        holder.take_event(",
+                "    else:\n        task.clock = max(task.clock, actor.settled, task.meta.switched)\n",
+                "    if True:\n        task.clock = max(task.clock, actor.settled, task.meta.switched)\n",
             ),
         ),
     ),
