@@ -1,12 +1,13 @@
 """How the cost of an event grows: with segments, profiles, event sizes, partitions; and what a second worker costs.
 
-    python -m bench.scaling [segments] [profiles] [sizes] [workers]     all by default
-    python -m bench.scaling profiles --profiles 50000 2000000
+    python -m bench.scaling [segments] [profiles] [sizes] [workers] [disk]     all by default
+    python -m bench.scaling profiles disk --profiles 50000 2000000
 
 `segments`, `profiles` and `sizes` run the unify stage over RocksDB in this process, with the caches a worker has, and
-report CPU time; `workers` runs one and two workers of the shipped role on a Kafka, over several partition counts, and
-reports the CPU time of all of them together. Every cost stands beside that of a fixed piece of work, measured in the
-same moments (`×`), because neighbours on the machine make both dearer.
+report CPU time; every cost stands beside that of a fixed piece of work, measured in the same moments (`×`), because
+neighbours on the machine make both dearer. `workers` runs one and two workers of the shipped role on a Kafka, over
+several partition counts, and reports the CPU time of all of them together; `disk` runs one, over ever more profiles,
+and reports its rate too: of the last two thirds of the events, the first are for it to warm up with.
 """
 
 import argparse
@@ -150,7 +151,42 @@ def workers(given: argparse.Namespace) -> None:
             )
 
 
-PARTS = {"segments": segments, "sizes": sizes, "profiles": profiles, "workers": workers}
+def disk(given: argparse.Namespace) -> None:
+    """The same as `profiles`, by the shipped role: its topics, its changelog and its disk."""
+    chance = random.Random(5)
+    number = there = 0
+    with tempfile.TemporaryDirectory() as folder, broker() as kafka:
+        workspace = Headwater.begin(kafka, "disk.", 4, Path(folder) / "disk", rules_as_yaml())
+        try:
+            workspace.become_ready()
+            topic = workspace.settings.topic("events")
+            committed = Committed(kafka, "disk.unify", topic, 4, kafka.ends(topic))
+            for most in given.profiles:
+                people = [*range(there, most), *(chance.randrange(most) for _ in range(given.events))]
+                views = (view(number + place, person) for place, person in enumerate(people))
+                kafka.fill(topic, ((KEYS.actor(event.identifiers[0]), encode(event)) for event in views))
+                number, there = number + len(people), most
+                pid = workspace.start("unify").pid
+                _until(committed, number - given.events * 2 // 3)
+                began, before, records = time.perf_counter(), machine.cpu_seconds(pid), committed.records()
+                _until(committed, number)
+                seconds, spent, done = time.perf_counter() - began, machine.cpu_seconds(pid) - before, number - records
+                print(
+                    f"{most:,} profiles by the role: {done / seconds:,.0f} events/s, {spent / done * 1e6:.1f} µs CPU an"
+                    f" event; memory {machine.resident_bytes(pid) / 1e6:,.0f} MB",
+                    flush=True,
+                )
+                workspace.stop("unify-0")
+        finally:
+            workspace.stop()
+
+
+def _until(committed: Committed, records: int) -> None:
+    while committed.records() < records:
+        time.sleep(0.1)
+
+
+PARTS = {"segments": segments, "sizes": sizes, "profiles": profiles, "workers": workers, "disk": disk}
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ class WorkerSettings:
     """Bounds and paces of one worker.
 
     A batch is what waits, but not more than `batch_records`, and, beyond `batch_records_at_once`, not more than what
-    takes about `batch_ms`: with a backlog, what a key is written for is written once for all of its records in a batch.
+    takes about `batch_ms` and changes about `batch_keys`: with a backlog, what a key is written for is written once for
+    all of its records in a batch.
     `cache_objects` and `cache_bytes` bound the decoded state that a worker keeps, shared evenly by its partitions.
     `tombstone_retention_ms` is `delete.retention.ms` of the changelog: a store older than half of it is wiped.
     `history_records` are read again in a turn that has no live records, `history_records_beside` in one that has, and
@@ -33,6 +34,7 @@ class WorkerSettings:
     batch_records: int = 40_000
     batch_records_at_once: int = 1_500
     batch_ms: int = 1_000
+    batch_keys: int = 20_000
     history_records: int = 4_000
     history_records_beside: int = 500
     history_records_alone: int = 16_000

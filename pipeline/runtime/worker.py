@@ -107,6 +107,7 @@ class Worker:
         self._resume_s = 0.0
         self._undone = Undone(self.settings.undone_pause_s, self.settings.give_up_ms)
         self._size = BatchSize(self.settings)
+        self._keys_changed = 0
         self._tasks_given = 0
         self._upkeep = Upkeep(role, adapters, self.settings)
         self._stopped: str | None = None
@@ -205,7 +206,7 @@ class Worker:
             self._rest.was_long(took_s, ended)
         if records:
             self._observer.batch(records, took_s)
-        self._size.took(len(records), took_s)
+        self._size.took(len(records), took_s, self._keys_changed)
         self._rest.done(len(records))
         self._upkeep.trim(self._owners)
         return len(records)
@@ -360,6 +361,7 @@ class Worker:
         if changelog is not None:
             for task in involved:
                 producer.send_changelog(changelog, task.number, task.changelog_records)
+            self._keys_changed = sum(len(task.changelog_records) for task in involved)
         reach("after_produce")
         highest = self._patiently("flush", lambda: producer.flush(timeout_s))
         reach("before_offsets")

@@ -46,8 +46,9 @@ class KafkaConfig:
             **_KEEP_BROKERS,
             **self.properties,
             "fetch.wait.max.ms": 100,
-            "queued.min.messages": 100_000,
-            "queued.max.messages.kbytes": 65_536,
+            # Of each partition: a few tenths of a second of a worker that does nothing else.
+            "queued.min.messages": 20_000,
+            "queued.max.messages.kbytes": 16_384,
             "fetch.message.max.bytes": self.max_message_bytes,
             **self.extra,
             "group.id": f"{self.prefix}{role}",

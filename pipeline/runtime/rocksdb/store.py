@@ -79,6 +79,9 @@ class RocksStores:
         options.set_atomic_flush(True)
         options.set_write_buffer_size(8 * _MB)
         options.set_write_buffer_manager(self._buffers)
+        # Twice as many as by default: where every event is about somebody else, what is below is rewritten half as
+        # often, which saves a tenth of the CPU time; so many filters more to look at cost nothing that was measured.
+        options.set_level_zero_file_num_compaction_trigger(8)
         options.set_block_based_table_factory(blocks)
         options.set_compression_type(DBCompressionType.lz4() if self._compressed else DBCompressionType.none())
         options.set_max_background_jobs(2)

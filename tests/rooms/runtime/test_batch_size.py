@@ -31,6 +31,17 @@ def test_a_batch_that_was_not_full_says_nothing() -> None:
     assert size.limit == 1_500
 
 
+def test_where_each_record_changes_a_key_of_its_own_a_batch_is_no_larger_than_what_may_be_in_memory() -> None:
+    size = BatchSize(WorkerSettings(batch_records=80_000, batch_ms=2_000, batch_keys=10_000))
+    limits = []
+    for _ in range(5):
+        size.took(size.limit, 0.01, size.limit)
+        limits.append(size.limit)
+    assert limits[0] == 3_000 and all(9_500 <= limit <= 10_000 for limit in limits[3:])
+    size.took(size.limit, 0.01, size.limit // 4)
+    assert size.limit > 18_000, "with four records of a key it may be larger"
+
+
 def test_a_small_bound_is_kept() -> None:
     size = BatchSize(WorkerSettings(batch_records=3))
     size.took(3, 0.0001)
