@@ -26,9 +26,8 @@ _log = logging.getLogger(__name__)
 
 def scrub(archive: Archive, note: bool = True, also: Iterable[str] = ()) -> int:
     """Take out of the archive whoever was erased since the last time, and the profiles `also`; returns how many files
-    were written anew. Without
-    `note` the next time takes out the same people: more about them may be on its way into files. Until then it is kept
-    who had become a part of whom, which says nothing else."""
+    were written anew. Without `note` the next time takes out the same people: more about them may be on its way into
+    files. Until then it is kept who had become a part of whom, which says nothing else."""
     done: dict[int, int] = msgspec.json.decode(archive.text(PROGRESS) or "{}", type=dict[int, int])
     reached = dict(done)
     erased: set[str] = set(also)
