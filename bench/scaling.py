@@ -137,8 +137,7 @@ def workers(given: argparse.Namespace) -> None:
                 committed = Committed(kafka, f"{name}unify", topic, partitions, start)
                 pids = [workspace.start("unify", slot=str(slot)).pid for slot in range(slots)]
                 broker_before = machine.cpu_seconds(kafka.pid)
-                while committed.records() < given.events:
-                    time.sleep(0.3)
+                _until(committed, given.events)
                 spent = sum(machine.cpu_seconds(pid) for pid in pids)
                 of_broker = machine.cpu_seconds(kafka.pid) - broker_before
             finally:

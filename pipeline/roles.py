@@ -233,9 +233,7 @@ def _stage_maker(
     if name == IDENTITY.name:
         return identity
     opened = FollowedVault(settings).open
-    assert UNIFY.changelog is not None
-    group_clock = GroupClock(settings, UNIFY.name, UNIFY.changelog, settings.partitions)
-    watermark = Watermark(Beside(group_clock), wall_clock_ms)
+    watermark = Watermark(Beside(GroupClock(settings, UNIFY)), wall_clock_ms)
 
     def unify(partition: int) -> Stage:
         stage = UnifyStage(

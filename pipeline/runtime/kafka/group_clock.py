@@ -5,16 +5,19 @@ from confluent_kafka import KafkaException, TopicPartition
 from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
+from pipeline.topology import Role
 
 _TIMEOUT_S = 5.0
 
 
 class GroupClock:
-    """The least of the clocks (ms) that the tasks of a group keep beside the positions of their changelogs."""
+    """The least of the clocks (ms) that the tasks of a role keep beside the positions of their changelogs."""
 
-    def __init__(self, settings: Settings, group: str, changelog: str, partitions: int) -> None:
-        self._group = settings.prefix + group
-        self._partitions = [TopicPartition(settings.topic(changelog), number) for number in range(partitions)]
+    def __init__(self, settings: Settings, role: Role) -> None:
+        assert role.changelog is not None
+        changelog = settings.topic(role.changelog)
+        self._group = settings.prefix + role.name
+        self._partitions = [TopicPartition(changelog, number) for number in range(settings.partitions)]
         self._committed = CommittedPositions({**quiet_properties(settings), "client.id": "headwater-group-clock"})
 
     def __call__(self) -> int:

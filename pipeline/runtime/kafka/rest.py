@@ -16,8 +16,7 @@ class AtRest:
 
     def __init__(self, settings: Settings, groups: Mapping[str, Sequence[str]] = STAGES) -> None:
         self._groups = [SourcesAtEnd(settings, group, topics) for group, topics in groups.items()]
-        assert UNIFY.changelog is not None
-        self._unify = GroupClock(settings, UNIFY.name, UNIFY.changelog, settings.partitions)
+        self._unify = GroupClock(settings, UNIFY)
         self._before: list[Offsets | None] | None = None
 
     def __call__(self) -> bool:
