@@ -67,7 +67,7 @@ def _take_along(task: Task, key: bytes) -> bool:
         return False
     profile = task.profile(key, actor)
     # As of the change. What has come due since then is for ticks, which know how far all tasks have come.
-    clock, task.clock = task.clock, max(task.meta.switched, actor.settled)
+    clock, task.clock = task.clock, task.as_of(task.meta.switched, actor)
     holder.settle(task, profile)
     task.put(key, actor)
     if task.touched:

@@ -89,7 +89,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
         )
         task.out.log("links", task.keys.actor(name), encode(forward))
     else:
-        task.clock = max(task.clock, actor.settled, task.meta.switched)
+        task.clock = task.as_of(task.clock, actor)
         holder.take_event(task, key, actor, identifier, event, message_hash, position, generation, epoch)
         if task.touched:
             belonging.tell_all(task)

@@ -339,7 +339,7 @@ class UnifyStage:
                 account.on_due(task, key, actor)
                 continue
             assert isinstance(actor, kept.Actor)
-            task.clock = max(until, actor.settled, task.meta.switched)
+            task.clock = task.as_of(until, actor)
             was_at_hand = key in task.profiles
             profile = task.profile(key, actor)
             holder.settle(task, profile)

@@ -104,6 +104,11 @@ class Task:
         self._meta_changed = True
         return self._meta
 
+    def as_of(self, clock: int, actor: Actor) -> int:
+        """The clock by which an actor is judged as of another one: never before what it was last settled up to, nor
+        before the change of the rules."""
+        return max(clock, actor.settled, self.meta.switched)
+
     def use_generation(self, generation: int) -> None:
         """Evaluate under this generation from now on."""
         self.generation = generation

@@ -38,7 +38,7 @@ def on_forward(task: Task, message: Forward) -> None:
     if event.time > event.received:
         event.time = event.received
     # As if it had come here at once: it was read while the clock stood so there. Accounts are told of it as of then.
-    clock, task.clock = task.clock, max(message.clock, actor.settled, task.meta.switched)
+    clock, task.clock = task.clock, task.as_of(message.clock, actor)
     holder.take_event(
         task,
         key,

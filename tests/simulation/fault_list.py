@@ -182,8 +182,8 @@ FAULTS: tuple[Fault, ...] = (
         "pipeline.unify.route",
         (
             (
-                "    else:\n        task.clock = max(task.clock, actor.settled, task.meta.switched)\n",
-                "    if True:\n        task.clock = max(task.clock, actor.settled, task.meta.switched)\n",
+                "    else:\n        task.clock = task.as_of(task.clock, actor)\n",
+                "    if True:\n        task.clock = task.as_of(task.clock, actor)\n",
             ),
         ),
     ),
