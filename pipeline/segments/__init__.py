@@ -7,7 +7,7 @@ docs/segments.md.
 from pipeline.segments.accounts import ACCOUNTS, HIDDEN, PEOPLE, AccountFacts, asked_of_people
 from pipeline.segments.compile import RuleError, compile_plan
 from pipeline.segments.explain import Explained, explain
-from pipeline.segments.fixture import FixtureChange, FixtureResult, people_of, run_fixture
+from pipeline.segments.fixture import FixtureResult, Turns, people_of, run_fixture
 from pipeline.segments.kept import NOTHING_SAID, Keeps, goes_at, let_go
 from pipeline.segments.nodes import Flip, Rule
 from pipeline.segments.plan import SegmentsPlan
@@ -24,7 +24,6 @@ __all__ = [
     "PEOPLE",
     "AccountFacts",
     "Explained",
-    "FixtureChange",
     "FixtureResult",
     "Flip",
     "Keeps",
@@ -32,6 +31,7 @@ __all__ = [
     "RuleError",
     "SegmentsPlan",
     "Standing",
+    "Turns",
     "asked_of_people",
     "compile_plan",
     "explain",

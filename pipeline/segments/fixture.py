@@ -31,6 +31,25 @@ class FixtureResult(NamedTuple):
     facts: dict[str, Any]
 
 
+class Turns:
+    """Who entered and left what so far, each with the `at` that production gives it: when what caused it happened, a
+    late event long ago, but never before the last change of that profile and segment."""
+
+    def __init__(self) -> None:
+        self.changes: list[FixtureChange] = []
+        self._last: dict[tuple[str, str], int] = {}
+
+    def turn(self, happened_ms: int, profile: str, segment: str, entered: bool) -> None:
+        """A profile enters or leaves a segment."""
+        at = max(happened_ms, self._last.get((profile, segment), 0))
+        self._last[profile, segment] = at
+        self.changes.append(FixtureChange(at, profile, segment, entered))
+
+    def in_order(self) -> tuple[FixtureChange, ...]:
+        """All of them in order of time."""
+        return tuple(sorted(self.changes, key=lambda change: change.at))
+
+
 class _Person(Fragment):
     profile_id: str = ""
     accounts: dict[str, Any] = {}
@@ -68,7 +87,7 @@ def run_fixture(plan: SegmentsPlan, events: Sequence[Event], at: Iterable[int]) 
     people = people_of(events)
     facts: dict[str, _Person] = {}
     standings: dict[str, Any] = {}
-    changes: list[FixtureChange] = []
+    turns = Turns()
     members: dict[int, dict[str, frozenset[str]]] = {}
     played = sorted(events, key=lambda event: event.received)
     position = 0
@@ -82,25 +101,25 @@ def run_fixture(plan: SegmentsPlan, events: Sequence[Event], at: Iterable[int]) 
                 # Before their first event there is nobody, not even for a rule that asks what somebody did not do.
                 one = facts[name] = _Person(profile_id=name)
             else:
-                _settle(plan, standings[name], one, name, event.received, changes)
+                _settle(plan, standings[name], one, name, event.received, turns)
             learned = fold(one, event, event.message_id.encode(), b"")
             traits, purposes = learned if learned is not None else ((), ())
             touched = plan.fold(one.leaves, event)
             if is_new:
                 standing = standings[name] = plan.begin(one, event.received)
-                changes += [FixtureChange(event.received, name, each, True) for each in sorted(standing.members)]
+                for each in sorted(standing.members):
+                    turns.turn(event.time, name, each, True)
             else:
-                flips = plan.update(standings[name], one, event.received, touched, traits, purposes)
-                changes += [FixtureChange(event.received, name, flip.segment, flip.entered) for flip in flips]
+                for flip in plan.update(standings[name], one, event.received, touched, traits, purposes):
+                    turns.turn(event.time, name, flip.segment, flip.entered)
             position += 1
         for name, standing in standings.items():
-            _settle(plan, standing, facts[name], name, instant, changes)
+            _settle(plan, standing, facts[name], name, instant, turns)
         members[instant] = {name: frozenset(standing.members) for name, standing in standings.items()}
-    return FixtureResult(members, tuple(sorted(changes, key=lambda change: change.at)), dict(facts))
+    return FixtureResult(members, turns.in_order(), dict(facts))
 
 
-def _settle(
-    plan: SegmentsPlan, standing: Any, facts: Any, name: str, until_ms: int, changes: list[FixtureChange]
-) -> None:
+def _settle(plan: SegmentsPlan, standing: Any, facts: Any, name: str, until_ms: int, turns: Turns) -> None:
     for at_ms, flips in plan.settle(standing, facts, until_ms):
-        changes += [FixtureChange(at_ms, name, flip.segment, flip.entered) for flip in flips]
+        for flip in flips:
+            turns.turn(at_ms, name, flip.segment, flip.entered)

@@ -16,11 +16,11 @@ from pipeline.segments import (
     NO_SEGMENTS,
     PEOPLE,
     AccountFacts,
-    FixtureChange,
     FixtureResult,
     Flip,
     SegmentsPlan,
     Standing,
+    Turns,
     people_of,
 )
 from pipeline.unify.together import join_all
@@ -71,9 +71,8 @@ def run_with_accounts(
             position += 1
         world.pass_time(instant)
         members[instant] = world.members()
-    changes = sorted(world.changes, key=lambda change: change.at)
     facts = {**world.people, **{identifier_of(name): one for name, one in world.accounts.items()}}
-    return FixtureResult(members, tuple(changes), facts)
+    return FixtureResult(members, world.turns.in_order(), facts)
 
 
 class _World:
@@ -84,8 +83,9 @@ class _World:
         self.people: dict[str, _Person] = {}
         self.standings: dict[str, Standing] = {}
         self.accounts: dict[str, _Account] = {}
-        self.changes: list[FixtureChange] = []
-        self.now = 0
+        self.turns = Turns()
+        # The clock, and when what is played happened: before it, if it came late.
+        self.now = self.happened = 0
 
     def members(self) -> dict[str, frozenset[str]]:
         """The segments of everybody who is there."""
@@ -101,18 +101,21 @@ class _World:
     def play(self, event: Event) -> None:
         """An event at its time of receipt."""
         self.pass_time(event.received)
-        self.now = event.received
+        self.now, self.happened = event.received, event.time
         name = self.name_of[event.identifiers[0]]
         if name in self.people:
             self._play(name, event)
             return
         # Somebody's first event: they enter what they are in once their accounts have answered.
         self.people[name] = _Person(profile_id=name)
-        known = len(self.changes)
+        known = len(self.turns.changes)
         self._play(name, event)
-        of_others = [change for change in self.changes[known:] if change.profile != name]
-        entered = (one for one in sorted(self.standings[name].members) if one[:1] != HIDDEN)
-        self.changes[known:] = [*(FixtureChange(self.now, name, one, True) for one in entered), *of_others]
+        of_others = [change for change in self.turns.changes[known:] if change.profile != name]
+        del self.turns.changes[known:]
+        for one in sorted(self.standings[name].members):
+            if one[:1] != HIDDEN:
+                self.turns.turn(event.time, name, one, True)
+        self.turns.changes += of_others
 
     def _play(self, name: str, event: Event) -> None:
         person = self.people[name]
@@ -152,7 +155,7 @@ class _World:
             at = min((one.deadline for one in standings if one.deadline), default=until + 1)
             if at > until:
                 break
-            self.now = at
+            self.now = self.happened = at
             accounts = set[str]()
             for name, standing in self.standings.items():
                 if standing.deadline == at:
@@ -187,7 +190,7 @@ class _World:
         accounts = set[str]()
         for flip in flips:
             if flip.segment[:1] != HIDDEN:
-                self.changes.append(FixtureChange(self.now, name, flip.segment, flip.entered))
+                self.turns.turn(self.happened, name, flip.segment, flip.entered)
                 continue
             for account in self.people[name].belongs:
                 if account in self.accounts:
@@ -221,7 +224,7 @@ class _World:
         account.standing = self.of_accounts.begin(account, self.now) if is_there else None
         after = account.members
         for segment in sorted(before ^ after):
-            self.changes.append(FixtureChange(self.now, account.profile_id, segment, segment in after))
+            self.turns.turn(self.happened, account.profile_id, segment, segment in after)
 
 
 def names_of_accounts(facts: Mapping[str, Any]) -> dict[str, str]:

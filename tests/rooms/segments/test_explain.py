@@ -98,6 +98,28 @@ def test_a_fixture_plays_events_and_time() -> None:
     ]
 
 
+def test_a_fixture_tells_of_a_late_event_when_it_happened_and_nothing_before_the_last_change() -> None:
+    plan = plan_of(
+        "segment: curious\nwhen: {performed: {event: Page Viewed, within: 10s}}\n---\n"
+        "segment: quiet\nwhen: {not: {performed: {event: Order Completed}}}"
+    )
+    ada = ["user_id:ada"]
+    events = [
+        Event("1", "track", "Page Viewed", ada, NOW, NOW + 5),
+        Event("2", "track", "Page Viewed", ada, NOW + 8_000, NOW + 12_000),
+        Event("3", "track", "Order Completed", ada, NOW - 7_000, NOW + 13_000),
+    ]
+    result = run_fixture(plan, events, [NOW + 60_000])
+    assert [(one.at - NOW, one.segment, one.entered) for one in result.changes] == [
+        (0, "curious", True),
+        (0, "quiet", True),
+        (0, "quiet", False),
+        (10_000, "curious", False),
+        (10_000, "curious", True),
+        (18_000, "curious", False),
+    ]
+
+
 def test_a_fixture_has_nobody_in_it_before_their_first_event() -> None:
     plan = plan_of("segment: quiet\nwhen: {not: {performed: {event: Order Completed}}}")
     events = [

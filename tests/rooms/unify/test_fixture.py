@@ -86,3 +86,18 @@ def test_who_was_not_heard_of_yet_is_in_nothing_and_enters_with_their_first_even
         (6, "account:acme", "nobody_bought", False),
         (6, "user_id:bob", "without_a_payer", False),
     ]
+
+
+def test_what_a_late_event_changes_of_people_and_accounts_changed_when_it_happened() -> None:
+    plan = plan_of(PEOPLE_AND_ACCOUNTS)
+    events = [
+        Event("1", "group", "Group", ["user_id:ada"], NOW - 5, NOW, group_id="acme", properties={"plan": "paid"}),
+        Event("2", "track", "Bought", ["user_id:ada"], NOW + 4, NOW + 9),
+    ]
+    result = run_with_accounts(plan, GROUPS_ONLY, events, [NOW + 20])
+    assert [(one.at - NOW, one.profile, one.segment, one.entered) for one in result.changes] == [
+        (-5, "user_id:ada", "quiet", True),
+        (-5, "account:acme", "nobody_bought", True),
+        (4, "user_id:ada", "quiet", False),
+        (4, "account:acme", "nobody_bought", False),
+    ]
