@@ -367,14 +367,17 @@ def _segment_of(one: Flip) -> str:
 def settle(task: Task, profile: Profile) -> None:
     """Bring a profile up to the clock: what time alone has changed, in order. The actor must be put afterwards."""
     actor = profile.actor
-    if actor.generation != task.generation:
+    by_other_rules = actor.generation != task.generation
+    if by_other_rules:
         _change_generation(task, profile)
     differs, profile.differs = profile.differs, False
     if not actor.published or not (task.is_due(profile) or differs):
         actor.settled = task.clock
         return
-    # Not before it was last looked at: it lived then, by rules that have changed since.
-    expires = max(task.expires(profile), actor.settled) if profile.pseudonymous else FOREVER
+    # It lived when it was last looked at: by rules that have changed since, or with what it was parted from. Whom it is
+    # to be with instead may be told in the same instant, and is on its way then.
+    lives_until = actor.settled if by_other_rules else actor.settled + 1
+    expires = max(task.expires(profile), lives_until) if profile.pseudonymous else FOREVER
     held = actor.hold_until if waits(actor) and actor.hold_until > actor.settled else FOREVER
     if held <= task.clock and held < expires:
         _timers(task, profile, held)

@@ -295,8 +295,12 @@ def _tell_in_time(truth: MortalTruth, world: World, rules: Rules, partitions: in
             stands = partition_of(KEYS.actor(arrival.event.identifiers[0]), world.partitions)
             clocks[stands] = max(clocks.get(stands, 0), arrival.event.received)
             happened.append((clocks[stands], arrival.event))
+    passed = -1
     for at, event in sorted(happened, key=lambda one: one[0]):
-        truth.pass_time(at)
+        if at > passed:
+            # Whose time was over when they were parted from others lives for this instant.
+            truth.pass_time(at)
+            passed = at
         names = sorted(event.identifiers, key=rules.rank)
         event = msgspec.structs.replace(event, identifiers=names)
         truth.send(partition_of(KEYS.actor(names[0]), partitions), event)

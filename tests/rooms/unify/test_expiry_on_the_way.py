@@ -1,10 +1,13 @@
 """Who has nothing here for a moment, because all of it is on its way, has not expired."""
 
+import dataclasses
+
 import pytest
 
+from pipeline.identity import Namespace
 from pipeline.records import Unlink
 from tests.rooms.unify.harness import DAY, NOON, SECOND, World, id_of
-from tests.rooms.unify.test_cases import ANN, BOB, MAIL, QUIET, RECENT, TAB
+from tests.rooms.unify.test_cases import ANN, BOB, MAIL, PHONE, QUIET, RECENT, TAB
 
 
 @pytest.mark.parametrize("other", [MAIL, TAB])
@@ -96,4 +99,28 @@ def test_several_that_leave_a_profile_which_lives_on_without_them(seed: int) -> 
     assert world.identifiers(new) == {old, new}
     assert world.totals(new) == {"Page Viewed": 4, "Installed": 1}
     assert world.document(stays) is None
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_who_is_parted_by_an_event_from_one_and_joined_to_another_by_the_same(seed: int) -> None:
+    """The address of somebody who was last received long ago is found to be shared, and they to have a card."""
+    world = World((RECENT, QUIET), seed, expire_after_days=2)
+    plan = world.generations[0]
+    namespaces = {
+        **plan.identity.namespaces,
+        "email": Namespace("email", 20, quarantine_after=1),
+        "card": Namespace("card", 60, unique=True),
+    }
+    world.generations[0] = dataclasses.replace(plan, identity=dataclasses.replace(plan.identity, namespaces=namespaces))
+    world.send(PHONE)
+    world.send(MAIL, PHONE, at=1)
+    world.send(MAIL, "card:1", at=2)
+    world.rest(SECOND)
+    assert world.identifiers(MAIL) == {MAIL, PHONE, "card:1"}
+    world.send(MAIL, PHONE, "card:2", at=3 * DAY)
+    world.rest(3 * DAY)
+    assert world.identifiers(PHONE) == {PHONE, "card:2"}
+    assert world.totals(PHONE) == {"Page Viewed": 1}
+    assert "expired" not in [one.change for one in world.profile_changes()]
     world.check()
