@@ -46,7 +46,7 @@ def told_once(details: Sequence[Detail], document: Any) -> Iterator[tuple[tuple[
     for one in details:
         place = _at(one["loc"], document)
         if one["type"] not in _TYPES:
-            yield one["loc"], _sized(one)
+            yield one["loc"], _in_words(one)
         elif place in refused and place not in meant and place not in inside:
             expected = refused.pop(place)
             if "a number" in expected and "a whole number" in expected:
@@ -54,8 +54,14 @@ def told_once(details: Sequence[Detail], document: Any) -> Iterator[tuple[tuple[
             yield one["loc"], f"{' or '.join(expected)} is expected here"
 
 
-def _sized(detail: Detail) -> str | None:
+def _in_words(detail: Detail) -> str | None:
     bounds = detail.get("ctx") or {}
+    if detail["type"] == "literal_error":
+        return f"{bounds['expected']} is expected here"
+    if detail["type"] == "too_short":
+        return f"at least {bounds['min_length']:,} must stand here, not {bounds['actual_length']:,}"
+    if detail["type"] == "too_long" and bounds.get("actual_length") is not None:
+        return f"at most {bounds['max_length']:,} may stand here, not {bounds['actual_length']:,}"
     if detail["type"] == "string_too_short" and bounds.get("min_length") == 1:
         return "it is empty"
     if detail["type"] == "string_too_long":

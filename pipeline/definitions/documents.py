@@ -1,7 +1,7 @@
 """YAML and JSON into plain values, with the line of every part.
 
 What is read is JSON written comfortably: `yes`, `on` and `12:30` are texts, dates are texts, keys are texts and stand
-once, `.5` is refused, nothing is ever constructed from a tag. JSON is read by the same code.
+once, `.5` and `True` are refused, nothing is ever constructed from a tag. JSON is read by the same code.
 """
 
 import re
@@ -22,7 +22,11 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 # Numbers to any other reader of YAML, and texts to JSON: nobody could tell which was meant.
 _ALMOST_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.)([eE][-+]?[0-9]+)?")
+# Values to any other reader of YAML, and to who writes Python.
+_ALMOST_PLAIN = {text: near for near in ("true", "false", "null") for text in (near.capitalize(), near.upper())}
 _PLAIN = {"": None, "~": None, "null": None, "true": True, "false": False}
+# What texts of JSON may have as it is: YAML refuses it, or takes it for the end of a line.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _TWO_ESCAPES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -56,9 +60,10 @@ class Document:
 
 
 def json_as_yaml(text: str) -> str:
-    """JSON in the form that a YAML reader takes: it may be indented by tabs, and writes characters beyond the first
-    65,536 as two escapes."""
-    return _TWO_ESCAPES.sub(_one_character, text.replace("\t", " "))
+    """JSON in the form that a YAML reader takes: it may be indented by tabs, has characters in its texts that YAML has
+    only as escapes, and writes those beyond the first 65,536 as two escapes."""
+    escaped = _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\t", " "))
+    return _TWO_ESCAPES.sub(_one_character, escaped)
 
 
 def _one_character(found: re.Match[str]) -> str:
@@ -172,12 +177,19 @@ def _scalar(node: Any) -> Any:
     if _ALMOST_NUMBER.fullmatch(text):
         what = "this is no number here: write it like 0.5, or put it in quotes if it is a text"
         raise DocumentError(what, _mark(node))
+    if text in _ALMOST_PLAIN:
+        what = f"this is nothing here: write {_ALMOST_PLAIN[text]}, or put it in quotes if it is a text"
+        raise DocumentError(what, _mark(node))
     return text
 
 
 def is_plainly_text(text: str) -> bool:
     """Whether an unquoted scalar reads as a text: nothing empty, no number, no null or boolean."""
-    return text not in _PLAIN and not _NUMBER.fullmatch(text) and not _ALMOST_NUMBER.fullmatch(text)
+    return (
+        text not in _PLAIN.keys() | _ALMOST_PLAIN.keys()
+        and not _NUMBER.fullmatch(text)
+        and not _ALMOST_NUMBER.fullmatch(text)
+    )
 
 
 _OWN_TAGS = frozenset(

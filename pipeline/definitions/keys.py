@@ -23,7 +23,8 @@ def a_name(value: Any) -> str:
         raise ValueError("a name is missing")
     plain = unicodedata.normalize("NFKD", str(value)[:300]).encode("ascii", "ignore").decode().lower()
     near = _NO_NAME.sub("_", plain).strip("_.-")
-    advice = f"; write {near}" if NAME.fullmatch(near) else ""
+    quote = "" if isinstance(value, str) else '"'
+    advice = f"; write {quote}{near}{quote}" if NAME.fullmatch(near) else ""
     raise ValueError(f"a name begins with a small letter and has small letters, digits, _ . and -, at most 100{advice}")
 
 

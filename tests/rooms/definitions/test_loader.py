@@ -1,5 +1,6 @@
 """Files of definitions: what is read, and what is said, with the line, about what is wrong."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ SCALARS: list[tuple[str, Any]] = [
     ("1e3", 1000.0),
     ("'3'", "3"),
     ('"true"', "true"),
+    ("'True'", "True"),
 ]
 
 
@@ -57,6 +59,9 @@ UNREADABLE = [
     ("a: 1e999\n", "too large", 1),
     ("b: 1\na: .5\n", "write it like 0.5", 2),
     ("a: -5.\n", "write it like 0.5", 1),
+    ("b: 1\na: True\n", "write true, or put it in quotes", 2),
+    ("a: [FALSE]\n", "write false, or put it in quotes", 1),
+    ("a: Null\n", "write null, or put it in quotes", 1),
     ("? [a]\n: 1\n", "key must be a text", 1),
 ]
 
@@ -123,7 +128,7 @@ def test_what_is_exported_reads_back(value: Any) -> None:
     assert document.value == body
 
 
-@pytest.mark.parametrize("text", ["1.5", "-3", "true", "~", "", ".5", "-5.", "+.5e3"])
+@pytest.mark.parametrize("text", ["1.5", "-3", "true", "True", "NULL", "~", "", ".5", "-5.", "+.5e3"])
 def test_a_text_that_others_take_for_something_else_is_exported_in_quotes(text: str) -> None:
     [document] = read_documents(as_yaml({"segment": text}))
     assert document.value == {"segment": text}
@@ -325,6 +330,13 @@ def test_a_step_of_a_cleaning_without_a_value_is_a_mistake(step: str) -> None:
             "{performed: {event: [''], where: {properties.x: {equals: []}}}}",
             ["event[0]: it is empty", "x.equals: true or false or a number or a text or a mapping is expected here"],
         ),
+        ("{consent: {purpose: ads, is: maybe}}", ["consent.is: 'granted', 'denied' or 'unknown' is expected here"]),
+        ("{sequence: {steps: [{event: A}]}}", ["when.sequence.steps: at least 2 must stand here, not 1"]),
+        ("{trait: {}}", ["when.trait: at least 1 must stand here, not 0"]),
+        (
+            f"{{performed: {{event: A, where: {{any: [{', '.join(['{properties.a: 1}'] * 101)}]}}}}}}",
+            ["when.performed.where.any: at most 100 may stand here, not 101"],
+        ),
         ("{all: [{performed: {event: 3}}, {trait: 4}]}", ["event: a text or a list is", "a mapping is expected here"]),
     ],
 )
@@ -334,4 +346,18 @@ def test_a_value_of_no_type_that_is_meant_is_told_once_and_in_words(when: str, t
     said = told(caught.value.problems)
     assert len(said) == len(told_once), said
     for line, expected in zip(said, told_once, strict=True):
-        assert expected in line and "Input should" not in line, said
+        assert expected in line and "Input should" not in line and "after validation" not in line, said
+
+
+def test_a_name_that_reads_as_something_else_is_told_to_stand_in_quotes() -> None:
+    with pytest.raises(InvalidDefinitionsError, match='at most 100; write "true"'):
+        load_text("segment: true\nwhen: {all: []}\n")
+
+
+def test_what_json_lets_stand_in_a_text_is_read_as_it_is(tmp_path: Path) -> None:
+    text = "a\x7f\x85b\u2028c\u2029\ufeff\uffff\U0001d4b3"
+    body = {"segment": "odd", "when": {"trait": {"name": text}}}
+    for name, ascii_only in (("plain.json", False), ("escaped.json", True)):
+        (tmp_path / name).write_text(json.dumps(body, ensure_ascii=ascii_only), encoding="utf-8")
+        [found] = load([tmp_path / name])
+        assert found.body == body
