@@ -1,7 +1,9 @@
 """What every store does, in memory and on RocksDB."""
 
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from pipeline.runtime.adapters import StoreMeta, Stores
 from pipeline.runtime.errors import Fatal, RuntimeFault
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.rocksdb import RocksStores
+from pipeline.runtime.rocksdb import store as rocksdb_store
 
 
 @pytest.fixture(params=["memory", "rocksdb"])
@@ -157,6 +160,69 @@ def test_killed_it_is_at_one_position_in_all_of_its_parts(least: int, tmp_path: 
     assert meta is not None, "nothing was ever flushed"
     assert keys == [b"%09d" % (number * 10 + n) for number in range(1, meta.changelog + 1) for n in range(10)]
     assert rows == [(meta.changelog, b"%09d" % (meta.changelog * 10 + n)) for n in range(10)]
+
+
+_HOLDER = """
+import tests.rules.taken_out
+import sys
+from pathlib import Path
+from pipeline.runtime.adapters import StoreMeta
+from pipeline.runtime.rocksdb.store import RocksStores
+store = RocksStores(Path(sys.argv[1])).open(0)
+store.write([(b"k", b"held")], [], [], StoreMeta(changelog=1))
+print("open", flush=True)
+sys.stdin.read()
+store.close()
+"""
+
+
+def holder(folder: Path) -> "subprocess.Popen[bytes]":
+    """A process that has a store open until nothing more comes from its standard input."""
+    command = [sys.executable, "-c", _HOLDER, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"open\n"
+    return process
+
+
+def test_a_store_that_a_stopped_process_has_open_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its partition is another's by now: that one has a store of its own until the first is free again."""
+    monkeypatch.setattr(rocksdb_store, "_PATIENCE_S", 0.2)
+    stores = RocksStores(tmp_path)
+    with holder(tmp_path) as stopped:
+        stopped.send_signal(signal.SIGSTOP)
+        store = stores.open(0)
+        assert store.meta() is None
+        store.write([(b"k", b"meanwhile")], [], [], META)
+        store.close()
+        again = RocksStores(tmp_path).open(0)
+        assert again.get(b"k") == b"meanwhile"
+        again.close()
+        stores.wipe(0)
+        stopped.send_signal(signal.SIGCONT)
+        stopped.communicate(b"")
+        assert stopped.returncode == 0
+    store = stores.open(0)
+    assert store.get(b"k") == b"held"
+    store.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["0"]
+
+
+def test_what_was_used_meanwhile_goes_when_the_first_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rocksdb_store, "_PATIENCE_S", 0.2)
+    with holder(tmp_path) as stopped:
+        RocksStores(tmp_path).open(0).close()
+        assert (tmp_path / "0-2").exists()
+        stopped.communicate(b"")
+    store = RocksStores(tmp_path).open(0)
+    assert store.get(b"k") == b"held" and not (tmp_path / "0-2").exists()
+    store.close()
+
+
+def test_who_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    with holder(tmp_path) as ending:
+        threading.Timer(0.5, ending.kill).start()
+        RocksStores(tmp_path).open(0).close()
+    assert [each.name for each in tmp_path.iterdir()] == ["0"]
 
 
 @pytest.mark.parametrize("family", ["values", "timers"])

@@ -59,3 +59,33 @@ def test_who_bought_under_another_identifier_while_workers_were_away_never_enter
     keys = Keys(settings.secret_bytes())
     assert {each["profile_id"] for each in changes} == {keys.profile_id(f"user_id:{one}") for one in OTHERS}
     assert [each["change"] for each in changes] == ["entered"] * len(OTHERS)
+
+
+def test_a_worker_that_is_stopped_past_its_session_keeps_its_stores_and_the_others_go_on(
+    new_workspace: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """All have one state folder, as on one machine. Before, whoever got its partitions ended over its stores, again and
+    again, until it went on."""
+    settings = new_workspace(partitions=4)
+    create_topics(settings)
+    people = [f"user-{number}" for number in range(100)]
+    with Deployment(settings, tmp_path) as deployment:
+        for role in ("ingest", "identity"):
+            deployment.start(role)
+        workers = [deployment.start("unify", slot=slot) for slot in ("0", "1")]
+
+        def visits() -> list[int]:
+            return [each["totals"]["Page Viewed"]["count"] for each in deployment.table("profiles").values()]
+
+        deployment.produce(track("Page Viewed", userId=one) for one in people)
+        deployment.wait_until(lambda: visits() == [1] * 100, "all have been seen")
+        workers[0].pause()
+        deployment.produce(track("Page Viewed", userId=one) for one in people)
+        deployment.wait_until(lambda: visits() == [2] * 100, "the other worker has all", 60)
+        workers[0].resume()
+        deployment.produce(track("Page Viewed", userId=one) for one in people)
+        deployment.wait_until(lambda: visits() == [3] * 100, "both are there")
+        deployment.wait_until_idle()
+        changes = deployment.values("profile-changes")
+        assert [worker.process.poll() for worker in workers] == [None, None]
+    assert len(changes) == 300

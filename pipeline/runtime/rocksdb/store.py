@@ -4,9 +4,14 @@ The changelog is the log. Without a log of its own a store that was killed is at
 flushes all of its column families are at the same one (without them, not one of twelve killed stores was).
 """
 
+import errno
+import logging
+import os
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -27,6 +32,8 @@ from pipeline.runtime.errors import Fatal, WorkerStopped
 from pipeline.runtime.rocksdb.rows import rows_of
 from pipeline.runtime.rocksdb.scrub import write_anew
 
+_log = logging.getLogger(__name__)
+
 FORMAT = 1
 _MB = 1024 * 1024
 _META_KEY = b"meta"
@@ -34,6 +41,11 @@ _WAKE = 8
 _NO_WAKE = bytes(_WAKE)
 _MOST_RANGES = 500
 _FAMILIES = ("values", "timers", "meta")
+# Who was fenced ends within so long; a process that is stopped keeps what it has open until it goes on.
+_PATIENCE_S = 3.0
+_LOOK_AGAIN_S = 0.1
+_MOST_HELD = 8
+_IS_HELD = f"LOCK: {os.strerror(errno.EAGAIN)}"
 _IF_DAMAGED = "If it is damaged, delete the folder: it is restored from the changelog"
 _encode_meta = msgspec.json.encode
 _meta_decoder = msgspec.json.Decoder(StoreMeta)
@@ -42,7 +54,8 @@ _meta_decoder = msgspec.json.Decoder(StoreMeta)
 class RocksStores:
     """The stores of a role on this machine, in `folder`/<partition>.
 
-    The folder is of the role, not of the slot: whichever worker of the machine gets a partition finds its store.
+    The folder is of the role, not of the slot: whichever worker of the machine gets a partition finds its store. While
+    another process still has that open, for it is stopped, the partition has a further one: `folder`/<partition>-2.
     All share one block cache and one budget for write buffers.
     """
 
@@ -53,16 +66,52 @@ class RocksStores:
         self._compressed = compressed
         self._cache = Cache(cache_bytes)
         self._buffers = WriteBufferManager(write_buffer_bytes, False)
+        self._patience_s = _PATIENCE_S
+        self._opened: dict[int, Path] = {}
 
     def open(self, partition: int) -> "RocksStore":
-        """Open, or create, the store of a partition. WorkerStopped if another process has it open."""
-        path = self._folder / str(partition)
-        path.mkdir(parents=True, exist_ok=True)
-        return RocksStore(path, self._options())
+        """Open, or create, the store of a partition; a further one for as long as another process has it open."""
+        own, *further = self._places(partition)
+        store = self._open_unless_held(own)
+        while store is None and self._patience_s > 0:
+            time.sleep(_LOOK_AGAIN_S)
+            self._patience_s -= _LOOK_AGAIN_S
+            store = self._open_unless_held(own)
+        if store is not None:
+            self._patience_s = _PATIENCE_S
+            self._clear(further)
+            self._opened[partition] = own
+            return store
+        for path in further:
+            store = self._open_unless_held(path)
+            if store is not None:
+                _log.warning("another process has the store in %s open, and may be stopped: %s is used", own, path)
+                self._opened[partition] = path
+                return store
+        raise WorkerStopped(f"other processes have the store in {own} open, and all that could be used meanwhile")
 
     def wipe(self, partition: int) -> None:
         """Delete a closed store."""
-        shutil.rmtree(self._folder / str(partition), ignore_errors=True)
+        shutil.rmtree(self._opened.get(partition, self._folder / str(partition)), ignore_errors=True)
+
+    def _places(self, partition: int) -> list[Path]:
+        own = self._folder / str(partition)
+        return [own, *(own.with_name(f"{partition}-{number}") for number in range(2, _MOST_HELD + 1))]
+
+    def _open_unless_held(self, path: Path) -> "RocksStore | None":
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            return RocksStore(path, self._options())
+        except _Held:
+            return None
+
+    def _clear(self, paths: Iterable[Path]) -> None:
+        """What was used while a store was held is not used any more; who still has it open keeps it."""
+        for path in paths:
+            if path.exists():
+                with suppress(Exception):
+                    Rdict.destroy(str(path), self._options())
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _options(self) -> Options:
         blocks = BlockBasedOptions()
@@ -90,6 +139,10 @@ class RocksStores:
         return options
 
 
+class _Held(WorkerStopped):
+    """Another process has the store open."""
+
+
 class RocksStore:
     """The store of one task, open. Every failure of the library is Fatal: the process must start again."""
 
@@ -98,6 +151,8 @@ class RocksStore:
         try:
             self._db = Rdict(str(path), options, dict.fromkeys(_FAMILIES, options))
         except Exception as error:
+            if _IS_HELD in str(error):
+                raise _Held(f"another process has the store in {path} open: {error}") from error
             raise WorkerStopped(f"the store in {path} cannot be opened: {error}. {_IF_DAMAGED}") from error
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True  # type: ignore[method-assign, assignment]  # the stubs are wrong
