@@ -278,7 +278,9 @@ def application(door: Door) -> Callable[[Scope, Receive, Send], Awaitable[None]]
             await _answer(send, 204, b"", shared.cors.preflight(asked.get(b"origin"), wanted))
             return
         # What nearly every call asks for is found at once: the framework compares path by path.
-        endpoint = takes_events.get(scope.get("path", ""))
+        path = scope.get("path", "")
+        # The SDK for Java asks for /v1/import/, and for //v1/import/ where its host was given with a slash.
+        endpoint = takes_events.get(path) or takes_events.get(f"/{path.strip('/')}")
         if endpoint is not None and scope.get("method") == "POST":
             await endpoint(scope, receive, send)
         else:

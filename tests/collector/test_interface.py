@@ -446,8 +446,17 @@ def test_what_is_not_there_is_404_and_says_what_there_is() -> None:
     assert site.registry.get_sample_value("headwater_collector_requests_total", {"path": "other", "status": "404"}) == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/import/", "//v1/import/", "//v1/import"])
+def test_a_slash_too_many_is_passed_over(path: str) -> None:
+    """`analytics-java` asks so, by how its host is written."""
+    site = Site()
+    assert site.post(path, {"batch": [TRACK]}).json == {"success": True}
+    assert site.post(path.replace("import", "track"), TRACK).json == {"success": True}
+    assert [event["messageId"] for event in site.outbox.events] == ["m-1", "m-1"]
+
+
 def test_nobody_is_led_elsewhere_with_a_write_key() -> None:
-    answer = Site().post("/v1/track/", TRACK)
+    answer = asyncio.run(Site().call("GET", f"/v1/projects/{KEY}/settings/"))
     assert (answer.status, answer.json["code"], "location" in answer.headers) == (404, "no_such_path", False)
 
 
