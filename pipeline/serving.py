@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipeline.errors import InputError
@@ -30,6 +31,8 @@ _SPARE_FILES = 600
 _MOST_REFUSED = 200
 _COME_AGAIN_S = 3
 _MOST_IGNORED_BYTES = 1024 * 1024
+_PARSED_AT_ONCE_BYTES = 4_096
+_MOST_PIPELINED = 16
 _REFUSED = {
     400: ("The request is not understood", "This is not HTTP."),
     408: ("The request took too long", "A request must come within a minute, its headers within ten seconds."),
@@ -102,9 +105,23 @@ class _Lingering:
         self._linger()
 
 
+class _Flow(FlowControl):
+    """Uvicorn's, but nothing more is read while requests wait for the one before them: it would go on reading after
+    every answer, and while one is made, and what waits is much larger in memory than on the wire."""
+
+    def __init__(self, transport: asyncio.Transport, may_read: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._may_read = may_read
+
+    def resume_reading(self) -> None:
+        if self._may_read():
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP whose clients cannot hold on to what is scarce: the head of a request has 64 kB and ten seconds, all of it a
-    minute; who does not take what is sent is cut off after half a minute; one connection more than `most` is refused.
+    minute; who does not take what is sent is cut off after half a minute; one connection more than `most` is refused;
+    of requests that are sent behind each other no more are taken in than a few.
 
     The parser alone would collect headers without end, and wait for the rest of a request, or for a reader, for ever.
     """
@@ -118,6 +135,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _refused = False
     _most_ignored_bytes = _MOST_IGNORED_BYTES
     _is_unused = False
+    _unparsed = b""
     _message_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
@@ -125,6 +143,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.logger = _errors_only
         super().connection_made(transport)
         self.transport = _Lingering(transport, self._body_is_unread, self._linger)  # type: ignore[assignment]
+        self.flow = _Flow(transport, lambda: self._refused or not (self.pipeline or self._unparsed))
         if self.most is not None and len(self.connections) > self.most:
             self._refuse(503, "there are too many")
             return
@@ -159,6 +178,34 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_unused:
             self._is_unused = False
             self._forget_message_timer()
+        self._unparsed += data
+        if not self.pipeline:
+            self._parse()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._unparsed and not self.pipeline:
+            self.loop.call_soon(self._parse_on)
+
+    def _parse_on(self) -> None:
+        if self.transport.is_closing() or self.pipeline:
+            return
+        self._began_at = self.loop.time()  # what was there was not late
+        self._parse()
+        self.flow.resume_reading()
+
+    def _parse(self) -> None:
+        data, self._unparsed = self._unparsed, b""
+        for start in range(0, len(data), _PARSED_AT_ONCE_BYTES):
+            if self._refused or self.transport.is_closing():
+                return
+            if len(self.pipeline) >= _MOST_PIPELINED:
+                self._unparsed = data[start:]
+                self._forget_message_timer()
+                return
+            self._parse_piece(data[start : start + _PARSED_AT_ONCE_BYTES])
+
+    def _parse_piece(self, data: bytes) -> None:
         if self._in_head or not self._in_message:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -199,7 +246,10 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._is_awaited():
             return
-        if self._in_head or not self._in_message:
+        if self.pipeline:  # it is not the client that the rest waits for
+            self._began_at = self.loop.time()
+            self._message_timer = self.loop.call_later(HEAD_WITHIN_S, self._look_at_message)
+        elif self._in_head or not self._in_message:
             self._refuse(408, "the head of a request did not come in time")
         elif (left := self._began_at + MESSAGE_WITHIN_S - self.loop.time()) > 0:
             self._message_timer = self.loop.call_later(left, self._look_at_message)

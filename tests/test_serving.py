@@ -1,6 +1,7 @@
 """The server that every door shares, with sockets: who is slow, greedy or no HTTP at all is answered in its own words
 and let go, and keeps nobody else from being served."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -17,8 +18,10 @@ _HELLO = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body; on /endless it sends without end."""
+    """Reads the body; on /endless it sends without end, on /slow after a while."""
     assert scope["type"] == "http"
+    if scope["path"] == "/slow":
+        await asyncio.sleep(1.2)
     if scope["path"] == "/endless":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while True:
@@ -32,8 +35,6 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def _gone(receive: Any) -> Any:
-    import asyncio
-
     try:
         async with asyncio.timeout(0.001):
             while (message := await receive())["type"] != "http.disconnect":
@@ -272,3 +273,40 @@ def test_one_connection_too_many_is_told_when_to_come_again(door: Any) -> None:
         assert b"\r\nretry-after: 3\r\n" in extra.recv(10_000)
     for one in callers:
         one.close()
+
+
+def test_of_requests_sent_behind_each_other_few_are_held_and_all_answered(
+    door: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the wire a request is 27 bytes, taken in it is kilobytes: one client could fill the memory."""
+    held = []
+    plain = BoundedProtocol.on_headers_complete
+
+    def counted(self: BoundedProtocol) -> None:
+        plain(self)
+        held.append(len(self.pipeline))
+
+    monkeypatch.setattr(BoundedProtocol, "on_headers_complete", counted)
+    body = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b"a" * 20_000
+    with call(door) as caller:
+        sent = (_HELLO * 500 + body) * 20
+        sending = threading.Thread(target=caller.sendall, args=(sent,))
+        sending.start()
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 501 * 20 or not answers.endswith(b"ok"):
+            answers += caller.recv(65_536)
+        sending.join()
+    assert len(held) == 501 * 20
+    assert max(held) < 300
+
+
+def test_who_waits_behind_a_slow_answer_is_not_late(door: Any) -> None:
+    """The rest of a body waits until the request in front of it is answered: here longer than a head may take."""
+    slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+    with call(door, slow + b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab") as caller:
+        time.sleep(0.2)
+        caller.sendall(b"cde")
+        answers = b""
+        while answers.count(b"ok") < 2 and (piece := caller.recv(65_536)):
+            answers += piece
+    assert answers.count(b"HTTP/1.1 200") == 2
