@@ -73,11 +73,15 @@ class _TimedStream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
         self._stream = stream
         self._deadline = deadline
+        self.has_read = False
+        """Whether something was read since it was last written to."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self.has_read = True
         return self._stream.read(max_bytes, self._deadline.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.has_read = False
         for start in range(0, len(buffer), _PIECE_BYTES):
             self._stream.write(buffer[start : start + _PIECE_BYTES], self._deadline.left(timeout))
 
@@ -158,6 +162,9 @@ class Client:
         pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
         stream = self._pool.stream(method, url, headers=pairs, content=content, extensions={"timeout": timeouts})
         with stream as response:
+            if not getattr(response.extensions.get("network_stream"), "has_read", True):
+                # A server that answers twice: its second answer would be taken for that to the next request.
+                raise httpcore.RemoteProtocolError("an answer that was there before its request")
             body = b""
             for chunk in response.iter_stream():
                 body += chunk

@@ -228,6 +228,20 @@ def test_an_endless_answer_is_not_read() -> None:
     assert [one.status for one in outcomes] == ["delivered"]
 
 
+def test_a_second_answer_to_one_request_is_none_to_the_next() -> None:
+    """It would count as delivered what the server had refused, or had never seen."""
+
+    def answer_twice(accepted: socket.socket, is_over: threading.Event) -> None:
+        accepted.sendall(b"".join(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status for status in (500, 200)))
+        is_over.wait(60)
+
+    with raw_server(answer_twice) as url:
+        hook = connector(url, timeout_seconds=5)
+        outcomes = [hook.deliver([sample_delivery(number)])[0] for number in (1, 2)]
+        hook.close()
+    assert [one.status for one in outcomes] == ["retry", "retry"]
+
+
 def test_after_an_answer_that_was_left_unread_the_next_is_understood(receiver: WebhookReceiver) -> None:
     receiver.answer = lambda request: (200, {}, b"x" * 5_000_000)
     hook = connector(receiver.url)
