@@ -60,7 +60,7 @@ def ask(
     except httpcore.TimeoutException as error:
         return retry(f"no answer in time ({type(error).__name__})")
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        return retry(f"no connection, or one that broke ({type(error).__name__}: {error})")
+        return retry(f"no connection, or one that broke ({type(error).__name__}): {error}")
     outcome = outcome_of(answer, time.time(), delivered_on, rejected_on)
     if refused_by is not None and outcome.status == "delivered" and refused_by.search(answer.body):
         return rejected(shown(answer))

@@ -16,12 +16,15 @@ The whole contract:
   When the file of one changes, the connector is closed and opened anew.
 """
 
+import base64
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -41,6 +44,7 @@ class Outcome(NamedTuple):
 
 LONGEST_RETRY_AFTER_MS = 86_400_000
 """Nobody is left alone for longer than a day."""
+_SHORTEST_SECRET = 7
 _STATUSES = frozenset({"delivered", "retry", "rejected"})
 _DELIVERED = Outcome("delivered")
 
@@ -156,7 +160,8 @@ class SecretFiles:
     changes meanwhile is noticed."""
 
     def __init__(self, options: Any) -> None:
-        self._held = {file: _digest(file) for file in _files_of(options)}
+        files = [reference.file for reference in _references(options) if reference.file is not None]
+        self._held = {file: _digest(file) for file in files}
 
     def have_changed(self) -> bool:
         """Whether something else stands there by now. One that is empty or gone is on its way to be written anew."""
@@ -164,17 +169,42 @@ class SecretFiles:
         return found != self._held and None not in found.values()
 
 
-def _files_of(value: Any) -> Iterator[str]:
+class Unsaid:
+    """Takes the secrets of these options out of what a destination says: some repeat what they were sent, as in
+    "Invalid API key: …", and what they say stands in logs and topics."""
+
+    def __init__(self, options: Any) -> None:
+        found: set[str] = set()
+        for reference in _references(options):
+            with suppress(ValueError):
+                found.update(_forms(reference.read()))
+        self._found = sorted(found, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for each in self._found:
+            text = text.replace(each, "***")
+        return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """How a secret may be repeated: whole, without its "Bearer", in Basic authentication, as the password in a url."""
+    forms = [secret, *secret.split(), base64.b64encode(f"{secret}:".encode()).decode()]
+    with suppress(ValueError):
+        forms.append(unquote(urlsplit(secret).password or ""))
+    # Less is no secret, and would take letters out of words.
+    yield from (form for form in forms if len(form) >= _SHORTEST_SECRET)
+
+
+def _references(value: Any) -> Iterator[SecretReference]:
     if isinstance(value, SecretReference):
-        if value.file is not None:
-            yield value.file
+        yield value
     elif isinstance(value, BaseModel):
-        yield from _files_of(vars(value))
+        yield from _references(vars(value))
     elif isinstance(value, Mapping):
-        yield from _files_of(list(value.values()))
+        yield from _references(list(value.values()))
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _files_of(inner)
+            yield from _references(inner)
 
 
 def _digest(file: str) -> bytes | None:

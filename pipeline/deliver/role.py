@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors import Connector
-from connectors.base import SecretFiles, withhold
+from connectors.base import SecretFiles, Unsaid, withhold
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.destinations import DestinationDefinition
 from pipeline.definitions.log import KafkaPlans
@@ -177,6 +177,7 @@ class DeliverRole:
             outcomes=outcomes,
             tell_health=self._tell_health,
             forgotten=self._forgotten,
+            unsaid=Unsaid(definition.options),
         )
         stop = threading.Event()
 

@@ -61,7 +61,8 @@ def passed_in_a_pause(delivery: Delivery, pauses: Sequence[tuple[int, int | None
 
 class DestinationWorker:
     """Serves one destination until it is told to stop. Its own thread calls `run`; another may set `paused`,
-    and `has_passed`, which tells deliveries that came to nothing while they waited."""
+    and `has_passed`, which tells deliveries that came to nothing while they waited. `unsaid` takes secrets out of what
+    the destination says."""
 
     def __init__(
         self,
@@ -74,8 +75,10 @@ class DestinationWorker:
         outcomes: Outcomes | None = None,
         tell_health: TellHealth = lambda health: None,
         forgotten: ForgottenProfiles | None = None,
+        unsaid: Callable[[str], str] = str,
     ) -> None:
         self.destination = destination
+        self._unsaid = unsaid
         self._forgotten = forgotten
         self._forgot = self._heard = 0
         if forgotten is None:
@@ -218,6 +221,7 @@ class DestinationWorker:
         except Exception as error:  # noqa: BLE001 - a connector is others' code; its faults count, and end as dead letters
             _log.warning("%s: the connector raised", self.destination, exc_info=True)
             outcomes = [retry(f"the connector raised {type(error).__name__}")] * len(batch.items)
+        outcomes = [one._replace(detail=self._unsaid(one.detail)) if one.detail else one for one in outcomes]
         self._finished.put((batch, outcomes))
 
     def _take_in(self, wait_s: float | None = None) -> None:

@@ -1,5 +1,6 @@
 """The role and its workers: a destination that takes its time to end holds up no other."""
 
+import base64
 import re
 import threading
 import time
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from connectors import Outcome, delivered
+from connectors import Outcome, delivered, rejected
+from connectors.base import SecretReference, Unsaid
 from pipeline.definitions.catalog import Catalog
 from pipeline.deliver import scheduler
 from pipeline.deliver.forgotten import ForgottenProfiles
@@ -164,3 +166,45 @@ def test_the_first_delivery_that_is_given_up_is_an_increase() -> None:
         assert registry.get_sample_value("headwater_deliver_dead_letters_total", labels) == 0
     source = "".join(path.read_text() for path in Path(scheduler.__file__).parent.glob("*.py"))
     assert set(re.findall(r'(?:GivenUp\(item|_refuse\(record), "([a-z ]+)"', source)) == set(REASONS)
+
+
+class Repeats:
+    """Refuses, and repeats what it was sent, as "Invalid API key: …"."""
+
+    def deliver(self, deliveries: Any) -> list[Outcome]:
+        said = ("Bearer key-of-ours", "key-of-ours", base64.b64encode(b"Bearer key-of-ours:").decode(), "Bearer")
+        return [rejected(f"HTTP 400: no: {' | '.join(said)}")] * len(deliveries)
+
+    def close(self) -> None: ...
+
+
+def test_a_secret_that_a_destination_repeats_stands_in_no_dead_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_TOKEN", "Bearer key-of-ours")
+    log = Log([named(0, "p1")])
+    monkeypatch.setattr("pipeline.deliver.role.KafkaDeliveryLog", lambda config, name, source: log)
+    monkeypatch.setattr("pipeline.deliver.role.opened", lambda definition: Repeats())
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    catalog = Catalog()
+    role = DeliverRole(settings, None, DeliverMetrics(CollectorRegistry()), ForgottenProfiles(KEYS))
+    options = {"kind": "webhook", "url": "https://crm.example.com/", "unsigned": True}
+    body = {"destination": "crm", "headers": {"Authorization": {"env": "CRM_TOKEN"}}, **options}
+    catalog.add(b"destination/crm/1", encode(Definition("destination", "crm", 1, body)))
+    catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
+    try:
+        role.follow(catalog)
+        give_up = time.monotonic() + 60
+        while not log.letters:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+    finally:
+        role.close()
+    assert log.letters[0].detail.startswith("HTTP 400: no: *** | *** | *** | Bearer")
+
+
+def test_the_password_of_an_address_is_not_repeated_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAREHOUSE", "postgresql://ada:a%20longer%20one@db/shop")
+    unsaid = Unsaid({"connection": SecretReference(env="WAREHOUSE")})
+    assert unsaid('FATAL: password "a longer one" of ada') == 'FATAL: password "***" of ada'
+    assert unsaid("invalid: postgresql://ada:a%20longer%20one@db/shop") == "invalid: ***"
