@@ -32,6 +32,7 @@ class RoleProcess:
     process: "subprocess.Popen[bytes] | None" = None
     starts: deque[float] = field(default_factory=deque)
     logged_before: int = 0
+    environment: Mapping[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -52,10 +53,21 @@ class RoleProcess:
 class Processes:
     """Keeps the processes of several roles running. Use it as a context manager: leaving it stops them all."""
 
-    def __init__(self, roles: Sequence[Sequence[str]], environment: Mapping[str, str], log_dir: Path) -> None:
+    def __init__(
+        self,
+        roles: Sequence[Sequence[str]],
+        environment: Mapping[str, str],
+        log_dir: Path,
+        metrics_port: int | None = None,
+    ) -> None:
         log_dir.mkdir(parents=True, exist_ok=True)
-        self._environment = {**os.environ, **environment}
-        self.roles = [RoleProcess(tuple(words), log_dir / f"{'-'.join(words)}.log") for words in roles]
+        self.roles: list[RoleProcess] = []
+        for place, words in enumerate(roles):
+            own = {**os.environ, **environment}
+            if metrics_port is not None:
+                # One port is for one role: with the same for all of them, all but one would end again and again.
+                own["HEADWATER_METRICS_PORT"] = str(metrics_port + place)
+            self.roles.append(RoleProcess(tuple(words), log_dir / f"{'-'.join(words)}.log", environment=own))
 
     def __enter__(self) -> "Processes":
         for role in self.roles:
@@ -103,7 +115,7 @@ class Processes:
             role.logged_before = log.tell()
             role.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.cli", "run", *role.words, "--end-with", str(os.getpid())],
-                env=self._environment,
+                env=role.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -162,7 +162,11 @@ class Session:
             collector = (("collector",),) if settings.collector.write_keys else ()
             archive = (("archive",),) if settings.archive else ()
             roles = (*ROLES, *collector, *archive)
-            processes = stack.enter_context(Processes(roles, environment, settings.state_dir / "logs"))
+            processes = stack.enter_context(
+                Processes(roles, environment, settings.state_dir / "logs", settings.metrics_port)
+            )
+            if settings.metrics_port is not None:
+                self._say(f"metrics from port {settings.metrics_port} on: {', '.join(words[0] for words in roles)}")
             reader = stack.enter_context(TopicReader(settings, WATCHED))
             if settings.collector.write_keys:
                 place = f"http://{settings.collector.host}:{settings.collector.port}"

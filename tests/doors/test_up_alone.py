@@ -25,7 +25,7 @@ from pipeline.secret_check import check_of
 from pipeline.settings import Settings
 from pipeline.up import session
 from pipeline.up.place import alone, see_that_port_is_free
-from pipeline.up.processes import RoleProcess
+from pipeline.up.processes import Processes, RoleProcess
 from pipeline.up.session import Session
 
 HELD = "import sys, time; from pathlib import Path; from pipeline.up.place import alone\n"
@@ -156,6 +156,25 @@ def test_a_kafka_of_its_own_that_ends_is_started_again(watch: Callable[..., str]
 def test_a_role_that_ends_is_told_with_its_reason(watch: Callable[..., str], ended: list[tuple[str, str]]) -> None:
     ended.append(("ingest", "The disk is full."))
     assert "ingest had ended and was started again: The disk is full.\n" in watch(Stub([]), [{"ingest": (1, 1)}] * 2)
+
+
+@pytest.mark.parametrize(("first", "ports"), [(9100, ["9100", "9101", "9102"]), (None, [None] * 3)])
+def test_each_role_serves_its_metrics_on_a_port_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int | None, ports: list[str | None]
+) -> None:
+    """On one port for all of them, all but one ended again and again, until `headwater up` gave up."""
+    started: list[str | None] = []
+
+    def popen(command: list[str], env: Mapping[str, str], **_: Any) -> Any:
+        started.append(env.get("HEADWATER_METRICS_PORT"))
+        return SimpleNamespace(poll=lambda: 0)
+
+    monkeypatch.delenv("HEADWATER_METRICS_PORT", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with Processes([("ingest",), ("unify",), ("collector",)], {}, tmp_path, first) as processes:
+        assert started == ports
+        processes.tend()
+    assert started == ports * 2, "also when it is started again"
 
 
 @pytest.mark.parametrize(
