@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pipeline.errors import InputError
 
@@ -136,6 +136,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _most_ignored_bytes = _MOST_IGNORED_BYTES
     _is_unused = False
     _unparsed = b""
+    _answered_now: RequestResponseCycle | None = None
     _message_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
@@ -151,7 +152,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_unused = True
         self._message_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_message)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered_now = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        # Uvicorn tells the request that came last; others may be in front of it.
+        if self._answered_now is not None:
+            self._answered_now.disconnected = True
         self._forget_message_timer()
         self._forget_write_timer()
         super().connection_lost(exc)

@@ -3,6 +3,7 @@ and let go, and keeps nobody else from being served."""
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 import time
@@ -310,3 +311,15 @@ def test_who_waits_behind_a_slow_answer_is_not_late(door: Any) -> None:
         while answers.count(b"ok") < 2 and (piece := caller.recv(65_536)):
             answers += piece
     assert answers.count(b"HTTP/1.1 200") == 2
+
+
+def test_who_takes_no_answer_while_several_requests_wait_is_no_error_of_ours(
+    door: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with call(door, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n" * 2):
+        until = time.monotonic() + 60
+        while "nothing of what was sent is taken" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(0.5)
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
