@@ -3,6 +3,7 @@
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Literal
 
 from connectors.base import Connector
 
@@ -16,6 +17,7 @@ _BUILT_IN = {
     "tracking": "connectors.tracking:TrackingConnector",
     "webhook": "connectors.webhook:WebhookConnector",
 }
+_AUDIENCES = frozenset({"file", "kafka", "postgres", "redis"})
 
 
 class UnknownKindError(ValueError):
@@ -41,6 +43,19 @@ def connector_kind(kind: str) -> type[Connector]:
     if not (isinstance(found, type) and issubclass(found, Connector)):
         raise UnknownKindError(f"the destination kind {kind!r} is not a connectors.Connector class")
     return found
+
+
+def mode_of(kind: str) -> Literal["audience", "trigger"]:
+    """What a destination of this kind is that says nothing. What its connector needs has to be installed only where
+    others brought the kind. Raises UnknownKindError."""
+    if kind in _BUILT_IN:
+        return "audience" if kind in _AUDIENCES else "trigger"
+    return connector_kind(kind).mode
+
+
+def is_built_in(kind: str) -> bool:
+    """Whether the kind comes along with Headwater."""
+    return kind in _BUILT_IN
 
 
 def connector_kinds() -> list[str]:

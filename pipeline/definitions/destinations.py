@@ -17,10 +17,20 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from connectors import Connector, Options, UnknownKindError, connector_kind
+from connectors.registry import is_built_in, mode_of
 from pipeline.activation import HOUR_MS, PROFILE_SECTIONS, ConsentPolicy, Destination
 from pipeline.definitions.durations import DurationMs
 from pipeline.definitions.keys import a_name, instead, source_named
@@ -45,6 +55,11 @@ class DeliveryDefinition(BaseModel):
     attempts: int = Field(default=16, ge=1, le=_MAX_ATTEMPTS)
     first_retry: DurationMs = Field(default=1_000, ge=1)
     longest_retry: DurationMs = Field(default=6 * HOUR_MS, ge=1)
+
+
+# It was valid when it was applied. What its connector needs is installed where it is delivered from, and perhaps
+# nowhere else.
+_APPLIED = object()
 
 
 class DestinationDefinition(BaseModel):
@@ -75,7 +90,7 @@ class DestinationDefinition(BaseModel):
     _options: Options = PrivateAttr()
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         if isinstance(self.profiles, list):
             unknown = sorted({*self.profiles} - PROFILE_SECTIONS)
             if unknown or not self.profiles:
@@ -85,6 +100,8 @@ class DestinationDefinition(BaseModel):
             if section not in _SECTIONS or not all(path.split(".")):
                 sections = ", ".join(_SECTIONS)
                 raise _at("fields", f"{address!r} is no field; write a section ({sections}), a dot, and its name there")
+        if info.context is _APPLIED:
+            return self
         try:
             kind = connector_kind(self.kind)
         except UnknownKindError as error:
@@ -113,7 +130,7 @@ class DestinationDefinition(BaseModel):
         return Destination(
             name=self.destination,
             kind=self.kind,
-            mode=self.mode or self.connector.mode,
+            mode=self.mode or mode_of(self.kind),
             entity=self.entity,
             segments=None if chosen == "*" else frozenset(chosen or ()),
             changes=frozenset(self.changes),
@@ -161,10 +178,27 @@ def _options(kind: type[Connector], extra: dict[str, Any]) -> Options:
 
 
 def compile_destinations(bodies: dict[str, dict[str, Any]], paused: frozenset[str]) -> tuple[Destination, ...]:
-    """The plans of destinations by name. `paused` holds the names of those that are."""
-    return tuple(
-        DestinationDefinition.model_validate(body).compiled(name in paused) for name, body in sorted(bodies.items())
-    )
+    """The plans of destinations by name. `paused` holds the names of those that are.
+
+    Raises:
+        DefinitionError: a kind of others is not installed here, and its definition says no mode.
+    """
+    plans = []
+    for name, body in sorted(bodies.items()):
+        definition = DestinationDefinition.model_validate(body, context=_APPLIED)
+        try:
+            plans.append(definition.compiled(name in paused))
+        except UnknownKindError as error:
+            advice = "apply it again where its package is installed, which writes its `mode`"
+            raise DefinitionError(f"Its mode is not known: {error}.", f"destination/{name}", advice) from None
+    return tuple(plans)
+
+
+def with_mode(body: dict[str, Any]) -> dict[str, Any]:
+    """A valid definition with its mode, where only the package that brings its kind knows it."""
+    if body.get("mode") is not None or is_built_in(body["kind"]):
+        return body
+    return {**body, "mode": mode_of(body["kind"])}
 
 
 def purposes_known(kind: str, purposes: Mapping[str, Iterable[str]], policy: ConsentPolicy) -> None:

@@ -66,6 +66,15 @@ def name_in(kind: Kind, document: dict[str, Any]) -> str:
     return str(name)
 
 
+def body_of(kind: Kind, document: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a valid document: what only this place may know stands in it."""
+    if kind != "destination":
+        return document
+    from pipeline.definitions.destinations import with_mode
+
+    return with_mode(document)
+
+
 def mistakes_in(kind: Kind, document: dict[str, Any]) -> list[Mistake]:
     """Everything that is wrong with a document of a kind."""
     value: Any = document

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.definitions.documents import MAX_BYTES, Document, DocumentError, Mark, json_as_yaml, read_documents
 from pipeline.definitions.documents import Path as Steps
-from pipeline.definitions.kinds import KINDS_BY_KEY, Mistake, mistakes_in, name_in
+from pipeline.definitions.kinds import KINDS_BY_KEY, Mistake, body_of, mistakes_in, name_in
 from pipeline.errors import DefinitionError
 from pipeline.records.definitions import Kind
 
@@ -195,7 +195,9 @@ def _validated(document: Document, file: str, problems: list[Problem]) -> Writte
         if (problem.line, problem.what) not in told:
             told.add((problem.line, problem.what))
             problems.append(problem)
-    return None if mistakes else Written(kind, name_in(kind, value), value, file, start[0], document.marks)
+    if mistakes:
+        return None
+    return Written(kind, name_in(kind, value), body_of(kind, value), file, start[0], document.marks)
 
 
 def _which_kind(value: Any, keys: list[str]) -> str:

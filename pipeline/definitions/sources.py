@@ -159,7 +159,9 @@ def compile_sources(bodies: Named[str, dict[str, Any]]) -> MappingPlan:
     Raises:
         DefinitionError: two sources read one topic.
     """
-    compiled = (SourceDefinition.model_validate(body).compiled() for _, body in sorted(bodies.items()))
+    # What they are pulled by need not be installed where their records are read.
+    mapped = ({**body, "pull": None} for _, body in sorted(bodies.items()) if body.get("event") is not None)
+    compiled = (SourceDefinition.model_validate(body).compiled() for body in mapped)
     mappings = tuple(mapping for mapping in compiled if mapping is not None)
     readers: dict[str, str] = {}
     for mapping in mappings:

@@ -1,0 +1,62 @@
+"""What is installed only where `headwater apply` and the role in question run: every other role goes on without it."""
+
+from typing import Any
+
+import pytest
+
+from connectors import Connector, Options, registry
+from connectors.registry import _BUILT_IN, mode_of
+from pipeline.definitions.destinations import compile_destinations
+from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.definitions.sources import compile_sources
+from pipeline.errors import DefinitionError
+
+EVENT = {"type": "track", "event": "Ordered", "userId": {"from": "value.customer"}}
+
+
+def test_a_source_whose_kind_is_not_installed_is_mapped_as_any_other() -> None:
+    pull = {"kind": "of_others", "path": "shop.db"}
+    plan = compile_sources(
+        {
+            "orders": {"source": "orders", "topic": "orders", "pull": pull, "event": EVENT},
+            "rows": {"source": "rows", "topic": "raw", "pull": pull},
+        }
+    )
+    assert [mapping.source for mapping in plan.mappings] == ["orders"]
+
+
+@pytest.mark.parametrize("kind", _BUILT_IN)
+def test_the_mode_of_a_built_in_kind_needs_none_of_its_packages(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = registry.connector_kind(kind).mode
+
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(registry, "import_module", missing)
+    registry.connector_kind.cache_clear()
+    try:
+        [plan] = compile_destinations({"d": {"destination": "d", "kind": kind, "anything": 1}}, frozenset())
+    finally:
+        registry.connector_kind.cache_clear()
+    assert plan.mode == mode_of(kind) == expected
+
+
+class OfOthers(Connector):
+    kind = "of_others"
+    mode = "audience"
+    options_model = Options
+
+
+def test_a_kind_of_others_is_written_with_its_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = "destination: d\nkind: of_others\n"
+    with pytest.raises(InvalidDefinitionsError, match="there is no destination kind"):
+        load_text(written)
+    with monkeypatch.context() as there:
+        there.setattr("pipeline.definitions.destinations.connector_kind", lambda kind: OfOthers)
+        there.setattr(registry, "connector_kind", lambda kind: OfOthers)
+        [found] = load_text(written)
+    assert found.body["mode"] == "audience"
+    [plan] = compile_destinations({"d": found.body}, frozenset())
+    assert plan.mode == "audience"
+    with pytest.raises(DefinitionError, match="apply it again where its package is installed"):
+        compile_destinations({"d": {"destination": "d", "kind": "of_others"}}, frozenset())
