@@ -41,7 +41,8 @@ class DefinitionError(HeadwaterError):
 
 
 class DefinitionsNotThere(DefinitionError):
-    """A record asks for definitions that did not come in time. Nothing is wrong with the record."""
+    """A record asks for definitions that did not come in time, or that this version cannot read. Nothing is wrong with
+    the record."""
 
 
 class InputError(HeadwaterError):

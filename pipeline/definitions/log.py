@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from pydantic import ValidationError
+
 from pipeline.admin import create_topics
 from pipeline.definitions.apply import ApplyPlan, plan_apply
 from pipeline.definitions.catalog import (
@@ -192,8 +194,7 @@ class KafkaPlans:
     def __call__(self, generation: int) -> GenerationPlan:
         """The plan of a generation.
 
-        Raises DefinitionsNotThere when its definitions do not come in time, DefinitionError when this version cannot
-        compile them.
+        Raises DefinitionsNotThere when its definitions do not come in time, or this version cannot compile them.
         """
         plan = self._plans.get(generation)
         if plan is not None:
@@ -239,7 +240,15 @@ class KafkaPlans:
         if plan is None:
             generation = self._catalog.generation(number)
             assert generation is not None
-            plan = self._plans[number] = generation_plan(self._catalog, generation)
+            try:
+                plan = self._plans[number] = generation_plan(self._catalog, generation)
+            except (DefinitionError, RuleError, ValidationError) as error:
+                # It was valid where it was applied. It is no fault of the records that are read with it.
+                raise DefinitionsNotThere(
+                    f"Generation {number} of the definitions cannot be read here: {error}.",
+                    self._settings.topic(TOPIC),
+                    "start this role in the version that applied it, or apply what this version knows",
+                ) from error
         return plan
 
     def look(self) -> Catalog:

@@ -23,10 +23,10 @@ class StageRaised(Exception):
 
 
 def blame(error: Exception, index: int | None) -> Exception:
-    """What a step that raised is told as. A broker that does not answer, and definitions that do not come, are
-    nobody's poison: the worker stops, and reads the record again."""
+    """What a step that raised is told as. A broker that does not answer, and definitions that do not come or cannot
+    be read here, are nobody's poison: the worker stops, and reads the record again."""
     if isinstance(error, BrokerError):
         return WorkerStopped(f"a stage could not ask the broker: {error}")
     if isinstance(error, DefinitionsNotThere):
-        return WorkerStopped(f"a stage waited in vain: {error}")
+        return WorkerStopped(f"a stage has no definitions: {error}")
     return StageRaised(error, index)

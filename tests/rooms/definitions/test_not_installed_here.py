@@ -1,15 +1,22 @@
 """What is installed only where `headwater apply` and the role in question run: every other role goes on without it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors import Connector, Options, registry
 from connectors.registry import _BUILT_IN, mode_of
+from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.destinations import compile_destinations
 from pipeline.definitions.loader import InvalidDefinitionsError, load_text
+from pipeline.definitions.log import KafkaPlans
 from pipeline.definitions.sources import compile_sources
-from pipeline.errors import DefinitionError
+from pipeline.errors import DefinitionError, DefinitionsNotThere
+from pipeline.records import Definition, Generation, encode
+from pipeline.runtime.errors import WorkerStopped
+from pipeline.runtime.poison import blame
+from pipeline.settings import Settings
 
 EVENT = {"type": "track", "event": "Ordered", "userId": {"from": "value.customer"}}
 
@@ -60,3 +67,20 @@ def test_a_kind_of_others_is_written_with_its_mode(monkeypatch: pytest.MonkeyPat
     assert plan.mode == "audience"
     with pytest.raises(DefinitionError, match="apply it again where its package is installed"):
         compile_destinations({"d": {"destination": "d", "kind": "of_others"}}, frozenset())
+
+
+@pytest.mark.parametrize("ask", [lambda plans: plans(1), KafkaPlans.latest], ids=["a generation", "the newest"])
+def test_what_this_version_cannot_read_is_no_fault_of_the_events(
+    ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version has applied a key that this one does not know: events would be dead letters, all of them."""
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    plans, catalog = KafkaPlans(settings), Catalog()
+    body = {"segment": "s", "when": {"performed": {"event": "E"}}, "of_a_later_version": True}
+    catalog.add(b"segment/s/1", encode(Definition("segment", "s", 1, body)))
+    catalog.add(b"generation/1", encode(Generation(1, {"segment/s": 1})))
+    plans._catalog = catalog
+    monkeypatch.setattr(plans, "_look", lambda wait_s=0: None)
+    with pytest.raises(DefinitionsNotThere, match="of_a_later_version") as raised:
+        ask(plans)
+    assert isinstance(blame(raised.value, 0), WorkerStopped)
