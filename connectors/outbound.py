@@ -17,7 +17,7 @@ import httpcore
 
 _PIECE_BYTES = 16_384
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 # All else is for inside: site-local, IPv4 in forms of former times, or not given out.
 _PUBLIC = ipaddress.IPv6Network("2000::/3")
 
@@ -41,7 +41,7 @@ def _inner(address: IPAddress) -> IPAddress:
             return address.ipv4_mapped
         if address.sixtofour is not None:
             return address.sixtofour
-        if address in _NAT64:
+        if any(address in network for network in _NAT64):
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 

@@ -35,7 +35,10 @@ _encode = msgspec.json.encode
 
 def check_url(url: str) -> str:
     """Refuse an address that is none, or that would carry a password into topics."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("the url holds a character that no address has: write names as xn--…, others as %C3%BC")
     parts = urlsplit(url)
+    _ = parts.port  # raises ValueError if there can be none
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("the url must begin with https:// (or http://, with allow_private) and name a host")
     if parts.username is not None or parts.password is not None:

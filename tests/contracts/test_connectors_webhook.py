@@ -106,6 +106,7 @@ ADDRESSES = [
     ("::ffff:10.0.0.1", False, True),
     ("::ffff:169.254.169.254", False, False),
     ("64:ff9b::7f00:1", False, True),  # 127.0.0.1 through NAT64
+    ("64:ff9b:1::a9fe:a9fe", False, False),  # 169.254.169.254 through one of one's own
     ("2002:7f00:1::", False, True),  # 127.0.0.1 through 6to4
     ("::7f00:1", False, False),  # 127.0.0.1 as it was once written
     ("::ffff:0:7f00:1", False, False),
@@ -256,6 +257,10 @@ REFUSED = [
     ({"url": "https://user:pass@example.com/", "unsigned": True}, "by reference"),
     ({"url": "http://example.com/", "unsigned": True}, "in the clear"),
     ({"url": "ftp://example.com/", "unsigned": True}, "https://"),
+    ({"url": "https://bücher.example.com/", "unsigned": True}, "xn--"),
+    ({"url": "https://example.com/ü", "unsigned": True}, "%C3%BC"),
+    ({"url": "https://example.com/a\n", "unsigned": True}, "no address has"),
+    ({"url": "https://example.com:99999/", "unsigned": True}, "(?i)port"),
     ({"url": "https://example.com/"}, "signing secret"),
     ({"url": "https://example.com/", "unsigned": True, "headers": {"Authorization": "Bearer x"}}, "holds a secret"),
     ({"url": "https://example.com/", "unsigned": True, "headers": {"Host": "x"}}, "can be set here"),
