@@ -71,7 +71,7 @@ def test_every_service_is_confined() -> None:
 
 
 def test_roles_with_state_have_a_volume() -> None:
-    stateful = {"identity", "unify", "api", "ui"}
+    stateful = {"identity", "unify", "privacy", "api", "ui"}
     for role in ROLES:
         mounted = [volume.partition(":")[2] for volume in COMPOSE["services"][role].get("volumes", ())]
         assert (mounted == ["/state"]) == (role in stateful), role
@@ -96,6 +96,25 @@ def test_a_stop_has_the_time_that_the_code_takes() -> None:
     for name, service in COMPOSE["services"].items():
         if service.get("image") == "headwater:local":
             assert int(service.get("stop_grace_period", "10s").removesuffix("s")) >= max(collector, longest), name
+
+
+def test_the_dashboard_of_compose_finds_its_prometheus() -> None:
+    """Whoever opens Grafana would find it empty: each file stands where Grafana, as it is shipped, looks for it."""
+    mounted = {
+        inside.removesuffix(":ro"): (DEPLOY / outside).resolve()
+        for outside, _, inside in (str(one).partition(":") for one in COMPOSE["services"]["grafana"]["volumes"])
+        if outside.startswith("./")
+    }
+    provisioned = {
+        kind: [yaml.safe_load(file.read_text()) for at, file in mounted.items() if f"/provisioning/{kind}/" in at]
+        for kind in ("datasources", "dashboards")
+    }
+    [source] = provisioned["datasources"][0]["datasources"]
+    assert source["type"] == "prometheus" and source["isDefault"]
+    assert source["url"] == "http://prometheus:9090" and "prometheus" in COMPOSE["services"]
+    [provider] = provisioned["dashboards"][0]["providers"]
+    [shown] = [file for at, file in mounted.items() if Path(at).parent == Path(provider["options"]["path"])]
+    assert shown == DEPLOY / "monitoring" / "dashboard.json"
 
 
 def test_tokens_are_made_where_the_api_does_not_run_yet(tmp_path: Path) -> None:
@@ -180,6 +199,8 @@ EVERYTHING = (
     "--set",
     "topics.destinations={crm}",
     "--set",
+    "image.pullSecrets[0].name=registry",
+    "--set",
     "kafka.properties.security\\.protocol=SASL_SSL",
 )
 
@@ -229,6 +250,8 @@ def test_what_is_rendered_is_what_a_role_needs() -> None:
         assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
         assert container["livenessProbe"] and container["readinessProbe"], name
         assert not [one for one in container["env"] if "SECRET" in one["name"] and "value" in one]
+        # A service called headwater-api would set HEADWATER_API_PORT, which is no setting of ours.
+        assert pod["enableServiceLinks"] is False and pod["imagePullSecrets"] == [{"name": "registry"}], name
     assert sets["hw-identity"]["spec"]["replicas"] == 1
     [scaler] = [each for each in objects if each["kind"] == "HorizontalPodAutoscaler"]
     assert scaler["spec"]["maxReplicas"] <= VALUES["workspace"]["partitions"]
@@ -244,7 +267,9 @@ def test_what_is_rendered_is_what_a_role_needs() -> None:
     budgets = {each["metadata"]["name"] for each in objects if each["kind"] == "PodDisruptionBudget"}
     assert budgets == {f"hw-{role}" for role, own in VALUES["roles"].items() if own["replicas"] > 1}
     [job] = [each for each in objects if each["kind"] == "Job"]
-    assert "--destination=crm" in job["spec"]["template"]["spec"]["containers"][0]["args"]
+    made = job["spec"]["template"]["spec"]
+    assert "--destination=crm" in made["containers"][0]["args"]
+    assert made["enableServiceLinks"] is False and made["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_without_an_address_it_says_so() -> None:
