@@ -3,6 +3,8 @@
 Of a role that tells nothing of its process nobody would hear that it starts again and again.
 """
 
+import atexit
+
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, start_http_server
 
 from pipeline.settings import Settings
@@ -14,5 +16,7 @@ def served(settings: Settings) -> CollectorRegistry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, registry)
+        # Each request has a thread of its own: one that began in an interpreter that ends would crash the process.
+        atexit.register(server.shutdown)
     return registry

@@ -3,8 +3,11 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from pipeline.api.metrics import ApiMetrics
 from pipeline.api.service import Service
 from pipeline.archive.role import ArchiveMetrics
+from pipeline.broker import free_port
 from pipeline.collector.metrics import CollectorMetrics
 from pipeline.deliver.metrics import DeliverMetrics
 from pipeline.observed import served
@@ -113,6 +117,34 @@ def test_a_metric_that_does_not_exist_is_found() -> None:
     assert asked_for('sum(rate(headwater_mistyped_total{role="unify"}[5m]))') - catalogue() == {
         "headwater_mistyped_total"
     }
+
+
+def test_a_process_that_ends_begins_no_answer() -> None:
+    """The thread of a request that begins in an interpreter that is going crashes the process."""
+    code = (
+        "import atexit, sys; from pipeline.observed import served; from pipeline.settings import Settings\n"
+        "atexit.register(lambda: (print('ends', flush=True), sys.stdin.readline()))\n"
+        "served(Settings(metrics_port=int(sys.argv[1]))); print('works', flush=True); sys.stdin.readline()"
+    )
+    port = free_port()
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as asking:
+            asking.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return asking.recv(8) == b"HTTP/1.0"
+        return False
+
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        found = []
+        for _ in range(2):
+            found.append((process.stdout.readline().strip(), answers()))
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert process.wait(60) == 0
+    assert found == [("works", True), ("ends", False)]
 
 
 def test_every_role_tells_of_its_process() -> None:
