@@ -51,7 +51,8 @@ class Mistake(NamedTuple):
 
 
 @cache
-def _model(kind: Kind) -> type[BaseModel]:
+def model_of(kind: Kind) -> type[BaseModel]:
+    """What validates a kind: for identity rules what stands below the key, else the whole document."""
     module, _, name = _MODELS[kind].partition(":")
     model: Any = getattr(import_module(module), name)
     assert isinstance(model, type) and issubclass(model, BaseModel)
@@ -86,10 +87,10 @@ def mistakes_in(kind: Kind, document: dict[str, Any]) -> list[Mistake]:
             return [Mistake((key,), f"there is no key `{key}` here; rules stand below `identity:`") for key in others]
         value, prefix = document["identity"] or {}, ("identity",)
     try:
-        _model(kind).model_validate(value)
+        model_of(kind).model_validate(value)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        spoken = {detail["loc"]: _spoken(_model(kind), detail) for detail in details}
+        spoken = {detail["loc"]: _spoken(model_of(kind), detail) for detail in details}
         return [Mistake((*prefix, *location), what or spoken[location]) for location, what in told_once(details, value)]
     blank = [Mistake((*prefix, *path), _NOTHING.format(path[-1])) for path in _said_without_value(kind, value)]
     return blank if kind != "contract" else blank + _unheard(value)

@@ -15,7 +15,6 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     Tag,
-    TypeAdapter,
     field_validator,
     model_validator,
 )
@@ -32,7 +31,7 @@ from pipeline.definitions.comparisons import (
 )
 from pipeline.definitions.contracts import Words
 from pipeline.definitions.event_rules import PerformedRule, ScoreRule, SequenceRule
-from pipeline.definitions.traits import TraitDefinition, computed_trait
+from pipeline.definitions.traits import computed_trait
 from pipeline.errors import DefinitionError
 from pipeline.records import Generation
 from pipeline.segments import NOTHING_SAID, Keeps, RuleError, SegmentsPlan, compile_plan, rules
@@ -357,8 +356,3 @@ def segments_plan(catalog: Catalog, generation: Generation) -> SegmentsPlan:
 def leaves_of(catalog: Catalog, generation: Generation) -> Iterable[str]:
     """The leaves of a generation, by the hashes that `Generation.leaves` goes by. Raises DefinitionError."""
     return segments_plan(catalog, generation).births
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a file of segments and computed traits, for editors."""
-    return TypeAdapter(SegmentDefinition | TraitDefinition).json_schema(by_alias=True)

@@ -6,7 +6,7 @@ compute: {function: count, event: Order Completed, within: 90d}
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 
 from pipeline.definitions.comparisons import EventPath, Model, Name, TimeZone, Windowed, without_traits
 from pipeline.segments import rules
@@ -52,6 +52,14 @@ class Compute(Windowed):
         if others or not isinstance(value.get("model"), str):
             raise ValueError("a prediction has a `model` and nothing else: it is the newest valid score of that model")
         return {**value, "event": SCORE, "where": {"properties.model": {"equals": value["model"]}}}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        schema["required"].remove("event")
+        a_prediction = {"properties": {"function": {"const": "prediction"}}, "required": ["model"]}
+        schema["anyOf"] = [{"required": ["event"]}, a_prediction]
+        return schema
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -56,6 +56,11 @@ def test_a_reference_in_what_an_account_asks_of_its_people_is_refused_by_the_seg
     assert told.value.where == "warm.yaml:4"
 
 
+def test_nothing_to_check_is_a_mistake(folder: Path) -> None:
+    with pytest.raises(HeadwaterError, match="what is to be checked"):
+        check()
+
+
 def test_all_mistakes_are_told_at_once(folder: Path) -> None:
     (folder / "a.yaml").write_text("segment: a\nwehn: {}\n")
     (folder / "b.yaml").write_text("segment: b\n")
