@@ -4,6 +4,7 @@ Nothing that exists is ever changed here. Partition counts decide where a person
 whether it survives: a difference is told, with what to do about it.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
@@ -13,11 +14,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from pipeline.errors import BrokerError, TopicsError
+from pipeline.errors import BrokerError, SettingsError, TopicsError
 from pipeline.privacy.stores import is_hastened
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.secret_check import keep_check
-from pipeline.settings import Settings
+from pipeline.settings import DEFAULT_FILE, ENV_PREFIX, Settings
 from pipeline.topology import DAY_MS, DELIVERIES, TOPICS, Topic
 from pipeline.wire import values_of
 from pipeline.workspaces import TOPIC
@@ -29,8 +30,12 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 DELETE_RETENTION_MS = 7 * DAY_MS
 STAMPS = "message.timestamp.type"
 _TIMEOUT_S = 30.0
+# A role that starts while Kafka is away has its own patience.
+_ANSWERS_WITHIN_S = 10.0
 # A topic that was made just now is unknown to a broker until it has heard of it from the controller.
 _HEARD_OF_WITHIN_S = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,10 +324,31 @@ def _kept_otherwise(settings: Settings, topic: WantedTopic, name: str, actual: s
     return "", False
 
 
-def _metadata(client: AdminClient, settings: Settings) -> tuple[int, dict[str, int]]:
+def refuse_other_partitions(settings: Settings) -> None:
+    """Raises SettingsError: the workspace has another number of partitions than is set here.
+
+    Whoever counts on fewer takes a history for complete that is not, and leaves the clocks of the others standing.
+    """
+    try:
+        _, counts = _metadata(admin_client(settings), settings, _ANSWERS_WITHIN_S)
+    except BrokerError as error:
+        # A Kafka that is away is told by whatever needs it.
+        _log.warning("whether the workspace has %d partitions could not be seen: %s", settings.partitions, error.what)
+        return
+    there = counts.get(settings.topic("events"))
+    if there and there != settings.partitions:
+        raise SettingsError(
+            f"The workspace {settings.prefix} was made with {there} partitions, and {settings.partitions} are set.",
+            "partitions",
+            f"give every process the number that is there ({ENV_PREFIX}PARTITIONS={there}, or `partitions: {there}` in"
+            f" {DEFAULT_FILE}); another number is a new workspace: headwater replay begin",
+        )
+
+
+def _metadata(client: AdminClient, settings: Settings, timeout_s: float = _TIMEOUT_S) -> tuple[int, dict[str, int]]:
     """The number of brokers, and the partitions of each topic."""
     try:
-        metadata = client.list_topics(timeout=_TIMEOUT_S)
+        metadata = client.list_topics(timeout=timeout_s)
     except KafkaException as error:
         raise unreachable(settings, error.args[0]) from None
     return len(metadata.brokers), {name: len(topic.partitions) for name, topic in metadata.topics.items()}

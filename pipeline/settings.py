@@ -329,7 +329,7 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
         environment = EnvSettingsSource(Settings)()
     except EnvironmentSourceError as error:
         raise SettingsError(
-            "An environment variable cannot be read.", str(error), "write lists and mappings as JSON"
+            "An environment variable cannot be read.", _unreadable(str(error)), "write lists and mappings as JSON"
         ) from None
     for clients in ("kafka", "schema_registry"):
         if isinstance(environment.get(clients), dict):
@@ -351,6 +351,14 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
             f"set {ENV_PREFIX}SCHEMA_REGISTRY__URL, or `schema_registry: {{url: …}}` in {path or DEFAULT_FILE}",
         )
     return settings
+
+
+def _unreadable(said: str) -> str:
+    """The variable, or those, of a setting of which pydantic says no more than its name."""
+    setting = said.partition('field "')[2].partition('"')[0]
+    name = f"{ENV_PREFIX}{setting.upper()}"
+    there = [each for each in sorted(os.environ) if each.upper() == name or each.upper().startswith(f"{name}__")]
+    return ", ".join(there) or said
 
 
 def _property_name(name: str) -> str:

@@ -79,7 +79,8 @@ class Archive:
     """An archive at an address: a folder, or a URL that fsspec knows (`s3://bucket/prefix`)."""
 
     def __init__(self, address: str) -> None:
-        """Raises ValueError for an address of a kind that needs a package which is not installed."""
+        """Raises ValueError for an address of a kind that needs a package which is not installed, and OSError where
+        what it names does not answer."""
         try:
             found = fsspec.core.url_to_fs(address)
         except ImportError as error:

@@ -264,6 +264,12 @@ def open_archive(settings: Settings) -> Archive:
         return Archive(settings.archive)
     except ValueError as error:
         raise SettingsError(str(error), "archive", "pip install s3fs, gcsfs or adlfs, as the address needs") from None
+    except OSError as error:
+        raise SettingsError(
+            f"The archive {settings.archive} cannot be opened: {error.strerror or error}.",
+            "archive",
+            "set HEADWATER_ARCHIVE to a folder or to s3://bucket/prefix",
+        ) from None
 
 
 def _keys_of(settings: Settings) -> Sealer:

@@ -6,6 +6,7 @@
 import logging
 import os
 import pkgutil
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,11 @@ from pipeline.errors import HeadwaterError, SettingsError
 from pipeline.settings import DEFAULT_FILE, ENV_PREFIX
 
 _INTERRUPTED = 130
+# What librdkafka says of one property, and of several that do not fit together, when a client is made.
+_OF_A_PROPERTY = re.compile(
+    r"configuration property|Failed to create (?:producer|consumer|admin client): ", re.IGNORECASE
+)
+_CLIENT_NOT_MADE = re.compile(r"^Failed to create [a-z ]+: ")
 
 
 def command_names() -> list[str]:
@@ -75,14 +81,15 @@ def main() -> None:
 
 
 def _refused_by_client(error: Exception) -> SettingsError | None:
-    """What librdkafka says about a property that it does not know, or whose value it does not take: it is a setting."""
+    """What librdkafka says about a property that it does not know, or whose value it does not take, as of a file of
+    certificates that is not there: it is a setting."""
     said = error.args[0] if error.args else None
     # Not by its class: most commands never load the client.
-    if type(error).__name__ != "KafkaException" or "configuration property" not in (text := str(said)):
+    if type(error).__name__ != "KafkaException" or not _OF_A_PROPERTY.search(text := str(said)):
         return None
-    what = text.partition('str="')[2].removesuffix('"}').replace('"', "`") or text
+    what = text.partition('str="')[2].removesuffix('"}').strip().replace('"', "`") or text
     return SettingsError(
-        f"A property of the Kafka client cannot be used: {what}.",
+        f"A property of the Kafka client cannot be used: {_CLIENT_NOT_MADE.sub('', what)}.",
         f"{ENV_PREFIX}KAFKA__…, or `kafka` in {DEFAULT_FILE}",
         "correct it; the configuration page of librdkafka lists all properties and their values",
     )

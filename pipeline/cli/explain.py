@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from pipeline import settings as settings_module
 from pipeline.activation import Told
+from pipeline.admin import refuse_other_partitions
 from pipeline.broker import find_kafka
 from pipeline.cli._deliveries import Reached, findings, history
 from pipeline.cli._explained import instant, tree
@@ -69,7 +70,8 @@ def command(
     if segment is None and destination is None:
         raise InputError("Say what is to be explained.", "", "name a segment, or --destination NAME, or both")
     settings = find_kafka(settings_module.load())
-    now_ms = time.time_ns() // 1_000_000 if at is None else instant(at, "--at")
+    asked_ms = None if at is None else instant(at, "--at")
+    refuse_other_partitions(settings)
     plans = KafkaPlans(settings)
     is_profile_id = ":" not in profile and profile.count("-") == 4
     wanted = profile if is_profile_id else normalised(profile, plans.latest().identity)
@@ -97,6 +99,8 @@ def command(
     plan = in_force.segments.of_segment(segment)
     _see_that_it_is_in_force(segment, document, in_force.segments, plans.latest().segments)
     audit.note(settings, "explained", wanted, f"segment/{segment}")
+    # Now is after all that was read: what is said of somebody is never newer than the instant it is held against.
+    now_ms = time.time_ns() // 1_000_000 if asked_ms is None else asked_ms
     explained = explain_rule(plan, held, now_ms, segment)
     console = Console(highlight=False)
     if as_json:

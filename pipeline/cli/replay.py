@@ -125,7 +125,7 @@ def _roles(settings: Settings) -> Processes:
         "HEADWATER_PARTITIONS": str(settings.partitions),
         "HEADWATER_SECRET": settings.secret_bytes().decode(),
     }
-    return Processes((("identity",), ("unify",)), environment, settings.state_dir / "logs")
+    return Processes((("identity",), ("unify",)), environment, settings.state_dir / "logs", settings.metrics_port)
 
 
 class _Shown:

@@ -1,6 +1,7 @@
 """`headwater run`: one role, for a container."""
 
 import ctypes
+import errno
 import logging
 import os
 import signal
@@ -13,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import settings as settings_module
+from pipeline.admin import refuse_other_partitions
 from pipeline.broker import find_kafka
-from pipeline.errors import HeadwaterError, InputError
+from pipeline.errors import HeadwaterError, InputError, SettingsError
 from pipeline.replay.turns import WAITING, Turns
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.failpoints import failpoints_from
@@ -26,6 +28,9 @@ _PR_SET_PDEATHSIG = 1
 DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server", "ui": "pipeline.ui.server"}
 # It asks the API, and no Kafka.
 _WITHOUT_KAFKA = "ui"
+# Each of these must hear from, or tell, every partition.
+_COUNTS_PARTITIONS = frozenset(("ingest", "identity", "unify"))
+_KEEPS_STATE = frozenset(("identity", "unify"))
 _DERIVES_KEYS = frozenset(("ingest", "identity", "unify", "deliver", "privacy", "api", "collector"))
 ROLES = ("ingest", "identity", "unify", "deliver", "privacy", "archive", "source", *DOORS)
 
@@ -55,10 +60,14 @@ def command(
     settings = settings_module.load(slot=slot)
     _log_as_much_as(settings.log_level)
     _see_that_metrics_have_a_place(settings)
+    if role in _KEEPS_STATE:
+        _see_that_state_has_a_place(settings)
     if role != _WITHOUT_KAFKA:
         settings = find_kafka(settings)
     if role in _DERIVES_KEYS:
         refuse_another_secret(settings)
+    if role in _COUNTS_PARTITIONS:
+        refuse_other_partitions(settings)
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
@@ -76,8 +85,8 @@ def _log_as_much_as(level: str) -> None:
 
 
 def _see_that_metrics_have_a_place(settings: Settings) -> None:
-    """Raises InputError: somebody else listens on `metrics_port`."""
-    if not settings.metrics_port:
+    """Raises InputError: somebody else listens on `metrics_port`, or `metrics_host` is no address of this machine."""
+    if settings.metrics_port is None:
         return
     family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as tried:
@@ -90,6 +99,21 @@ def _see_that_metrics_have_a_place(settings: Settings) -> None:
                 f"{settings.metrics_host}:{settings.metrics_port}",
                 "give each role of a machine a HEADWATER_METRICS_PORT of its own",
             ) from None
+
+
+def _see_that_state_has_a_place(settings: Settings) -> None:
+    """Raises SettingsError: `state_dir` is no folder that can be written."""
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        said = None if os.access(settings.state_dir, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        said = error.strerror or str(error)
+    if said is not None:
+        raise SettingsError(
+            f"The state cannot be kept: {said}.",
+            str(settings.state_dir),
+            "set HEADWATER_STATE_DIR to a folder that can be written",
+        )
 
 
 def _door(role: str) -> Any:

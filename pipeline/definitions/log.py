@@ -155,7 +155,7 @@ class Readiness:
 
     def __init__(self, settings: Settings) -> None:
         self._reader = TopicReader(settings, ["events"], from_end=True)
-        self._partitions = settings.partitions
+        self._partitions = len(self._reader.partitions)
 
     def wait(self, generation: int, timeout_s: float) -> bool:
         """Wait until every partition evaluates under the generation; whether it came to that in time."""

@@ -64,7 +64,7 @@ class Processes:
         self.roles: list[RoleProcess] = []
         for place, words in enumerate(roles):
             own = {**os.environ, **environment}
-            if metrics_port is not None:
+            if metrics_port:  # of 0 each has a free one
                 # One port is for one role: with the same for all of them, all but one would end again and again.
                 own["HEADWATER_METRICS_PORT"] = str(metrics_port + place)
             self.roles.append(RoleProcess(tuple(words), log_dir / f"{'-'.join(words)}.log", environment=own))

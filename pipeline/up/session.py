@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from pipeline.admin import create_topics
+from pipeline.admin import create_topics, refuse_other_partitions
 from pipeline.broker import Kafka, running_kafka
 from pipeline.definitions.loader import Written, load, load_text
 from pipeline.definitions.log import Readiness, apply, read_catalog
@@ -141,6 +141,8 @@ class Session:
             kafka = stack.enter_context(running_kafka(self._settings))
             self._settings = settings = self._settings.with_kafka(kafka.bootstrap_servers)
             self._say(f"Kafka at {kafka.bootstrap_servers} ({kafka.origin})")
+            # Before topics that are missing are made with a number that is not that of the others.
+            refuse_other_partitions(settings)
             create_topics(settings)
             # Every role would refuse it, again and again, and before that definitions would go to somebody else's.
             refuse_another_secret(settings)
@@ -165,7 +167,7 @@ class Session:
             processes = stack.enter_context(
                 Processes(roles, environment, settings.state_dir / "logs", settings.metrics_port)
             )
-            if settings.metrics_port is not None:
+            if settings.metrics_port:
                 self._say(f"metrics from port {settings.metrics_port} on: {', '.join(words[0] for words in roles)}")
             reader = stack.enter_context(TopicReader(settings, WATCHED))
             if settings.collector.write_keys:

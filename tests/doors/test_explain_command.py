@@ -1,9 +1,12 @@
 """`headwater explain`: what it reads from the state is what the holder judges."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from pipeline.activation import (
     ActivationPlan,
@@ -16,16 +19,19 @@ from pipeline.activation import (
     Told,
     not_for_it,
 )
+from pipeline.cli import build
+from pipeline.cli import explain as explain_module
 from pipeline.cli._deliveries import Reached, findings, history
 from pipeline.cli._explained import span
 from pipeline.cli._held import HeldTold, held_account, held_profile, held_told
 from pipeline.cli.explain import erased_since
 from pipeline.deliver.health import Health, noted
-from pipeline.errors import LookupFailed
+from pipeline.errors import InputError, LookupFailed
 from pipeline.identifiers import Keys, partition_of
 from pipeline.records import DeadLetter, IdentifierPair, ProfileDocument, Suppression, Unlink, encode
 from pipeline.runtime.ports import Record
 from pipeline.segments import explain
+from pipeline.settings import Settings
 from tests.rooms.unify.harness import HOUR, KEYS, MINUTE, NOON, World
 
 SEGMENTS = (
@@ -342,3 +348,38 @@ def test_what_is_read_of_an_account_is_what_it_has(seed: int) -> None:
     nobody = ProfileDocument(document.profile_id, "account", [IdentifierPair("account", "zoo")], 1)
     with pytest.raises(LookupFailed, match="was not found"):
         held_account(nobody, lambda key: stored(world, key), KEYS, world.generations.__getitem__)
+
+
+def test_nobody_is_held_against_an_instant_before_what_was_read_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever left while it was read would be said to be still in by the rule, and to be no member."""
+    clock_ms = [1_000]
+    judged: list[int] = []
+
+    def read(*_: object) -> Any:
+        clock_ms[0] += 5_000
+        return SimpleNamespace(entity="person", segments={}), SimpleNamespace(segments=SimpleNamespace())
+
+    plan = SimpleNamespace(segments=SimpleNamespace(of_segment=lambda _: None), identity=None)
+    monkeypatch.setattr(
+        explain_module, "find_kafka", lambda _: Settings(bootstrap_servers="k:9092", secret=SecretStr("s" * 32))
+    )
+    monkeypatch.setattr(explain_module, "KafkaPlans", lambda _: SimpleNamespace(latest=lambda: plan))
+    monkeypatch.setattr(explain_module, "refuse_other_partitions", lambda _: None)
+    monkeypatch.setattr(explain_module, "normalised", lambda wanted, _: wanted)
+    monkeypatch.setattr(explain_module, "_found", lambda *_: read()[0])
+    monkeypatch.setattr(explain_module, "held_profile", lambda *_: (None, plan) if read() else None)
+    monkeypatch.setattr(explain_module, "_see_that_it_is_in_force", lambda *_: None)
+    monkeypatch.setattr(explain_module.audit, "note", lambda *_: None)
+    monkeypatch.setattr(explain_module.time, "time_ns", lambda: clock_ms[0] * 1_000_000)
+
+    def explained_at(_: object, __: object, now_ms: int, ___: str) -> Any:
+        judged.append(now_ms)
+        raise InputError("seen", "", "")
+
+    monkeypatch.setattr(explain_module, "explain_rule", explained_at)
+    for words in ((), ("--at", "1970-01-01T00:00:07Z")):
+        with pytest.raises(InputError, match="seen"):
+            CliRunner().invoke(
+                build(["explain"]), ["explain", "user_id:ada", "curious", *words], catch_exceptions=False
+            )
+    assert judged == [11_000, 7_000]

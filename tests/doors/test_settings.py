@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from pipeline.admin import refuse_other_partitions
 from pipeline.errors import BrokerError, SettingsError
 from pipeline.secret_check import check_of, refuse_another_secret
 from pipeline.settings import DEFAULT_FILE, ENV_PREFIX, Settings, load
@@ -196,6 +197,35 @@ def test_each_member_of_a_group_counts_by_itself(group: str, kept: str, monkeypa
     monkeypatch.setenv(f"HEADWATER_{group.upper()}__PORT", "7777")
     found = getattr(load(), group)
     assert (found.port, getattr(found, kept)) == (7777, "http://example.org")
+
+
+def test_another_number_of_partitions_than_that_of_the_workspace_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    topics = {"w.events": 12, "events": 4}
+    monkeypatch.setattr("pipeline.admin.admin_client", lambda _: None)
+    monkeypatch.setattr("pipeline.admin._metadata", lambda *_: (1, topics))
+    refuse_other_partitions(Settings(bootstrap_servers="k:9092", prefix="w.", partitions=12))
+    for wrong in (4, 13):
+        with pytest.raises(SettingsError, match=rf"made with 12 partitions, and {wrong} are set") as told:
+            refuse_other_partitions(Settings(bootstrap_servers="k:9092", prefix="w.", partitions=wrong))
+        assert "HEADWATER_PARTITIONS=12" in told.value.what_to_do
+    topics.clear()  # nobody has made them, or whoever asks may not see them
+    refuse_other_partitions(Settings(bootstrap_servers="k:9092", prefix="w.", partitions=4))
+
+    def away(*_: object) -> None:
+        raise BrokerError("The Kafka does not answer.", "k:9092", "")
+
+    monkeypatch.setattr("pipeline.admin._metadata", away)
+    refuse_other_partitions(Settings(bootstrap_servers="k:9092", prefix="w.", partitions=4))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("DEFINITIONS", "x.yaml"), ("COLLECTOR__WRITE_KEYS", "web"), ("KAFKA", "x")]
+)
+def test_a_variable_that_is_no_json_is_named(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_PREFIX + variable, value)
+    with pytest.raises(SettingsError, match="environment variable cannot be read") as told:
+        load()
+    assert told.value.where == ENV_PREFIX + variable and "JSON" in told.value.what_to_do
 
 
 def test_another_secret_than_that_of_the_workspace_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_a_role_that_ends_is_told_with_its_reason(watch: Callable[..., str], end
     assert "ingest had ended and was started again: The disk is full.\n" in watch(Stub([]), [{"ingest": (1, 1)}] * 2)
 
 
-@pytest.mark.parametrize(("first", "ports"), [(9100, ["9100", "9101", "9102"]), (None, [None] * 3)])
+@pytest.mark.parametrize(("first", "ports"), [(9100, ["9100", "9101", "9102"]), (0, [None] * 3), (None, [None] * 3)])
 def test_each_role_serves_its_metrics_on_a_port_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int | None, ports: list[str | None]
 ) -> None:
@@ -200,6 +200,7 @@ def test_a_workspace_of_another_secret_is_refused_before_anything_starts(
 ) -> None:
     kept = b'{"kind":"secret_check","check":"%s"}' % check_of(b"of the first folder").encode()
     monkeypatch.setattr("pipeline.secret_check.current_value", lambda *_: kept)
+    monkeypatch.setattr(session, "refuse_other_partitions", lambda _: None)
     monkeypatch.setattr(session, "create_topics", lambda _: None)
 
     def never(*_: object) -> None:
@@ -210,6 +211,19 @@ def test_a_workspace_of_another_secret_is_refused_before_anything_starts(
     with pytest.raises(SettingsError, match="made with another secret") as told:
         Session(settings, Console(file=io.StringIO())).run()
     assert "HEADWATER_BOOTSTRAP_SERVERS" in told.value.what_to_do and "HEADWATER_PREFIX" in told.value.what_to_do
+
+
+def test_a_workspace_of_other_partitions_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("topics were made")
+
+    monkeypatch.setattr("pipeline.admin._metadata", lambda *_: (1, {"headwater.events": 4}))
+    monkeypatch.setattr(session, "create_topics", never)
+    settings = Settings(bootstrap_servers="127.0.0.1:1", state_dir=tmp_path, partitions=7)
+    with pytest.raises(SettingsError, match="made with 4 partitions, and 7 are set"):
+        Session(settings, Console(file=io.StringIO())).run()
 
 
 def test_a_kafka_that_does_not_answer_is_not_ready(watch: Callable[..., str]) -> None:

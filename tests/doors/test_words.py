@@ -66,6 +66,67 @@ def test_a_property_that_the_client_does_not_know_is_a_setting(
         assert ended.value.code == 2 and said in told and "HEADWATER_KAFKA__" in told, told
 
 
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ({"SECURITY_PROTOCOL": "SSL", "SSL_CA_LOCATION": "/no/such.pem"}, "cannot be used: ssl.ca.location failed"),
+        (
+            {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "SCRAM-SHA-512", "SASL_USERNAME": "ada"},
+            "cannot be used: sasl.username and sasl.password must be set",
+        ),
+        ({"LINGER_MS": "-1"}, "outside allowed range"),
+    ],
+)
+def test_properties_with_which_no_client_can_be_made_are_settings(
+    properties: dict[str, str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    for name, value in properties.items():
+        monkeypatch.setenv(f"HEADWATER_KAFKA__{name}", value)
+    monkeypatch.setattr("sys.argv", ["headwater", "topics"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and said in told and "HEADWATER_KAFKA__" in told, told
+
+
+def test_a_host_of_the_metrics_that_is_none_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADWATER_METRICS_HOST", "192.0.2.1")
+    monkeypatch.setenv("HEADWATER_METRICS_PORT", "0")
+    monkeypatch.setattr("sys.argv", ["headwater", "run", "ui"])
+    monkeypatch.setattr("pipeline.cli.run._run", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and "The metrics cannot be served" in capsys.readouterr().err
+
+
+def test_a_state_folder_that_is_none_is_told_before_a_role_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("HEADWATER_SECRET", "s" * 32)
+    monkeypatch.setenv("HEADWATER_STATE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr("pipeline.cli.run.refuse_another_secret", lambda *_: None)
+    monkeypatch.setattr("pipeline.cli.run.refuse_other_partitions", lambda *_: None)
+    monkeypatch.setattr("pipeline.cli.run._run", lambda *_: None)
+    for role in ("unify", "identity"):
+        monkeypatch.setattr("sys.argv", ["headwater", "run", role])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr().err
+        assert ended.value.code == 2 and "The state cannot be kept" in told and str(tmp_path / "file") in told, told
+
+
 def test_a_port_of_the_metrics_that_is_taken_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,6 +111,9 @@ def test_doctor_tells_topics_that_part_what_belongs_together(run: Run, workspace
     client = admin_client(workspace)
     for future in client.create_partitions([NewPartitions(workspace.topic("links"), 3)]).values():
         future.result()
+    # The broker has yet to hear of it from the controller.
+    while len(client.list_topics(timeout=30).topics[workspace.topic("links")].partitions) < 3:
+        time.sleep(0.05)
     said = run("doctor")
     assert said.returncode == 1
     assert "✗ partitions: differ where they must be equal" in said.stdout
@@ -166,6 +169,18 @@ def test_a_role_with_another_secret_ends_at_once(run: Run) -> None:
     assert "r" * 32 not in ended.stderr and "w" * 32 not in ended.stderr
     assert "the workspace was made with another one" in run("doctor", **wrong).stdout
     assert "the one that the workspace was made with" in run("doctor", **right).stdout
+
+
+def test_a_role_that_counts_on_other_partitions_ends_at_once(run: Run) -> None:
+    """It would take a history for complete that is not, and the clocks of the partitions it leaves out would stand."""
+    secret = {"HEADWATER_SECRET": "r" * 32}
+    assert run("topics", "--create", HEADWATER_PARTITIONS="3", **secret).returncode == 0
+    for role in ("ingest", "identity", "unify"):
+        for wrong in ("2", "4"):
+            ended = run("run", role, HEADWATER_PARTITIONS=wrong, **secret)
+            assert ended.returncode == 2 and f"made with 3 partitions, and {wrong} are set" in ended.stderr, (
+                ended.stderr
+            )
 
 
 def test_a_workspace_of_before_gets_no_check_with_its_missing_topics(workspace: Settings) -> None:

@@ -16,10 +16,10 @@ pytest.importorskip("pyarrow")
 from pipeline.archive.expired import take_out_expired
 from pipeline.archive.files import Archive, Part
 from pipeline.archive.joined import JoinedLogReader
-from pipeline.archive.role import TOLD_PROGRESS, ArchiveRole
+from pipeline.archive.role import TOLD_PROGRESS, ArchiveRole, open_archive
 from pipeline.archive.scrub import PROGRESS, scrub
 from pipeline.cli import build
-from pipeline.errors import BrokerError, PositionError
+from pipeline.errors import BrokerError, PositionError, SettingsError
 from pipeline.records import encode
 from pipeline.runtime.errors import Retriable
 from pipeline.runtime.memory.broker import MemoryBroker
@@ -626,3 +626,12 @@ def test_a_part_of_an_event_leaves_the_archive_when_its_contract_says_so(archive
     archive.write(*EVENTS, [one(0, True)._replace(offset=6)], 6, 7)
     assert take_out_expired(archive, {}, 9 * DAY + 1, {**parts, (order, ("traits", "phone")): DAY}, vault) == 1
     assert "receipt_to" not in left()[6]["properties"], "what was due before it came into the archive"
+
+
+def test_an_archive_that_does_not_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: str) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("pipeline.archive.files.fsspec.core.url_to_fs", away)
+    with pytest.raises(SettingsError, match="ftp://away/events cannot be opened: Connection refused"):
+        open_archive(Settings(archive="ftp://away/events"))
