@@ -33,13 +33,13 @@ class Circuit:
         self._failures = 0
         self._open_ms = limits.first_open_ms
         self._until = 0  # while open: when to probe
-        self._held_until = 0  # the destination asked for it
+        self.held_until = 0  # the destination asked for it
         self._tokens = 1.0
         self._filled_at: int | None = None
 
     def opens_at(self, now_ms: int) -> int:
         """The earliest time at which a request may go out; `now_ms` or earlier if it may now."""
-        at = self._held_until
+        at = self.held_until
         if self.state == "open":
             at = max(at, self._until)
         if self._limits.per_second is not None:
@@ -67,7 +67,7 @@ class Circuit:
 
     def hold(self, until_ms: int) -> None:
         """The destination wants to be left alone until then."""
-        self._held_until = max(self._held_until, until_ms)
+        self.held_until = max(self.held_until, until_ms)
 
     def failed(self, now_ms: int) -> None:
         """A request failed."""

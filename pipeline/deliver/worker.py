@@ -24,6 +24,7 @@ from pipeline.deliver.progress import read_note
 from pipeline.deliver.scheduler import Batch, GivenUp, Policy, Scheduler
 from pipeline.records import DeadLetter, Delivery, encode
 from pipeline.runtime.ports import Record
+from pipeline.shown_times import shown_second
 
 Clock = Callable[[], int]
 
@@ -33,6 +34,7 @@ _LONGEST_WAIT_S = 0.1
 _WITH_REQUESTS_OUT_S = 0.005
 _DRAIN_S = 5.0
 _DETAIL_LIMIT = 1_000
+_LEFT_ALONE_MS = 60_000  # who asks for more than a probe waits for is told of
 _NEVER_PASSES = frozenset({"consent", "erase"})
 
 _log = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ class DestinationWorker:
         self._committed_at = 0
         self._holding = False
         self._circuit = "closed"
+        self._is_left_alone = False
         self._failure = ""
         self._health = Health(destination, True, 0)
 
@@ -245,6 +248,7 @@ class DestinationWorker:
         if given_up:
             self._put_aside(given_up)
         self._tell_circuit()
+        self._tell_left_alone()
 
     def _put_aside(self, given_up: Sequence[GivenUp]) -> None:
         now_ms = self._clock()
@@ -350,11 +354,25 @@ class DestinationWorker:
             _log.info("%s works again", self.destination)
         if changed or (state == "open" and self._failure[:_DETAIL_LIMIT] != before):
             self._circuit = state
-            self._metrics.up.set(state == "closed")
             self._say_health()
 
+    def _tell_left_alone(self) -> None:
+        """Nothing fails while a destination is left alone, as it asked for; who looks sees only that much waits."""
+        left_ms = self.scheduler.circuit.held_until - self._clock()
+        if self._is_left_alone == (left_ms > (0 if self._is_left_alone else _LEFT_ALONE_MS)):
+            return
+        self._is_left_alone = not self._is_left_alone
+        if self._is_left_alone:
+            until = shown_second(self.scheduler.circuit.held_until)
+            self._failure = f"it asks to be left alone until {until}: {self._failure}"
+            _log.warning("%s: %s", self.destination, briefly(self._failure))
+        else:
+            _log.info("%s is asked again", self.destination)
+        self._say_health()
+
     def _say_health(self) -> None:
-        is_up = self._circuit == "closed"
+        is_up = self._circuit == "closed" and not self._is_left_alone
+        self._metrics.up.set(is_up)
         failure = "" if is_up else self._failure[:_DETAIL_LIMIT]
         self._health = Health(self.destination, is_up, self._clock(), failure)
         self._tell_health(self._health)

@@ -244,3 +244,23 @@ def test_nobody_is_left_alone_for_longer_than_a_day() -> None:
     turns(made, lambda: made.scheduler.repeated)
     wakes = made.scheduler.wakes_at(0)
     assert wakes is not None and wakes <= time.time() * 1000 + 86_400_000
+
+
+def test_whoever_looks_sees_that_a_destination_asked_to_be_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing fails meanwhile: it stood there as well, while everything waited for as long as a day."""
+    connector = Connector(retry("HTTP 429: slow down", 3_600_000))
+    made, said = worker(Log([named(0, "p1")]), connector, ForgottenProfiles(KEYS))
+    turns(made, lambda: said)
+    assert not said[-1].up and said[-1].failure.endswith("Z: HTTP 429: slow down")
+    assert said[-1].failure.startswith("it asks to be left alone until 20")
+    assert caplog.text.count("it asks to be left alone until") == 1
+    for _ in range(5):
+        made.turn()
+    assert len(said) == 1
+    connector.outcome = delivered()
+    made.scheduler.circuit.held_until = 0
+    turns(made, lambda: said[-1].up)
+    short, told = worker(Log([named(0, "p1")]), Connector(retry("HTTP 429", 30_000)), ForgottenProfiles(KEYS))
+    for _ in range(20):
+        short.turn()
+    assert told == []
