@@ -19,10 +19,12 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pipeline.definitions.durations import duration_ms
 from pipeline.definitions.keys import NAME, a_name
@@ -289,11 +291,14 @@ class Where(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for path, comparison in self.__pydantic_extra__.items():
-            _event_path(path)
-            for test in comparison.compiled().tests:
-                if is_relative(test):
-                    raise ValueError(f"{path}: a `where` can't depend on the clock; use a window, or compare a trait")
+        wrong = [
+            InitErrorDetails(type=PydanticCustomError("value_error", "{what}", {"what": what}), loc=(path,), input=None)
+            for path, comparison in self.__pydantic_extra__.items()
+            if (what := _wrong_in_where(path, comparison))
+        ]
+        if wrong:
+            # Each at the path it is about: a long `where` has many lines.
+            raise ValidationError.from_exception_data("where", wrong)
         return self
 
     def compiled(self) -> Any:
@@ -309,6 +314,16 @@ class Where(BaseModel):
         if self.not_ is not None:
             parts.append(rules.NotOf(self.not_.compiled()))
         return parts[0] if len(parts) == 1 else rules.AllOf(tuple(parts))
+
+
+def _wrong_in_where(path: str, comparison: Comparison) -> str:
+    try:
+        _event_path(path)
+    except ValueError as error:
+        return str(error)
+    if any(is_relative(test) for test in comparison.compiled().tests):
+        return f"{path}: a `where` can't depend on the clock; use a window, or compare a trait"
+    return ""
 
 
 EventName = Annotated[str, Field(min_length=1, max_length=200)]

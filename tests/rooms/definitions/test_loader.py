@@ -361,3 +361,22 @@ def test_what_json_lets_stand_in_a_text_is_read_as_it_is(tmp_path: Path) -> None
         (tmp_path / name).write_text(json.dumps(body, ensure_ascii=ascii_only), encoding="utf-8")
         [found] = load([tmp_path / name])
         assert found.body == body
+
+
+def test_what_is_wrong_in_a_long_where_is_told_with_the_line_of_each_path() -> None:
+    text = """segment: a
+when:
+  performed:
+    event: Order Completed
+    where:
+      properties.total: {greater_than: 3}
+      total: {greater_than: 3}
+      properties.city: Berlin
+      properties.at: {after: now-30d}
+"""
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text(text)
+    assert {(one.line, one.what.partition(";")[0]) for one in caught.value.problems} == {
+        (7, "'total' is no path"),
+        (9, "properties.at: a `where` can't depend on the clock"),
+    }
