@@ -96,7 +96,8 @@ class Actor(Struct, array_like=True):
     `expired`: nothing received up to then is left, of what belonged here by `expired_epoch`. `belonging`: what there
     is between this person and accounts, if anything. `told`: what destinations were told of the profile, if there is
     anything to remember of it.
-    `standing`: what rules say of the published profile, as of `settled` (`Standing.kept`).
+    `standing`: what rules say of the published profile, as of `settled` (`Standing.kept`). `unfollowed`: there may be
+    links that its fragments show; False: there are none.
     """
 
     version: int
@@ -135,6 +136,7 @@ class Actor(Struct, array_like=True):
     told: Told | None = None
     expired_epoch: int = NEVER
     standing: bytes = b""
+    unfollowed: bool = True
 
 
 class Page(Struct, array_like=True):

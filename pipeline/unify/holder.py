@@ -134,6 +134,9 @@ def take_event(
     activation = profile.plan.activation
     if actor.published and activation.wants_event(event.event):
         publish.deliver_event(task, profile, whole)
+    if not profile.unfollowed:
+        # Once looked for, not again for every event.
+        actor.unfollowed = False
     actor.settled = task.clock
     task.set_deadline(profile)
     task.state.put(key, actor, actor.wake)

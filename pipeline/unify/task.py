@@ -283,8 +283,8 @@ class Task:
                 return found
         plan = self.plan if actor.generation == self.generation else self.plans(actor.generation)
         profile = Profile(key, actor, self.group(key, actor), plan, self.profile_id(actor.identifier, actor.erased))
-        held: Held | None = self.state.get(b"u" + key[1:])
-        if held is not None:
+        if actor.unfollowed:
+            held: Held | None = self.state.get(b"u" + key[1:])
             profile.unfollowed = shown_links(held)
         self.rejoin(profile)
         if actor.published:

@@ -123,6 +123,9 @@ def _hold(task: Task, key: bytes, actor: Actor, fragment: str, epoch: int, links
         if len(fragments) > KEPT_FRAGMENTS:
             del fragments[next(iter(fragments))]
     profile = task.profile(key, actor)
+    if fragments and not actor.unfollowed:
+        actor.unfollowed = True
+        task.put(key, actor)
     if not actor.published:
         _replace(task, profile, fragments)
         return

@@ -1,9 +1,11 @@
 """A wrong merge: what shows it, and what taking it back restores."""
 
+from typing import Any
+
 import pytest
 
 from pipeline.records import EraseRequest, Relink, Unlink
-from tests.rooms.unify.harness import DAY, MINUTE, NOON, SECOND, World, id_of
+from tests.rooms.unify.harness import DAY, MINUTE, NOON, SECOND, State, World, id_of
 from tests.rooms.unify.test_cases import ALL, ANN, BOB, PHONE, SEEDS, TAB
 
 
@@ -48,6 +50,41 @@ def test_evidence_that_is_not_followed_is_shown_on_the_profiles_of_both_its_ends
     for _, state, _ in world.tasks[1:]:
         kept = [state.stage.encode(key, value) for key, value in state.values.items() if key[:1] in b"ru"]
         assert not any(bob in data for data in kept)
+    world.check()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_links_that_are_not_followed_are_looked_for_once_and_again_when_there_are_some(seed: int) -> None:
+    world = World(ALL, seed)
+    asked: list[bytes] = []
+
+    def noting(state: State) -> None:
+        get = state.get
+
+        def get_and_note(key: bytes) -> Any:
+            asked.extend([key] if key[:1] == b"u" else [])
+            return get(key)
+
+        state.get = get_and_note  # type: ignore[method-assign]
+
+    def looked_for(at: int) -> int:
+        """How often they were looked for when somebody has been away and comes."""
+        for _, state, _ in world.tasks:
+            state.lose_caches()
+        asked.clear()
+        world.send(ANN, at=at)
+        world.rest(at)
+        return len(asked)
+
+    for _, state, _ in world.tasks[1:]:
+        noting(state)
+    assert looked_for(SECOND) > 0
+    assert looked_for(2 * SECOND) == 0
+    world.send(ANN, TAB, at=3 * SECOND)
+    world.send(BOB, TAB, at=4 * SECOND)
+    world.rest(MINUTE)
+    assert looked_for(2 * MINUTE) > 0
+    assert shown(world, ANN) == {(TAB, BOB, "limits")}
     world.check()
 
 
