@@ -19,7 +19,7 @@ import threading
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,9 @@ class _Store:
         while place < len(among) and among[place].startswith(prefix):
             yield among[place], self.values[among[place]]
             place += 1
+
+    def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        return iter(keys)
 
     def rest(self, prefix: bytes) -> None:
         """Everything stays awake."""

@@ -6,7 +6,7 @@ new, in one partition, and whatever is due by then happens. What was received la
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -102,6 +102,9 @@ class _State:
             self._wakes[key] = wake_at
             if wake_at:
                 heapq.heappush(self._heap, (wake_at, key))
+
+    def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        return iter(keys)
 
     def rest(self, prefix: bytes) -> None:
         """Nothing need rest: all of it is gone in a moment."""

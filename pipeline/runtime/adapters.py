@@ -218,6 +218,11 @@ class Store(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
 
+    def reading(self, keys: list[bytes]) -> Callable[[], list[bytes | None]]:
+        """Begin to read the values of these keys, beside whatever goes on. What is given waits for them; where it is
+        never called, `close` does."""
+        ...
+
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) whose key starts with `prefix`, in byte order."""
         ...

@@ -14,7 +14,7 @@ gone cold cost more to visit than to make anew of bytes that lie side by side. A
 when the value goes to rest, and when it is forgotten.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,15 @@ RESERVED = b"\x00"
 """State keys that begin with this byte are the runtime's own."""
 
 _UNKNOWN = -1
+# No stored value is so short.
+_NOT_READ = b""
+# So many values are read ahead at first, then twice as many each time: the first are waited for. Fewer than the least
+# are read by the time another thread has heard of them.
+FIRST_AHEAD = 125
+MOST_AHEAD = 2_000
+LEAST_AHEAD = 32
+# If fewer than one of so many values was missing in the last batch, to look for those that are costs more.
+MANY = 8
 # How many values stay awake: their objects, and what a step makes of them, fit into a core's own cache.
 AWAKE = 32
 # So many values at least are forgotten with a commit, where there are any to be forgotten.
@@ -37,9 +46,10 @@ _Row = tuple[int, bytes]
 
 class _Entry:
     """A value: awake (`value`), at rest (`data`, as it is stored), both, or neither where it is deleted; `data` is None
-    while it is not that of the value. Its wake-up time, the one in the store (-1: unknown), its size in memory."""
+    while it is not that of the value. Its wake-up time, the one in the store (-1: unknown), its size in memory; whether
+    it has been at rest before."""
 
-    __slots__ = ("data", "size", "stored_wake", "value", "wake")
+    __slots__ = ("data", "has_rested", "size", "stored_wake", "value", "wake")
 
     def __init__(self, value: Any, data: bytes | None, wake: int, stored_wake: int, size: int) -> None:
         self.value = value
@@ -47,6 +57,7 @@ class _Entry:
         self.wake = wake
         self.stored_wake = stored_wake
         self.size = size
+        self.has_rested = False
 
     @property
     def is_there(self) -> bool:
@@ -85,11 +96,12 @@ class TaskState:
         cache_objects: int,
         cache_bytes: int,
         let_go: Callable[[Iterable[bytes]], None] | None = None,
-        resting: Callable[[bytes], None] | None = None,
+        resting: Callable[[bytes, bool], None] | None = None,
     ) -> None:
         self.loads = 0
         self.hits = 0
         self._missed = 0
+        self._many_missed = True
         self._let_go = let_go
         self._resting = resting
         self._rests = b""
@@ -102,6 +114,7 @@ class TaskState:
         self._recent: dict[bytes, _Entry] = {}
         self._older: dict[bytes, _Entry] = {}
         self._leaving: dict[bytes, _Entry] = {}
+        self._ahead: dict[bytes, bytes | None] = {}
         self._recent_bytes = 0
         self._recent_before = 0
         self._dirty: dict[bytes, _Entry] = {}
@@ -138,6 +151,23 @@ class TaskState:
         if self._rests and key.startswith(self._rests):
             self._awake[key] = entry
 
+    def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        if not self._many_missed or len(keys) < FIRST_AHEAD:
+            return iter(keys)
+        return self._reading_ahead(prefix, keys)
+
+    def _reading_ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        at, size = 0, FIRST_AHEAD
+        reading = self._read(prefix, keys[:size])
+        while at < len(keys):
+            these = keys[at : at + size]
+            at += len(these)
+            size = min(2 * size, MOST_AHEAD)
+            self._ahead = reading()
+            reading = self._read(prefix, keys[at : at + size])
+            yield from these
+        self._ahead = {}
+
     def rest(self, prefix: bytes) -> None:
         self._rests = prefix
         awake = self._awake
@@ -148,7 +178,8 @@ class TaskState:
             if value is None:
                 continue
             if self._resting is not None:
-                self._resting(key)
+                self._resting(key, entry.has_rested)
+            entry.has_rested = True
             if entry.data is None:
                 entry.data = entry.wake.to_bytes(HEADER, "big") + self._encode(key, value)
             entry.value = None
@@ -230,6 +261,7 @@ class TaskState:
     def committed(self) -> None:
         """The batch is in the store: its values are the committed ones."""
         self.hits += max(0, len(self._dirty) - self._missed)
+        self._many_missed = self._missed * MANY > len(self._dirty)
         self._missed = 0
         for key, entry in self._dirty.items():
             entry.stored_wake = entry.wake
@@ -239,6 +271,7 @@ class TaskState:
         self._dirty.clear()
         self._stale.clear()
         self._scrubs.clear()
+        self._ahead = {}
         count = max(FORGOTTEN_AT_ONCE, 2 * (len(self._recent) - self._recent_before))
         if len(self._recent) > self._half_objects or self._recent_bytes > self._half_bytes:
             self._forget(len(self._leaving))
@@ -264,6 +297,7 @@ class TaskState:
         self._recent.clear()
         self._older.clear()
         self._leaving.clear()
+        self._ahead = {}
         self._awake.clear()
         self._recent_bytes = 0
         self._recent_before = 0
@@ -299,7 +333,9 @@ class TaskState:
         if entry is not None:
             return entry
         self._missed += 1
-        data = self._store.get(key)
+        data = self._ahead.get(key, _NOT_READ)
+        if data is not None and not data:
+            data = self._store.get(key)
         if data is None:
             return None
         self.loads += 1
@@ -308,6 +344,18 @@ class TaskState:
         entry = self._recent[key] = _Entry(None, data, wake, wake, size)
         self._recent_bytes += size
         return entry
+
+    def _read(self, prefix: bytes, keys: Sequence[bytes]) -> Callable[[], dict[bytes, bytes | None]]:
+        """Begin to read those of these that are not in memory."""
+        missing = []
+        for one in keys:
+            key = prefix + one
+            if key not in self._recent and key not in self._older and key not in self._leaving:
+                missing.append(key)
+        if len(missing) < LEAST_AHEAD:
+            return dict
+        values = self._store.reading(missing)
+        return lambda: dict(zip(missing, values(), strict=True))
 
     def _changed(self, key: bytes) -> Iterator[tuple[bytes, Any]]:
         entry = self._dirty.get(key)
@@ -342,6 +390,9 @@ class NoState:
 
     def delete(self, key: bytes) -> None:
         self.get(key)
+
+    def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        return iter(keys)
 
     def rest(self, prefix: bytes) -> None:
         """Nothing is awake."""

@@ -43,6 +43,11 @@ class State(Protocol):
         """Remove `key` and its entry in the time index."""
         ...
 
+    def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        """These keys, one after the other, each to be asked for behind `prefix` before the next one is taken: what the
+        store has of the next ones is read meanwhile. What is read so is as it was before this batch."""
+        ...
+
     def rest(self, prefix: bytes) -> None:
         """Between two steps: all but the last few values under keys with this prefix may go to rest. What `get` gives
         afterwards is equal to what it gave before, but need not be the same object. Always the same prefix."""
@@ -144,8 +149,9 @@ class KeepsTime(Protocol):
 class KeepsMore(Protocol):
     """What a stage has besides, if it keeps more of a value than the value itself."""
 
-    def resting(self, key: bytes) -> None:
-        """The value of this key goes to rest: hold it no longer. Outputs may still be sent."""
+    def resting(self, key: bytes, again: bool) -> None:
+        """The value of this key goes to rest: hold it no longer. Outputs may still be sent. `again`: it has been at
+        rest before, and came again while it was still in memory, as it may once more."""
         ...
 
     def let_go(self, keys: Iterable[bytes]) -> None:

@@ -229,7 +229,7 @@ class UnifyStage:
         task, records, opened, clocks = self._task, waiting.records, waiting.opened, waiting.clocks
         clock = task.clock
         # In the order of their keys, as in the batch before: what was made for one after the other lies side by side.
-        for key in sorted(waiting.places):
+        for key in state.ahead(kept.ACTORS, sorted(waiting.places)):
             task.enter(state, out)
             for place in waiting.places[key]:
                 out.at(place)
@@ -413,13 +413,18 @@ class UnifyStage:
         received, first = self._task.meta.received, self._task.state.first_wake()
         return received, first if first is not None and first <= received else 0
 
-    def resting(self, key: bytes) -> None:
-        """This actor goes to rest. If its profile has changed, its document is written while all of it is at hand."""
+    def resting(self, key: bytes, again: bool) -> None:
+        """This actor goes to rest. If its profile has changed, its document is written while all of it is at hand. What
+        was made of it stays if it came `again`: of many one event comes and no other for long, and to let go of what
+        was made of these costs half of what making it did once it has gone cold."""
         task = self._task
         profile = task.profiles.get(key)
         if profile is not None:
             self._write_changed(key, profile)
-            profile.rest()
+            if again:
+                profile.rest()
+            else:
+                task.drop(key)
 
     def let_go(self, keys: Iterable[bytes]) -> None:
         """These actors are kept in memory no longer: their profiles go with them."""

@@ -81,6 +81,21 @@ def test_keys_are_in_byte_order_and_a_prefix_ends(reopened: Callable[[], Stores]
     store.close()
 
 
+def test_many_values_are_read_beside_what_goes_on(reopened: Callable[[], Stores]) -> None:
+    store = reopened().open(0)
+    there = {b"a%d" % n: b"%d" % n for n in range(500)}
+    store.write(there.items(), [], [], META)
+    keys = [*there, b"never", b"a7"]
+    values = store.reading(keys)
+    assert values() == [*there.values(), None, b"7"]
+    store.reading(keys)
+    # Nobody waits for those; closing does.
+    store.close()
+    store = reopened().open(0)
+    assert store.reading(keys)() == [*there.values(), None, b"7"]
+    store.close()
+
+
 def test_a_restored_slice_brings_the_rows_that_its_values_begin_with(reopened: Callable[[], Stores]) -> None:
     store = reopened().open(0)
     store.write([(b"gone", bytes(8) + b"x")], [], [], META)
@@ -240,7 +255,7 @@ def test_a_damaged_file_is_told_as_the_stores_failure_by_every_read(family: str,
     file.write_bytes(content)
     store = stores.open(0)
     readings: dict[str, list[Callable[[], object]]] = {
-        "values": [lambda: [store.get(key) for key in keys], lambda: list(store.scan(b"a"))],
+        "values": [lambda: [store.get(key) for key in keys], store.reading(keys), lambda: list(store.scan(b"a"))],
         "timers": [lambda: list(store.timers())],
     }
     for other, readers in readings.items():

@@ -7,7 +7,7 @@ changelog or from a stale store, ticks at any moment.
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -98,6 +98,9 @@ class OverlayState:
         self._touched: set[bytes] = set()
         self._awake: dict[bytes, None] = {}
 
+    def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        return iter(keys)
+
     def rest(self, prefix: bytes) -> None:
         """All goes to rest at each step, which is as little as a stage may count on: every object is a new one."""
         if not self.rests:
@@ -105,7 +108,7 @@ class OverlayState:
         for key in self._awake:
             if not key.startswith(prefix):
                 continue
-            self._stage.resting(key)  # type: ignore[attr-defined]
+            self._stage.resting(key, again=bool(key[-1] & 1))  # type: ignore[attr-defined]
             entry = self._overlay.get(key)
             if key in self._touched and key not in self._overlay:
                 self._check(key)

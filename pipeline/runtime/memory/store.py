@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pipeline.runtime.adapters import StoreMeta
 from pipeline.runtime.errors import Fatal
@@ -27,6 +27,10 @@ class MemoryStore:
     def get(self, key: bytes) -> bytes | None:
         self._check()
         return self.values.get(key)
+
+    def reading(self, keys: list[bytes]) -> Callable[[], list[bytes | None]]:
+        found = [self.get(key) for key in keys]
+        return lambda: found
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         self._check()

@@ -1,6 +1,6 @@
 """`TaskState` is a dictionary with a time index, whatever the batches, aborts and reopened stores between."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ STEPS = st.lists(
         st.tuples(st.just("put"), KEYS, st.integers(0, 9), st.integers(0, 5)),
         st.tuples(st.just("grow"), KEYS, st.integers(0, 9), st.integers(0, 5)),
         st.tuples(st.just("delete"), KEYS, st.just(0), st.just(0)),
+        st.tuples(st.just("ahead"), KEYS, st.integers(0, 9), st.integers(0, 5)),
         st.tuples(st.sampled_from(["commit", "commit", "abort", "reopen"]), st.just(b""), st.just(0), st.just(0)),
         st.tuples(st.just("look"), st.just(b""), st.just(0), st.integers(0, 6)),
     ),
@@ -26,10 +27,17 @@ STEPS = st.lists(
 
 
 @pytest.fixture(autouse=True)
-def forgetting_as_ever() -> Iterator[None]:
-    before = overlay.FORGOTTEN_AT_ONCE
+def as_ever() -> Iterator[None]:
+    names = ("FORGOTTEN_AT_ONCE", "FIRST_AHEAD", "LEAST_AHEAD", "MANY")
+    before = {name: getattr(overlay, name) for name in names}
     yield
-    overlay.FORGOTTEN_AT_ONCE = before
+    for name, value in before.items():
+        setattr(overlay, name, value)
+
+
+def reading_ahead(first: int) -> None:
+    """So many at first, however few are missing."""
+    overlay.FIRST_AHEAD, overlay.LEAST_AHEAD, overlay.MANY = first, 1, 1 << 40
 
 
 def opened(store: Any, cache: int) -> TaskState:
@@ -52,6 +60,7 @@ def committed(state: TaskState, store: Any) -> None:
 @given(STEPS, st.sampled_from([1, 2, 100]), st.sampled_from([1, 256]))
 def test_equals_a_dictionary(steps: list[tuple[str, bytes, int, int]], cache: int, forgotten_at_once: int) -> None:
     overlay.FORGOTTEN_AT_ONCE = forgotten_at_once
+    reading_ahead(cache)
     store = MemoryStores().open(0)
     state = opened(store, cache)
     running: dict[bytes, tuple[list[int], int]] = {}
@@ -67,6 +76,13 @@ def test_equals_a_dictionary(steps: list[tuple[str, bytes, int, int]], cache: in
                 value.append(number)
                 state.put(key, value, wake)
                 running[key] = (list(value), wake)
+        elif what == "ahead":
+            # Another value comes to the key that is asked for, and to another one: it may have been read by then.
+            for one in state.ahead(b"", [b"a", b"ab", b"b", b"ba", b"c"]):
+                assert state.get(one) == (running[one][0] if one in running else None)
+                for changed in {key, one}:
+                    state.put(changed, [number], wake)
+                    running[changed] = ([number], wake)
         elif what == "delete":
             state.delete(key)
             running.pop(key, None)
@@ -187,6 +203,67 @@ def test_a_stage_is_told_what_the_cache_forgets() -> None:
         committed(state, store)
         assert len(kept) == state.cached
     assert 5 <= len(kept) <= 14
+
+
+class _Reads:
+    """A store that tells what is read one by one, and what many at a time."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.one_by_one: list[bytes] = []
+        self.many: list[list[bytes]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, key: bytes) -> bytes | None:
+        self.one_by_one.append(key)
+        return self._store.get(key)  # type: ignore[no-any-return]
+
+    def reading(self, keys: list[bytes]) -> Callable[[], list[bytes | None]]:
+        self.many.append(keys)
+        return self._store.reading(keys)  # type: ignore[no-any-return]
+
+
+def test_what_is_not_in_memory_is_read_ahead_of_what_asks_for_it() -> None:
+    store = _Reads(MemoryStores().open(0))
+    state = opened(store, 4)
+    for number in range(0, 20, 2):
+        state.put(b"a%02d" % number, [number])
+    committed(state, store)
+    state = opened(store, 100)
+    assert state.get(b"a04") == [4]
+    store.one_by_one.clear()
+    reading_ahead(4)
+    begun = []
+    for key in state.ahead(b"a", [b"%02d" % number for number in range(20)]):
+        begun.append((key, len(store.many)))
+        expected = None if int(key) % 2 else [int(key)]
+        assert state.get(b"a" + key) == expected == state.get(b"a" + key)
+    assert store.one_by_one == []
+    assert [key for keys in store.many for key in keys] == [b"a%02d" % n for n in range(20) if n != 4]
+    # Four, then eight, then as many as are left, each begun while those before are taken.
+    assert begun == [(b"%02d" % n, 2 if n < 4 else 3) for n in range(20)]
+
+
+def test_few_are_not_read_ahead_nor_where_most_are_in_memory() -> None:
+    overlay.FIRST_AHEAD, overlay.LEAST_AHEAD, overlay.MANY = 8, 4, 8
+    store = _Reads(MemoryStores().open(0))
+    state = opened(store, 1_000)
+    keys = [b"a%02d" % number for number in range(24)]
+
+    def visit(these: list[bytes]) -> list[int]:
+        store.many.clear()
+        for key in state.ahead(b"", these):
+            state.put(key, [*(state.get(key) or []), 1])
+        committed(state, store)
+        return [len(keys) for keys in store.many]
+
+    assert visit(keys[:7]) == [], "few are asked for"
+    assert visit(keys) == [16], "of the first eight but one is missing"
+    assert visit(keys) == [], "none is missing"
+    assert visit([b"b%02d" % number for number in range(24)]) == [], "there was none missing before"
+    assert visit([b"c%02d" % number for number in range(24)]) == [8, 16]
 
 
 def test_a_row_left_behind_by_a_value_replaced_unread_is_told_to_nobody_and_goes() -> None:

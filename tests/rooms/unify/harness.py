@@ -5,7 +5,7 @@ who works next, on which of its inputs, how many records a batch has, when a tas
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -53,11 +53,14 @@ class State:
         self.changed: set[bytes] = set()
         self.awake: dict[bytes, None] = {}
 
+    def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
+        return iter(keys)
+
     def rest(self, prefix: bytes) -> None:
         """Every object is a new one at each step."""
         for key in self.awake:
             if key.startswith(prefix) and key in self.values:
-                self.stage.resting(key)  # type: ignore[attr-defined]
+                self.stage.resting(key, again=bool(key[-1] & 1))  # type: ignore[attr-defined]
                 self.values[key] = self.stage.decode(key, self.stage.encode(key, self.values[key]))
         self.awake.clear()
 

@@ -10,6 +10,7 @@ from bench.unify import core_plan
 from pipeline.identifiers import Keys
 from pipeline.plans import GenerationPlan
 from pipeline.records import CaughtUp, Event, Tick, decode_events_record, encode
+from pipeline.runtime import overlay
 from pipeline.runtime.adapters import Store, StoreMeta
 from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.overlay import Outbox, TaskState
@@ -53,12 +54,12 @@ def records_of(seed: int) -> list[Record]:
 class Run:
     """A stage and its state, as the runtime keeps them: few values awake, few of them in memory."""
 
-    def __init__(self, plan: GenerationPlan, at_once: bool, expire_after_days: int = 90) -> None:
+    def __init__(self, plan: GenerationPlan, at_once: bool, expire_after_days: int = 90, cache: int = 10) -> None:
         self.at_once = at_once
         self.stage = UnifyStage(0, KEYS, lambda _: plan, expire_after_days)
         self.store: Store = MemoryStores().open(0)
         stage = self.stage
-        self.state = TaskState(self.store, stage.encode, stage.decode, 10, 1 << 20, stage.let_go, stage.resting)
+        self.state = TaskState(self.store, stage.encode, stage.decode, cache, 1 << 20, stage.let_go, stage.resting)
 
     def batch(self, records: list[Record]) -> tuple[object, ...]:
         """What is said and kept of a batch; keys have no order in it, records do."""
@@ -76,8 +77,12 @@ class Run:
         return list(out.take_logged()), out.upserts, dict(changes.values), sorted(changes.timers_new)
 
 
+@pytest.mark.parametrize("reads_ahead", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_at_once_is_the_same_as_one_by_one(seed: int) -> None:
+def test_at_once_is_the_same_as_one_by_one(seed: int, reads_ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reads_ahead:
+        for name, value in {"FIRST_AHEAD": 3, "LEAST_AHEAD": 1, "MANY": 1 << 40}.items():
+            monkeypatch.setattr(overlay, name, value)
     plan = core_plan()
     at_once, one_by_one = Run(plan, True), Run(plan, False)
     waiting = records_of(seed)
@@ -91,6 +96,20 @@ def test_at_once_is_the_same_as_one_by_one(seed: int) -> None:
         said += len(together[0])  # type: ignore[arg-type]
     assert at_once.stage.counts == one_by_one.stage.counts
     assert at_once.stage.counts["duplicates"] and said > EVENTS
+
+
+def test_what_was_made_of_somebody_stays_if_they_come_again_while_they_are_in_memory() -> None:
+    run = Run(core_plan(), True, cache=1_000)
+    people = [f"user_id:u{number}" for number in range(3 * overlay.AWAKE)]
+    profiles = run.stage._task.profiles
+    at_hand = []
+    for turn in range(3):
+        seen = (Event(f"m{turn}{one}", "track", "Seen", [one], START_MS + turn, START_MS + turn) for one in people)
+        run.batch([Record("events", 0, turn, KEYS.actor(event.identifiers[0]), encode(event)) for event in seen])
+        at_hand.append(len(profiles))
+    # The last ones are awake, and so at hand in any case.
+    assert at_hand[0] == overlay.AWAKE
+    assert at_hand[2] == len(people)
 
 
 def test_what_is_counted_is_kept_in_one_order() -> None:
