@@ -24,7 +24,7 @@ from pipeline.runtime.errors import Fatal, Retriable, WorkerStopped
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.lost import Outcomes, Told, keep, read_between, touch
 from pipeline.runtime.settings import WorkerSettings
-from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY, Task, decode_positions, decode_topics
+from pipeline.runtime.task import POSITIONS_KEY, TOPICS_KEY, Task, decode_positions, decode_topics, keep_scrubs
 from pipeline.topology import Role
 
 _log = logging.getLogger(__name__)
@@ -373,6 +373,7 @@ def _apply(task: Task, records: Iterable[Change], position: int, complete_ms: in
     topics = values.pop(TOPICS_KEY, None)
     if topics is not None:
         task.meta.topic_ids |= decode_topics(topics)
+    keep_scrubs(task.store, values)
     task.meta.changelog = position
     if complete_ms is not None:
         task.meta.written_ms = complete_ms

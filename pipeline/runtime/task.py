@@ -14,11 +14,19 @@ from pipeline.runtime.ports import Stage
 SCRUBS_KEY = RESERVED + b"scrubs"
 """The key, in the store and the changelog, under which stands what is still to be scrubbed: it outlives a crash."""
 
+SCRUB_LOG_KEY = RESERVED + b"scrubbed"
+"""The key, there too, of how many prefixes were to be scrubbed so far, and the last of them. A store that was away
+learns from it what it missed, however much of the changelog has been compacted."""
+
 POSITIONS_KEY = RESERVED + b"positions"
 """The changelog key under which each transaction records the task's input positions."""
 
 TOPICS_KEY = RESERVED + b"topics"
 """The changelog key of the ids that the input topics had: positions mean nothing in a topic that was made again."""
+
+# Who missed more than these has all of its files rewritten.
+_MOST_TOLD = 100
+_EVERYTHING = b""
 
 _encode_positions = msgspec.json.encode
 _positions_decoder = msgspec.json.Decoder(dict[str, int])
@@ -33,6 +41,38 @@ def decode_positions(value: bytes) -> dict[str, int]:
 def decode_topics(value: bytes) -> dict[str, str]:
     """Read the record under `TOPICS_KEY`: input topic to its id."""
     return _topics_decoder.decode(value)
+
+
+def _decode_scrubs(value: bytes | None) -> frozenset[bytes]:
+    return frozenset(msgspec.msgpack.decode(value[HEADER:], type=list[bytes])) if value is not None else frozenset()
+
+
+def _encode_scrubs(prefixes: Collection[bytes]) -> bytes | None:
+    return bytes(HEADER) + msgspec.msgpack.encode(sorted(prefixes)) if prefixes else None
+
+
+def _decode_scrub_log(value: bytes | None) -> tuple[int, list[bytes]]:
+    return (0, []) if value is None else msgspec.msgpack.decode(value[HEADER:], type=tuple[int, list[bytes]])
+
+
+def _encode_scrub_log(log: tuple[int, list[bytes]]) -> bytes:
+    return bytes(HEADER) + msgspec.msgpack.encode(log)
+
+
+def keep_scrubs(store: Store, values: dict[bytes, bytes | None]) -> None:
+    """Into a slice of the changelog that is to be restored: what this store is to scrub, whatever others have done with
+    their files. That is what it had still to do, and what was asked for while it was away."""
+    if SCRUBS_KEY not in values and SCRUB_LOG_KEY not in values:
+        return
+    missed = _decode_scrubs(store.get(SCRUBS_KEY)) | _decode_scrubs(values.get(SCRUBS_KEY))
+    if SCRUB_LOG_KEY in values:
+        known, _ = _decode_scrub_log(store.get(SCRUB_LOG_KEY))
+        count, last = _decode_scrub_log(values[SCRUB_LOG_KEY])
+        if count - known > len(last):
+            missed = frozenset((_EVERYTHING,))
+        elif count > known:
+            missed |= frozenset(last[known - count :])
+    values[SCRUBS_KEY] = _encode_scrubs(missed)
 
 
 class Task:
@@ -65,6 +105,7 @@ class Task:
         self.to_scrub: frozenset[bytes] = frozenset()
         self._scrubbing: frozenset[bytes] = frozenset()
         self._scrubbed: frozenset[bytes] = frozenset()
+        self._scrub_log: tuple[int, list[bytes]] = (0, [])
 
     def open_state(self, cache_objects: int, cache_bytes: int) -> None:
         """Put an overlay over the restored store. WorkerStopped if another release wrote what is in it."""
@@ -75,9 +116,8 @@ class Task:
             self.state = self.task_state = TaskState(
                 self.store, stage.encode, _of_this_release(stage.decode), cache_objects, cache_bytes, let_go, resting
             )
-            kept = self.store.get(SCRUBS_KEY)
-            if kept is not None:
-                self.to_scrub = frozenset(msgspec.msgpack.decode(kept[HEADER:], type=list[bytes]))
+            self.to_scrub = _decode_scrubs(self.store.get(SCRUBS_KEY))
+            self._scrub_log = _decode_scrub_log(self.store.get(SCRUB_LOG_KEY))
 
     def begin_at(self, positions: dict[Partition, int]) -> None:
         """Take the positions agreed at the start."""
@@ -103,8 +143,9 @@ class Task:
         self.changes = self.task_state.changes()
         scrubs = self.to_scrub - self._scrubbed | self.changes.scrubs
         if scrubs != self.to_scrub:
-            kept = bytes(HEADER) + msgspec.msgpack.encode(sorted(scrubs)) if scrubs else None
-            self.changes.values.append((SCRUBS_KEY, kept))
+            self.changes.values.append((SCRUBS_KEY, _encode_scrubs(scrubs)))
+        if self.changes.scrubs:
+            self.changes.values.append((SCRUB_LOG_KEY, _encode_scrub_log(self._scrub_log_with(self.changes.scrubs))))
         inputs = {topic: position for (topic, _), position in self.reached.items()}
         self.changelog_records = [*self.changes.values, (POSITIONS_KEY, _encode_positions(inputs))]
         if self.topic_ids != self.meta.topic_ids:
@@ -130,7 +171,13 @@ class Task:
         self.store.write(changes.values, changes.timers_gone, changes.timers_new, self.meta)
         self.to_scrub = self.to_scrub - self._scrubbed | changes.scrubs
         self._scrubbed = frozenset()
+        if changes.scrubs:
+            self._scrub_log = self._scrub_log_with(changes.scrubs)
         self.task_state.committed()
+
+    def _scrub_log_with(self, prefixes: frozenset[bytes]) -> tuple[int, list[bytes]]:
+        count, last = self._scrub_log
+        return count + len(prefixes), [*last, *sorted(prefixes)][-_MOST_TOLD:]
 
     def scrub(self, begin: bool) -> None:
         """Go on with what is to be scrubbed; with `begin`, start on what has been asked for since."""

@@ -161,6 +161,7 @@ def check_timers(topics: Topics, events: list[Record], segment: str, window_ms: 
 
 POSITIONS_KEY = b"\x00positions"
 TOPICS_KEY = b"\x00topics"
+SCRUBS_KEY = b"\x00scrubs"
 _WAKE = 8
 
 
@@ -181,13 +182,14 @@ def check_store(folder: Path, partition: int, changelog: list[Record], complete:
     at = meta.changelog if meta is not None else 0
     assert at >= end or not complete, f"the store of {partition} is at {at}, the changelog at {end}"
     for key, record in last.items():
-        if key in (None, POSITIONS_KEY, TOPICS_KEY) or record.offset >= at:
+        # What is still to be scrubbed is each store's own.
+        if key in (None, POSITIONS_KEY, TOPICS_KEY, SCRUBS_KEY) or record.offset >= at:
             continue
         held = values.get(key)
         assert held == record.value, (
             f"{folder.name}/{partition}: {key!r} is {held!r}, the changelog says {record.value!r}"
         )
-    unknown = set(values) - {key for key in last if key is not None}
+    unknown = set(values) - {key for key in last if key is not None} - {SCRUBS_KEY}
     assert not unknown, f"{folder.name}/{partition}: keys that the changelog does not know: {sorted(unknown)[:3]}"
     due = {(int.from_bytes(data[:_WAKE], "big"), key) for key, data in values.items() if data[:_WAKE] != bytes(_WAKE)}
     assert due <= timers, f"{folder.name}/{partition}: not in the time index: {sorted(due - timers)[:3]}"
