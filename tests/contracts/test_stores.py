@@ -1,5 +1,6 @@
 """What every store does, in memory and on RocksDB."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -265,4 +266,12 @@ def test_a_damaged_file_is_told_as_the_stores_failure_by_every_read(family: str,
                     read()
             else:
                 read()
+    store.close()
+
+
+def test_what_was_read_ahead_is_not_kept_once_it_was_given(tmp_path: Path) -> None:
+    store = RocksStores(tmp_path).open(0)
+    store.write([(b"k", b"a value")], [], [], META)
+    [value] = store.reading([b"k"])()
+    assert [one for one in gc.get_referrers(value) if type(one) is list] == []
     store.close()

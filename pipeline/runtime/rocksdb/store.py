@@ -200,9 +200,13 @@ class RocksStore:
 
         def values() -> list[bytes | None]:
             try:
-                return reading.result()
+                found = reading.result()
             except Exception as error:
                 raise self._failed("reading", error) from error
+            if self._reading is reading:
+                # It would hold what was read, thousands of values, until more is read ahead.
+                self._reading = None
+            return found
 
         return values
 
