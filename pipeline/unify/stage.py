@@ -416,7 +416,7 @@ class UnifyStage:
     def resting(self, key: bytes, again: bool) -> None:
         """This actor goes to rest. If its profile has changed, its document is written while all of it is at hand. What
         was made of it stays if it came `again`: of many one event comes and no other for long, and to let go of what
-        was made of these costs half of what making it did once it has gone cold."""
+        was made of these once it has gone cold costs more than it saves."""
         task = self._task
         profile = task.profiles.get(key)
         if profile is not None:

@@ -48,27 +48,11 @@ def test_a_write_key_of_digits_is_to_be_quoted() -> None:
     CollectorSettings.model_validate({"write_keys": {"1234567890": "web"}})
 
 
-def test_a_property_that_the_client_does_not_know_is_a_setting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value, said in (
-        ("NO_SUCH", "1", "No such configuration property: `no.such`"),
-        ("SECURITY_PROTOCOL", "SASL", "Invalid value `SASL` for configuration property `security.protocol`"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-            patch.setenv(f"HEADWATER_KAFKA__{name}", value)
-            patch.setattr("sys.argv", ["headwater", "topics"])
-            with pytest.raises(SystemExit) as ended:
-                main()
-        told = capsys.readouterr().err
-        assert ended.value.code == 2 and said in told and "HEADWATER_KAFKA__" in told, told
-
-
 @pytest.mark.parametrize(
     ("properties", "said"),
     [
+        ({"NO_SUCH": "1"}, "No such configuration property: `no.such`"),
+        ({"SECURITY_PROTOCOL": "SASL"}, "Invalid value `SASL` for configuration property `security.protocol`"),
         ({"SECURITY_PROTOCOL": "SSL", "SSL_CA_LOCATION": "/no/such.pem"}, "cannot be used: ssl.ca.location failed"),
         (
             {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "SCRAM-SHA-512", "SASL_USERNAME": "ada"},
