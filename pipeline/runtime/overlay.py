@@ -12,6 +12,9 @@ A stage that calls `rest` between its steps keeps only the last few values awake
 the bytes they are stored as. A value is encoded while it is still in the processor's cache: a hundred objects that have
 gone cold cost more to visit than to make anew of bytes that lie side by side. A stage that makes more of one is told
 when the value goes to rest, and when it is forgotten.
+
+Where many values are only in the store, a stage says which ones it is going to ask for (`ahead`): the next ones are read
+by a thread while those before are worked on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
