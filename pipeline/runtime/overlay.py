@@ -13,8 +13,8 @@ the bytes they are stored as. A value is encoded while it is still in the proces
 gone cold cost more to visit than to make anew of bytes that lie side by side. A stage that makes more of one is told
 when the value goes to rest, and when it is forgotten.
 
-Where many values are only in the store, a stage says which ones it is going to ask for (`ahead`): the next ones are read
-by a thread while those before are worked on.
+Where many values are only in the store, a stage says which ones it is going to ask for (`ahead`): a thread reads the
+next ones while those before are worked on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
