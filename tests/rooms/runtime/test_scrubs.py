@@ -57,6 +57,15 @@ class Machines:
         worker.close()
         self.world.broker.expire_member("counting", f"counting-{name}")
 
+    def visit(self, name: str, *words: tuple[str, str], scrubs: bool = False) -> None:
+        """Take the partition, say what is to be said, scrub what is to be scrubbed, and leave."""
+        worker = self.take(name)
+        if words:
+            self.say(worker, *words)
+        if scrubs:
+            self.scrub(worker)
+        self.leave(name, worker)
+
     def scrub(self, worker: Worker) -> None:
         """Let the time for it pass, and what is due be done and noted."""
         for n in range(3):
@@ -79,14 +88,9 @@ def test_what_was_erased_while_a_store_was_away_is_gone_from_its_files(
     how: str, is_compacted: bool, tmp_path: Path
 ) -> None:
     machines = Machines(tmp_path)
-    first = machines.take("0")
-    machines.say(first, ("a", SECRET), ("b", "w"))
-    machines.leave("0", first)
+    machines.visit("0", ("a", SECRET), ("b", "w"))
     assert machines.knows("0")
-    second = machines.take("1")
-    machines.say(second, ("a", how))
-    machines.scrub(second)
-    machines.leave("1", second)
+    machines.visit("1", ("a", how), scrubs=True)
     assert not machines.knows("1")
     if is_compacted:
         machines.world.broker.compact("counting-changelog")
@@ -100,33 +104,22 @@ def test_what_was_erased_while_a_store_was_away_is_gone_from_its_files(
 def test_a_store_that_went_before_it_was_scrubbed_is_when_it_comes_back(tmp_path: Path) -> None:
     """Another has done so meanwhile, with its own files, and noted that it is done."""
     machines = Machines(tmp_path)
-    first = machines.take("0")
-    machines.say(first, ("a", SECRET))
-    machines.leave("0", first)
-    first = machines.take("0")
-    machines.say(first, ("a", "forget"))
-    machines.leave("0", first)
+    machines.visit("0", ("a", SECRET))
+    machines.visit("0", ("a", "forget"))
     assert machines.knows("0")
-    second = machines.take("1")
-    machines.scrub(second)
-    machines.leave("1", second)
+    machines.visit("1", scrubs=True)
     # It catches up, and goes once more before the time for it has come.
     for _ in range(2):
-        first = machines.take("0")
-        machines.leave("0", first)
+        machines.visit("0")
     assert machines.knows("0")
-    first = machines.take("0")
-    machines.scrub(first)
-    machines.leave("0", first)
+    machines.visit("0", scrubs=True)
     assert not machines.knows("0")
 
 
 def test_more_than_is_told_one_by_one_has_all_files_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task, "_MOST_TOLD", 3)
     machines = Machines(tmp_path)
-    first = machines.take("0")
-    machines.say(first, ("a", SECRET))
-    machines.leave("0", first)
+    machines.visit("0", ("a", SECRET))
     second = machines.take("1")
     machines.say(second, ("a", "forget"))
     for key in "bcde":
@@ -158,10 +151,7 @@ def test_a_store_made_anew_of_the_whole_changelog_does_not_keep_what_it_passed(t
 
 def test_a_store_that_was_never_away_scrubs_once(tmp_path: Path) -> None:
     machines = Machines(tmp_path)
-    first = machines.take("0")
-    machines.say(first, ("a", SECRET), ("a", "forget"))
-    machines.scrub(first)
-    machines.leave("0", first)
+    machines.visit("0", ("a", SECRET), ("a", "forget"), scrubs=True)
     again = machines.take("0")
     assert not again.tasks[0].to_scrub
     machines.leave("0", again)
