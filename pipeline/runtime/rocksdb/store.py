@@ -104,14 +104,8 @@ class RocksStores:
 
     def _open_unless_held(self, path: Path) -> "RocksStore | None":
         path.mkdir(parents=True, exist_ok=True)
-        options, values = self._options(), self._options()
-        # Six times as many as by default: where every event is about somebody else, what is below is rewritten so much
-        # less often, which saves an eighth of the CPU time; as many filters to look at cost nothing that was measured.
-        values.set_level_zero_file_num_compaction_trigger(_YOUNG_FILES)
-        values.set_level_zero_slowdown_writes_trigger(2 * _YOUNG_FILES)
-        values.set_level_zero_stop_writes_trigger(3 * _YOUNG_FILES)
         try:
-            return RocksStore(path, options, values, self._reader)
+            return RocksStore(path, self._options(), self._options_of_values(), self._reader)
         except _Held:
             return None
 
@@ -122,6 +116,15 @@ class RocksStores:
                 with suppress(Exception):
                     Rdict.destroy(str(path), self._options())
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _options_of_values(self) -> Options:
+        options = self._options()
+        # Six times as many as by default: where every event is about somebody else, what is below is rewritten so much
+        # less often, which saves CPU time; as many filters to look at cost nothing that was measured.
+        options.set_level_zero_file_num_compaction_trigger(_YOUNG_FILES)
+        options.set_level_zero_slowdown_writes_trigger(2 * _YOUNG_FILES)
+        options.set_level_zero_stop_writes_trigger(3 * _YOUNG_FILES)
+        return options
 
     def _options(self) -> Options:
         blocks = BlockBasedOptions()
