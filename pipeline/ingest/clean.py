@@ -12,6 +12,7 @@
     name, category of a page or screen      properties
     groupId, context.groupId                group_id
     source, a text                          origin: what the contract and the statistics of the source go by
+    context.consent                         the same, each word of it true or false (consents.py)
 
 A junk identifier is dropped, and the event says so; an event with nothing but junk is refused.
 """
@@ -23,6 +24,7 @@ from typing import Any
 from pipeline.cleaning import NO_CLEANING, NO_TOOLS, CleaningPlan, Draft, Spoiled, Tools
 from pipeline.contracts import NO_CONTRACTS, ContractsPlan, Violation, check
 from pipeline.identity import JUNK_REASONS, IdentityRules, Junk, clean_id
+from pipeline.ingest.consents import read_consents
 from pipeline.ingest.decode import RawEvent
 from pipeline.ingest.mapping import NO_MAPPINGS, MappingPlan, SchemaOf, no_registry
 from pipeline.ingest.outcomes import Refusal
@@ -111,6 +113,8 @@ def clean(
             return version_or_refusal
         version, name = version_or_refusal, draft.event
         flags += draft.flags
+    if "consent" in context:
+        flags += read_consents(context)
 
     given, malformed = _given(raw, kind, context, traits)
     if malformed is not None:

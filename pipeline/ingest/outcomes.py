@@ -72,6 +72,7 @@ FLAGS: dict[str, str] = {
     "contract_violation:": "a field is not as the contract says; the contract lets it pass",
     "stripped:": "a field was taken away because of the contract",
     "kept_out_identifier": "an identifier of somebody who was erased was taken out of the event, with its field",
+    "unreadable_consent:": "what was said to a purpose or channel could not be read, and counts as a no",
     "junk_group": "the groupId was dropped as junk",
     "junk_message_id": "the messageId was a placeholder; the raw record's position and time stand in its place",
     "future_timestamp": "the event lay in the future; it counts from when it was received",
