@@ -126,20 +126,21 @@ class Profiles:
 
 def chosen(found: dict[str, Any], fields: str) -> dict[str, Any]:
     """The sections, and keys of sections, that were asked for. Raises Problem 400."""
-    shown = {name: found[name] for name in ALWAYS}
+    wanted: dict[str, set[str | None]] = {}
     for field in fields.split(","):
         section, dot, key = field.strip().partition(".")
         if section not in SECTIONS:
             raise Problem(400, f"fields are {', '.join(SECTIONS)}, or one key of one: traits.plan.")
+        wanted.setdefault(section, set()).add(key if dot else None)  # None: all of it
+    shown = {name: found[name] for name in ALWAYS}
+    for section, keys in wanted.items():
         value = found.get(section)
-        if not dot:
+        if None in keys:
             shown[section] = value
         elif isinstance(value, dict):
-            picked = shown.setdefault(section, {})
-            if key in value and isinstance(picked, dict):
-                picked[key] = value[key]
+            shown[section] = {key: one for key, one in value.items() if key in keys}
         elif section == "identifiers" and isinstance(value, list):
-            shown.setdefault(section, []).extend(one for one in value if one["namespace"] == key)
+            shown[section] = [one for one in value if one["namespace"] in keys]
     return shown
 
 

@@ -81,6 +81,23 @@ def test_chosen_fields(world: World) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("fields", "namespaces"),
+    [
+        ("identifiers,identifiers.email", ["email", "path_id", "user_id"]),
+        ("identifiers.email,identifiers", ["email", "path_id", "user_id"]),
+        ("identifiers,identifiers", ["email", "path_id", "user_id"]),
+        ("identifiers.email,identifiers.email", ["email"]),
+        ("identifiers.email,identifiers.user_id", ["email", "user_id"]),
+        ("identifiers.,identifiers.phone", []),
+    ],
+)
+@pytest.mark.timeout(10)
+def test_fields_that_are_asked_for_twice_are_there_once(world: World, fields: str, namespaces: list[str]) -> None:
+    found = body(world.ask(f"/v1/profiles/user_id:42?fields={fields}"))["identifiers"]
+    assert sorted(one["namespace"] for one in found) == namespaces
+
+
 def test_hidden_fields_are_never_there_however_they_are_asked_for(world: World) -> None:
     for path in ("", "?fields=traits,identifiers", "?fields=traits.phone,identifiers.email", "/segments"):
         text = world.ask(f"/v1/profiles/user_id:42{path}", "web").text
