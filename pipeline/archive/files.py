@@ -10,7 +10,8 @@ overlap only if two writers were at work; they hold the same then, and a reader 
     offset      int64
     timestamp   int64, ms: the record's
     key         binary
-    value       binary: as in the topic, so sealed where the topic is
+    value       binary: as in the topic, so sealed where the topic is; of `profile-changes` without `unfollowed`, which
+                names others: when these are erased nothing leads from them to this record
     profile_id, entity, change, segment, into, decided_at      of changes only: fields of the value, to query by
 
 Whatever the file system is, a file appears whole: on a disk by a rename, in an object store because objects do.
@@ -49,6 +50,7 @@ _QUERIED = [
     ("into", pa.string()),
     ("decided_at", pa.int64()),
 ]
+_UNFOLLOWED = b'"unfollowed"'
 _TEMPORARY = ".part"
 _ROWS_AT_ONCE = 10_000
 
@@ -255,11 +257,14 @@ def _followers(parts: Sequence[Part], rows: int) -> list[list[Part]]:
 
 
 def _table(topic: str, records: Sequence[Record]) -> pa.Table:
+    values = [record.value for record in records]
+    if topic == "profile-changes":
+        values = [_of_nobody_else(value) if value and _UNFOLLOWED in value else value for value in values]
     columns: list[list[Any]] = [
         [record.offset for record in records],
         [record.timestamp_ms for record in records],
         [record.key for record in records],
-        [record.value for record in records],
+        values,
     ]
     schema = list(_PLAIN)
     if topic in CHANGES:
@@ -268,6 +273,13 @@ def _table(topic: str, records: Sequence[Record]) -> pa.Table:
         schema += _QUERIED
     arrays = [pa.array(values, kind) for values, (_, kind) in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(schema))
+
+
+def _of_nobody_else(value: bytes) -> bytes:
+    """A change of a profile without the identifiers of others that stood beside its own."""
+    change = msgspec.json.decode(value)
+    change.get("set", {}).pop("unfollowed", None)
+    return msgspec.json.encode(change)
 
 
 def _change(value: bytes | None) -> _Change:

@@ -381,6 +381,19 @@ def test_who_was_erased_leaves_with_all_that_had_become_a_part_of_them(archive: 
     assert [one.key for one in archive.records("profile-changes", 0)] == [b"bob", b"ada", b"ada2"]
 
 
+def test_a_change_of_somebody_else_names_nobody_who_could_be_erased(archive: Archive) -> None:
+    """Evidence that is not followed stands with both ends, and no record leads from the one to the other."""
+    beside = {"identifier": {"namespace": "user_id", "value": "bob"}, "other": {"namespace": "email", "value": "ada@x.io"}}
+    own = {"traits": {"unfollowed": "ada"}, "unfollowed": [{**beside, "reason": "limits", "since": 3}]}
+    archive.write("profile-changes", 0, [change(3, "bob", "updated", set=own)], 3, 4)
+    archive.write("profile-changes", 0, [change(4, "bob", "updated", set={"unfollowed": []})], 4, 5)
+    kept = [json.loads(one.value or b"") for one in archive.records("profile-changes", 0)]
+    assert [(one["change"], one["decided_at"], one["set"]) for one in kept] == [
+        ("updated", 3, {"traits": {"unfollowed": "ada"}}),
+        ("updated", 4, {}),
+    ]
+
+
 def test_who_was_a_part_of_somebody_by_mistake_stays_when_they_are_erased(archive: Archive) -> None:
     """An unlink gave them back: what is said of them is not said of who was erased."""
     log = [
