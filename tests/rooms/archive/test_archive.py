@@ -383,7 +383,10 @@ def test_who_was_erased_leaves_with_all_that_had_become_a_part_of_them(archive: 
 
 def test_a_change_of_somebody_else_names_nobody_who_could_be_erased(archive: Archive) -> None:
     """Evidence that is not followed stands with both ends, and no record leads from the one to the other."""
-    beside = {"identifier": {"namespace": "user_id", "value": "bob"}, "other": {"namespace": "email", "value": "ada@x.io"}}
+    beside = {
+        "identifier": {"namespace": "user_id", "value": "bob"},
+        "other": {"namespace": "email", "value": "ada@x.io"},
+    }
     own = {"traits": {"unfollowed": "ada"}, "unfollowed": [{**beside, "reason": "limits", "since": 3}]}
     archive.write("profile-changes", 0, [change(3, "bob", "updated", set=own)], 3, 4)
     archive.write("profile-changes", 0, [change(4, "bob", "updated", set={"unfollowed": []})], 4, 5)
