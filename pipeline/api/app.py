@@ -10,7 +10,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.api import parameters as ask
@@ -211,7 +211,7 @@ def operations(service: Service) -> tuple[Operation, ...]:
         Operation(
             "GET", "/v1/dead-letters/{partition}/{offset}", "getDeadLetter", "One of them, with what the record held",
             "operations:read", operating.letter, (ask.PARTITION, ask.OFFSET),
-            returns=_json("DeadLetter", DEAD_LETTER), fails=(422,),
+            returns=_json("DeadLetter", DEAD_LETTER), fails=(404, 422),
         ),
         Operation(
             "POST", "/v1/dead-letters/replay", "replayDeadLetters", "Send dead letters again", "operations:write",
@@ -364,9 +364,10 @@ def _nothing_here(_: Request, __: Exception) -> Response:
     return Problem(404, "There is nothing at this path; /openapi.json lists what there is.").response()
 
 
-def _wrong_method(_: Request, error: Exception) -> Response:
-    allowed = (getattr(error, "headers", None) or {}).get("Allow", "")
-    return Problem(405, "/openapi.json lists what works here.", allow=allowed).response()
+def _wrong_method(request: Request, _: Exception) -> Response:
+    here = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
+    allowed = {method for one in here if isinstance(one, Route) for method in one.methods or ()}
+    return Problem(405, "/openapi.json lists what works here.", allow=", ".join(sorted(allowed))).response()
 
 
 class _RawPaths:

@@ -107,10 +107,12 @@ class Operation:
     def values(self, request: Request) -> dict[str, Any]:
         """The parameters' values. Raises Problem 400."""
         found = {}
+        if not _is_utf8(request.scope["query_string"]):
+            raise Problem(400, "The query is not UTF-8.")
         queries = request.query_params
         for one in self.parameters:
             text = (
-                unquoted(request.path_params[one.name])
+                _part(one.name, request.path_params[one.name])
                 if one.where == "path"
                 else queries.get(one.name)
                 if one.where == "query"
@@ -150,6 +152,23 @@ class Operation:
             found["security"] = [{"token": []}]
             found["description"] = f"Needs the scope `{self.scope}`."
         return found
+
+
+def _part(name: str, text: str) -> str:
+    """A part of a path. Raises Problem 400: what is no text would be somebody else's name once it is made one."""
+    sent = text.encode("latin-1", "replace")
+    if not _is_utf8(sent):
+        raise Problem(400, f"{name} is not UTF-8.")
+    return unquoted(text)
+
+
+def _is_utf8(sent: bytes) -> bool:
+    """Whether what is percent-encoded is text."""
+    try:
+        unquote_to_bytes(sent).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unquoted(text: str) -> str:

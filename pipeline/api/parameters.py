@@ -1,8 +1,10 @@
 """The parameters of what can be asked, each described and bounded once."""
 
 from pipeline.api.operations import Parameter
+from pipeline.identity.normalise import MAX_VALUE_BYTES
 
 MAX_IDENTIFIER = 600
+_MAX_ACCOUNT = MAX_VALUE_BYTES
 
 PROFILE = Parameter(
     "profile",
@@ -15,7 +17,11 @@ SEGMENT = Parameter(
     "segment", "path", {"type": "string", "minLength": 1, "maxLength": 100}, "The name of a segment.", "repeat_buyers"
 )
 ACCOUNT = Parameter(
-    "account", "path", {"type": "string", "minLength": 1, "maxLength": 500}, "The name of an account.", "acme.example"
+    "account",
+    "path",
+    {"type": "string", "minLength": 1, "maxLength": _MAX_ACCOUNT},
+    "The name of an account.",
+    "acme.example",
 )
 KIND = Parameter(
     "kind", "path", {"type": "string", "minLength": 1, "maxLength": 20}, "segment, destination, trait, …", "segment"
@@ -76,8 +82,10 @@ LAST_ID = Parameter(
 )
 DRY_RUN = Parameter("dry_run", "query", {"type": "boolean"}, "Only tell what would change.")
 TAKE_OVER = Parameter("take_over", "query", {"type": "boolean"}, "Also what a file owns.")
-BEGINS = Parameter("begins", "query", {"type": "string", "maxLength": 500}, "Only names that begin so.", "acme")
-AFTER_NAME = Parameter("after", "query", {"type": "string", "maxLength": 500}, "`next` of the page before.")
+BEGINS = Parameter(
+    "begins", "query", {"type": "string", "maxLength": _MAX_ACCOUNT}, "Only names that begin so.", "acme"
+)
+AFTER_NAME = Parameter("after", "query", {"type": "string", "maxLength": _MAX_ACCOUNT}, "`next` of the page before.")
 ACCOUNTS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1_000}, "How many: 100.")
 DAYS = Parameter("days", "query", {"type": "integer", "minimum": 1, "maximum": 90}, "How many days back: 30.")
 RANKED = (

@@ -1,6 +1,7 @@
 """The API in one process on memory tables: records in, HTTP answers out, without sockets and without Kafka."""
 
 import asyncio
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import msgspec
 
 from pipeline.activation.data import NO_RULES
 from pipeline.api.access import SCOPES, Access, Token, hashed
-from pipeline.api.app import build_app
+from pipeline.api.app import build_app, operations
 from pipeline.api.audit import Audit
 from pipeline.api.model import FOLLOWED, ReadModel
 from pipeline.api.positions import Visible, position_text
@@ -158,6 +159,10 @@ class World:
         self.service._missed = self._missed  # type: ignore[method-assign]
         self.service.partitions_of = lambda topic: PARTITIONS  # type: ignore[method-assign]
         self.app = build_app(self.service)
+        self._described = [
+            (one.method, re.compile(re.sub(r"\{\w+\}", "[^/]+", one.path)), {*one.document()["responses"], "405"})
+            for one in operations(self.service)
+        ]
 
     def _missed(self, since: Any, until: Any, concerns: Any) -> Any:
         from pipeline.api.streams import changes
@@ -190,13 +195,19 @@ class World:
         return httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers)
 
     def ask(self, path: str, token: str | None = "all", method: str = "GET", **more: Any) -> httpx.Response:
-        """One request."""
+        """One request. That it is answered as OpenAPI describes is part of every test."""
 
         async def once() -> httpx.Response:
             async with self.client(token) as client:
                 return await client.request(method, path, **more)
 
-        return asyncio.run(once())
+        answer = asyncio.run(once())
+        status, asked = str(answer.status_code), path.partition("?")[0]
+        for described, template, statuses in self._described:
+            if method.replace("HEAD", "GET") == described and template.fullmatch(asked):
+                assert status in statuses, f"{method} {asked} answers {status}, which OpenAPI does not describe"
+                break
+        return answer
 
 
 def profile(

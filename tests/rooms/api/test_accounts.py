@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.identifiers import Keys
 from pipeline.records import IdentifierPair, ProfileDocument, encode
 from tests.rooms.api.harness import World, body, profile
 
@@ -61,3 +62,17 @@ def test_an_account_that_has_ended_is_not_counted_and_its_name_is_kept_nowhere(t
         assert world.follower.model.account_count() == 0
         assert b"acme" not in b"".join(key + row for rows in world.kept.values() for key, row in rows.items())
         assert body(world.ask("/v1/accounts")) == {"accounts": [], "next": None}
+
+
+def test_an_account_with_the_longest_of_names_can_be_asked_for(tmp_path: Path) -> None:
+    world, names = World(tmp_path), ["a" * 512, "a" * 511 + "b"]
+    for name in names:
+        document = ProfileDocument(
+            Keys(b"s").profile_id(f"account:{name}"), "account", [IdentifierPair("account", name)], 1
+        )
+        world.follower.read([world.record("profiles", document.profile_id, encode(document))])
+    assert world.ask(f"/v1/accounts/{names[0]}").status_code == 200
+    first = body(world.ask(f"/v1/accounts?limit=1&begins={names[0]}"))
+    assert [one["account"] for one in first["accounts"]] == names[:1]
+    second = body(world.ask(f"/v1/accounts?limit=1&after={names[0]}"))
+    assert [one["account"] for one in second["accounts"]] == names[1:]

@@ -37,6 +37,9 @@ def world(tmp_path: Path) -> World:
         ("DELETE", "/v1/segments", {}, 405),
         ("HEAD", "/v1/segments/a/stream", {}, 405),
         ("GET", "/v1/profiles/user_id:42?fields=traits&fields=consents", {}, 400),
+        ("GET", "/v1/profiles/user_id:%ff", {}, 400),
+        ("GET", "/v1/accounts/acme%c0%80", {}, 400),
+        ("GET", "/v1/accounts?begins=%ff", {}, 400),
         ("GET", "/v1/profiles/" + "x" * 9_000, {}, 414),
         ("POST", "/v1/unlink", {"data": {"a": "1"}}, 415),
         ("POST", "/v1/preview", {"content": b"x", "headers": {"Content-Type": "image/png"}}, 415),
@@ -55,6 +58,26 @@ def test_whatever_is_refused_is_a_problem(world: World, method: str, path: str, 
     )
     if method != "HEAD":
         assert body(answer).keys() == {"type", "title", "status", "detail"} and body(answer)["status"] == status
+
+
+def test_what_is_no_text_names_nobody(world: World) -> None:
+    world.follower.read(show(world, profile(BOB, "user_id:\ufffd")))
+    assert world.ask("/v1/profiles/user_id:%ef%bf%bd").status_code == 200
+    assert world.ask("/v1/profiles/user_id:%ff").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/segments", "GET, HEAD"),
+        ("PUT", "/v1/definitions", "GET, HEAD, POST"),
+        ("GET", "/v1/unlink", "POST"),
+        ("HEAD", "/v1/segments/a/stream", "GET"),
+    ],
+)
+def test_who_used_the_wrong_method_is_told_all_that_work(world: World, method: str, path: str, allowed: str) -> None:
+    answer = world.ask(path, method=method)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 def test_a_body_that_says_what_it_is_in_any_usual_way_is_taken(world: World) -> None:
