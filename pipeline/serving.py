@@ -33,10 +33,11 @@ _COME_AGAIN_S = 3
 _MOST_IGNORED_BYTES = 1024 * 1024
 _PARSED_AT_ONCE_BYTES = 4_096
 _MOST_PIPELINED = 16
+_MOST_HEADERS = 200
 _REFUSED = {
     400: ("The request is not understood", "This is not HTTP."),
     408: ("The request took too long", "A request must come within a minute, its headers within ten seconds."),
-    431: ("The headers are too large", "The request line and the headers have 64 kB at most."),
+    431: ("The headers are too large", "The request line and the headers have 64 kB and some hundred lines at most."),
     503: ("Not ready", "There are too many connections already."),
 }
 _log = logging.getLogger(__name__)
@@ -119,9 +120,10 @@ class _Flow(FlowControl):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP whose clients cannot hold on to what is scarce: the head of a request has 64 kB and ten seconds, all of it a
-    minute; who does not take what is sent is cut off after half a minute; one connection more than `most` is refused;
-    of requests that are sent behind each other no more are taken in than a few.
+    """HTTP whose clients cannot hold on to what is scarce: the head of a request has 64 kB, some hundred lines and ten
+    seconds, all of it a minute; who does not take what is sent is cut off after half a minute; one connection more than
+    `most` is refused; of requests that are sent behind each other no more are taken in than a few, and what is refused
+    is told behind the answers to those before it.
 
     The parser alone would collect headers without end, and wait for the rest of a request, or for a reader, for ever.
     """
@@ -133,6 +135,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _began_at = 0.0
     _refused = False
+    _refused_later: int | None = None
     _most_ignored_bytes = _MOST_IGNORED_BYTES
     _is_unused = False
     _unparsed = b""
@@ -144,7 +147,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.logger = _errors_only
         super().connection_made(transport)
         self.transport = _Lingering(transport, self._body_is_unread, self._linger)  # type: ignore[assignment]
-        self.flow = _Flow(transport, lambda: self._refused or not (self.pipeline or self._unparsed))
+        self.flow = _Flow(transport, self._may_read)
         if self.most is not None and len(self.connections) > self.most:
             self._refuse(503, "there are too many")
             return
@@ -152,9 +155,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_unused = True
         self._message_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_message)
 
+    def _may_read(self) -> bool:
+        if self._refused:
+            return self._refused_later is None
+        return not (self.pipeline or self._unparsed)
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered_now = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._refused_later is None or self._others_come_first():
+            super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         # Uvicorn tells the request that came last; others may be in front of it.
@@ -192,7 +201,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._unparsed and not self.pipeline:
+        if self._refused_later is not None and not self._others_come_first():
+            self._end_with(self._refused_later)
+        elif self._unparsed and not self.pipeline:
             self.loop.call_soon(self._parse_on)
 
     def _parse_on(self) -> None:
@@ -207,11 +218,21 @@ class BoundedProtocol(HttpToolsProtocol):
         for start in range(0, len(data), _PARSED_AT_ONCE_BYTES):
             if self._refused or self.transport.is_closing():
                 return
-            if len(self.pipeline) >= _MOST_PIPELINED:
+            if self._holds_enough():
                 self._unparsed = data[start:]
                 self._forget_message_timer()
                 return
             self._parse_piece(data[start : start + _PARSED_AT_ONCE_BYTES])
+
+    def _holds_enough(self) -> bool:
+        """Whether no more requests are taken in until some are answered."""
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            return True
+        # One of a few letters takes thirty times as much memory as on the wire.
+        held = 0
+        for cycle, _ in self.pipeline:
+            held += len(cycle.scope["headers"])  # type: ignore[arg-type]  # a list, which the specification leaves open
+        return held > _MOST_HEADERS
 
     def _parse_piece(self, data: bytes) -> None:
         if self._in_head or not self._in_message:
@@ -220,13 +241,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_message:
             self._head_bytes = 0
         # A piece that ends a head may have a body behind it, of whatever size.
-        elif self._in_head and self._head_bytes > _MAX_HEAD_BYTES and not self._refused:
+        elif self._in_head and not self._refused and self._is_too_long():
             self._refuse(431, "headers without end")
             return
         if not self._is_awaited():
             self._forget_message_timer()  # a request that came in one piece never has one
         elif self._message_timer is None and not self._refused:
             self._message_timer = self.loop.call_later(HEAD_WITHIN_S, self._look_at_message)
+
+    def _is_too_long(self) -> bool:
+        return self._head_bytes > _MAX_HEAD_BYTES or len(self.headers) > _MOST_HEADERS
 
     def _is_awaited(self) -> bool:
         """Whether the client is to send something now: the rest of a request, or one after blank lines."""
@@ -295,9 +319,32 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.most is not None and len(self.connections) > self.most + _MOST_REFUSED:
             self.transport.abort()
             return
+        if self._others_come_first():
+            self._refused_later = status
+            self.flow.pause_reading()
+        else:
+            self._end_with(status)
+
+    def _others_come_first(self) -> bool:
+        """Whether requests that came before the refused one are still to be answered."""
+        now = self._answered_now
+        if now is None or now.response_complete:
+            return False
+        is_of_the_refused = now is self.cycle and self._in_message and not self._in_head
+        return not is_of_the_refused
+
+    def _end_with(self, status: int) -> None:
+        self._refused_later = None
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
         is_answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
         if not is_answering and not self._body_is_unread():
             self.transport.write(_refusal(status))
+        if self.cycle is not None:
+            # Whoever works on it hears that nothing more comes, and says nothing behind the last word.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         # Who closes at once while the client still sends takes the answer out of its hands.
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -323,3 +323,55 @@ def test_who_takes_no_answer_while_several_requests_wait_is_no_error_of_ours(
             time.sleep(0.05)
         time.sleep(0.5)
     assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
+
+
+_SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+_NO_CHUNK = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nno chunk\r\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "refused", "status"),
+    [
+        ([_HELLO], b"FROB / HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        ([_HELLO], _NO_CHUNK, b"400"),
+        ([_SLOW, _HELLO, _HELLO], _NO_CHUNK, b"400"),
+        ([_SLOW], b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000, b"431"),
+        ([_SLOW], b"GET / HT", b"408"),
+        ([], b"POST /busy HTTP/1.1\r\n" + _NO_CHUNK.partition(b"\r\n")[2], b"400"),
+    ],
+    ids=["no method", "no chunk", "three before it", "a long head", "a late head", "answered before its body"],
+)
+def test_what_is_refused_takes_nobody_elses_answer(
+    refusing: Any, caplog: pytest.LogCaptureFixture, before: list[bytes], refused: bytes, status: bytes
+) -> None:
+    """The answer to a request that was taken would be lost, its client told that it was refused, and the log a
+    traceback longer: one for each connection of whoever likes to."""
+    with call(refusing, b"".join(before) + refused) as caller:
+        answers = b""
+        while piece := caller.recv(65_536):
+            answers += piece
+    statuses = [answer[:3] for answer in answers.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200"] * len(before) + [status]
+    time.sleep(0.5)
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
+
+
+def test_a_head_of_thousands_of_lines_is_refused_and_few_long_heads_are_held(
+    door: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of two letters takes more than a hundred bytes once it is taken in."""
+    with call(door, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:b\r\n" * 5_000) as caller:
+        assert told(caller)[0] == 431
+    held = []
+    plain = BoundedProtocol.on_headers_complete
+
+    def counted(self: BoundedProtocol) -> None:
+        plain(self)
+        held.append(sum(len(cycle.scope["headers"]) for cycle, _ in self.pipeline))
+
+    monkeypatch.setattr(BoundedProtocol, "on_headers_complete", counted)
+    with call(door, (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:b\r\n" * 150 + b"\r\n") * 100) as caller:
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 100:
+            answers += caller.recv(65_536)
+    assert len(held) == 100 and max(held) < 1_000
