@@ -190,10 +190,16 @@ def _fold_route(
         if actor.group is None and not actor.spilled:
             # The common case: the fragment is here and is the whole profile.
             own, changed = actor.own, False
-            if own is not None:
-                for _, event in events:
-                    changed = bool(plan.fold(own.leaves, event)) or changed
+            if own is None:
+                # All that was here went to a holder who is to give it back: this goes after it, or is joined with it.
+                own = task.profile(key, actor).joined
+            for _, event in events:
+                changed = bool(plan.fold(own.leaves, event)) or changed
             if changed:
+                if actor.own is None:
+                    # It says when something was received, so that it does not pass for nothing.
+                    own.last_received = max(event.received for _, event in events)
+                    actor.own = own
                 task.put(key, actor)
             return
         piece = _partial(plan, events)

@@ -18,6 +18,8 @@ def test_members_are_those_of_rules_that_were_always_there(first: int) -> None:
 
 def test_rules_that_failed_once() -> None:
     assert rules_change.try_seed(960002121, with_accounts=False, with_identity=False) is None
+    # History was read when nothing of the fragment was there, for it was on its way back: it went nowhere.
+    assert rules_change.try_seed(80407933036077) is None
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.identifiers import partition_of
 from pipeline.records import BackfillDone, EraseRequest, SegmentChange, Unlink
-from tests.rooms.unify.harness import DAY, HOUR, MINUTE, NOON, SECOND, World, id_of
+from tests.rooms.unify.harness import DAY, HOUR, KEYS, MINUTE, NOON, SECOND, World, id_of
 from tests.rooms.unify.test_accounts import joined
 from tests.rooms.unify.test_cases import ANN, BOB, MAIL, PHONE, QUIET, RECENT, SEEDS, TAB
 
@@ -97,6 +98,27 @@ def test_a_split_after_a_backfill_parts_what_history_brought(seed: int) -> None:
     assert world.members("new") == {id_of(TAB)}
     assert world.members("one") == {id_of(ANN)}
     world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_history_of_a_fragment_that_is_on_its_way_back_is_joined_with_it(seed: int) -> None:
+    world = World((OLD,), seed)
+    behind = 1 + partition_of(KEYS.actor(TAB), world.partitions)
+    world.send(ANN, TAB)
+    _all_but(world, behind)
+    world.operate(Unlink(TAB, NOON + SECOND, ANN))
+    _all_but(world, behind)
+    world.send(TAB, at=2 * SECOND)
+    change(world, OLD, counted(1), at=3 * SECOND)
+    world.rest(MINUTE)
+    assert world.members("new") == {id_of(ANN), id_of(TAB)}
+    world.check()
+
+
+def _all_but(world: World, behind: int) -> None:
+    """Everybody works until nothing waits, but for one task."""
+    while ready := [number for number, task in enumerate(world.tasks) if number != behind and world._ready(task[2])]:
+        world._batch(ready[0])
 
 
 @pytest.mark.parametrize("seed", range(40))
