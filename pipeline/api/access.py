@@ -31,6 +31,7 @@ Scope = Literal[
 ]
 SCOPES: tuple[str, ...] = get_args(Scope)
 _PREFIX = "hw_"
+_GROUP = "Group"
 _log = logging.getLogger(__name__)
 _MAX_TOKENS = 10_000
 _UNREAD = (0, -1)
@@ -194,17 +195,22 @@ def labelled_fields(contracts: ContractsPlan) -> dict[str, set[str]]:
     """label → the fields that carry it in any contract: `traits.phone`, `properties.total`.
 
     A field inside of another hides the whole of it. What is a personal trait is the identifier of that name too. A
-    label of a whole event hides its properties.
+    label of a whole event hides its properties. The properties of a group event are the traits of accounts.
     """
     found: dict[str, set[str]] = {}
     for contract in contracts.contracts:
         for event in contract.events.values():
+            also = "traits" if event.event == _GROUP else "properties"
             for label in event.labels:
                 found.setdefault(label, set()).update(
-                    f"properties.{name}" for name in event.planned.get("properties", ())
+                    f"{section}.{name}"
+                    for section in ("properties", also)
+                    for name in event.planned.get("properties", ())
                 )
             for field in event.fields:
                 names = {f"{field.section}.{field.path[0]}"} if field.path else {field.section}
+                if field.section == "properties":
+                    names |= {f"{also}.{field.path[0]}"} if field.path else {also}
                 if field.section == "traits" and field.path:
                     names |= {f"identifiers.{field.path[0]}", f"computed.{field.path[0]}"}
                 for label in field.labels:

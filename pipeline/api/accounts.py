@@ -16,7 +16,7 @@ from pipeline.api.model import decoded
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
-from pipeline.records import ProfileDocument
+from pipeline.records import AccountAlert, ProfileDocument
 
 _DEFAULT_LIMIT = 100
 _DEFAULT_DAYS = 30
@@ -92,8 +92,13 @@ class Accounts:
     def _alerts(self, call: Call, profile_id: str) -> Response:
         found = self._service.model.alerts(profile_id, call.values["limit"] or _DEFAULT_LIMIT)
         hide = call.caller.hide
-        seen = [hide.strip(msgspec.to_builtins(one)) for one in found if hide.sees_segment(one.segment)]
+        seen = [self._alert(one, hide) for one in found if hide.sees_segment(one.segment)]
         return answer(self._service, call, {"alerts": seen})
+
+    def _alert(self, alert: AccountAlert, hide: Hidden) -> dict[str, Any]:
+        shown = hide.strip(msgspec.to_builtins(alert))
+        owner = self._service.owner_trait(alert.alert)
+        return shown if hide.sees_trait(owner) else shown | {"owner": ""}
 
     async def ranking(self, call: Call) -> Response:
         """The accounts whose people did most, of those that are asked for."""
@@ -138,7 +143,15 @@ def _is_meant(document: ProfileDocument, values: dict[str, Any]) -> bool:
     wanted = [one for one in (values["among"] or "").split(",") if one]
     if held is None:
         return MISSING in wanted
-    return not wanted or str(held) in wanted
+    return not wanted or _text(held) in wanted
+
+
+def _text(value: Any) -> str:
+    """A trait's value as a caller writes it: as JSON, texts without their quotes."""
+    if isinstance(value, str):
+        return value
+    whole = isinstance(value, float) and value.is_integer()
+    return msgspec.json.encode(int(value) if whole else value).decode()
 
 
 def _account(name: str, document: ProfileDocument, hide: Hidden) -> dict[str, Any]:

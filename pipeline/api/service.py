@@ -189,6 +189,11 @@ class Service:
         cleaned = self._plan.identity.clean("group_id", name)
         return name if isinstance(cleaned, Junk) else cleaned
 
+    def owner_trait(self, alert: str) -> str:
+        """The trait of accounts that says to whom an alert goes; that of alerts which say nothing, where it is gone."""
+        every = (one for some in self._plan.accounts.alerts.values() for one in some)
+        return next((one.owner for one in every if one.name == alert), "owner")
+
     async def wait(self, true: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until something is true of the model; whether it came to that in time. Raises Problem 503."""
         if true():

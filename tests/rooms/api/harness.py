@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from pipeline.accounts import GROUPS_ONLY
 from pipeline.activation.data import NO_RULES
 from pipeline.api.access import SCOPES, Access, Token, hashed
 from pipeline.api.app import build_app, operations
@@ -131,6 +132,7 @@ class World:
                 segments=NO_SEGMENTS,
                 contracts=NO_CONTRACTS,
                 activation=SimpleNamespace(data=NO_RULES),
+                accounts=GROUPS_ONLY,
             ),
             look=lambda: self.catalog,
             follow_to=lambda *_: True,

@@ -1,13 +1,14 @@
 """Accounts and their people are those of the documents, whatever comes in one batch."""
 
 import random
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.identifiers import Keys
 from pipeline.records import IdentifierPair, ProfileDocument, encode
-from tests.rooms.api.harness import World, body, profile
+from tests.rooms.api.harness import World, body, event, profile, show
 
 NAMES = ("acme", "acme.example", "b/c", "ünal")
 
@@ -76,3 +77,26 @@ def test_an_account_with_the_longest_of_names_can_be_asked_for(tmp_path: Path) -
     assert [one["account"] for one in first["accounts"]] == names[:1]
     second = body(world.ask(f"/v1/accounts?limit=1&after={names[0]}"))
     assert [one["account"] for one in second["accounts"]] == names[1:]
+
+
+@pytest.mark.parametrize(
+    ("among", "ranked"),
+    [("true", {"t"}), ("false", {"f"}), ("True", set()), ("5", {"n", "w"}), ("5,text", {"n", "w", "s"}), ("-", {"m"})],
+)
+def test_the_values_that_are_meant_are_written_as_in_answers(tmp_path: Path, among: str, ranked: set[str]) -> None:
+    world = World(tmp_path)
+    for name, paid in (("t", True), ("f", False), ("n", 5), ("w", 5.0), ("s", "text"), ("m", None)):
+        traits = {} if paid is None else {"paid": paid}
+        pair = [IdentifierPair("account", name)]
+        account = ProfileDocument(Keys(b"s").profile_id(f"account:{name}"), "account", pair, 1, traits)
+        person = profile(Keys(b"s").profile_id(f"user_id:{name}"), f"user_id:{name}")
+        person.accounts.append(name)
+        world.follower.read(
+            [
+                world.record("profiles", account.profile_id, encode(account)),
+                *show(world, person),
+                event(world, f"user_id:{name}", time.time_ns() // 1_000_000),
+            ]
+        )
+    found = body(world.ask(f"/v1/ranking?trait=paid&among={among}"))["ranked"]
+    assert {one["account"] for one in found} == ranked

@@ -12,6 +12,7 @@ from pipeline.api.access import SCOPES, Hidden, Token, hashed
 from pipeline.api.app import operations
 from pipeline.contracts import Contract, ContractsPlan, EventContract, LabelledField
 from pipeline.errors import BrokerError
+from pipeline.identifiers import Keys
 from pipeline.records import (
     AccountAlert,
     Cause,
@@ -114,6 +115,38 @@ def test_who_is_in_a_hidden_segment_is_told_nowhere(world: World, hide: str) -> 
     alert = AccountAlert("a", "a", "acme", ADA, "", "vip", 1, 1, 1, 1, "event", Cause("m", 0, 1))
     world.follower.read([world.record("account-alerts", ADA, encode(alert))])
     assert body(world.ask("/v1/alerts", "part"))["alerts"] == [] and body(world.ask("/v1/alerts"))["alerts"]
+
+
+@pytest.mark.parametrize("of_the_event", [True, False])
+def test_what_is_labelled_in_a_group_event_is_hidden_where_it_is_the_trait_of_an_account(
+    world: World, of_the_event: bool
+) -> None:
+    traits = {"budget": SECRET, "plan": "pro"}
+    account = ProfileDocument(
+        Keys(b"s").profile_id("account:acme"), "account", [IdentifierPair("account", "acme")], 1, traits
+    )
+    alert = AccountAlert(
+        "a", "a", "acme", account.profile_id, SECRET, "buyers", 1, 1, 1, 1, "event", Cause("m", 0, 1), "", traits
+    )
+    world.follower.read(
+        [
+            world.record("profiles", account.profile_id, encode(account)),
+            world.record("account-alerts", account.profile_id, encode(alert)),
+        ]
+    )
+    finance = frozenset({"finance"})
+    fields = () if of_the_event else (LabelledField("properties", ("budget",), finance),)
+    fields += () if of_the_event else (LabelledField("properties", ("owner",), finance),)
+    planned = {"properties": frozenset({"budget", "owner"})}
+    contract = EventContract(
+        "Group", "shop/1", None, "flag", "allow", planned, finance if of_the_event else frozenset(), fields=fields
+    )
+    hiding(world, labels=["finance"])
+    world.service.access.look_at_contracts(ContractsPlan((Contract("shop", 1, None, "allow", {"Group": contract}),)))
+    for path in ("profiles/account:acme", "accounts", "accounts/acme", "alerts", "accounts/acme/alerts"):
+        assert SECRET in world.ask(f"/v1/{path}").text, path
+        assert SECRET not in world.ask(f"/v1/{path}", "part").text, path
+    assert world.ask("/v1/ranking?trait=budget", "part").status_code == 403
 
 
 def test_streams_hide_segments_and_go_by_the_labels_of_now(world: World) -> None:
