@@ -244,7 +244,10 @@ class Settings(BaseSettings):
         Every process of a workspace must have the same one: it decides keys, partitions and profile ids.
         """
         if self.secret is not None:
-            value = self.secret.get_secret_value().encode()
+            try:
+                value = self.secret.get_secret_value().encode()
+            except UnicodeEncodeError:
+                raise SettingsError("The workspace's secret is no text in UTF-8.", "secret", _SECRET_ADVICE) from None
             if not value:
                 raise SettingsError("The workspace's secret is empty.", "secret", _SECRET_ADVICE)
             return value

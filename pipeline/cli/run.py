@@ -30,7 +30,7 @@ DOORS = {"api": "pipeline.api.server", "collector": "pipeline.collector.server",
 _WITHOUT_KAFKA = "ui"
 # Each of these must hear from, or tell, every partition.
 _COUNTS_PARTITIONS = frozenset(("ingest", "identity", "unify"))
-_KEEPS_STATE = frozenset(("identity", "unify"))
+_KEEPS_STATE = frozenset(("identity", "unify", "api"))
 _DERIVES_KEYS = frozenset(("ingest", "identity", "unify", "deliver", "privacy", "api", "collector"))
 ROLES = ("ingest", "identity", "unify", "deliver", "privacy", "archive", "source", *DOORS)
 

@@ -1,4 +1,4 @@
-"""What one `headwater up` needs for itself, looked at before anything is started: its state folder, its port."""
+"""What one `headwater up` needs for itself, looked at before anything is started: its state folder, its ports."""
 
 import fcntl
 import os
@@ -9,6 +9,9 @@ from pathlib import Path
 from pipeline import serving
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import InputError, SettingsError
+from pipeline.settings import Settings
+
+_LAST_PORT = 65_535
 
 
 @contextmanager
@@ -56,3 +59,26 @@ def see_that_port_is_free(collector: CollectorSettings) -> None:
     if collector.write_keys and collector.port:
         advice = "`collector.port` in headwater.yaml to a free one, or end what listens there"
         serving.listen(collector.host, collector.port, advice).close()
+
+
+def see_that_metrics_have_ports(settings: Settings, roles: int) -> None:
+    """Each role serves its metrics on a port of its own, from `metrics_port` on.
+
+    Raises:
+        SettingsError: there are not so many, or the collector is to listen on one of them.
+    """
+    if not settings.metrics_port:
+        return
+    last = settings.metrics_port + roles - 1
+    collector = settings.collector
+    if last > _LAST_PORT:
+        what = (
+            f"{roles} roles serve their metrics from {settings.metrics_port} on, and the last port is {_LAST_PORT:,}."
+        )
+    elif collector.write_keys and settings.metrics_port <= collector.port <= last:
+        what = f"Metrics are served on the ports {settings.metrics_port} to {last}, among them that of the collector."
+    else:
+        return
+    raise SettingsError(
+        what, "metrics_port", f"set HEADWATER_METRICS_PORT so that {roles} ports from there on are free"
+    )

@@ -24,7 +24,7 @@ from pipeline.sample import raw_events
 from pipeline.secret_check import refuse_another_secret
 from pipeline.settings import Settings
 from pipeline.up.picture import Picture
-from pipeline.up.place import alone, see_that_port_is_free
+from pipeline.up.place import alone, see_that_metrics_have_ports, see_that_port_is_free
 from pipeline.up.processes import Processes
 from pipeline.up.receiver import Receiver
 from pipeline.up.view import plain_line, print_end, screen
@@ -137,6 +137,10 @@ class Session:
         with ExitStack() as stack:
             stack.enter_context(alone(self._settings.state_dir))
             see_that_port_is_free(self._settings.collector)
+            collector = (("collector",),) if self._settings.collector.write_keys else ()
+            archive = (("archive",),) if self._settings.archive else ()
+            roles = (*ROLES, *collector, *archive)
+            see_that_metrics_have_ports(self._settings, len(roles))
             self._say("looking for a Kafka")
             kafka = stack.enter_context(running_kafka(self._settings))
             self._settings = settings = self._settings.with_kafka(kafka.bootstrap_servers)
@@ -161,9 +165,6 @@ class Session:
             stack.callback(readiness.close)
             generation = self._apply()
             # A role must find its destinations, so the definitions come first: the stages read them from the log.
-            collector = (("collector",),) if settings.collector.write_keys else ()
-            archive = (("archive",),) if settings.archive else ()
-            roles = (*ROLES, *collector, *archive)
             processes = stack.enter_context(
                 Processes(roles, environment, settings.state_dir / "logs", settings.metrics_port)
             )

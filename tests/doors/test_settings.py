@@ -188,6 +188,8 @@ def test_an_empty_secret_is_refused(empty_folder: Path) -> None:
         Settings(state_dir=empty_folder).secret_bytes()
     with pytest.raises(SettingsError, match="empty"):
         Settings(secret="").secret_bytes()
+    with pytest.raises(SettingsError, match="no text in UTF-8"):
+        Settings(secret=b"\xfc".decode(errors="surrogateescape")).secret_bytes()  # what os.environ has of such bytes
 
 
 @pytest.mark.parametrize(("group", "kept"), [("api", "host"), ("collector", "host"), ("ui", "host"), ("ui", "api")])

@@ -24,7 +24,7 @@ from pipeline.errors import InputError, SettingsError
 from pipeline.secret_check import check_of
 from pipeline.settings import Settings
 from pipeline.up import session
-from pipeline.up.place import alone, see_that_port_is_free
+from pipeline.up.place import alone, see_that_metrics_have_ports, see_that_port_is_free
 from pipeline.up.processes import Processes, RoleProcess
 from pipeline.up.session import Session
 
@@ -70,6 +70,37 @@ def test_a_port_of_another_workspaces_collector_is_not_shared() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     see_that_port_is_free(settings.model_copy(update={"port": port}))
+
+
+@pytest.mark.parametrize(
+    ("first", "collector", "what"),
+    [
+        (65_530, 8088, "last port is 65,535"),
+        (8085, 8088, "that of the collector"),
+        (65_529, 8088, None),
+        (8089, 8088, None),
+        (8081, 8088, None),
+        (8085, None, None),
+        (0, 8088, None),
+        (None, 8088, None),
+    ],
+)
+def test_roles_whose_metrics_have_no_ports_are_told_before_they_are_started(
+    tmp_path: Path, first: int | None, collector: int | None, what: str | None
+) -> None:
+    """They would end, one or two of them, again and again, until `headwater up` gave up."""
+    keys = {"write_keys": {"3f9c2b7a1d4e": "web"}, "port": collector} if collector else {}
+    settings = Settings.model_validate({"metrics_port": first, "collector": keys, "state_dir": tmp_path})
+    if what is None:
+        see_that_metrics_have_ports(settings, 7)
+        return
+    with pytest.raises(SettingsError, match=what) as told:
+        see_that_metrics_have_ports(settings, 7)
+    assert "HEADWATER_METRICS_PORT" in told.value.what_to_do
+    if first == 65_530:
+        settings = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1", "archive": str(tmp_path)})
+        with pytest.raises(SettingsError, match=what):
+            Session(settings, Console(file=io.StringIO())).run()
 
 
 def test_pressing_twice_breaks_nothing_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
