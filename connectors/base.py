@@ -17,6 +17,7 @@ The whole contract:
 """
 
 import base64
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -183,14 +184,28 @@ class Unsaid:
     def __call__(self, text: str) -> str:
         for each in self._found:
             text = text.replace(each, "***")
+        for each in self._found:
+            # What is told of an answer is cut somewhere, and perhaps in the middle of a secret. Of a short piece nobody
+            # can say whose it is.
+            for length in range(min(len(each) - 1, len(text)), max(_SHORTEST_SECRET, len(each) // 2) - 1, -1):
+                if text.endswith(each[:length]):
+                    return f"{text[:-length]}***"
         return text
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """How a secret may be repeated: whole, without its "Bearer", in Basic authentication, as the password in a url."""
-    forms = [secret, *secret.split(), base64.b64encode(f"{secret}:".encode()).decode()]
+    """How a secret may be repeated: whole, without its "Bearer", in Basic authentication or out of it, as the password
+    in a url; each of these as JSON and addresses have it."""
+    plain = [secret, *secret.split()]
     with suppress(ValueError):
-        forms.append(unquote(urlsplit(secret).password or ""))
+        plain.append(unquote(urlsplit(secret).password or ""))
+    with suppress(ValueError):
+        kind, _, coded = secret.partition(" ")
+        user_and_password = base64.b64decode(coded, validate=True).decode() if kind.lower() == "basic" else ""
+        plain += [user_and_password, user_and_password.partition(":")[2]]
+    forms = [base64.b64encode(f"{secret}:".encode()).decode()]
+    for each in plain:
+        forms += [each, json.dumps(each)[1:-1], each.replace("/", r"\/"), quote(each, safe="")]
     # Less is no secret, and would take letters out of words.
     yield from (form for form in forms if len(form) >= _SHORTEST_SECRET)
 

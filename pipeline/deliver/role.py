@@ -153,17 +153,19 @@ class DeliverRole:
 
     def _start(self, catalog: Catalog, written: Definition) -> None:
         name = written.name
+        unsaid: Callable[[str], str] = str
         try:
             definition = DestinationDefinition.model_validate(written.body)
             secrets = SecretFiles(definition.options)
+            unsaid = Unsaid(definition.options)
             connector = opened(definition)
         except Exception as error:  # noqa: BLE001 - a secret that is not there, or whatever a connector of others raises
             # The set-up of one destination is no reason to stop the others.
-            _log.error("%s cannot be opened: %s: %s", name, type(error).__name__, error)
+            why = f"{type(error).__name__}: {unsaid(str(error))}"
+            _log.error("%s cannot be opened: %s", name, why)
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
             self._metrics.of(name).up.set(0)
-            told = f"it cannot be opened: {type(error).__name__}: {error}"
-            self._tell_health(Health(name, False, wall_clock_ms(), told))
+            self._tell_health(Health(name, False, wall_clock_ms(), f"it cannot be opened: {why}"))
             return
         log = KafkaDeliveryLog(self._config, name, self._source)
         outcomes = outcomes_of(definition) if definition.outcomes and definition.dry_run is None else None
@@ -177,7 +179,7 @@ class DeliverRole:
             outcomes=outcomes,
             tell_health=self._tell_health,
             forgotten=self._forgotten,
-            unsaid=Unsaid(definition.options),
+            unsaid=unsaid,
         )
         stop = threading.Event()
 

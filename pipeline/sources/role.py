@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from connectors.base import SecretFiles, withhold
+from connectors.base import SecretFiles, Unsaid, withhold
 from connectors.sources import Source
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.log import KafkaPlans, read_catalog
@@ -136,15 +136,17 @@ class SourceRole:
 
     def _start(self, written: Definition) -> None:
         name = written.name
+        unsaid: Callable[[str], str] = str
         try:
             definition = SourceDefinition.model_validate(written.body)
             assert definition.pull is not None
             self._check_topic(definition)
             secrets = SecretFiles(definition.pull.options)
+            unsaid = Unsaid(definition.pull.options)
             source = definition.pull.opened(name)
         except Exception as error:  # noqa: BLE001 - a secret that is not there, or whatever a source of others raises
             # The set-up of one source, and a topic that nobody reads, is no reason to stop the others.
-            _log.error("the source %s cannot be opened: %s: %s", name, type(error).__name__, error)
+            _log.error("the source %s cannot be opened: %s: %s", name, type(error).__name__, unsaid(str(error)))
             self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
             self._metrics.up.labels(name).set(0)
             return

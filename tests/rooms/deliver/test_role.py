@@ -208,3 +208,40 @@ def test_the_password_of_an_address_is_not_repeated_either(monkeypatch: pytest.M
     unsaid = Unsaid({"connection": SecretReference(env="WAREHOUSE")})
     assert unsaid('FATAL: password "a longer one" of ada') == 'FATAL: password "***" of ada'
     assert unsaid("invalid: postgresql://ada:a%20longer%20one@db/shop") == "invalid: ***"
+
+
+@pytest.mark.parametrize(
+    ("secret", "said", "told"),
+    [
+        ("Bearer key-of-ours/+1", r'HTTP 401: {"no": "key-of-ours\/+1"}', 'HTTP 401: {"no": "***"}'),
+        ('key-of-"ours"', r'HTTP 401: {"no": "key-of-\"ours\""}', 'HTTP 401: {"no": "***"}'),
+        ("key-of-ours/+1", "HTTP 404: /v1?key=key-of-ours%2F%2B1", "HTTP 404: /v1?key=***"),
+        ("Basic YWRhOmtleS1vZi1vdXJz", "HTTP 401: ada:key-of-ours, key-of-ours", "HTTP 401: ***, ***"),
+        ("key-of-ours-2026", "HTTP 401: Invalid API key: key-of-ours-", "HTTP 401: Invalid API key: ***"),
+        ("key-of-ours-2026", "HTTP 401: the word key", "HTTP 401: the word key"),
+        ("postgresql://ada:key-of-ours@warehouse/shop", "no postgresql", "no postgresql"),
+    ],
+    ids=["slashes", "quotes", "an address", "out of Basic", "cut off", "a word of it", "no more than its kind"],
+)
+def test_a_secret_is_not_repeated_in_another_form_or_in_part(
+    secret: str, said: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRM_TOKEN", secret)
+    assert Unsaid({"token": SecretReference(env="CRM_TOKEN")})(said) == told
+
+
+def test_why_a_destination_cannot_be_opened_says_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(definition: Any) -> None:
+        raise ValueError("the key key-of-ours is of another account")
+
+    monkeypatch.setenv("CRM_TOKEN", "Bearer key-of-ours")
+    monkeypatch.setattr("pipeline.deliver.role.opened", refused)
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    catalog = Catalog()
+    role = DeliverRole(settings, None, DeliverMetrics(CollectorRegistry()), ForgottenProfiles(KEYS))
+    options = {"kind": "webhook", "url": "https://crm.example.com/", "unsigned": True}
+    body = {"destination": "crm", "headers": {"Authorization": {"env": "CRM_TOKEN"}}, **options}
+    catalog.add(b"destination/crm/1", encode(Definition("destination", "crm", 1, body)))
+    catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
+    role.follow(catalog)
+    assert healths_in(tmp_path)["crm"].failure == "it cannot be opened: ValueError: the key *** is of another account"
