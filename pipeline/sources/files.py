@@ -187,7 +187,11 @@ def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str
     with _open(path) as file:
         texts = _texts(file, path)
         csv.field_size_limit(MAX_LINE_BYTES)
-        reader = csv.reader(texts, delimiter="\t" if ".tsv" in path.name.lower() else mapping.delimiter, strict=True)
+        delimiter = "\t" if ".tsv" in path.name.lower() else mapping.delimiter
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            what_to_do = "name one character, like ; or \\t"
+            raise InputError(f"{delimiter!r} cannot part cells", str(path), what_to_do)
+        reader = csv.reader(texts, delimiter=delimiter, strict=True)
         try:
             heads = [head.strip() for head in next(reader, [])]
             check_heads(heads, mapping, path)

@@ -49,6 +49,8 @@ def inspect_parquet(path: Path, mapping: CsvMapping) -> FileFacts:
 def parquet_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[Row]:
     """The rows of a file that was inspected, in order, numbered from 1."""
     opened = _open(path)
+    import pyarrow
+
     number = 0
     try:
         for batch in opened.iter_batches(_BATCH_ROWS):
@@ -61,7 +63,7 @@ def parquet_rows(path: Path, facts: FileFacts, mapping: CsvMapping) -> Iterator[
                 if event.get("messageId") is None:
                     event["messageId"] = f"{facts.digest}/{number}"
                 yield Row(number, key_of(event), _encode(event))
-    except OSError as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(f"The file breaks off after row {number}: {error}", str(path)) from error
 
 
@@ -76,7 +78,7 @@ def _open(path: Path) -> Any:
         ) from None
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(f"It is no Parquet file: {error}", str(path)) from error
 
 

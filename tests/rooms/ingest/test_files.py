@@ -125,6 +125,9 @@ BROKEN: list[tuple[bytes, CsvMapping, str]] = [
     (b"a,traits.a\n", CsvMapping("identify"), "same place: traits.a and traits.a"),
     (b"type,a,traits.a\n", CsvMapping(), "same place: traits.a and traits.a"),
     (b"a,a-b,a.b\n", CsvMapping(), "same place: properties.a and properties.a.b"),
+    (b"a||b\n", CsvMapping(delimiter="||"), "'||' cannot part cells"),
+    (b"a,b\n", CsvMapping(delimiter=""), "'' cannot part cells"),
+    (b"a,b\n", CsvMapping(delimiter='"'), "'\"' cannot part cells"),
 ]
 
 

@@ -72,6 +72,18 @@ def test_what_it_cannot_use_it_names(tmp_path: Path) -> None:
         rows(broken)
 
 
+def test_a_damaged_file_is_told_wherever_the_damage_is(tmp_path: Path) -> None:
+    path = written(tmp_path, userId=["u1", "u2", "u1"], total=[1.5, 2.5, 3.5])
+    whole, told = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            list(read_rows(path, inspect_file(path)))
+        except InputError:
+            told += 1
+    assert told > len(whole) / 10
+
+
 def test_times_with_nanoseconds_are_read_wherever_they_stand(tmp_path: Path) -> None:
     """As pandas writes them. Python has microseconds."""
     at, ns = 1_700_000_000_123_456_789, pyarrow.timestamp("ns", "UTC")
