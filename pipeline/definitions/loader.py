@@ -1,5 +1,6 @@
 """Files and folders of definitions into validated documents; all that is wrong is told at once, with its line."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -122,12 +123,22 @@ def load(paths: Iterable[Path]) -> list[Written]:
 
 
 def load_text(text: str, name: str = "<text>") -> list[Written]:
-    """The definitions in a text. Raises InvalidDefinitionsError."""
+    """The definitions in a text, YAML or JSON. Raises InvalidDefinitionsError."""
     problems: list[Problem] = []
-    written = list(_of_text(text, name, problems))
+    written = list(_of_text(json_as_yaml(text) if _is_json(text) else text, name, problems))
     if problems:
         raise InvalidDefinitionsError(problems)
     return written
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:

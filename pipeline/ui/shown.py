@@ -2,13 +2,18 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 _UNLIKE_TEXT = re.compile(
     r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null|[\[{\"“].*|\s.*|.*\s|", re.ASCII | re.DOTALL
 )
+_TURNS_ROUND = {"R", "AL", "AN", "RLE", "RLO", "LRE", "LRO", "PDF", "RLI", "LRI", "FSI", "PDI"}
+_APART = "\u2068{}\u2069"
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
 
 
@@ -20,6 +25,12 @@ def moment(ms: Any) -> str:
         return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (OverflowError, OSError, ValueError):
         return str(ms)
+
+
+def standing(ms: Any) -> Markup:
+    """An instant as `moment` says it, whose day stands in one line."""
+    day, _, time = moment(ms).partition(" ")
+    return Markup('<span class="day">{}</span> {}').format(day, time) if time else escape(day)
 
 
 def machine(ms: Any) -> str:
@@ -45,11 +56,21 @@ def number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
-def value(one: Any) -> str:
-    """A value of a trait or property. A text that reads like another value stands in quotes: "3" is not 3."""
-    if isinstance(one, str) and _UNLIKE_TEXT.fullmatch(one):
-        return f"“{one}”"
-    return entered(one)
+def value(one: Any, most: int | None = None) -> str:
+    """A value of a trait or property, at `most` so many characters of it. A text that reads like another value stands
+    in quotes: "3" is not 3."""
+    text = entered(one)
+    said = apart(text if most is None or len(text) <= most else text[:most] + "…")
+    return f"“{said}”" if isinstance(one, str) and _UNLIKE_TEXT.fullmatch(one) else said
+
+
+def apart(text: str) -> str:
+    """A text that turns round what stands beside it, as one does that is written from right to left, apart from that.
+    Others as they are."""
+    if text.isascii() or all(unicodedata.bidirectional(one) not in _TURNS_ROUND for one in text):
+        return text
+    # What a text opens and does not close would reach beyond it.
+    return _APART.format(text.replace("\u2069", ""))
 
 
 def entered(one: Any) -> str:
@@ -67,11 +88,12 @@ def who(document: Any) -> str:
 
 
 FILTERS: dict[str, Callable[[Any], str]] = {
-    "moment": moment,
+    "moment": standing,
     "machine": machine,
     "lasting": length,
     "number": number,
     "value": value,
+    "apart": apart,
     "entered": entered,
-    "who": who,
+    "who": lambda document: apart(who(document)),
 }

@@ -305,7 +305,7 @@ def _scalar(value: Any) -> str:
 
 
 def _broken(text: str) -> bool:
-    return len(text.splitlines()) != 1
+    return text.splitlines() != [text]
 
 
 def _lines(texts: Iterable[str]) -> str:

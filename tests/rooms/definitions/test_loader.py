@@ -380,3 +380,14 @@ when:
         (7, "'total' is no path"),
         (9, "properties.at: a `where` can't depend on the clock"),
     }
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_a_text_may_be_json_as_every_library_writes_it(ascii_only: bool) -> None:
+    body = {"segment": "s", "description": "🦊 \u007f\u2028\t", "when": {"performed": {"event": "🦊"}}}
+    for text in (json.dumps(body, ensure_ascii=ascii_only, indent="\t"), json.dumps([body], ensure_ascii=ascii_only)):
+        assert [one.body for one in load_text(text)] == [body]
+
+
+def test_a_text_in_braces_that_is_no_json_is_yaml() -> None:
+    assert load_text("{segment: s, description: 'a\tb', when: {all: []}}")[0].body["description"] == "a\tb"

@@ -1,12 +1,14 @@
 """The pages in a real headless Chromium: the rule of the design in few moves, by keyboard alone, and axe."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.records import IdentifierPair, ProfileDocument, encode
+from pipeline.records import AccountAlert, Cause, IdentifierPair, ProfileDocument, encode
+from tests.rooms.api.harness import OLD, event, profile, show
 from tests.rooms.ui.browser import chromium, needs_chromium, serious_faults, served, signed_in
 from tests.rooms.ui.house import PASSWORD, House
 from tests.rooms.ui.test_edits import LINES, PRICING_INTENT
@@ -23,6 +25,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, str
         whole_town(house, patch, 120, 6)
         with served(house.desk.app) as address, chromium() as browser:
             yield house, address, browser
+
+
+LINES_OF_TEXT = """one => {
+    const range = document.createRange();
+    range.selectNodeContents(one);
+    return range.getClientRects().length;
+}"""
 
 
 class Hands:
@@ -255,13 +264,34 @@ def test_a_name_without_a_gap_makes_no_page_wider_than_the_window(place: tuple[H
     world, name = house.world, "x" * 180
     traits, profile_id = {"name": name, "owner": name, "plan": name}, world.service.identifier(f"account:{name}")
     account = ProfileDocument(profile_id, "account", [IdentifierPair("account", name)], 1, traits)
-    world.follower.read([world.record("profiles", profile_id, encode(account))])
+    alert = AccountAlert("a", "call", name, profile_id, name, "vip", 1, 1, 1, 1, "event", Cause("m", 0, 1), name)
+    world.follower.read(
+        [
+            world.record("profiles", profile_id, encode(account)),
+            world.record("account-alerts", profile_id, encode(alert)),
+        ]
+    )
     page = signed_in(browser, address, "operator", PASSWORD)
     page.set_viewport_size({"width": width, "height": 800})
     for path in (f"/accounts/of/{name}", "/accounts", "/accounts/ranking", "/accounts/ranking?trait=plan&among=free"):
         page.goto(address + path)
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider <= 0, (path, wider)
+    page.context.close()
+
+
+def test_a_long_value_breaks_no_short_name_and_hides_nothing_beside_it(place: tuple[House, str, Any]) -> None:
+    house, address, browser = place
+    traits: dict[str, Any] = {"name": "x" * 400, "link": "https://shop.example/" + "a/" * 200, "quote": "long " * 80}
+    document = profile(OLD, "user_id:long", "anonymous_id:" + "y" * 200, **traits)
+    stated = event(house.world, "user_id:long", 1_700_000_000_000, name="Identify", path="/" + "z" * 300)
+    house.world.follower.read([*show(house.world, document), stated])
+    page = signed_in(browser, address, "operator", PASSWORD)
+    page.goto(f"{address}/people/user_id:long")
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(one => one.scrollWidth <= one.clientWidth)")
+    for text in ("name", "quote", "user_id", "anonymous_id", "2023-11-14", "Request"):
+        shown = page.locator("th, .day, button").filter(has_text=re.compile(f"^{text}$")).first
+        assert shown.evaluate(LINES_OF_TEXT) == 1, text
     page.context.close()
 
 

@@ -71,6 +71,14 @@ def test_five_hundred_random_definitions_come_back_unchanged() -> None:
         assert segment(written.body) == segment(body)
 
 
+@pytest.mark.parametrize("text", ["\n", "a\n", "\na", "a\r", "\r\n", "a\x0b", "a\u2028", " ", ""])
+def test_a_line_of_a_list_may_be_any_text(text: str) -> None:
+    """A text that a line cannot hold would vanish from `not_in`, and who is out would be in."""
+    body = {"segment": "s", "tags": [text, "b"], "when": {"trait": {"plan": {"not_in": [text]}}}}
+    again = tree_of(_browsed(fields_of(read_segment(body))))
+    assert write_segment(again).body == body
+
+
 def test_the_random_definitions_have_every_rule_and_operator() -> None:
     met: Counter[str] = Counter()
 
