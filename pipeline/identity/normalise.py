@@ -171,7 +171,11 @@ def phone(text: str, region: str | None) -> str | Junk:
     # An international number often loses its plus, in a spreadsheet or as a JSON number.
     if text.isdecimal():
         own_code = str(phonenumbers.country_code_for_region(region)) if region else ""
-        if number is None or not phonenumbers.is_valid_number(number) or text.startswith(own_code):
+        # Where national numbers have a prefix, one without it that begins with the country's code is international.
+        # Where they have none, as in Italy and Poland, many begin so: 390 311 8620 is a mobile of there.
+        has_prefix = region is None or phonenumbers.ndd_prefix_for_region(region, True) is not None
+        is_national = number is not None and phonenumbers.is_valid_number(number)
+        if not is_national or (has_prefix and text.startswith(own_code)):
             international = _parse_phone("+" + text, None)
             if international and phonenumbers.is_valid_number(international):
                 number = international

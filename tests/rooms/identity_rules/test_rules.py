@@ -129,6 +129,23 @@ def test_case_11_plus_tags_are_stripped_where_the_namespace_says_so() -> None:
     assert rules.clean("email", "+news@x.io") == "+news@x.io"
 
 
+@pytest.mark.parametrize(
+    ("region", "raw", "expected"),
+    [
+        ("IT", "3903118620", "+393903118620"),
+        ("IT", "390 311 8620", "+393903118620"),
+        ("IT", "393903118620", "+393903118620"),
+        ("IT", "390690182000", "+390690182000"),
+        ("PL", "486453551", "+48486453551"),
+        ("PL", "48486453551", "+48486453551"),
+        ("DE", "4915112345678", "+4915112345678"),
+        ("AT", "436641234567", "+436641234567"),
+    ],
+)
+def test_case_11_a_number_that_begins_with_its_own_countrys_code(region: str, raw: str, expected: str) -> None:
+    assert builtin_rules(region).clean("phone", raw) == expected
+
+
 def test_case_11_a_national_phone_number_without_a_region_is_refused() -> None:
     assert ANY_REGION.clean("phone", "0151 12345678") == Junk("not_phone")
     assert ANY_REGION.clean("phone", "+49 151 12345678") == "+4915112345678"
