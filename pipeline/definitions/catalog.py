@@ -9,7 +9,7 @@ from pipeline.activation import ActivationPlan
 from pipeline.cleaning import CleaningPlan
 from pipeline.contracts import ContractsPlan
 from pipeline.definitions.kinds import THE_IDENTITY_RULES
-from pipeline.errors import DefinitionError
+from pipeline.errors import DefinitionError, DefinitionsNotThere
 from pipeline.identity import IdentityRules
 from pipeline.ingest import MappingPlan
 from pipeline.plans import GenerationPlan
@@ -50,14 +50,22 @@ class Catalog:
         self._generations: dict[int, Generation] = {0: NOTHING}
 
     def add(self, key: bytes, value: bytes | None) -> None:
-        """Take in one record. A tombstone is ignored: what was once in force may be replayed."""
+        """Take in one record. A tombstone is ignored: what was once in force may be replayed. Raises
+        DefinitionsNotThere: it is of a kind, or in a form, that this version does not know."""
         if value is None:
             return
-        if key.startswith(b"generation/"):
-            generation = _decode_generation(value)
-            self._generations[generation.number] = generation
-        else:
-            self._put(_decode_definition(value))
+        try:
+            if key.startswith(b"generation/"):
+                generation = _decode_generation(value)
+                self._generations[generation.number] = generation
+            else:
+                self._put(_decode_definition(value))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DefinitionsNotThere(
+                f"What was applied as {key.decode(errors='replace')} cannot be read here: {error}.",
+                "topic definitions",
+                "start this in the version that applied it, or in a later one",
+            ) from error
 
     def _put(self, definition: Definition) -> None:
         name = f"{definition.kind}/{definition.name}"

@@ -224,7 +224,17 @@ class KafkaPlans:
         return newest
 
     def _look(self, wait_s: float = 0) -> None:
-        """Read everything there is the first time; from then on take what has come, or comes within `wait_s`."""
+        """Read everything there is the first time; from then on take what has come, or comes within `wait_s`. Raises
+        DefinitionsNotThere."""
+        try:
+            self._read(wait_s)
+        except DefinitionsNotThere:
+            # From the beginning the next time: what stands behind it would be missed.
+            self._forget()
+            self._catalog = Catalog()
+            raise
+
+    def _read(self, wait_s: float) -> None:
         if self._reader is None:
             # It stays open for good and is mostly idle: it shall not ask the broker fifty times a second.
             self._reader = TopicReader(self._settings, [TOPIC], fetch_wait_ms=_FETCH_WAIT_MS)
@@ -268,9 +278,12 @@ class KafkaPlans:
     def close(self) -> None:
         """Let go of the connection."""
         with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
 def _now_ms() -> int:

@@ -16,6 +16,7 @@ from pipeline.errors import DefinitionError, DefinitionsNotThere
 from pipeline.records import Definition, Generation, encode
 from pipeline.runtime.errors import WorkerStopped
 from pipeline.runtime.poison import blame
+from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 
 EVENT = {"type": "track", "event": "Ordered", "userId": {"from": "value.customer"}}
@@ -84,3 +85,44 @@ def test_what_this_version_cannot_read_is_no_fault_of_the_events(
     with pytest.raises(DefinitionsNotThere, match="of_a_later_version") as raised:
         ask(plans)
     assert isinstance(blame(raised.value, 0), WorkerStopped)
+
+
+class OneTopic:
+    """Gives what is there the first time it is read, and later what has come."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        body = {"segment": "s", "when": {"performed": {"event": "E"}}}
+        generation = Generation(1, {"segment/s": 1, "journey/j": 1})
+        self._left = [
+            (b"journey/j/1", b'{"kind":"journey","name":"j","version":1,"body":{}}'),
+            (b"segment/s/1", encode(Definition("segment", "s", 1, body))),
+            (b"generation/1", encode(generation)),
+        ]
+
+    def read_to_end(self) -> list[Record]:
+        return self.read()
+
+    def read(self, *_: Any) -> list[Record]:
+        left, self._left = self._left, []
+        return [Record("definitions", 0, at, key, value) for at, (key, value) in enumerate(left)]
+
+    def rest(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda plans: plans(1), KafkaPlans.latest, KafkaPlans.look], ids=["one", "newest", "all"]
+)
+def test_a_kind_that_this_version_does_not_know_is_no_fault_of_the_events(
+    ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version has applied it: events would be dead letters, or, as what stands behind it had been passed over,
+    be read with no definitions at all."""
+    monkeypatch.setattr("pipeline.definitions.log.TopicReader", OneTopic)
+    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    plans = KafkaPlans(settings, timeout_s=0.1)
+    for _ in range(2):
+        with pytest.raises(DefinitionsNotThere, match="journey/j/1 cannot be read here") as raised:
+            ask(plans)
+        assert isinstance(blame(raised.value, 0), WorkerStopped)
