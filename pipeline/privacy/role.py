@@ -62,6 +62,7 @@ DECISIONS = "identity-decisions"
 NUDGE_KEY = RESERVED + b"nudge"
 """A tombstone of a key that never had a value: an idle partition needs a record to begin a new segment."""
 
+_NOBODY = "nobody is known by this identifier: they never were, or were erased"
 _TURN_S = 0.2
 # A folder is called so.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -352,11 +353,12 @@ class PrivacyRole:
         except Exception as error:  # noqa: BLE001 - a full disk, or whatever the file system of an archive raises
             # What it says may name the person: neither the receipt nor the log repeats it. It is asked for again by who
             # wants it: a request without a receipt would end this role at every start, and every erasure waits for it.
-            stores, detail, state = [], type(error).__name__, "failed"
+            nobody = isinstance(error, LookupFailed)
+            stores, detail, state = [], _NOBODY if nobody else type(error).__name__, "failed"
             if request.request == "export":
                 # They may be erased in the meantime, and what there is of it would be found by nobody.
                 shutil.rmtree(export_folder(self._settings, request.request_id), ignore_errors=True)
-            if not isinstance(error, LookupFailed | ValueError):
+            if not nobody and not isinstance(error, ValueError):
                 _log.error("%s %s failed: %s", request.request, request.request_id, _where(error))
         self._say(self._receipt(request, state, detail, now_ms, stores))
 

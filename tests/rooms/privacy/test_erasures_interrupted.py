@@ -267,7 +267,7 @@ def test_of_whoever_is_being_erased_nothing_else_is_done(log: Log, request_: str
     log.ask(request_, "email:ada@example.org", "r2")
     turn(one, log)
     assert not log.carried_out
-    assert (log.receipt("r2").state, log.receipt("r2").detail) == ("failed", "LookupFailed")
+    assert log.receipt("r2").state == "failed" and "nobody is known" in log.receipt("r2").detail
     log.add("suppressions", MAIL.encode(), encode(Suppression(log.now_ms, "r1", 7, log.now_ms + 1)))
     log.ask(request_, "email:ada@example.org", "r3")
     turn(one, log)
