@@ -173,6 +173,8 @@ class Task:
         self._scrubbed = frozenset()
         if changes.scrubs:
             self._scrub_log = self._scrub_log_with(changes.scrubs)
+            # What is being scrubbed may have been passed already: it is to be again.
+            self._scrubbing -= changes.scrubs
         self.task_state.committed()
 
     def _scrub_log_with(self, prefixes: frozenset[bytes]) -> tuple[int, list[bytes]]:

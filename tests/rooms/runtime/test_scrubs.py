@@ -1,5 +1,6 @@
 """Files of a store that was away while others had its partition: what was erased meanwhile is gone from them too."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from pipeline.runtime import task
 from pipeline.runtime.ports import Outputs, Record, State
 from pipeline.runtime.rocksdb import RocksStores
+from pipeline.runtime.rocksdb.scrub import write_anew
 from pipeline.runtime.settings import WorkerSettings
 from pipeline.runtime.worker import Worker
 from tests.rooms.runtime.counting import CountingStage, World, run_idle
@@ -155,3 +157,34 @@ def test_a_store_that_was_never_away_scrubs_once(tmp_path: Path) -> None:
     again = machines.take("0")
     assert not again.tasks[0].to_scrub
     machines.leave("0", again)
+
+
+def test_what_is_erased_again_while_its_files_are_rewritten_is_scrubbed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rewriting may have passed its place already, and takes minutes in a large store."""
+    passed, may_end = threading.Event(), threading.Event()
+
+    def rewrites(store: Any, prefix: bytes) -> None:
+        write_anew(store, prefix)
+        passed.set()
+        assert may_end.wait(60)
+
+    monkeypatch.setattr("pipeline.runtime.rocksdb.store.write_anew", rewrites)
+    machines = Machines(tmp_path)
+    worker = machines.take("0")
+    machines.say(worker, ("a", "w"))
+    machines.say(worker, ("a", "forget"))
+    machines.world.now_ms += SETTINGS.scrub_interval_ms
+    machines.say(worker, ("z", "w"))
+    assert passed.wait(60)
+    machines.say(worker, ("a", SECRET))
+    store: Any = worker.tasks[0].store
+    store._values.flush()
+    machines.say(worker, ("a", "forget"))
+    may_end.set()
+    for _ in range(2):  # the first ends, and the other begins
+        machines.scrub(worker)
+    assert not worker.tasks[0].to_scrub, "once more is enough"
+    machines.leave("0", worker)
+    assert not machines.knows("0")
