@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from pipeline.api.client import ApiError
 from pipeline.definitions.export import as_yaml
 from pipeline.ui.drafts import Drafts
 from pipeline.ui.pages.operations import progress_of, segment_growth
@@ -91,12 +92,22 @@ class Segments:
         asked: dict[str, Any] = {what: [f"segment/{name}"], "take_over": bool(page.field("take_over"))}
         with refusals_told():
             page.client.change_definitions(**asked)
-        done = {"pause": "paused", "resume": "resumed", "remove": "removed; its members leave it"}[what]
-        return go("/segments" if what == "remove" else f"/segments/{name}", f"{name} is {done}.")
+        done = {
+            "pause": "paused",
+            "resume": "resumed",
+            "remove": "removed; its members leave it. Who publishes one of its versions again has it back",
+        }
+        return go(f"/segments/{name}", f"{name} is {done[what]}.")
 
     def _members(self, page: Page, name: str) -> dict[str, Any]:
         after = page.query.get("after", "")
-        found = page.client.get_members(name, after, _MEMBERS, fields=["identifiers", "traits"])
+        try:
+            found = page.client.get_members(name, after, _MEMBERS, fields=["identifiers", "traits"])
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            # It was removed, and all have left it: its history is there.
+            found = {"members": [], "size": 0, "next": None}
         people = [{**one, "document": {**one, **one.get("document", {})}} for one in found["members"]]
         return {"size": found["size"], "people": people, "next": found["next"], "after": after, "name": name}
 

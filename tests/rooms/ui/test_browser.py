@@ -229,7 +229,7 @@ def test_a_rule_is_built_published_and_removed_with_the_keyboard_alone(place: tu
     page.on("dialog", lambda dialog: dialog.accept())
     reach("Remove")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/segments?*")
+    page.get_by_text("by_keys is removed").wait_for()
     assert house.applied[-1][1]["remove"] == ["segment/by_keys"]
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "find"

@@ -197,6 +197,23 @@ def test_nobody_writes_over_what_they_have_not_seen(house: House, monkeypatch: p
     assert told.status_code == 412 and in_force()[0] == 4
 
 
+def test_a_segment_that_was_removed_keeps_its_history_and_can_be_had_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applies(house, monkeypatch)
+    editor = Visitor(house, "editor")
+    assert _published(editor, editor.get("/segments/new"), "vips", "plan is free").status_code == 303
+    answer = editor.post("/segments/vips/remove")
+    assert answer.status_code == 303 and answer.headers["location"].startswith("/segments/vips?")
+    page = editor.get("/segments/vips")
+    assert page.status_code == 200 and "not in force" in page.text and 'href="/segments/vips/edit"' in page.text
+    assert "/segments/vips/edit?version=1" in page.text and "Nobody is in it now" in page.text
+    assert editor.get("/segments/vips", part="members").status_code == 200
+    again = editor.post("/segments/publish", Fields(editor.get("/segments/vips/edit?version=1").text).found)
+    assert again.status_code == 303
+    assert house.world.catalog.in_force(house.world.catalog.latest, "segment/vips").version == 2
+
+
 def test_the_api_writes_only_over_the_version_that_is_named(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     applies(house, monkeypatch)
     client = house.open_client("token-of-editor")
