@@ -19,7 +19,7 @@ _decode_profile = msgspec.json.Decoder(ProfileDocument).decode
 
 
 def normalised(text: str, rules: IdentityRules) -> str:
-    """The identifier a person typed, as the pipeline writes it.
+    """The identifier a person typed, as the pipeline writes it; also one that is blocked by now.
 
     Raises:
         InputError: it is not NAMESPACE:VALUE, or the value is one that never identifies anybody.
@@ -27,7 +27,7 @@ def normalised(text: str, rules: IdentityRules) -> str:
     namespace, colon, value = text.partition(":")
     if not colon or not namespace or not value:
         raise InputError(f"{text!r} is no identifier.", "", "write NAMESPACE:VALUE, for example email:ada@example.org")
-    cleaned = rules.clean(namespace, value)
+    cleaned = rules.spelled(namespace, value)
     if isinstance(cleaned, Junk):
         raise InputError(f"{text!r} never identifies anybody: {cleaned.reason}.", "", "look for another identifier")
     return identifier(namespace, cleaned)

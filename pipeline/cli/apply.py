@@ -70,10 +70,12 @@ def command(
 
 
 def consequences(settings: Settings, planned: ApplyPlan) -> Iterator[str]:
-    """What an apply would lead to: history to be read, and members who are asked again or leave."""
+    """What an apply would lead to: people resolved anew, history to be read, members who are asked again or leave."""
     generation = planned.generation
     if generation is None:
         return
+    if planned.identity_changed:
+        yield "By the new identity rules everybody is resolved anew, beside what comes. Who merges or is parted is told."
     new = sum(born == generation.number for born in generation.leaves.values())
     if new:
         with TopicReader(settings, ["events"], from_end=True) as reader:

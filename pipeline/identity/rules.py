@@ -166,6 +166,14 @@ class IdentityRules:
         text = normalise.as_text(raw_value)
         return text if isinstance(text, Junk) else self._clean_text(namespace, text)
 
+    def spelled(self, namespace: str, raw_value: Any) -> str | Junk:
+        """The same, of a value that a blocked pattern may have come for later: it was one, and may have a profile."""
+        value = self.clean(namespace, raw_value)
+        text = normalise.as_text(raw_value)
+        if value != normalise.BLOCKED_PATTERN or isinstance(text, Junk):
+            return value
+        return _clean(self.namespace(namespace), (), self.default_region, text)
+
     def ranked(self, namespace: str, raw_value: Any) -> Ranked | Junk:
         """The identifier of a person, of a raw value, with its order before it: a sorted list of these stands strongest
         first."""

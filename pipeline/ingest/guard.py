@@ -74,7 +74,7 @@ def mentions(value: bytes, rules: IdentityRules, keys: Keys, kept_out: Mapping[b
     for at, word in enumerate(words):
         beside = words[max(0, at - max(1, around)) : at + around]
         for namespace in (*rules.namespaces, *beside):
-            cleaned = rules.clean(namespace, word) if namespace else Junk("")
+            cleaned = rules.spelled(namespace, word) if namespace else Junk("")
             if not isinstance(cleaned, Junk) and keys.actor(f"{namespace}:{cleaned}") in kept_out:
                 return True
     return False

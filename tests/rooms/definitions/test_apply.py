@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.apply import consequences
 from pipeline.definitions.apply import ApplyPlan, OvertakenError, OwnerError, plan_apply
 from pipeline.definitions.catalog import Catalog, activation_plan, identity_rules, records
 from pipeline.definitions.loader import Written, load_text
 from pipeline.definitions.log import check
 from pipeline.errors import DefinitionError, LookupFailed
 from pipeline.records import Generation
+from pipeline.settings import Settings
 
 
 def segment(name: str, *leaves: str) -> Written:
@@ -124,6 +126,16 @@ def test_removed_and_added_again_is_another_version() -> None:
     assert log.catalog.latest.members == {} and log.catalog.latest.leaves == {}
     assert log.apply(segment("a", "x")) == [("added", "segment/a", None, 2)]
     assert log.catalog.latest.leaves == {"x": 3}
+
+
+def test_a_dry_run_says_that_identity_rules_resolve_everybody_anew() -> None:
+    log = Log()
+    log.apply(segment("a", "x"))
+    rules = Written("identity", "rules", {"preset": "strict"})
+    settings = Settings.model_validate({"secret": "s"})
+    told = list(consequences(settings, log.plan(rules)))
+    assert len(told) == 2 and "resolved anew" in told[0]
+    assert not any("resolved" in line for line in consequences(settings, log.plan(pause=["segment/a"])))
 
 
 def test_pause_and_resume() -> None:

@@ -129,6 +129,15 @@ def test_case_11_plus_tags_are_stripped_where_the_namespace_says_so() -> None:
     assert rules.clean("email", "+news@x.io") == "+news@x.io"
 
 
+def test_what_is_blocked_has_a_spelling_by_which_it_is_found() -> None:
+    rules = rules_with(Namespace("email", 20, normaliser="email", strip_plus_tag=True, blocked=("^ann@",)))
+    assert rules.clean("email", " Ann+news@X.org") == Junk("blocked_pattern")
+    assert rules.spelled("email", " Ann+news@X.org") == "ann@x.org"
+    assert rules.spelled("email", "Bob@x.org") == "bob@x.org"
+    assert rules.spelled("email", "ann") == Junk("not_email")
+    assert rules.spelled("other", "null") == rules.spelled("user_id", None) == Junk("junk_value")
+
+
 @pytest.mark.parametrize(
     ("region", "raw", "expected"),
     [

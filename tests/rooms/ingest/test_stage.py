@@ -244,6 +244,17 @@ def test_what_cannot_be_used_of_somebody_who_was_erased_is_kept_without_its_cont
         assert is_kept or (letter.value is None and key is None and "erased" in letter.detail)
 
 
+def test_so_is_what_names_them_by_an_address_that_is_blocked_by_now() -> None:
+    blocked = Namespace("email", 20, normaliser="email", blocked=("^ada@",))
+    rules = IdentityRules({one.name: one for one in (*BUILT_IN, blocked)})
+    out = Sent()
+    value = b'{"type": "track", "event": "A", "traits": {"email": "Ada@example.org"}}'
+    stage(vault=Vault("email:ada@example.org"), rules=lambda: rules).step(raw_record(value), NoState(), out)  # type: ignore[arg-type]
+    [(_, _, sent, _)] = out.records
+    letter = msgspec.json.decode(sent, type=DeadLetter)
+    assert letter.reason == "only_junk_identifiers" and letter.value is None and b"ada" not in sent
+
+
 def test_an_identifier_of_somebody_who_was_erased_leaves_the_event_of_another_with_its_field() -> None:
     context = {
         "externalIds": [{"type": "loyalty", "id": "l-1"}, {"type": "card", "id": "c-1"}],

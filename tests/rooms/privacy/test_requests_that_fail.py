@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.definitions.identity import identity_rules
 from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
-from pipeline.identity import builtin_rules
+from pipeline.identity import Junk, builtin_rules
 from pipeline.privacy import role
 from pipeline.records import PrivacyReceipt, PrivacyRequest, encode
 from pipeline.runtime.ports import Record
@@ -96,6 +97,18 @@ def test_who_is_meant_is_found_however_it_was_typed(
     made._take(asked(identifier))
     assert made._erasures["r1"].request.identifier == "email:ada@example.org"
     assert made._erasures["r1"].subject == Keys(b"s").actor("email:ada@example.org").decode()
+
+
+def test_case_14_who_came_before_their_address_was_blocked_is_erased_all_the_same(
+    carrying_out: tuple[Any, list[PrivacyReceipt]],
+) -> None:
+    """Their profile is there, with all they did: the new rules have only parted it from others."""
+    made, receipts = carrying_out
+    strict = identity_rules({"preset": "strict"})
+    made._plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=strict))
+    assert strict.clean("email", "Test@example.org") == Junk("blocked_pattern")
+    made._take(asked("email: Test@example.org"))
+    assert made._erasures["r1"].request.identifier == "email:test@example.org" and not receipts
 
 
 @pytest.mark.parametrize("identifier", ["", "ada", "email:", "user_id:null", "account:acme", ":ada"])
