@@ -75,7 +75,7 @@ def consequences(settings: Settings, planned: ApplyPlan) -> Iterator[str]:
     if generation is None:
         return
     if planned.identity_changed:
-        yield "By the new identity rules everybody is resolved anew, beside what comes. Who merges or is parted is told."
+        yield "By the new identity rules everybody is resolved anew, beside what comes. Who merges or parts is told."
     new = sum(born == generation.number for born in generation.leaves.values())
     if new:
         with TopicReader(settings, ["events"], from_end=True) as reader:
