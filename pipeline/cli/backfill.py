@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline import settings as settings_module
+from pipeline.admin import refuse_other_partitions
 from pipeline.broker import find_kafka
 from pipeline.definitions.log import read_catalog
 from pipeline.replay.backfills import Backfill, BackfillView
@@ -28,6 +29,7 @@ def status(
     Example: headwater backfill status --follow
     """
     settings = find_kafka(settings_module.load())
+    refuse_other_partitions(settings)
     latest = read_catalog(settings).latest.number
     view = BackfillView(settings)
     console = Console(highlight=False)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline import settings as settings_module
+from pipeline.admin import refuse_other_partitions
 from pipeline.broker import find_kafka
 from pipeline.replay import workspace
 from pipeline.replay.run import Progress as Copied
@@ -85,6 +86,7 @@ def run(
     from pipeline.replay.ports import CopySettings
 
     settings = find_kafka(settings_module.load())
+    refuse_other_partitions(settings)
     workspace.origin_of(settings)
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -228,6 +230,7 @@ def switch(
     from pipeline.replay.switch import switch as take_over
 
     settings = find_kafka(settings_module.load())
+    refuse_other_partitions(settings)
     origin = workspace.origin_of(settings)
     if not yes:
         typer.confirm(f"{settings.prefix} takes over from {origin.prefix}, for good?", abort=True)

@@ -60,3 +60,40 @@ def test_a_role_without_a_place_for_its_state_says_so(
     monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     said: Any = CliRunner().invoke(build(["run"]), ["run", role])
     assert isinstance(said.exception, SettingsError) and "HEADWATER_STATE_DIR" in said.exception.what_to_do
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "ingest"),
+        ("run", "identity"),
+        ("run", "unify"),
+        ("replay", "run"),
+        ("replay", "switch", "--yes"),
+        ("backfill", "status"),
+        ("explain", "user_id:1", "s"),
+    ],
+    ids=" ".join,
+)
+def test_another_number_of_partitions_than_that_of_the_workspace_is_refused(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root_logger: logging.Logger
+) -> None:
+    """For a replay it is in the settings file, and the variable of the workspace before stands above that: its copier
+    told only the first partitions what time it is, and the switch looked into these only."""
+    (tmp_path / "new.yaml").write_text("prefix: w.\npartitions: 7\n")
+    monkeypatch.setenv("HEADWATER_CONFIG", str(tmp_path / "new.yaml"))
+    monkeypatch.setenv("HEADWATER_PARTITIONS", "4")
+    monkeypatch.setenv("HEADWATER_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("HEADWATER_SECRET", "s" * 32)
+    monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr("pipeline.admin._metadata", lambda *_: (1, {"w.events": 7}))
+    monkeypatch.setattr(run_module, "refuse_another_secret", lambda _: None)
+
+    def too_late(*_: object) -> None:
+        raise AssertionError("it has begun")
+
+    monkeypatch.setattr("pipeline.cli.replay.workspace.origin_of", too_late)
+    monkeypatch.setattr("pipeline.cli.backfill.read_catalog", too_late)
+    said: Any = CliRunner().invoke(build([words[0]]), list(words))
+    assert isinstance(said.exception, SettingsError) and "made with 7 partitions" in said.exception.what
+    assert "HEADWATER_PARTITIONS=7" in said.exception.what_to_do
