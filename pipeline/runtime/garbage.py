@@ -6,7 +6,8 @@ is never looked at again, and is freed by its reference count when the cache let
 gone by then, and never walked over at all.
 
 Where nearly every event finds a profile that is not in memory, even the one walk is an eighth of the CPU. So while no
-walk finds anything, what comes in great numbers is set aside unseen; every few seconds the latest are walked over.
+walk finds anything, what comes in great numbers is set aside unseen; every few seconds the latest are walked over, less
+often where that takes long.
 """
 
 import gc
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable
 
 _PAUSE_S = 5.0
+# A walk takes a hundredth of the time at most: a large batch leaves a million young objects.
+_PAUSE_OF_WALKS = 100
 # Walking over so many takes a few milliseconds: a pause that a batch does not feel.
 _MOST_OBJECTS = 100_000
 
@@ -41,18 +44,19 @@ def collecting_between(until: Callable[[], bool]) -> Callable[[], bool]:
     gc.collect()
     gc.freeze()
     gc.disable()
-    walked = time.monotonic()
+    walked, pause_s = time.monotonic(), _PAUSE_S
     found = found_since = 0
 
     def collect_and_ask() -> bool:
-        nonlocal walked, found, found_since
+        nonlocal walked, pause_s, found, found_since
         now = time.monotonic()
-        is_time = now - walked >= _PAUSE_S
+        is_time = now - walked >= pause_s
         # The first count is of objects made since then that are still there.
         if is_time or gc.get_count()[0] > _MOST_OBJECTS:
             if is_time:
                 found, found_since = found_since + gc.collect(0), 0
-                walked = now
+                walked = time.monotonic()
+                pause_s = max(_PAUSE_S, (walked - now) * _PAUSE_OF_WALKS)
             elif found:
                 found_since += gc.collect(0)
             gc.freeze()

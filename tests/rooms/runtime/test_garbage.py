@@ -110,6 +110,29 @@ def test_what_the_walks_of_a_pause_have_found_counts_when_it_ends(monkeypatch: p
     assert len(kept) == 4_400
 
 
+def test_the_pause_grows_with_what_a_walk_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    walk = gc.collect
+
+    def slow_walk(generation: int = 2) -> int:
+        nonlocal now
+        now += 0.25
+        return walk(generation)
+
+    over = garbage.collecting_between(lambda: False)
+    monkeypatch.setattr(gc, "collect", slow_walk)
+    now = 6.0
+    over()
+    ring = weakref.ref(Ring())
+    now = 31.0
+    over()
+    assert ring() is not None, "a walk of 0.25 s, and the next one within 25 s"
+    now = 31.5
+    over()
+    assert ring() is None
+
+
 def test_while_held_nothing_is_collected_and_then_nothing_of_before_is_walked_over() -> None:
     garbage.hold()
     ring = weakref.ref(Ring())
