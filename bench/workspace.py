@@ -229,6 +229,10 @@ class Headwater:
         committed = Committed(self.broker, f"{self.settings.prefix}unify", topic, partitions, [0] * partitions)
         # A marker and a ready in each partition, each with the record that ends its transaction.
         while committed.records() < 4 * partitions - partitions or not self._all_read(committed, partitions):
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    said = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()[-3:]
+                    raise RuntimeError(f"{name} ended before the rules were in force; it said: {' / '.join(said)}")
             if time.monotonic() > give_up:
                 raise RuntimeError(f"the rules did not come into force; see {self.folder}")
             time.sleep(0.3)
