@@ -20,6 +20,7 @@ from typing import Any
 
 from bench import hops, machine
 from bench.workspace import Broker, Headwater, broker
+from pipeline.broker import free_port
 
 ROLES = ("ingest", "identity", "unify")
 WARM_UP_S = 5.0
@@ -36,7 +37,7 @@ class Roles:
     """The three roles, running: what they count, and what they cost."""
 
     def __init__(self, workspace: Headwater, kafka: Broker, environment: Mapping[str, str]) -> None:
-        self.ports = {role: 29_100 + number for number, role in enumerate(ROLES)}
+        self.ports = {role: free_port() for role in ROLES}
         self.pids = {"broker": kafka.pid}
         for role in ROLES:
             settings = {**environment, "HEADWATER_METRICS_PORT": str(self.ports[role])}
