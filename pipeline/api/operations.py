@@ -35,9 +35,9 @@ class Parameter:
         if schema["type"] == "integer":
             if len(text) <= 18 and text.isascii() and text.isdigit():
                 number = int(text)
-                if schema.get("minimum", 0) <= number <= schema["maximum"]:
+                if schema["minimum"] <= number <= schema["maximum"]:
                     return number
-            raise Problem(400, f"{self.name} is a whole number from {schema.get('minimum', 0)} to {schema['maximum']}.")
+            raise Problem(400, f"{self.name} is a whole number from {schema['minimum']} to {schema['maximum']}.")
         if schema["type"] == "boolean":
             if text in ("true", "false"):
                 return text == "true"

@@ -41,7 +41,7 @@ WAIT = (
     Parameter(
         "wait_for",
         "query",
-        {"type": "string", "maxLength": 300},
+        {"type": "string", "maxLength": 300, "pattern": r"^.+:[0-9]{1,19}:[0-9]{1,19}$"},
         "TOPIC:PARTITION:OFFSET of a record: answer once its effect can be seen, for reading one's own writes.",
         "raw:0:1042",
     ),
@@ -49,7 +49,7 @@ WAIT = (
     Parameter(
         "Headwater-Position",
         "header",
-        {"type": "string", "maxLength": 8_000},
+        {"type": "string", "maxLength": 8_000, "pattern": r"^[^=;]+=[0-9.]+(;[^=;]+=[0-9.]+)*$"},
         "The header of an earlier answer: nothing older is answered, whichever process is asked.",
     ),
     Parameter(
@@ -108,16 +108,16 @@ REASON = Parameter(
 )
 LETTERS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1_000}, "How many: 100.")
 PARTITION = Parameter(
-    "partition", "path", {"type": "integer", "maximum": 100_000}, "The partition of `dead-letters`.", 0
+    "partition", "path", {"type": "integer", "minimum": 0, "maximum": 100_000}, "The partition of `dead-letters`.", 0
 )
-OFFSET = Parameter("offset", "path", {"type": "integer", "maximum": 10**17}, "Its offset.", 17)
+OFFSET = Parameter("offset", "path", {"type": "integer", "minimum": 0, "maximum": 10**17}, "Its offset.", 17)
 ONE_SEGMENT = Parameter(
     "segment", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "Only this one.", "repeat_buyers"
 )
 SEGMENTS_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}, "How many: 20.")
 GROWTH_DAYS = Parameter("days", "query", {"type": "integer", "minimum": 1, "maximum": 30}, "How many days back: 7.")
 WAIT_IN_FORCE = Parameter(
-    "wait_ms", "query", {"type": "integer", "maximum": 30_000},
+    "wait_ms", "query", {"type": "integer", "minimum": 0, "maximum": 30_000},
     "Answer once it is in force, or after so long: `in_force` says which.",
 )  # fmt: skip
 OVER = Parameter(
@@ -136,5 +136,5 @@ PATIENCE = Parameter(
     "How long the topics are read for what changed, and what was told: 400.",
 )  # fmt: skip
 EVENT_PARTITION = Parameter(
-    "partition", "path", {"type": "integer", "maximum": 100_000}, "The partition of `events`.", 0
+    "partition", "path", {"type": "integer", "minimum": 0, "maximum": 100_000}, "The partition of `events`.", 0
 )

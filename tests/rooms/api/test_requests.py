@@ -236,6 +236,16 @@ def test_a_page_from_which_somebody_has_gone_is_not_the_last(world: World) -> No
     assert body(world.ask("/v1/accounts/%20acme%20"))["people"] == 6  # named as ingest would clean it
 
 
+def test_openapi_says_of_every_number_how_small_and_how_large_it_may_be(world: World) -> None:
+    bounds = [
+        (one.name, each.name, each.document()["schema"])
+        for one in operations(world.service)
+        for each in one.parameters
+        if each.schema["type"] == "integer"
+    ]
+    assert bounds and not [one for one in bounds if not {"minimum", "maximum"} <= one[2].keys()]
+
+
 def test_the_client_has_every_operation_by_its_name(world: World) -> None:
     # The alerts of one account are list_alerts(account).
     names = {re.sub(r"(?=[A-Z])", "_", one.name).lower() for one in operations(world.service)}
