@@ -4,6 +4,7 @@ The chart is rendered where helm is (`make helm` builds it), and its objects are
 rest of these tests does not need it.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -161,6 +162,36 @@ def test_the_image_has_the_extras_of_its_roles() -> None:
     for extra in installed:
         assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE), extra
     assert {"api", "archive", "avro", "cleaning", "collector", "postgres", "redis", "ui"} <= installed
+
+
+def imported_by(paths: list[Path]) -> set[str]:
+    """The names of all modules that these files of ours import, and the modules of ours among them, and so on."""
+    found: set[str] = set()
+    seen: set[Path] = set()
+    while paths:
+        path = paths.pop()
+        if path in seen or not path.exists():
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{name}" for name in names)]
+            found.update(names)
+            inner = [ROOT / name.replace(".", "/") for name in names if name.startswith(("pipeline", "connectors"))]
+            paths += [file for one in inner for file in (one.with_suffix(".py"), one / "__init__.py")]
+    return found
+
+
+def test_the_image_compiles_with_the_types_of_what_the_compiled_rooms_import() -> None:
+    hot = re.findall(r'^    "(pipeline/[a-z_/]+\.py)",$', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    imported = {name.partition(".")[0] for name in imported_by([ROOT / one for one in hot])}
+    assert {"msgspec", "pipeline"} <= imported and len(hot) > 30
+    stubs = re.findall(r'^    "types-([A-Za-z]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    needed = [f"types-{one}" for one in stubs if one.lower().removeprefix("py") in imported]
+    assert needed == ["types-PyYAML"]
+    installed = re.search(r"^RUN pip install .*mypy.*$", DOCKERFILE, re.MULTILINE)
+    assert installed and all(one in installed[0] for one in needed)
 
 
 def helm() -> str:
