@@ -21,6 +21,7 @@ from pipeline.broker import find_kafka
 from pipeline.replay import workspace
 from pipeline.replay.run import Progress as Copied
 from pipeline.replay.run import run as copy_on
+from pipeline.secret_check import refuse_another_secret
 from pipeline.settings import Settings
 from pipeline.shown_times import shown_minute, shown_second
 from pipeline.up.processes import Processes
@@ -86,7 +87,7 @@ def run(
     from pipeline.replay.ports import CopySettings
 
     settings = find_kafka(settings_module.load())
-    refuse_other_partitions(settings)
+    _refuse_what_is_of_another(settings)
     workspace.origin_of(settings)
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,6 +117,13 @@ def run(
         while not asked:
             roles.tend()
             time.sleep(1)
+
+
+def _refuse_what_is_of_another(settings: Settings) -> None:
+    """Raises SettingsError: what stands above the settings file, as a variable that the old workspace needs, does not
+    fit the new one."""
+    refuse_other_partitions(settings)
+    refuse_another_secret(settings)
 
 
 def _roles(settings: Settings) -> Processes:
@@ -230,7 +238,7 @@ def switch(
     from pipeline.replay.switch import switch as take_over
 
     settings = find_kafka(settings_module.load())
-    refuse_other_partitions(settings)
+    _refuse_what_is_of_another(settings)
     origin = workspace.origin_of(settings)
     if not yes:
         typer.confirm(f"{settings.prefix} takes over from {origin.prefix}, for good?", abort=True)

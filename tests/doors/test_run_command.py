@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from pipeline.cli import build
 from pipeline.cli import run as run_module
 from pipeline.errors import SettingsError
+from pipeline.secret_check import check_of
 
 
 @pytest.fixture
@@ -97,3 +98,18 @@ def test_another_number_of_partitions_than_that_of_the_workspace_is_refused(
     said: Any = CliRunner().invoke(build([words[0]]), list(words))
     assert isinstance(said.exception, SettingsError) and "made with 7 partitions" in said.exception.what
     assert "HEADWATER_PARTITIONS=7" in said.exception.what_to_do
+
+
+@pytest.mark.parametrize("words", [("run", "ingest"), ("replay", "run"), ("replay", "switch", "--yes")], ids=" ".join)
+def test_another_secret_than_that_of_the_workspace_is_refused(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root_logger: logging.Logger
+) -> None:
+    """The copier finds the routes of what it moves by keys of the secret, and the switch the profiles."""
+    kept = b'{"kind":"secret_check","check":"%s"}' % check_of(b"of the workspace").encode()
+    monkeypatch.setenv("HEADWATER_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("HEADWATER_SECRET", "s" * 32)
+    monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr("pipeline.admin._metadata", lambda *_: (1, {}))
+    monkeypatch.setattr("pipeline.secret_check.current_value", lambda *_: kept)
+    said: Any = CliRunner().invoke(build([words[0]]), list(words))
+    assert isinstance(said.exception, SettingsError) and "made with another secret" in said.exception.what
