@@ -21,6 +21,7 @@ VIOLATION_DAYS = 14
 _MOST_LINKS = 60
 _MOST_TRAITS = 200
 _MOST_IN_EVENT = 8
+_MOST_MESSAGES = 64
 _MOST_VIOLATIONS = 500
 _ALERTS_OF_ONE, _ALERTS_OF_ALL = 50, 500
 _EVERYBODYS = b"*"
@@ -56,11 +57,13 @@ class Origin(msgspec.Struct, array_like=True):
 
 
 class Route(msgspec.Struct, array_like=True):
-    """What came by one route: events per day (since the epoch, UTC), where traits came from, what stood together."""
+    """What came by one route: events per day (since the epoch, UTC), where traits came from, what stood together, and
+    when the newest messages (their keyed hashes) were received."""
 
     days: dict[int, int] = {}
     traits: dict[str, Origin] = {}
     links: list[Seen] = []
+    messages: dict[bytes, int] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -84,10 +87,13 @@ class Histories:
         self._alerts: list[Row] = []
         self._alerted: dict[bytes, int] = {}
 
-    def event(self, event: Event, partition: int, offset: int) -> None:
-        """Take in an event of a person."""
+    def event(self, event: Event, partition: int, offset: int) -> bool:
+        """Take in an event of a person; whether it had not come before. `events` has what came twice twice, and unify
+        counts it once: as far as the newest messages of its route tell, so is it here."""
         digest = self._keys.digest(event.identifiers[0])
         route = self._route(digest)
+        if not self._is_new(route, event):
+            return False
         day = event.time // DAY_MS
         if day > event.received // DAY_MS - self._keep_days:
             route.days[day] = route.days.get(day, 0) + 1
@@ -104,6 +110,18 @@ class Histories:
         for flag in event.flags:
             if flag.startswith(_VIOLATIONS):
                 self._violation(event, flag)
+        return True
+
+    def _is_new(self, route: Route, event: Event) -> bool:
+        message = self._keys.digest(event.message_id)[:8]
+        before = route.messages.pop(message, None)
+        if before is not None and abs(event.received - before) <= DAY_MS:
+            route.messages[message] = before
+            return False
+        route.messages[message] = event.received
+        if len(route.messages) > _MOST_MESSAGES:
+            del route.messages[next(iter(route.messages))]
+        return True
 
     def _link(self, route: Route, event: Event, partition: int, offset: int) -> None:
         digests = sorted(self._keys.digest(text) for text in event.identifiers[:_MOST_IN_EVENT])
@@ -158,19 +176,19 @@ class Histories:
 
     def forget(self, digest: bytes) -> None:
         """Nothing that came by this route stays."""
-        self._routes[digest] = Route({}, {}, [])
+        self._routes[digest] = Route({}, {}, [], {})
 
     def _route(self, digest: bytes) -> Route:
         found = self._routes.get(digest)
         if found is None:
             stored = self._tables.get("routes", digest)
-            found = self._routes[digest] = _decode_route(stored) if stored is not None else Route({}, {}, [])
+            found = self._routes[digest] = _decode_route(stored) if stored is not None else Route({}, {}, [], {})
         return found
 
     def rows(self) -> Iterator[Row]:
         """What is to be written."""
         for digest, route in self._routes.items():
-            is_empty = not (route.days or route.traits or route.links)
+            is_empty = not (route.days or route.traits or route.links or route.messages)
             yield "routes", digest, None if is_empty else _encode(route)
         for (segment, hour), counts in self._growth.items():
             key = segment + b"\0" + _number(hour)

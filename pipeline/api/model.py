@@ -180,10 +180,11 @@ class ReadModel:
             if erased_at is not None and event.time <= erased_at:
                 # The history may be read after the truth: what was erased must not come in by it.
                 return
+            if not histories.event(event, record.partition, record.offset):
+                return
             route = self._keys.digest(event.identifiers[0])
             place = (_LATEST - event.time).to_bytes(8, "big") + record.partition.to_bytes(4, "big")
             yield "recent", route + place + (_LATEST - record.offset).to_bytes(8, "big"), value
-            histories.event(event, record.partition, record.offset)
             yield from self._trim(route)
 
     def _trim(self, route: bytes) -> Iterator[Row]:

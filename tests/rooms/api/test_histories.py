@@ -56,6 +56,28 @@ def test_days_links_and_origins_are_those_of_the_events(tmp_path: Path, seed: in
     assert seen == dict(links)
 
 
+@pytest.mark.parametrize(
+    ("later", "route", "counted"),
+    [(0, "user_id:42", 1), (DAY, "user_id:42", 1), (DAY + 1, "user_id:42", 2), (0, "device_id:d1", 2)],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_message_that_came_twice_by_one_route_within_a_day_counts_once(
+    tmp_path: Path, later: int, route: str, counted: int, together: bool
+) -> None:
+    world = World(tmp_path)
+    world.follower.read(show(world, profile(ADA, "user_id:42", "device_id:d1")))
+    batch = [
+        world.record("events", by, encode(Event("m", "track", "Order Completed", [by], NOW, received)), 0)
+        for by, received in (("user_id:42", NOW), (route, NOW + later))
+    ]
+    for records in [batch] if together else [[one] for one in batch]:
+        world.follower.read(records)
+    assert len(body(world.ask("/v1/profiles/user_id:42/events"))["events"]) == counted
+    assert len(body(world.ask("/v1/profiles/user_id:42/support"))["orders"]["recent"]) == counted
+    model = world.follower.model
+    assert sum(model.history(decoded(model.document("user_id:42") or b"")).days.values()) == counted
+
+
 def test_what_came_by_an_identifier_goes_with_it(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.follower.read([came(world, ["user_id:42", "email:a@x.org"], NOW, traits={"plan": "pro"})])
@@ -82,6 +104,7 @@ def test_rows_are_bounded(tmp_path: Path) -> None:
     world.follower.read(batch)
     found = histories._decode_route(world.kept["routes"][Keys(b"s").digest("user_id:1")])
     assert len(found.days) <= 30 and len(found.links) == 60 and len(found.traits) == 200
+    assert len(found.messages) == 64
     flags = [f"unplanned_property:/properties/p{n}" for n in range(900)]
     world.follower.read([came(world, ["user_id:1"], NOW, flags=[flag]) for flag in flags])
     told = world.follower.model.violations(0)
