@@ -185,9 +185,13 @@ class Service:
             raise Problem(422, f"{error.what} {error.what_to_do}".strip()) from None
 
     def account(self, name: str) -> str:
-        """The name of an account, as ingest cleans it."""
+        """The name of an account, as ingest cleans it; where nobody is called so, the one that `same` says it means."""
         cleaned = self._plan.identity.clean("group_id", name)
-        return name if isinstance(cleaned, Junk) else cleaned
+        if isinstance(cleaned, Junk):
+            return name
+        meant = self._plan.accounts.same.get(cleaned, cleaned)
+        is_there = meant == cleaned or self.model.document(self._keys.profile_id(identifier(ACCOUNT, cleaned)))
+        return cleaned if is_there else meant
 
     def owner_trait(self, alert: str) -> str:
         """The trait of accounts that says to whom an alert goes; that of alerts which say nothing, where it is gone."""

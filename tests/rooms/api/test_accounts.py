@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.accounts import AccountRules
 from pipeline.identifiers import Keys
 from pipeline.records import IdentifierPair, ProfileDocument, encode
 from tests.rooms.api.harness import World, body, event, profile, show
@@ -100,3 +101,18 @@ def test_the_values_that_are_meant_are_written_as_in_answers(tmp_path: Path, amo
         )
     found = body(world.ask(f"/v1/ranking?trait=paid&among={among}"))["ranked"]
     assert {one["account"] for one in found} == ranked
+
+
+def test_an_account_is_found_by_every_name_that_means_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.service._plan.accounts = AccountRules(same={"4711": "acme", "former": "acme"})  # type: ignore[misc]
+    for name in ("acme", "former"):  # a group event named `former` before the rules said whom it means
+        pair = [IdentifierPair("account", name)]
+        document = ProfileDocument(Keys(b"s").profile_id(f"account:{name}"), "account", pair, 1)
+        world.follower.read([world.record("profiles", document.profile_id, encode(document))])
+    for asked, found in (("acme", "acme"), ("4711", "acme"), (" 4711 ", "acme"), ("former", "former")):
+        for path in (f"accounts/{asked}", f"profiles/account:{asked}"):
+            told = body(world.ask(f"/v1/{path}"))
+            assert told.get("account", told)["identifiers"] == [{"namespace": "account", "value": found}], asked
+        assert body(world.ask(f"/v1/accounts/{asked}/people"))["account"] == found
+    assert world.ask("/v1/accounts/4712").status_code == 404
