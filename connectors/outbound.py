@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import httpcore
 
 _PIECE_BYTES = 16_384
+_LONGEST_HEAD = 128 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 # All else is for inside: site-local, IPv4 in forms of former times, or not given out.
@@ -75,13 +77,20 @@ class _TimedStream(httpcore.NetworkStream):
         self._deadline = deadline
         self.has_read = False
         """Whether something was read since it was last written to."""
+        self._head, self._bytes_read = b"", 0
+        self._has_more = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self.has_read = True
-        return self._stream.read(max_bytes, self._deadline.left(timeout))
+        data = self._stream.read(max_bytes, self._deadline.left(timeout))
+        self._bytes_read += len(data)
+        if _END_OF_HEAD not in self._head and len(self._head) < _LONGEST_HEAD:
+            self._head += data
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self.has_read = False
+        self._head, self._bytes_read = b"", 0
         for start in range(0, len(buffer), _PIECE_BYTES):
             self._stream.write(buffer[start : start + _PIECE_BYTES], self._deadline.left(timeout))
 
@@ -94,8 +103,15 @@ class _TimedStream(httpcore.NetworkStream):
         secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
         return _TimedStream(secured, self._deadline)
 
+    def ends(self, body_bytes: int) -> None:
+        """The answer was read, whose body has so many bytes. Of a server that answers twice there may be more, which is
+        no answer to the next request."""
+        head, end, _ = self._head.partition(_END_OF_HEAD)
+        self._has_more = bool(end) and self._bytes_read > len(head) + len(end) + body_bytes
+
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        # What can be read before anything was asked ends a connection, also where it has been read already.
+        return (info == "is_readable" and self._has_more) or self._stream.get_extra_info(info)
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
@@ -162,7 +178,8 @@ class Client:
         pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
         stream = self._pool.stream(method, url, headers=pairs, content=content, extensions={"timeout": timeouts})
         with stream as response:
-            if not getattr(response.extensions.get("network_stream"), "has_read", True):
+            connection = response.extensions.get("network_stream")
+            if not getattr(connection, "has_read", True):
                 # A server that answers twice: its second answer would be taken for that to the next request.
                 raise httpcore.RemoteProtocolError("an answer that was there before its request")
             body = b""
@@ -171,6 +188,8 @@ class Client:
                 if len(body) >= self._body_limit:
                     break
             answered = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            if isinstance(connection, _TimedStream) and answered.get("content-length") == str(len(body)):
+                connection.ends(len(body))
             return Answer(response.status, answered, body[: self._body_limit])
 
     def close(self) -> None:

@@ -243,6 +243,26 @@ def test_a_second_answer_to_one_request_is_none_to_the_next() -> None:
     assert [one.status for one in outcomes] == ["retry", "retry"]
 
 
+@pytest.mark.parametrize("at", [17, 30])
+def test_a_second_answer_that_comes_in_pieces_is_none_to_the_next_request(at: int) -> None:
+    """Its beginning came with the first answer, its rest after the next request."""
+    refused, taken = (b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % status for status in (400, 200))
+
+    def answer_twice(accepted: socket.socket, is_over: threading.Event) -> None:
+        accepted.sendall(refused + taken[:at])
+        while more := accepted.recv(65_536):
+            if more.startswith(b"POST "):
+                accepted.sendall(taken[at:] + refused)
+                break
+        is_over.wait(60)
+
+    with raw_server(answer_twice) as url:
+        hook = connector(url, timeout_seconds=1)
+        outcomes = [hook.deliver([sample_delivery(number)])[0] for number in (1, 2)]
+        hook.close()
+    assert [one.status for one in outcomes] == ["rejected", "retry"], "the server takes no second connection"
+
+
 def test_after_an_answer_that_was_left_unread_the_next_is_understood(receiver: WebhookReceiver) -> None:
     receiver.answer = lambda request: (200, {}, b"x" * 5_000_000)
     hook = connector(receiver.url)
