@@ -291,13 +291,13 @@ def _pass_time(task: Task, hand: AtHand, until: int, not_before: int = 0) -> Non
             break
         # Whoever should have said that they have it never did.
         at = max(due, not_before)
+        # As of then: what time alone changes after it is still to come, and what it changed before was decided before.
+        task.clock = at
         _timers(task, hand, at)
         change = _Change(hand)
         for person_key, moved_until in list(hand.moving.values()):
             if moved_until == due:
                 change.remove(task, person_key)
-        # As of then: what time alone changes after it is still to come.
-        task.clock = at
         _judge(task, hand, change, Moment("merge", at))
         task.clock = clock
     _timers(task, hand, until)

@@ -57,6 +57,27 @@ def test_the_third_person_makes_it_warm(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_what_time_alone_changed_before_somebody_was_let_go_was_decided_before(seed: int) -> None:
+    """Both are found out together, long after: by the next message that the account has."""
+    fresh = {"performed": {"event": "Trial Requested", "within": "5s"}}
+    world = World(({"segment": "fresh", "entity": "account", "when": fresh},), seed)
+    joined(world, "user_id:a")
+    world.send("user_id:a", event="Trial Requested", at=SECOND)
+    world.rest(2 * SECOND)
+    assert world.members("fresh") == {ACME}
+    moved, at = id_of("user_id:b"), NOON + 2 * SECOND
+    gone = Belongs("account:acme", "user_id:a", id_of("user_id:a"), at, at, "merge", Cause(), gone=True, moved_to=moved)
+    world.write("links", KEYS.actor("account:acme"), encode(gone))
+    world.work()
+    joined(world, "user_id:c", at=60 * SECOND)
+    world.rest(61 * SECOND)
+    told = [change for change in world.profile_changes() if change.profile_id == ACME]
+    assert any(change.cause == "timer" for change in told) and any(change.cause == "merge" for change in told)
+    assert [change.decided_at for change in told] == sorted(change.decided_at for change in told)
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_a_merge_makes_two_people_one(seed: int) -> None:
     world = World((WARM,), seed)
     for name in ("a", "b", "c"):
