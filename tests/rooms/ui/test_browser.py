@@ -292,6 +292,8 @@ def test_a_long_value_breaks_no_short_name_and_hides_nothing_beside_it(place: tu
     for text in ("name", "quote", "user_id", "anonymous_id", "2023-11-14", "Request"):
         shown = page.locator("th, .day, button").filter(has_text=re.compile(f"^{text}$")).first
         assert shown.evaluate(LINES_OF_TEXT) == 1, text
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.context.close()
 
 
