@@ -1,7 +1,7 @@
 """The build of what pyproject.toml describes, and, with HEADWATER_COMPILE=1, of the hot rooms as C.
 
     make compile                                              in this folder, beside the sources
-    HEADWATER_COMPILE=1 pip wheel --no-build-isolation .      a wheel with compiled rooms: needs mypy, types-PyYAML, a C compiler
+    HEADWATER_COMPILE=1 pip wheel --no-build-isolation .      compiled rooms: needs mypy, types-PyYAML, a C compiler
 
 Without it nothing is compiled and no compiler is asked for: the same sources run as Python. Why, and what it brings, is
 in docs/decisions/compiled-rooms.md.
