@@ -58,7 +58,7 @@ def test_a_text_that_reads_like_a_number_is_told_from_the_number(house: House) -
     for name, shown in {
         "age": "“30”", "children": "3", "pays": "“true”", "plan": "pro", "note": "“ ”", "tags": "[&#34;3&#34;, 3]"
     }.items():  # fmt: skip
-        assert f'<th scope="row">{name}</th><td>{shown}</td>' in page, name
+        assert f'<th scope="row">{name}</th><td class="value">{shown}</td>' in page, name
     assert "trait age is 30" in page and "· is “30”" in page
 
 
