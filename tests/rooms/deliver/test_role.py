@@ -178,6 +178,17 @@ class Repeats:
     def close(self) -> None: ...
 
 
+def with_a_token(state_dir: Path) -> tuple[DeliverRole, Catalog]:
+    """A role, and a destination that has its token from CRM_TOKEN."""
+    settings = Settings.model_validate({"state_dir": state_dir, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
+    options = {"kind": "webhook", "url": "https://crm.example.com/", "unsigned": True}
+    body = {"destination": "crm", "headers": {"Authorization": {"env": "CRM_TOKEN"}}, **options}
+    catalog = Catalog()
+    catalog.add(b"destination/crm/1", encode(Definition("destination", "crm", 1, body)))
+    catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
+    return DeliverRole(settings, None, DeliverMetrics(CollectorRegistry()), ForgottenProfiles(KEYS)), catalog
+
+
 def test_a_secret_that_a_destination_repeats_stands_in_no_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,13 +196,7 @@ def test_a_secret_that_a_destination_repeats_stands_in_no_dead_letter(
     log = Log([named(0, "p1")])
     monkeypatch.setattr("pipeline.deliver.role.KafkaDeliveryLog", lambda config, name, source: log)
     monkeypatch.setattr("pipeline.deliver.role.opened", lambda definition: Repeats())
-    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
-    catalog = Catalog()
-    role = DeliverRole(settings, None, DeliverMetrics(CollectorRegistry()), ForgottenProfiles(KEYS))
-    options = {"kind": "webhook", "url": "https://crm.example.com/", "unsigned": True}
-    body = {"destination": "crm", "headers": {"Authorization": {"env": "CRM_TOKEN"}}, **options}
-    catalog.add(b"destination/crm/1", encode(Definition("destination", "crm", 1, body)))
-    catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
+    role, catalog = with_a_token(tmp_path)
     try:
         role.follow(catalog)
         give_up = time.monotonic() + 60
@@ -236,12 +241,6 @@ def test_why_a_destination_cannot_be_opened_says_no_secret(tmp_path: Path, monke
 
     monkeypatch.setenv("CRM_TOKEN", "Bearer key-of-ours")
     monkeypatch.setattr("pipeline.deliver.role.opened", refused)
-    settings = Settings.model_validate({"state_dir": tmp_path, "secret": "s", "bootstrap_servers": "127.0.0.1:1"})
-    catalog = Catalog()
-    role = DeliverRole(settings, None, DeliverMetrics(CollectorRegistry()), ForgottenProfiles(KEYS))
-    options = {"kind": "webhook", "url": "https://crm.example.com/", "unsigned": True}
-    body = {"destination": "crm", "headers": {"Authorization": {"env": "CRM_TOKEN"}}, **options}
-    catalog.add(b"destination/crm/1", encode(Definition("destination", "crm", 1, body)))
-    catalog.add(b"generation/1", encode(Generation(1, {"destination/crm": 1})))
+    role, catalog = with_a_token(tmp_path)
     role.follow(catalog)
     assert healths_in(tmp_path)["crm"].failure == "it cannot be opened: ValueError: the key *** is of another account"
