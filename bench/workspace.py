@@ -231,8 +231,8 @@ class Headwater:
         while committed.records() < 4 * partitions - partitions or not self._all_read(committed, partitions):
             for name, process in self.processes.items():
                 if process.poll() is not None:
-                    said = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()[-3:]
-                    raise RuntimeError(f"{name} ended before the rules were in force; it said: {' / '.join(said)}")
+                    said = last_words(self.folder / f"{name}.log")
+                    raise RuntimeError(f"{name} ended before the rules were in force; it said: {said}")
             if time.monotonic() > give_up:
                 raise RuntimeError(f"the rules did not come into force; see {self.folder}")
             time.sleep(0.3)
@@ -243,6 +243,11 @@ class Headwater:
         # The last control record of a partition need not be passed by a commit.
         ends = sum(self.broker.ends(self.settings.topic("events")))
         return committed.records() >= ends - partitions and ends >= 4 * partitions
+
+
+def last_words(log: Path) -> str:
+    """The last lines of a process's output, in one."""
+    return " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])[-400:]
 
 
 def start_pinned(

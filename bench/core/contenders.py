@@ -11,7 +11,7 @@ import msgspec
 
 from bench.core.job import Outcome, rules_as_yaml
 from bench.core.measure import Measured, Stuck, run
-from bench.workspace import SECRET, Broker, Committed, Headwater, as_json, start_pinned, stop
+from bench.workspace import SECRET, Broker, Committed, Headwater, as_json, last_words, start_pinned, stop
 from pipeline.identifiers import Keys
 
 PEERS = Path(__file__).parents[1] / "peers"
@@ -144,8 +144,7 @@ class Peer(Contender):
             committed = Committed(job.broker, group, job.topic, job.partitions, [0] * job.partitions)
             measured = run(process, committed, job.events, job.warm_up, job.broker.pid)
         except Stuck as stuck:
-            said = (job.folder / "log").read_text(errors="replace").strip().splitlines()[-3:]
-            raise Stuck(f"{stuck}; it said: {' / '.join(said)[-400:]}") from stuck
+            raise Stuck(f"{stuck}; it said: {last_words(job.folder / 'log')}") from stuck
         finally:
             stop(process)
         outcome = Outcome()

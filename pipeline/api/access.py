@@ -200,17 +200,14 @@ def labelled_fields(contracts: ContractsPlan) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for contract in contracts.contracts:
         for event in contract.events.values():
-            also = "traits" if event.event == _GROUP else "properties"
+            shown_as = ("properties", "traits") if event.event == _GROUP else ("properties",)
             for label in event.labels:
                 found.setdefault(label, set()).update(
-                    f"{section}.{name}"
-                    for section in ("properties", also)
-                    for name in event.planned.get("properties", ())
+                    f"{section}.{name}" for section in shown_as for name in event.planned.get("properties", ())
                 )
             for field in event.fields:
-                names = {f"{field.section}.{field.path[0]}"} if field.path else {field.section}
-                if field.section == "properties":
-                    names |= {f"{also}.{field.path[0]}"} if field.path else {also}
+                sections = shown_as if field.section == "properties" else (field.section,)
+                names = {f"{section}.{field.path[0]}" if field.path else section for section in sections}
                 if field.section == "traits" and field.path:
                     names |= {f"identifiers.{field.path[0]}", f"computed.{field.path[0]}"}
                 for label in field.labels:

@@ -107,12 +107,11 @@ class Operation:
     def values(self, request: Request) -> dict[str, Any]:
         """The parameters' values. Raises Problem 400."""
         found = {}
-        if not _is_utf8(request.scope["query_string"]):
-            raise Problem(400, "The query is not UTF-8.")
+        _text("The query", request.scope["query_string"])
         queries = request.query_params
         for one in self.parameters:
             text = (
-                _part(one.name, request.path_params[one.name])
+                _text(one.name, request.path_params[one.name].encode("latin-1", "replace"))
                 if one.where == "path"
                 else queries.get(one.name)
                 if one.where == "query"
@@ -154,21 +153,13 @@ class Operation:
         return found
 
 
-def _part(name: str, text: str) -> str:
-    """A part of a path. Raises Problem 400: what is no text would be somebody else's name once it is made one."""
-    sent = text.encode("latin-1", "replace")
-    if not _is_utf8(sent):
-        raise Problem(400, f"{name} is not UTF-8.")
-    return unquoted(text)
-
-
-def _is_utf8(sent: bytes) -> bool:
-    """Whether what is percent-encoded is text."""
+def _text(what: str, sent: bytes) -> str:
+    """What was sent percent-encoded. Raises Problem 400: what is no text would be somebody else's name once it is made
+    one."""
     try:
-        unquote_to_bytes(sent).decode()
+        return unquote_to_bytes(sent).decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        raise Problem(400, f"{what} is not UTF-8.") from None
 
 
 def unquoted(text: str) -> str:
