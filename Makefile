@@ -129,7 +129,7 @@ sbom: dist-check ## what an installation brings along, as CycloneDX: build/sbom.
 
 compile: install pure ## the hot rooms as C beside their sources, until `make pure`: faster; needs a C compiler
 	HEADWATER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
-	@touch headwater__mypyc*.so
+	@touch pipeline/hot__mypyc*.so
 
 pure: ## take the compiled rooms away: the rooms as Python again
 	find . -maxdepth 4 -name '*.so' -not -path './.venv/*' -not -path './build/*' -delete

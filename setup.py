@@ -57,7 +57,8 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify
 
-    return list(mypycify([*HOT], opt_level="2", debug_level="0", group_name="headwater"))
+    # The name of what they share: a module of the package, for an editable install finds nothing beside it.
+    return list(mypycify([*HOT], opt_level="2", debug_level="0", group_name="pipeline.hot"))
 
 
 if __name__ == "__main__":

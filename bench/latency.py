@@ -42,6 +42,19 @@ class Roles:
         for role in ROLES:
             settings = {**environment, "HEADWATER_METRICS_PORT": str(self.ports[role])}
             self.pids[role] = workspace.start(role, environment=settings).pid
+        self._until_they_answer(workspace)
+
+    def _until_they_answer(self, workspace: Headwater, within_s: float = 60) -> None:
+        give_up = time.monotonic() + within_s
+        while True:
+            workspace.refuse_ended()
+            try:
+                self.counted()
+                return
+            except OSError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.2)
 
     def counted(self) -> dict[str, dict[str, float]]:
         """Role → name of a metric → value, of those that are sums."""

@@ -106,6 +106,8 @@ class Broker:
         """The position after the last record of each partition."""
         numbers = range(self.partitions(topic))
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": "bench-ends", "log_level": 3})
+        # A client that is new may know the topic before it knows who leads its partitions.
+        consumer.list_topics(topic, timeout=30)
         found = [consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=30) for n in numbers]
         consumer.close()
         return [bounds[1] for bounds in found if bounds is not None]
@@ -219,6 +221,12 @@ class Headwater:
         for name in names or list(self.processes):
             stop(self.processes.pop(name))
 
+    def refuse_ended(self) -> None:
+        """Raise RuntimeError, with what it said last, if a process that was started has ended by itself."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} has ended; it said: {last_words(self.folder / f'{name}.log')}")
+
     def become_ready(self, cores: set[int] | None = None) -> None:
         """Run identity and unify until the rules are in force in every partition; identity goes on running."""
         self.start("identity", cores)
@@ -229,10 +237,7 @@ class Headwater:
         committed = Committed(self.broker, f"{self.settings.prefix}unify", topic, partitions, [0] * partitions)
         # A marker and a ready in each partition, each with the record that ends its transaction.
         while committed.records() < 4 * partitions - partitions or not self._all_read(committed, partitions):
-            for name, process in self.processes.items():
-                if process.poll() is not None:
-                    said = last_words(self.folder / f"{name}.log")
-                    raise RuntimeError(f"{name} ended before the rules were in force; it said: {said}")
+            self.refuse_ended()
             if time.monotonic() > give_up:
                 raise RuntimeError(f"the rules did not come into force; see {self.folder}")
             time.sleep(0.3)

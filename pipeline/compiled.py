@@ -25,7 +25,7 @@ def compiled_modules(package: Path = _PACKAGE) -> list[Path]:
 def refuse_what_is_stale(package: Path = _PACKAGE) -> None:
     """Raise HeadwaterError if this is a checkout and a source was changed after it was compiled."""
     checkout = package.parent
-    libraries = list(checkout.glob(f"headwater__mypyc{EXTENSION_SUFFIXES[0]}"))
+    libraries = list(package.glob(f"hot__mypyc{EXTENSION_SUFFIXES[0]}"))
     if not libraries or not (checkout / "pyproject.toml").exists():
         return
     compiled_at = libraries[0].stat().st_mtime

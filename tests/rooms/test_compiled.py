@@ -41,7 +41,7 @@ def test_a_source_that_is_newer_than_its_compiled_form_is_refused(tmp_path: Path
     package.mkdir()
     (tmp_path / "pyproject.toml").touch()
     source, other = package / "plan.py", package / "other.py"
-    for file in (source, other, package / f"plan{SUFFIX}", tmp_path / f"headwater__mypyc{SUFFIX}"):
+    for file in (source, other, package / f"plan{SUFFIX}", package / f"hot__mypyc{SUFFIX}"):
         file.touch()
         os.utime(file, (1_000, 1_000))
     assert compiled_modules(package) == [source]
@@ -58,6 +58,12 @@ def digest(pure: bool) -> list[str]:
         [sys.executable, "-c", ONLY_SOURCES.format(pure=pure)], cwd=HERE, capture_output=True, text=True, check=True
     )
     return done.stdout.split()
+
+
+@pytest.mark.skipif(not compiled_modules(), reason="nothing is compiled; make compile")
+def test_the_command_runs_compiled_in_whatever_folder(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("headwater")), "run", "unify", "--help"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stderr == b""
 
 
 @pytest.mark.skipif(not compiled_modules(), reason="nothing is compiled; make compile")
