@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -34,6 +35,7 @@ _MOST_IGNORED_BYTES = 1024 * 1024
 _PARSED_AT_ONCE_BYTES = 4_096
 _MOST_PIPELINED = 16
 _MOST_HEADERS = 200
+_FRAMING = (b"content-length", b"transfer-encoding")
 _REFUSED = {
     400: ("The request is not understood", "This is not HTTP."),
     408: ("The request took too long", "A request must come within a minute, its headers within ten seconds."),
@@ -119,6 +121,34 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+class _BehindHead:
+    """Hears all that a parser finds for a protocol, but for the head of the first request, which it knows."""
+
+    def __init__(self, protocol: HttpToolsProtocol) -> None:
+        self._protocol = protocol
+        self._is_in_first = True
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._is_in_first:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_in_first:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_first:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._is_in_first:
+            self._is_in_first = False
+        else:
+            self._protocol.on_headers_complete()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP whose clients cannot hold on to what is scarce: the head of a request has 64 kB, some hundred lines and ten
     seconds, all of it a minute; who does not take what is sent is cut off after half a minute; one connection more than
@@ -183,6 +213,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # said before the body: see `_read_on`
         self._in_message = False
         super().on_message_complete()
 
@@ -237,7 +269,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse_piece(self, data: bytes) -> None:
         if self._in_head or not self._in_message:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(400, "it is not HTTP")
+        except httptools.HttpParserUpgrade as wanted:
+            self._read_on()
+            self._parse_piece(data[wanted.args[0] :])
+            return
         if not self._in_message:
             self._head_bytes = 0
         # A piece that ends a head may have a body behind it, of whatever size.
@@ -302,12 +342,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self.said.count("nothing of what was sent is taken", self.loop.time())
         self.transport.abort()
 
-    def _unsupported_upgrade_warning(self) -> None:
+    def _read_on(self) -> None:
+        """Take what follows a head that wants another protocol for the rest of its request, and for requests.
+
+        Who does not speak that protocol answers as if nobody had wanted it. The parser ends there, and would take a
+        body for the next request: a new one is told how the body is framed.
+        """
         why = "a protocol that is not spoken here was wanted"
         self.said.count(why, self.loop.time(), "request(s) answered as plain HTTP")
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "it is not HTTP")
+        self.parser = httptools.HttpRequestParser(_BehindHead(self))
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        framing = [name + b": " + value + b"\r\n" for name, value in self.headers if name in _FRAMING]
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
 
     def _refuse(self, status: int, why: str) -> None:
         """Answer in the server's own name, and end the connection. Nothing of the request is repeated."""

@@ -194,6 +194,67 @@ def test_what_anybody_can_send_again_and_again_is_logged_once_a_second(
     assert 1 <= len(lines) <= 1 + (time.monotonic() - began) / 1.0 and all(says in line for line in lines), lines[:5]
 
 
+@pytest.fixture
+def repeating(door: Any) -> Any:
+    """Answers with the method, the path and the body."""
+
+    async def repeats(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        said = f"{scope['method']} {scope['path']} ".encode() + body + b";"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+        await send({"type": "http.response.body", "body": said})
+
+    door.config.loaded_app = repeats
+    return door
+
+
+_UPGRADING = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAA\r\n"
+_WANTS = b"%s /%s HTTP/1.1\r\nHost: x\r\n" + _UPGRADING + b"%s\r\n"
+_LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100_000])
+def test_who_wants_another_protocol_is_heard_with_all_of_the_request_and_those_behind_it(
+    repeating: Any, at_once: int
+) -> None:
+    sent = (
+        _WANTS % (b"POST", b"a", b"Content-Length: 30\r\n")
+        + b"GET /never HTTP/1.1\r\nHost: x\r\n"  # a body, not a request
+        + _WANTS % (b"POST", b"b", b"Transfer-Encoding: chunked\r\n")
+        + b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+        + _WANTS % (b"GET", b"c", b"")
+        + _WANTS % (b"POST", b"d", b"Content-Length: 0\r\n")
+        + _HELLO
+        + _LAST
+    )
+    with call(repeating, *(sent[start : start + at_once] for start in range(0, len(sent), at_once))) as caller:
+        answers = b""
+        while piece := caller.recv(65_536):
+            answers += piece
+    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in answers.split(b"HTTP/1.1 200 OK")[1:]]
+    assert bodies == [
+        b"POST /a GET /never HTTP/1.1\r\nHost: x\r\n;",
+        b"POST /b abcde;",
+        b"GET /c ;",
+        b"POST /d ;",
+        b"GET / ;",
+        b"GET /last ;",
+    ]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", b"Content-Length: 3\r\nContent-Length: 4\r\n"],
+    ids=["two framings", "two lengths"],
+)
+def test_a_body_that_is_framed_twice_is_refused_whatever_protocol_is_wanted(repeating: Any, framing: bytes) -> None:
+    with call(repeating, _WANTS % (b"POST", b"a", framing) + b"abc") as caller:
+        assert told(caller)[0] == 400
+
+
 def test_an_error_of_ours_is_logged_as_it_was(door: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         raise ValueError("a mistake of ours")
