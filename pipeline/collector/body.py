@@ -9,6 +9,8 @@ from pipeline.collector.answers import Refused
 
 Receive = Callable[[], Awaitable[Any]]
 _GZIP = 16 + zlib.MAX_WBITS
+# What follows a member is copied at its end.
+_MOST_MEMBERS = 100
 
 
 class Reader:
@@ -59,17 +61,24 @@ class Reader:
 
     def _unpacked(self, body: bytes, reserve: Callable[[int], None]) -> bytes:
         # What is unpacked is bounded, not what was announced: a bomb costs as much as a body that is just too large.
-        unpacking = zlib.decompressobj(_GZIP)
-        try:
-            plain = unpacking.decompress(body, self._max_bytes + 1)
-        except zlib.error:
-            raise Refused(400, "bad_gzip", "The body is not gzip, though Content-Encoding says so.") from None
-        if len(plain) > self._max_bytes:
-            raise self._too_large()
-        if not unpacking.eof or unpacking.unused_data:
-            raise Refused(400, "bad_gzip", "The gzip body ends too early, or something follows it.")
-        reserve(len(plain))
-        return plain
+        parts: list[bytes] = []
+        rest, room = body, self._max_bytes
+        for _ in range(_MOST_MEMBERS):
+            unpacking = zlib.decompressobj(_GZIP)
+            try:
+                part = unpacking.decompress(rest, room + 1)
+            except zlib.error:
+                raise Refused(400, "bad_gzip", "The body is not gzip, though Content-Encoding says so.") from None
+            if len(part) > room:
+                raise self._too_large()
+            if not unpacking.eof:
+                raise Refused(400, "bad_gzip", "The gzip body ends too early.")
+            parts.append(part)
+            rest, room = unpacking.unused_data, room - len(part)
+            if not rest:
+                reserve(self._max_bytes - room)
+                return b"".join(parts)
+        raise Refused(400, "bad_gzip", f"The gzip body has more than {_MOST_MEMBERS} members.")
 
     def _too_large(self) -> Refused:
         return Refused(413, "too_large", f"The body is larger than {self._max_bytes:,} bytes.", close=True)

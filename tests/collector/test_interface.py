@@ -229,10 +229,30 @@ def test_gzip_is_unpacked_also_in_pieces(coding: str) -> None:
     assert answer.status == 200 and len(site.outbox.records) == 50
 
 
+def test_a_body_of_several_gzip_members_is_one_body() -> None:
+    site = Site()
+    plain = json.dumps({"batch": [TRACK] * 50}).encode()
+    packed = b"".join(gzip.compress(plain[start : start + 900]) for start in range(0, len(plain), 900)) + gzip.compress(
+        b""
+    )
+    assert site.post("/v1/batch", packed, headers={"content-encoding": "gzip"}).status == 200
+    assert len(site.outbox.records) == 50
+
+
+def test_the_room_of_a_body_is_that_of_all_its_members_together() -> None:
+    head, rest = b'{"batch":[]', b" " * (MAX_BATCH_BYTES - 12) + b"}"
+    for more, status in ((b"", 200), (b" ", 413)):
+        packed = gzip.compress(head) + gzip.compress(more + rest) + gzip.compress(b"")
+        assert Site().post("/v1/batch", packed, headers={"content-encoding": "gzip"}).status == status
+
+
 BAD_PACKED: dict[str, tuple[bytes, str, int]] = {
     "a bomb": (gzip.compress(bytes(300_000_000), 9, mtime=0), "gzip", 413),
     "not gzip": (b"{}", "gzip", 400),
     "cut short": (gzip.compress(b'{"batch":[]}')[:-3], "gzip", 400),
+    "a bomb behind another member": (gzip.compress(b"[") + gzip.compress(bytes(300_000_000), 9, mtime=0), "gzip", 413),
+    "members without end": (gzip.compress(b"") * 25_000, "gzip", 400),
+    "a second member cut short": (gzip.compress(b'{"batch":[') + gzip.compress(b"]}")[:-3], "gzip", 400),
     "with something behind it": (gzip.compress(b'{"batch":[]}') + b"x", "gzip", 400),
     "zlib": (zlib.compress(b'{"batch":[]}'), "gzip", 400),
     "br": (b"{}", "br", 415),
