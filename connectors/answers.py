@@ -10,6 +10,7 @@ any other 4xx                                rejected: this very delivery
 import re
 import time
 from collections.abc import Collection
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import httpcore
@@ -29,7 +30,10 @@ def retry_after_ms(text: str | None, now_s: float) -> int | None:
         wait_ms = int(text[:10]) * 1000
     else:
         try:
-            wait_ms = int((parsedate_to_datetime(text).timestamp() - now_s) * 1000)
+            moment = parsedate_to_datetime(text)
+            if moment.tzinfo is None:  # the form of asctime, which has no zone and means UTC
+                moment = moment.replace(tzinfo=UTC)
+            wait_ms = int((moment.timestamp() - now_s) * 1000)
         except (ValueError, OverflowError):
             return None
     return max(0, min(wait_ms, LONGEST_RETRY_AFTER_MS))

@@ -20,6 +20,7 @@ from pipeline.definitions.cleaning import compile_cleaning
 from pipeline.definitions.contracts import compile_contracts
 from pipeline.definitions.export import as_yaml
 from pipeline.definitions.identity import identity_rules
+from pipeline.definitions.keys import name_near
 from pipeline.definitions.loader import Written, load
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError
@@ -58,7 +59,7 @@ def infer_contract(
     """
     found = _of_file(events, source) if events is not None else _of_topic(source)
     seen = ((event.event, event.properties, event.traits) for event in islice(found, limit))
-    body = infer(name or source or "inferred", seen)
+    body = infer(name or name_near(source) or "inferred", seen)
     if not body["events"]:
         raise InputError("No event was seen.", str(events or source), "name another file or source, or wait for events")
     if source:

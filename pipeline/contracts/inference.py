@@ -124,7 +124,8 @@ def infer(name: str, events: Iterable[tuple[str, Mapping[str, Any], Mapping[str,
     body: dict[str, Any] = {
         "contract": name,
         "on_violation": "flag",
-        "unplanned_events": "flag",
+        # No contract can name an event `*`.
+        "unplanned_events": "flag" if seen.pop("*", None) is None else "allow",
         "unplanned_properties": "flag",
         "events": {},
     }

@@ -21,11 +21,17 @@ def a_name(value: Any) -> str:
         return value
     if value in (None, ""):
         raise ValueError("a name is missing")
-    plain = unicodedata.normalize("NFKD", str(value)[:300]).encode("ascii", "ignore").decode().lower()
-    near = _NO_NAME.sub("_", plain).strip("_.-")
+    near = name_near(str(value))
     quote = "" if isinstance(value, str) else '"'
-    advice = f"; write {quote}{near}{quote}" if NAME.fullmatch(near) else ""
+    advice = f"; write {quote}{near}{quote}" if near else ""
     raise ValueError(f"a name begins with a small letter and has small letters, digits, _ . and -, at most 100{advice}")
+
+
+def name_near(text: str) -> str:
+    """The name that would do in place of `text`; empty where there is none."""
+    plain = unicodedata.normalize("NFKD", text[:300]).encode("ascii", "ignore").decode().lower()
+    near = _NO_NAME.sub("_", plain).strip("_.-")
+    return near if NAME.fullmatch(near) else ""
 
 
 def instead(location: Sequence[int | str], *models: type[BaseModel]) -> str:

@@ -89,6 +89,17 @@ def test_answers(status: int, headers: dict[str, str], expected: str, wait_ms: i
     assert (outcome.status, outcome.retry_after_ms) == (expected, wait_ms)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_a_time_without_a_zone_is_utc_wherever_we_are(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert retry_after_ms("Fri Jan 15 08:01:00 2027", NOW_S) == 60_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_retry_after_in_the_past_is_at_once() -> None:
     assert retry_after_ms("Fri, 15 Jan 2027 07:00:00 GMT", NOW_S) == 0
 

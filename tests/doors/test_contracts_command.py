@@ -46,6 +46,18 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return good, contract
 
 
+@pytest.mark.parametrize(
+    ("source", "name"), [("/crm.public.Customers", "crm.public.customers"), ("web", "web"), ("/42", "inferred")]
+)
+def test_what_is_inferred_of_a_source_can_be_applied(tmp_path: Path, source: str, name: str) -> None:
+    events, contract = tmp_path / "events.jsonl", tmp_path / "contract.yaml"
+    events.write_text("".join(json.dumps({**order(1), "event": event}) + "\n" for event in ("Order Completed", "*")))
+    code, text = run("infer", "--events", str(events), "--source", source)
+    assert code == 0 and yaml.safe_load(text)["contract"] == name
+    contract.write_text(text)
+    assert run("check", str(contract), "--events", str(events), "--source", source)[0] == 0
+
+
 def test_what_is_inferred_is_what_all_had_in_common(files: tuple[Path, Path]) -> None:
     body = yaml.safe_load(files[1].read_text())
     assert body == {
