@@ -36,7 +36,7 @@ class Judge:
 
 
 class CountAtLeast(Judge):
-    """Over NewestTimes, in a window that reaches to the clock."""
+    """Over NewestTimes, or TimesOfUnits where the window does not reach to the clock."""
 
     def __init__(self, leaf_id: str, threshold: int, window: Window) -> None:
         self._leaf_id, self._threshold, self._window = leaf_id, threshold, window
@@ -47,8 +47,8 @@ class CountAtLeast(Judge):
         threshold = self._threshold
         if times is None or len(times) < threshold:
             return False, 0
-        if times[-1] > now_ms:
-            return _count_with_future(times, threshold, self._window, now_ms)
+        if times[-1] > now_ms or not self._window.suffix:
+            return _count_between(times, threshold, self._window, now_ms)
         decisive_ms = times[-threshold]
         if self._rolling_ms:
             leaves_ms = decisive_ms + self._rolling_ms
@@ -59,7 +59,7 @@ class CountAtLeast(Judge):
         return True, leaves_ms if leaves_ms < NEVER else 0
 
 
-def _count_with_future(times: list[int], threshold: int, window: Window, now_ms: int) -> tuple[bool, int]:
+def _count_between(times: list[int], threshold: int, window: Window, now_ms: int) -> tuple[bool, int]:
     start, end = window.bounds(now_ms)
     low, high = bisect_left(times, start), bisect_left(times, end)
     next_ms = window.enters(times[high]) if high < len(times) else 0

@@ -25,6 +25,7 @@ from pipeline.segments.leaves import (
     Exact,
     NewestTimes,
     PathEntries,
+    TimesOfUnits,
 )
 from pipeline.segments.nodes import Atom, Computed, Gate, Rule
 from pipeline.segments.plan import SegmentsPlan, index_leaves
@@ -317,10 +318,10 @@ class _Compiler:
         if has_trait_values(measure.selection.where):
             return self._against_trait(rule, key)
         window = compile_window(measure.window)
-        if measure.function == "count" and window.suffix:
+        if measure.function == "count":
             return self._count(rule, window)
         leaf_id, value = self.made.measure(measure)
-        falls = window.suffix and measure.function in ("count", "sum", "distinct")
+        falls = window.suffix and measure.function in ("sum", "distinct")
         traits = tuple(sorted(trait_names(rule.comparison)))
         return self._add(key, Atom(atoms.Compare(leaf_id, value, rule.comparison, falls), leaf=leaf_id, traits=traits))
 
@@ -344,7 +345,8 @@ class _Compiler:
         if isinstance(rule.measure.window, rules.Ever | rules.Between):
             leaf_id = self.made.leaf(("count",), Counter(), rule.measure)
         else:
-            leaf_id = self.made.leaf(("newest", keep), NewestTimes(keep), rule.measure)
+            kind, leaf = ("newest", NewestTimes(keep)) if window.suffix else ("units", TimesOfUnits(keep, window))
+            leaf_id = self.made.leaf((kind, keep), leaf, rule.measure)
         children = []
         for low, high in bounds:
             if low is not None:

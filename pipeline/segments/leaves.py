@@ -10,11 +10,12 @@ greatest values. An entry is dropped only once it can never matter again: the cl
 import hashlib
 import json
 import sys
-from bisect import insort
+from bisect import bisect_left, insort
 from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from pipeline.segments.values import Getter, json_text, number_of, to_nano
+from pipeline.segments.windows import Window
 
 CAP = 10_000
 TILES = 1_000
@@ -78,6 +79,31 @@ class NewestTimes(Exact):
 
     def copy(self, state: Any) -> Any:
         return state[:]
+
+
+class TimesOfUnits(NewestTimes):
+    """For windows of whole units that are over: of the times before the unit that is present the newest `keep`, and of
+    every unit since then the newest `keep` of it, for one day it will be over too."""
+
+    def __init__(self, keep: int, window: Window) -> None:
+        super().__init__(keep)
+        self.window = window
+
+    def add(self, state: Any, time_ms: int, event: Any) -> Any:
+        if state is None:
+            return [time_ms]
+        insort(state, time_ms)
+        over = bisect_left(state, self.window.bounds(event.received)[1])
+        if over > self.keep:
+            del state[: over - self.keep]
+        first = bisect_left(state, self.window.bounds(time_ms)[1])
+        if bisect_left(state, self.window.enters(time_ms)) - first > self.keep:
+            del state[first]
+        return state
+
+    def join(self, a: Any, b: Any) -> Any:
+        # Which unit is present, the next event tells.
+        return sorted(a + b)
 
 
 class Counter(Exact):

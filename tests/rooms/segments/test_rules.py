@@ -490,6 +490,44 @@ def test_past_its_cap_a_window_says_the_same_in_whatever_parts_its_events_came(
             assert plan.computed(facts, now) == plan.computed(at_once, now)
 
 
+def test_a_count_over_whole_units_is_exact_past_the_cap_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.segments.leaves.CAP", 100)
+    midnight = NOW - NOW % DAY
+    rule = "{performed: {event: A, calendar: {unit: day, current: false, time_zone: %s}, count: {at_least: 6}}}"
+    for time_zone, before_ms in (("Asia/Kathmandu", 5 * HOUR + 45 * MINUTE), ("UTC", 0)):
+        today = midnight - before_ms
+        profile = Profile(plan_of_rule(rule % time_zone), today - DAY)
+        flips = []
+        for number in range(5):
+            flips += profile.send(event("A", today - MINUTE + number * SECOND))
+        for number in range(500):
+            flips += profile.send(event("A", today + number * SECOND))
+        assert flips == [] and not profile.members
+        # One that comes late is the sixth of yesterday, and 500 of today are those of yesterday by tomorrow.
+        flips = profile.send(event("A", today - 1, today + HOUR))
+        assert [(flip.entered, flip.approximate) for flip in flips] == [(True, False)]
+        assert [at for at, _ in profile.wait(today + 3 * DAY)] == [today + 2 * DAY]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_count_over_whole_units_is_the_same_in_whatever_parts_and_order_its_events_came(seed: int) -> None:
+    rng = random.Random(seed)
+    plan = plan_of_rule("{performed: {event: A, calendar: {unit: day, last: 2, current: false}, count: {at_least: 5}}}")
+    facts, parts, times, clock = Profile(plan, NOW).facts, [{}, {}, {}], [], NOW
+    for _ in range(200):
+        received = clock - rng.randrange(3 * HOUR)
+        clock += rng.randrange(5 * HOUR)
+        time = received - rng.choice((0, rng.randrange(4 * DAY)))
+        times.append(time)
+        plan.fold(rng.choice(parts), event("A", time, received))
+        facts.leaves = plan.join(plan.join(parts[0], parts[1]), parts[2])
+        today = clock - clock % DAY
+        due = sum(today - 2 * DAY <= one < today for one in times) >= 5
+        assert (plan.begin(facts, clock).members == {"s"}) is due
+    # Newest of what is over, and of the days since: not all there ever was.
+    assert max(len(state) for part in parts for state in part.values()) <= 4 * 5
+
+
 def test_a_window_that_is_always_past_its_cap_keeps_no_more_than_its_own_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.segments.leaves.CAP", 50)
     monkeypatch.setattr("pipeline.segments.leaves.TILES", 20)
