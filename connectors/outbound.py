@@ -130,8 +130,9 @@ class _CheckedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise httpcore.ConnectError(f"the name {host} was not found: {error.strerror}") from error
+        except (OSError, UnicodeError) as error:
+            said = error.strerror if isinstance(error, OSError) else "no host can be called so"
+            raise httpcore.ConnectError(f"the name {host} was not found: {said}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         allowed = [address for address in addresses if address_allowed(address, self._allow_private)]
         if not allowed:

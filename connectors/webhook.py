@@ -41,6 +41,10 @@ def check_url(url: str) -> str:
     _ = parts.port  # raises ValueError if there can be none
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("the url must begin with https:// (or http://, with allow_private) and name a host")
+    try:
+        parts.hostname.encode("idna")  # as the look-up of the name does it
+    except UnicodeError:
+        raise ValueError("no host can be called so: a part of its name is empty, or longer than 63 letters") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("a user or password in the url would stand in topics; put it into `headers` by reference")
     return url

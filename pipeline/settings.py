@@ -6,6 +6,7 @@
 import difflib
 import json
 import os
+import reprlib
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ from pydantic_settings import SettingsError as EnvironmentSourceError
 from pipeline.api.settings import ApiSettings
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
+from pipeline.hosts import ListeningHost
 from pipeline.private_files import is_there, read_yaml
 from pipeline.topology import DELIVERIES, TOPICS
 from pipeline.ui.settings import UiSettings
@@ -129,7 +131,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the metrics. None: none; 0: a free one."
     )
-    metrics_host: str = Field("127.0.0.1", description="Address the metrics are served on.")
+    metrics_host: ListeningHost = Field("127.0.0.1", description="Address the metrics are served on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much a role logs.")
     api: ApiSettings = Field(default_factory=ApiSettings, description="The API: address, tokens, limits.")
     ui: UiSettings = Field(default_factory=UiSettings, description="The room for people: address, users, the API.")
@@ -155,7 +157,7 @@ class Settings(BaseSettings):
         if isinstance(value, str) and value.strip().startswith("["):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ValueError("write names with commas between, or a list as JSON") from None
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
@@ -283,6 +285,9 @@ class Settings(BaseSettings):
 
 
 _CALLED = "settings file"
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 300
+_AS_JSON = "write lists and mappings as JSON"
 _SECRET_ADVICE = (
     "make one (openssl rand -hex 32) and give the same to every process: "
     f"{ENV_PREFIX}SECRET, or `secret` in {DEFAULT_FILE}"
@@ -331,9 +336,10 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
     try:
         environment = EnvSettingsSource(Settings)()
     except EnvironmentSourceError as error:
-        raise SettingsError(
-            "An environment variable cannot be read.", _unreadable(str(error)), "write lists and mappings as JSON"
-        ) from None
+        raise SettingsError("An environment variable cannot be read.", _unreadable(str(error)), _AS_JSON) from None
+    except RecursionError:
+        where = ", ".join(name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX) and _is_deep(name))
+        raise SettingsError("An environment variable cannot be read: it is nested too deep.", where, _AS_JSON) from None
     for clients in ("kafka", "schema_registry"):
         if isinstance(environment.get(clients), dict):
             environment[clients] = {_property_name(name): value for name, value in environment[clients].items()}
@@ -354,6 +360,16 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
             f"set {ENV_PREFIX}SCHEMA_REGISTRY__URL, or `schema_registry: {{url: …}}` in {path or DEFAULT_FILE}",
         )
     return settings
+
+
+def _is_deep(variable: str) -> bool:
+    try:
+        json.loads(os.environ[variable])
+    except RecursionError:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 def _unreadable(said: str) -> str:
@@ -421,7 +437,7 @@ def _explained(
             known, name = {f"{name}.{each}" for each in group.model_fields}, field
         return SettingsError(f"There is no setting `{name}`.", where, _nearest(name, known))
     description = Settings.model_fields[name].description if name in Settings.model_fields else ""
-    shown = "" if name in ("secret", *_GROUPS) else f" (it is {first['input']!r})"
+    shown = "" if name in ("secret", *_GROUPS) else f" (it is {_SHOWN.repr(first['input'])})"
     return SettingsError(
         f"The setting `{field}` cannot be used: {first['msg'].removeprefix('Value error, ')}{shown}.",
         where,

@@ -5,13 +5,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from pipeline.hosts import ListeningHost
+
 
 class ApiSettings(BaseModel):
     """Where the API listens, whom it answers, and what it keeps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: ListeningHost = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8090, ge=0, le=65535, description="Port to listen on; 0: a free one.")
     tokens: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
         None, description="File of the tokens; tokens.yaml in the state folder."

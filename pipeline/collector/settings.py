@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from pipeline.hosts import ListeningHost
+
 _SOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,300}")
 _URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,300}(/[A-Za-z0-9._~/-]{0,200})?")
@@ -25,7 +27,7 @@ class CollectorSettings(BaseModel):
     write_keys: dict[str, Annotated[str, AfterValidator(_source)]] = Field(
         default={}, max_length=10_000, description="Each write key and the name of the source it stands for."
     )
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: ListeningHost = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8088, ge=0, le=65535, description="Port to listen on; 0: a free one.")
     topic: str = Field("raw", min_length=1, max_length=249, description="Where events go; one of `sources`.")
     public_url: str | None = Field(

@@ -5,15 +5,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from pipeline.hosts import HttpAddress, ListeningHost
+
 
 class UiSettings(BaseModel):
     """Where the pages are served, whom they ask, and for how long somebody is signed in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: ListeningHost = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8091, ge=0, le=65535, description="Port to listen on; 0: a free one.")
-    api: str = Field("http://127.0.0.1:8090", pattern=r"^https?://", description="Address of the API that is asked.")
+    api: HttpAddress = Field(
+        "http://127.0.0.1:8090", pattern=r"^https?://", description="Address of the API that is asked."
+    )
     users: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
         None, description="File of the users; users.yaml in the state folder."
     )

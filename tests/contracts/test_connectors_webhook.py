@@ -291,6 +291,8 @@ REFUSED = [
     ({"url": "https://bücher.example.com/", "unsigned": True}, "xn--"),
     ({"url": "https://example.com/ü", "unsigned": True}, "%C3%BC"),
     ({"url": "https://example.com/a\n", "unsigned": True}, "no address has"),
+    ({"url": "https://hooks..example.com/a", "unsigned": True}, "no host can be called so"),
+    ({"url": f"https://{'x' * 64}.example.com/a", "unsigned": True}, "no host can be called so"),
     ({"url": "https://example.com:99999/", "unsigned": True}, "(?i)port"),
     ({"url": "https://example.com/"}, "signing secret"),
     ({"url": "https://example.com/", "unsigned": True, "headers": {"Authorization": "Bearer x"}}, "holds a secret"),

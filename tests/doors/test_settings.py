@@ -230,6 +230,40 @@ def test_a_variable_that_is_no_json_is_named(variable: str, value: str, monkeypa
     assert told.value.where == ENV_PREFIX + variable and "JSON" in told.value.what_to_do
 
 
+@pytest.mark.parametrize(
+    "variable", ["SOURCES", "DEFINITIONS", "KAFKA", "API", "COLLECTOR__WRITE_KEYS", "COLLECTOR__ALLOWED_ORIGINS"]
+)
+def test_a_variable_that_is_nested_without_end_is_named(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_PREFIX + variable, "[" * 100_000)
+    monkeypatch.setenv(f"{ENV_PREFIX}SECRET", "[")
+    with pytest.raises(SettingsError) as told:
+        load()
+    assert ENV_PREFIX + variable in str(told.value.where) and "SECRET" not in str(told.value.where)
+    assert len(str(told.value)) < 1_000
+
+
+@pytest.mark.parametrize("host", ["é..", "a..b", "x" * 64, "", " ", "\udcff"], ids=range(6))
+@pytest.mark.parametrize("variable", ["METRICS_HOST", "API__HOST", "UI__HOST", "COLLECTOR__HOST"])
+def test_what_no_host_is_called_is_told(variable: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket raises something of its own, and nothing at all where it is empty: that means every address."""
+    monkeypatch.setenv(ENV_PREFIX + variable, host)
+    with pytest.raises(SettingsError, match="cannot be used"):
+        load()
+
+
+@pytest.mark.parametrize("address", ["http://é..", "http://a..b", "http://[::1", "http://x:99999", "http://", "x:80"])
+def test_what_no_api_is_called_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}UI__API", address)
+    with pytest.raises(SettingsError, match="cannot be used"):
+        load()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "localhost", "bücher.example", "fe80::1%eth0"])
+def test_what_a_host_may_be_called_is_taken(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}API__HOST", host)
+    assert load().api.host == host
+
+
 def test_another_secret_than_that_of_the_workspace_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bytes | None] = [b'{"kind":"secret_check","check":"%s"}' % check_of(b"right").encode()]
     monkeypatch.setattr("pipeline.secret_check.current_value", lambda *_: kept[0])
