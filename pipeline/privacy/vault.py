@@ -8,12 +8,12 @@ from types import TracebackType
 
 import msgspec
 
-from pipeline.errors import BrokerError
+from pipeline.errors import BrokerError, StateError
 from pipeline.records import Suppression
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
 from pipeline.settings import Settings
-from pipeline.vault import SEED_BYTES, KeyRing, Sealer
+from pipeline.vault import SEALED, SEED_BYTES, KeyRing, Sealer
 
 KEYS, SUPPRESSIONS = "keys", "suppressions"
 WRITER = "privacy"
@@ -26,7 +26,10 @@ _decode = msgspec.json.Decoder(Suppression).decode
 
 
 def ensure_keys(settings: Settings) -> None:
-    """Make the seed of the workspace's keys, if there is none. Several processes may do so at once."""
+    """Make the seed of the workspace's keys, if there is none. Several processes may do so at once.
+
+    Raises BrokerError; StateError: there were keys, and they are lost.
+    """
     for _ in range(_ATTEMPTS):
         if _has_keys(settings):
             return
@@ -43,6 +46,7 @@ def _make_keys(settings: Settings) -> None:
     try:
         # Only now nobody else can write any more: what is there is all there will be.
         if not _has_keys(settings):
+            _refuse_lost(settings)
             first = KeyRing().begin(secrets.token_bytes(SEED_BYTES))
             transaction.write((KEYS, 0, key, value) for key, value in first)
     finally:
@@ -52,6 +56,17 @@ def _make_keys(settings: Settings) -> None:
 def _has_keys(settings: Settings) -> bool:
     with TopicReader(settings, [KEYS]) as reader:
         return any(True for _ in reader.read_to_end())
+
+
+def _refuse_lost(settings: Settings) -> None:
+    """New keys would open nothing of what was sealed under those that are gone, and stand in the way of their copy."""
+    with TopicReader(settings, ["events"], as_they_stand=True) as reader:
+        if any(record.value and record.value[0] == SEALED for record in reader.read_to_end()):
+            raise StateError(
+                "The keys of the history are gone: `events` is sealed, and there is nothing to open it with.",
+                settings.topic(KEYS),
+                "stop the roles and restore the topic from its copy; without one, begin a new workspace",
+            )
 
 
 def copy_suppressions(old: Settings, new: Settings) -> None:
@@ -66,6 +81,7 @@ class FollowedVault:
         """Reads everything there is. Raises BrokerError."""
         self.sealer = Sealer(KeyRing())
         self.seals = settings.seal_events
+        self._keys_topic = settings.topic(KEYS)
         self._kept_out: dict[bytes, Suppression] = {}
         self._lock = threading.Lock()
         self._failure: Exception | None = None
@@ -100,9 +116,12 @@ class FollowedVault:
     @property
     def kept_out(self) -> Mapping[bytes, Suppression]:
         """By actor key: who was erased and has not consented anew."""
+        self._raise_failure()
+        return self._kept_out
+
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-        return self._kept_out
 
     def readmit(self, actor: bytes) -> None:
         """Somebody consents anew: this worker need not wait until it reads that."""
@@ -116,9 +135,18 @@ class FollowedVault:
             return self.sealer.seal(actor, name, encoded)
 
     def open(self, value: bytes) -> bytes | None:
-        """The encoded event of a sealed one; None if its key was destroyed."""
+        """The encoded event of a sealed one; None if its key was destroyed. Raises BrokerError where keys are missing:
+        that they have not come is no fault of the event's."""
+        self._raise_failure()
         with self._lock:
-            return self.sealer.open(value)
+            try:
+                return self.sealer.open(value)
+            except LookupError:
+                raise BrokerError(
+                    "An event is sealed, and the keys to open it with are not there.",
+                    self._keys_topic,
+                    "start it again: they may be on their way; if the topic is empty, restore it from its copy",
+                ) from None
 
     def close(self) -> None:
         """Let go of the connection."""
