@@ -1,5 +1,6 @@
 """Finding one profile in the compacted topics, by any identifier or by a profile_id that may have been retired."""
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -13,6 +14,7 @@ Value = Callable[[str, bytes], bytes | None]
 """Gives the present value of a key in a compacted topic: (topic, key) -> value."""
 
 _MAX_SUCCESSORS = 1000
+_PROFILE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _decode_pointer = msgspec.json.Decoder(IdentityPointer).decode
 _decode_profile = msgspec.json.Decoder(ProfileDocument).decode
@@ -44,6 +46,21 @@ def person(text: str, rules: IdentityRules) -> str:
     return normalised(text, rules)
 
 
+def is_profile_id(text: str) -> bool:
+    """Whether a text is a profile_id. No identifier is: it has a colon."""
+    return _PROFILE_ID.fullmatch(text) is not None
+
+
+def person_or_profile(text: str, rules: IdentityRules) -> str:
+    """Whom a request is about: a person's identifier, as the pipeline writes it, or a profile_id.
+
+    Raises:
+        InputError: it is neither, or names an account.
+    """
+    profile_id = text.strip().lower()
+    return profile_id if is_profile_id(profile_id) else person(text, rules)
+
+
 def find_profile(text: str, value: Value) -> ProfileDocument:
     """The living profile of a normalised identifier or a profile_id, successors followed.
 
@@ -64,3 +81,15 @@ def find_profile(text: str, value: Value) -> ProfileDocument:
                 f"Nobody is known by {text}.", "", "check the spelling; a profile appears when its first event has come"
             )
     raise LookupFailed(f"The successors of {text} go in a circle.", profile_id, "report this: it must not happen")
+
+
+def find_person(text: str, value: Value) -> ProfileDocument:
+    """The same of a person.
+
+    Raises:
+        LookupFailed: also if it is the profile of an account.
+    """
+    document = find_profile(text, value)
+    if document.entity != "person":
+        raise LookupFailed(f"{text} is an account, not a person.", "", "name one of its people by their identifier")
+    return document

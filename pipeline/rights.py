@@ -32,6 +32,7 @@ _OPENS = {"ingest": ("keys", "suppressions"), "unify": ("keys", "suppressions")}
 _PRIVACY_WRITES = (
     "keys",
     "suppressions",
+    "privacy-requests",
     "privacy-receipts",
     "identity-edges",
     "links",

@@ -16,8 +16,8 @@ _JSON = "application/json"
 
 
 class PrivacyAsked(msgspec.Struct, forbid_unknown_fields=True):
-    """A request about the person behind `identifier`. `traits`: rectify to these, null takes one back. `lift` ends a
-    suppression."""
+    """A request about the person behind `identifier`, which may be a profile_id. `traits`: rectify to these, null takes
+    one back. `lift` ends a suppression."""
 
     request: RequestKind
     identifier: str
@@ -45,7 +45,8 @@ class Privacy:
         if asked.lift and asked.request != "suppress":
             raise Problem(422, "lift belongs to suppress.")
         call.subject = self._service.subject_of(asked.identifier)
-        text = self._service.person(asked.identifier)
+        text = self._service.person_or_profile(asked.identifier)
+        call.subject = self._service.subject_of(text)
         settings, who = self._service.settings, call.caller.name
         request_id = await self._service.in_thread(
             lambda: ask(settings, asked.request, text, who, asked.traits, asked.lift)

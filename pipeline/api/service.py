@@ -13,7 +13,7 @@ from pipeline.api.access import Access, Caller
 from pipeline.api.audit import Audit
 from pipeline.api.follower import TOPICS, Follower
 from pipeline.api.missed import read_missed
-from pipeline.api.model import ReadModel
+from pipeline.api.model import ReadModel, decoded
 from pipeline.api.positions import Place, parse_place, parse_position
 from pipeline.api.problems import Problem
 from pipeline.api.pulse import Pulse
@@ -24,7 +24,7 @@ from pipeline.errors import BrokerError, HeadwaterError, InputError, LookupFaile
 from pipeline.identifiers import ACCOUNT, Identifier, Keys, identifier
 from pipeline.identity import Junk
 from pipeline.in_charge import NotInChargeError
-from pipeline.lookup import normalised, person
+from pipeline.lookup import is_profile_id, normalised, person, person_or_profile
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.kafka.doors import KAFKA_FAILURES, current_values, topic_partitions
 from pipeline.runtime.ports import Record
@@ -39,7 +39,6 @@ _DEFAULT_TIMEOUT_MS = 1_000
 _ASK_PARTITIONS_EVERY_S = 10.0
 _ASK_PARTITIONS_WITHIN_S = 1.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_PROFILE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _CANNOT_SAY: tuple[type[Exception], ...] = (HeadwaterError, *KAFKA_FAILURES)
 
@@ -136,7 +135,7 @@ class Service:
         profile_ids, which are hashes already. What is neither may be anybody's name: it is hashed too."""
         found = []
         for text in filter(None, identifiers):
-            if _PROFILE_ID.fullmatch(text):
+            if is_profile_id(text):
                 found.append(text)
                 continue
             try:
@@ -183,6 +182,17 @@ class Service:
             return person(text, self._plan.identity)
         except InputError as error:
             raise Problem(422, f"{error.what} {error.what_to_do}".strip()) from None
+
+    def person_or_profile(self, text: str) -> str:
+        """The same, or a profile_id of somebody who is no account. Raises Problem 422."""
+        try:
+            wanted = person_or_profile(text, self._plan.identity)
+        except InputError as error:
+            raise Problem(422, f"{error.what} {error.what_to_do}".strip()) from None
+        document = self.model.document(wanted) if is_profile_id(wanted) else None
+        if document is not None and decoded(document).entity != "person":
+            raise Problem(422, f"{text!r} is an account, not a person. name one of its people by their identifier")
+        return wanted
 
     def account(self, name: str) -> str:
         """The name of an account, as ingest cleans it; where nobody is called so, the one that `same` says it means."""

@@ -15,7 +15,7 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
-from pipeline.lookup import person
+from pipeline.lookup import person_or_profile
 from pipeline.privacy import audit
 from pipeline.privacy.asking import ask
 from pipeline.records import PrivacyReceipt
@@ -28,7 +28,7 @@ _LOOK_AGAIN_S = 0.3
 _ANSWERS_S = 5.0
 _decode = msgspec.json.Decoder(PrivacyReceipt).decode
 
-Who = Annotated[str, typer.Argument(help="NAMESPACE:VALUE of one of the person's identifiers.")]
+Who = Annotated[str, typer.Argument(help="NAMESPACE:VALUE of one of the person's identifiers, or their profile_id.")]
 Wait = Annotated[float, typer.Option(help="Wait so many seconds for the receipt.", min=0)]
 
 app = typer.Typer(no_args_is_help=True, help="Erase, export, rectify, suppress; and what became of it.")
@@ -133,7 +133,7 @@ def _trait(text: str) -> tuple[str, Any]:
 
 def _named(identifier: str) -> tuple[Settings, str]:
     settings = find_kafka(settings_module.load())
-    return settings, person(identifier, KafkaPlans(settings).latest().identity)
+    return settings, person_or_profile(identifier, KafkaPlans(settings).latest().identity)
 
 
 def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None, lift: bool = False) -> None:

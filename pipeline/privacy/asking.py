@@ -3,14 +3,18 @@
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from pipeline.errors import LookupFailed
 from pipeline.in_charge import refuse_decisions
+from pipeline.lookup import find_person, is_profile_id
 from pipeline.privacy import audit
+from pipeline.privacy.whom import identifiers_of
 from pipeline.records import Erased, PrivacyReceipt, PrivacyRequest, RequestKind, encode
-from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
+from pipeline.runtime.kafka.doors import TopicReader, current_value, current_values, produce_all
 from pipeline.settings import Settings
 
 _ACTIONS: dict[RequestKind, Any] = {
@@ -29,7 +33,7 @@ def ask(
     traits: dict[str, Any] | None = None,
     lift: bool = False,
 ) -> str:
-    """Make a request about the person behind a normalised identifier; its id.
+    """Make a request about the person behind a normalised identifier, or a profile_id; its id.
 
     Raises:
         NotInChargeError: another workspace is to be asked. BrokerError.
@@ -64,5 +68,16 @@ def hand_over_requests(old: Settings, new: Settings) -> int:
             receipt = receipts.get(request.request_id.encode())
             is_open = receipt is None or msgspec.json.decode(receipt, type=PrivacyReceipt).state == "working"
             if request.request == "erase" and is_open and request.request_id not in decided:
-                waiting[request.request_id] = encode(request)
+                waiting[request.request_id] = encode(_handed_over(old, request))
     return produce_all(new, "privacy-requests", [(key.encode(), value) for key, value in waiting.items()])
+
+
+def _handed_over(old: Settings, request: PrivacyRequest) -> PrivacyRequest:
+    """Who is named by a profile is named by an identifier: in the other workspace they may have another profile."""
+    if not is_profile_id(request.identifier):
+        return request
+    try:
+        document = find_person(request.identifier, partial(current_value, old))
+    except LookupFailed:
+        return request
+    return msgspec.structs.replace(request, identifier=identifiers_of(document)[0])

@@ -27,8 +27,8 @@ from pipeline.admin import topic_partitions
 from pipeline.archive.reading import history_of
 from pipeline.definitions.log import KafkaPlans
 from pipeline.identifiers import Keys, partition_of, split_identifier
-from pipeline.identity import IdentityRules
-from pipeline.lookup import find_profile
+from pipeline.identity import IdentityRules, Junk
+from pipeline.lookup import find_person
 from pipeline.records import (
     AuditEntry,
     DeadLetter,
@@ -56,8 +56,8 @@ class Subject:
     """The person: the living profile, every identifier, and every profile_id that became this one."""
 
     def __init__(self, settings: Settings, identifier: str) -> None:
-        """Raises LookupFailed: nobody is known by the identifier; BrokerError."""
-        self.document = find_profile(identifier, partial(current_value, settings))
+        """Of an identifier, or a profile_id. Raises LookupFailed: nobody is known by it; BrokerError."""
+        self.document = find_person(identifier, partial(current_value, settings))
         living = self.document.profile_id
         found = _leading_to(living, lambda: _identities(settings))
         theirs = sorted(text for text in found if text != living)
@@ -124,7 +124,8 @@ def export(settings: Settings, identifier: str, folder: Path) -> dict[str, Any]:
     }
     found["dead_letters"] = spooled(_letters(settings, naming))
     found["identity_conflicts"] = list(_conflicts(settings, set(subject.identifiers)))
-    hashes = {actor.decode() for actor in actors}
+    # Who was looked up, or asked for, by a profile_id stands under that.
+    hashes = {keys.actor(one).decode() for one in (*subject.identifiers, *subject.profile_ids)}
     found["requests"] = [
         msgspec.to_builtins(one)
         for value in current_values(settings, "privacy-receipts").values()
@@ -192,7 +193,8 @@ class Naming:
         self._values: dict[str, set[str]] = {}
         for one in identifiers:
             namespace, value = split_identifier(one)
-            self._values.setdefault(namespace, set()).add(value)
+            spelled = rules.spelled(namespace, value)  # it may be of a spelling of before
+            self._values.setdefault(namespace, set()).update((value, *([] if isinstance(spelled, Junk) else [spelled])))
         self._names = {_plain(namespace): namespace for namespace in self._values}
         telling = {value for values in self._values.values() for value in values if len(value) >= _TELLING}
         words = "|".join(re.escape(value) for value in sorted(telling))
@@ -210,12 +212,12 @@ class Naming:
 
     def _is_theirs(self, name: str, value: Any) -> bool:
         under = self._names.get(_plain(name))
-        if under is not None and self._rules.clean(under, value) in self._values[under]:
+        if under is not None and self._rules.spelled(under, value) in self._values[under]:
             return True
         if not isinstance(value, str) or len(value) < _TELLING:
             return False
         return any(
-            (cleaned := self._rules.clean(namespace, value)) in values and len(str(cleaned)) >= _TELLING
+            (cleaned := self._rules.spelled(namespace, value)) in values and len(str(cleaned)) >= _TELLING
             for namespace, values in self._values.items()
         )
 

@@ -1,6 +1,7 @@
 """The privacy role: carries requests out, destroys keys, hastens topics, and writes receipts. One runs per workspace.
 
     request    keep out who is known by the identifier, and wait until every ingest knows       suppressions
+               ask for who they are by the spellings of today, if theirs are of before          privacy-requests
     erase      ask the identity stage: it lists the person's identifiers and tells their actors identity-edges
     Erased     keep each identifier out, and destroy the key of its events                      keys, suppressions
     Forgotten  an actor has forgotten; when all have, topics are made to let go of it           topic settings
@@ -29,11 +30,12 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
-from pipeline.lookup import find_profile, person
+from pipeline.lookup import person_or_profile
 from pipeline.observed import served
 from pipeline.privacy.requests import Exporting, Outcome, carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
 from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
+from pipeline.privacy.whom import NotTakenInError, Whom
 from pipeline.privacy.work import DESTINATION, TOLD_WAIT_MS, Answers, Erasure, is_being_cleaned, saying
 from pipeline.records import (
     Erased,
@@ -49,7 +51,7 @@ from pipeline.records import (
     encode,
 )
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
-from pipeline.runtime.kafka.doors import TopicReader, current_value, produce_all, produce_to
+from pipeline.runtime.kafka.doors import TopicReader, produce_all, produce_to
 from pipeline.runtime.overlay import RESERVED
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
@@ -63,6 +65,7 @@ NUDGE_KEY = RESERVED + b"nudge"
 """A tombstone of a key that never had a value: an idle partition needs a record to begin a new segment."""
 
 _NOBODY = "nobody is known by this identifier: they never were, or were erased"
+_NOT_TAKEN_IN = "none of their identifiers is one that ingest takes in by the rules in force: replay first"
 _TURN_S = 0.2
 # A folder is called so.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -99,6 +102,7 @@ class PrivacyRole:
         self._nudged_at = 0
         self._by_age_of: tuple[int, list[ReceiptEntry]] = (0, [])
         self._plans = KafkaPlans(settings)
+        self._whom = Whom(settings, self._keys, self._rules, self._suppressions)
         self._reader = TopicReader(settings, [RECEIPTS, REQUESTS, DECISIONS, PROGRESS, KEYS, SUPPRESSIONS])
         records = list(self._reader.read_to_end())
         # What was done is read before what was asked for, and that before what came of it.
@@ -153,8 +157,8 @@ class PrivacyRole:
                 erasure.take_forgotten(told, record.timestamp_ms)
 
     def _understood(self, record: Record) -> PrivacyRequest | None:
-        """The request in a record, about an identifier as the pipeline writes it: programs write to the topic too, and
-        write what people typed. None if it is none, was carried out, or cannot be."""
+        """The request in a record, about an identifier as the pipeline writes it, or a profile_id: programs write to
+        the topic too, and write what people typed. None if it is none, was carried out, or cannot be."""
         try:
             request = _decode_request(record.value or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -169,16 +173,15 @@ class PrivacyRole:
             self._say(self._receipt(request, "failed", f"a request's id is {_ID.pattern}"))
             return None
         try:
-            return msgspec.structs.replace(request, identifier=person(request.identifier, self._rules()))
+            return msgspec.structs.replace(request, identifier=person_or_profile(request.identifier, self._rules()))
         except InputError:
-            self._say(self._receipt(request, "failed", "the identifier is none of a person: NAMESPACE:VALUE"))
+            detail = "the identifier is none of a person: NAMESPACE:VALUE, or a profile_id"
+            self._say(self._receipt(request, "failed", detail))
             return None
 
     def _begin(self, request: PrivacyRequest) -> None:
         if request.request == "erase":
-            subject = self._keys.actor(request.identifier).decode()
-            answers = self._answers.setdefault(request.request_id, Answers())
-            self._erasures.setdefault(request.request_id, Erasure(request, subject, answers=answers))
+            self._begin_erasure(request, self._receipts.get(request.request_id))
         elif request.request == "export":
             self._exports.append(request)
         else:
@@ -187,11 +190,16 @@ class PrivacyRole:
     def _begin_again(self) -> None:
         """Go on with erasures whose request the topic has let go of, a day after it was made."""
         for receipt in self._receipts.values():
-            known = receipt.request_id in self._erasures
-            if not known and receipt.request == "erase" and receipt.state == "working":
+            if receipt.request == "erase" and receipt.state == "working":
                 request = PrivacyRequest(receipt.request_id, "erase", "", receipt.requested_at, receipt.by)
-                answers = self._answers.setdefault(receipt.request_id, Answers())
-                self._erasures[receipt.request_id] = Erasure(request, receipt.subject, answers=answers)
+                self._begin_erasure(request, receipt)
+
+    def _begin_erasure(self, request: PrivacyRequest, begun: PrivacyReceipt | None) -> None:
+        # Whom a profile_id led to stands on the receipt: by now it may lead to nobody.
+        subject = begun.subject if begun is not None else self._keys.actor(request.identifier).decode()
+        answers = self._answers.setdefault(request.request_id, Answers())
+        detail = begun.detail if begun is not None else ""
+        self._erasures.setdefault(request.request_id, Erasure(request, subject, answers=answers, detail=detail))
 
     # ------------------------------------------------------------------------------------------------ what is done
 
@@ -202,8 +210,10 @@ class PrivacyRole:
         if not self._has_resumed:
             self._resume(now_ms)
             self._has_resumed = True
-        for request in self._waiting:
-            self._carry_out(request, now_ms)
+        for asked in self._waiting:
+            request = self._meant(asked, now_ms)
+            if request is not None:
+                self._carry_out(request, now_ms)
         self._waiting.clear()
         self._export(now_ms)
         self._destroy({one.actor: (one.epoch, one.received, one.request_id) for one in self._others})
@@ -223,15 +233,15 @@ class PrivacyRole:
     def _advance(self, erasure: Erasure, now_ms: int) -> None:
         if not erasure.erased:
             if not erasure.request.identifier:
-                receipt = self._receipts[erasure.request.request_id]
                 detail = "the topic privacy-requests has let go of it before it was decided: ask again"
-                self._say(msgspec.structs.replace(receipt, state="failed", finished_at=now_ms, detail=detail))
-                erasure.finished_at = now_ms
+                self._give_up(erasure, detail, now_ms)
                 return
             if not erasure.listed_at:
-                known = [self._keys.actor(one).decode() for one in self._known(erasure.request)]
-                self._keep_out(known, erasure, now_ms)
-                erasure.listed_at = now_ms
+                try:
+                    self._list(erasure, now_ms)
+                except LookupFailed:
+                    self._give_up(erasure, _NOBODY, now_ms)
+                    return
             elif not erasure.asked_at and now_ms - erasure.listed_at >= TOLD_WAIT_MS:
                 erasure.asked_at = now_ms
                 request = erasure.request
@@ -254,23 +264,40 @@ class PrivacyRole:
         if receipt.state == "done" and now_ms >= erasure.cleaned_by:
             erasure.finished_at = now_ms
 
-    def _known(self, request: PrivacyRequest) -> list[str]:
-        """The identifiers by which the person is known now; the identity stage has the last word on that."""
+    def _list(self, erasure: Erasure, now_ms: int) -> None:
+        """Keep out everybody it is about. Who is known by a spelling of before is somebody else by the one of today,
+        and would come back by that: by the rules in force they are one person. That one gets a request of its own."""
+        request = erasure.request
+        known = self._whom.known(request.identifier)
+        erasure.request = msgspec.structs.replace(request, identifier=known[0])
+        erasure.subject = self._keys.actor(known[0]).decode()
+        others = [
+            PrivacyRequest(f"{request.request_id[:60]}-{self._keys.actor(text)[:12].decode()}", "erase", text, now_ms)
+            for text in self._whom.spelled_otherwise(known)
+        ]
+        if others:
+            said = [(one.request_id.encode(), encode(msgspec.structs.replace(one, by=request.by))) for one in others]
+            produce_all(self._settings, REQUESTS, said)
+            erasure.detail = "by the spelling of today: " + ", ".join(one.request_id for one in others)
+        self._keep_out([self._keys.actor(one).decode() for one in known], erasure, now_ms)
+        erasure.listed_at = now_ms
 
-        def value(topic: str, key: bytes) -> bytes | None:
-            return current_value(self._settings, topic, key)
-
-        try:
-            document = find_profile(request.identifier, value)
-        except LookupFailed:
-            return [request.identifier]
-        return [request.identifier, *(f"{pair.namespace}:{pair.value}" for pair in document.identifiers)]
+    def _give_up(self, erasure: Erasure, detail: str, now_ms: int) -> None:
+        receipt = self._receipt(erasure.request, "failed", detail, now_ms)
+        self._say(msgspec.structs.replace(receipt, subject=erasure.subject))
+        self._release(erasure)
+        erasure.finished_at = now_ms
 
     def _keep_out(self, actors: list[str], erasure: Erasure, now_ms: int) -> None:
         request_id = erasure.request.request_id
-        known = self._suppressions
-        epochs = {actor: known[actor].epoch if actor in known else 0 for actor in actors}
-        self._write([self._suppression(actor, epoch, now_ms, request_id) for actor, epoch in epochs.items()])
+        records = []
+        for actor in actors:
+            kept = self._suppressions.get(actor)
+            if kept is None or not kept.epoch or kept.consented_at > kept.at:
+                records.append(self._suppression(actor, kept.epoch if kept is not None else 0, now_ms, request_id))
+            # Else they are erased, and `profiles` is behind: who is found to be somebody else is released again.
+        if records:
+            self._write(records)
 
     def _release(self, erasure: Erasure) -> None:
         """Who was listed beforehand, and by the word of the identity stage is not this person, is somebody else:
@@ -332,18 +359,29 @@ class PrivacyRole:
             self._exporting = None
             self._carry_out(done.request, now_ms, done.outcome)
         while self._exports and self._exporting is None:
-            request = self._exports.popleft()
-            if self._is_kept_out(request.identifier):
+            request = self._meant(self._exports.popleft(), now_ms)
+            if request is None:
+                continue
+            if self._whom.is_kept_out(request.identifier):
                 self._carry_out(request, now_ms)
             else:
                 self._exporting = Exporting(request, partial(carry_out, self._settings, request))
                 self._exporting.start()
 
+    def _meant(self, request: PrivacyRequest, now_ms: int) -> PrivacyRequest | None:
+        """The request about an identifier by which it can be carried out. None, and a receipt, if there is none."""
+        try:
+            return msgspec.structs.replace(request, identifier=self._whom.spoken_for(request))
+        except LookupFailed as error:
+            detail = _NOT_TAKEN_IN if isinstance(error, NotTakenInError) else _NOBODY
+            self._say(self._receipt(request, "failed", detail, now_ms))
+            return None
+
     def _carry_out(self, request: PrivacyRequest, now_ms: int, outcome: Callable[[], Outcome] | None = None) -> None:
         """Carry out a request that is no erasure, or take what came of it, and say so."""
         stores: list[ReceiptEntry]
         try:
-            if self._is_kept_out(request.identifier):
+            if self._whom.is_kept_out(request.identifier):
                 # What an export said of them would stay, and what is said in their name would bring them back.
                 raise LookupFailed("they were erased, or are being erased")
             stores, detail = outcome() if outcome is not None else carry_out(self._settings, request)
@@ -361,10 +399,6 @@ class PrivacyRole:
             if not nobody and not isinstance(error, ValueError):
                 _log.error("%s %s failed: %s", request.request, request.request_id, _where(error))
         self._say(self._receipt(request, state, detail, now_ms, stores))
-
-    def _is_kept_out(self, identifier: str) -> bool:
-        kept = self._suppressions.get(self._keys.actor(identifier).decode())
-        return kept is not None and kept.consented_at <= kept.at
 
     def _receipt(
         self, request: PrivacyRequest, state: str, detail: str, now_ms: int = 0, stores: Sequence[ReceiptEntry] = ()

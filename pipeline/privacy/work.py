@@ -74,12 +74,15 @@ class Erasure:
     answers: Answers = field(default_factory=Answers)
     by_age: list[ReceiptEntry] = field(default_factory=list)
     finished_at: int = 0
+    detail: str = ""
     _seen_at: int = 0
 
     def take_erased(self, record: Erased, now_ms: int) -> None:
         """The identity stage has decided, about one identifier."""
         self.erased[record.actor] = record.epoch
         self.members = max(self.members, record.members)
+        if not self.destroyed_at:
+            self.finished_at = 0  # it had been given up a moment too early
         self._reckon(now_ms)
 
     def take_forgotten(self, record: Forgotten, now_ms: int) -> None:
@@ -141,6 +144,7 @@ class Erasure:
             identifiers=len(self.erased),
             finished_at=self.forgotten_at if over else 0,
             stores=stores,
+            detail=self.detail,
         )
 
 

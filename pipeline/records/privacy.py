@@ -8,8 +8,8 @@ RequestKind = Literal["erase", "export", "rectify", "suppress"]
 
 
 class PrivacyRequest(Struct, omit_defaults=True):
-    """What somebody may ask for about their data. `identifier` is one of theirs, as text; `traits`: rectify to these,
-    None takes a trait back; `lift` ends a suppression. The topic keeps it for a day."""
+    """What somebody may ask for about their data. `identifier` is one of theirs, as text, or their profile_id;
+    `traits`: rectify to these, None takes a trait back; `lift` ends a suppression. The topic keeps it for a day."""
 
     request_id: str
     request: RequestKind
@@ -30,8 +30,8 @@ class ReceiptEntry(Struct, omit_defaults=True):
 
 
 class PrivacyReceipt(Struct, omit_defaults=True):
-    """What became of a request, store by store. `subject` is the keyed hash of the identifier that was named; nothing
-    else in it says who it was. The key is the request's id."""
+    """What became of a request, store by store. `subject` is the keyed hash of the identifier that was named, or that
+    the profile is named after whose id was; nothing else in it says who it was. The key is the request's id."""
 
     request_id: str
     request: RequestKind

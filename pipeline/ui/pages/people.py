@@ -109,7 +109,7 @@ def relink(page: Page) -> Response:
 
 
 def ask_privacy(page: Page) -> Response:
-    """Make a request about their data."""
+    """Make a request about their data. They are named by the profile: an identifier may be of a spelling of before."""
     request, name = page.field("request"), page.field("trait").strip()
     if request not in REQUESTS:
         raise Refused(422, "There is no such request.")
@@ -118,7 +118,7 @@ def ask_privacy(page: Page) -> Response:
     # An empty value takes the trait back.
     traits = {name: page.field("value").strip() or None} if request == "rectify" else None
     with refusals_told():
-        made = page.client.ask_privacy(request, page.field("identifier").strip(), traits, bool(page.field("lift")))
+        made = page.client.ask_privacy(request, page.path["profile"], traits, bool(page.field("lift")))
     return go(f"/privacy/{made}")
 
 

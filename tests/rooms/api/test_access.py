@@ -83,7 +83,7 @@ def test_bodies_are_bounded_and_checked(world: World) -> None:
         b'{"request": "erase", "identifier": "user_id:1", "traits": {"a": 1}}',
         b'{"request": "rectify", "identifier": "user_id:1"}',
         b'{"request": "erase", "identifier": "user_id:1", "lift": true}',
-        b'{"request": "erase", "identifier": "11111111-1111-5111-8111-111111111111"}',
+        b'{"request": "erase", "identifier": "11111111-1111-5111-8111"}',
     ):
         assert world.ask("/v1/privacy", method="POST", content=junk).status_code in (400, 422), junk
 

@@ -11,7 +11,10 @@ import pytest
 
 from pipeline.api.audit import Audit
 from pipeline.in_charge import NotInChargeError
-from tests.rooms.api.harness import ADA, World, world_with_ada
+from pipeline.records import IdentifierPair, ProfileDocument
+from tests.rooms.api.harness import ADA, World, show, world_with_ada
+
+ACME, NOBODY = "44444444-4444-5444-8444-444444444444", "55555555-5555-5555-8555-555555555555"
 
 
 @pytest.fixture
@@ -100,9 +103,30 @@ def test_doors_that_change_something_say_whom_it_was_about(world: World, monkeyp
 def test_a_link_is_between_identifiers_of_people(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for door in ("api.writes", "privacy.audit", "privacy.asking"):
         monkeypatch.setattr(f"pipeline.{door}.produce_all", lambda *_: pytest.fail("it was written"))
-    for door in ("unlink", "relink", "privacy"):
-        asked = {"request": "erase", "identifier": name} if door == "privacy" else {"a": name, "b": "user_id:42"}
+    for door in ("unlink", "relink"):
+        asked = {"a": name, "b": "user_id:42"}
         assert world.ask(f"/v1/{door}", method="POST", json=asked).status_code == 422, door
+
+
+@pytest.mark.parametrize("name", [ACME, "account:acme", "a-b-c-d-e", "user_id:null"])
+def test_a_privacy_request_is_about_a_person_or_their_profile(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def ask(settings: Any, kind: str, identifier: str, *_: Any) -> str:
+        asked.append((kind, identifier))
+        return "r-1"
+
+    monkeypatch.setattr("pipeline.api.privacy.ask", ask)
+    account = ProfileDocument(ACME, "account", [IdentifierPair("account", "acme")], 1)
+    world.follower.read(show(world, account))
+    refused = world.ask("/v1/privacy", method="POST", json={"request": "erase", "identifier": name})
+    assert refused.status_code == 422 and not asked
+    for text in (ADA, ADA.upper(), NOBODY):
+        assert world.ask("/v1/privacy", method="POST", json={"request": "erase", "identifier": text}).is_success
+    assert asked == [("erase", ADA), ("erase", ADA), ("erase", NOBODY)], "the role says if they are nobody's"
+    assert [one["subject"] for one in lines(world)][1:] == [ADA, ADA, NOBODY]
 
 
 def test_a_workspace_that_is_not_in_charge_takes_no_links(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.definitions.identity import identity_rules
 from pipeline.identity.rules import builtin_rules
 from pipeline.privacy.export import Naming, Spool, write_export
 from pipeline.records import encode
@@ -37,6 +38,23 @@ ADA = ("user_id:7", "email:ada@example.org", "phone:+4915123456789", "loyalty:lq
 )
 def test_a_record_is_theirs_by_a_whole_value_and_a_short_one_only_under_its_name(record: Any, is_theirs: bool) -> None:
     assert Naming(ADA, builtin_rules())(json.dumps(record).encode()) is is_theirs
+
+
+@pytest.mark.parametrize(
+    ("known", "record"),
+    [
+        ("loyalty:LQ-0001", {"identifiers": {"loyalty": "LQ-0001"}}),
+        ("loyalty:LQ-0001", {"identifiers": {"loyalty": "lq-0001"}}),
+        ("loyalty:LQ-0001", {"card": "LQ-0001"}),
+        ("loyalty:LQ-1", {"loyalty": "LQ-1"}),
+        ("email:test@example.org", {"email": "Test@example.org"}),
+    ],
+)
+def test_what_is_spelled_otherwise_or_blocked_by_now_is_still_theirs(known: str, record: Any) -> None:
+    """It was taken in by the rules of then: what the sources have of it belongs into the export."""
+    rules = identity_rules({"preset": "strict", "namespaces": {"loyalty": {"normaliser": "lower"}}})
+    assert Naming([known], rules)(json.dumps(record).encode())
+    assert not Naming(["loyalty:else-1", "email:else@example.org"], rules)(json.dumps(record).encode())
 
 
 @pytest.mark.parametrize(

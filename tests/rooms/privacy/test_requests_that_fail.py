@@ -12,6 +12,7 @@ from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import Junk, builtin_rules
 from pipeline.privacy import role
+from pipeline.privacy.whom import Whom
 from pipeline.records import PrivacyReceipt, PrivacyRequest, encode
 from pipeline.runtime.ports import Record
 
@@ -26,6 +27,7 @@ def carrying_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, 
     made._receipts, made._erasures, made._answers, made._suppressions = {}, {}, {}, {}
     made._waiting, made._exports = [], deque()
     made._plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=builtin_rules()))  # type: ignore[assignment]
+    made._whom = Whom(made._settings, made._keys, made._rules, made._suppressions)
     monkeypatch.setattr(made, "_say", receipts.append)
     return made, receipts
 

@@ -125,16 +125,16 @@ def test_an_operator_makes_a_privacy_request_and_sees_its_receipt(
     monkeypatch.setattr("pipeline.api.privacy.ask", ask)
     monkeypatch.setattr("pipeline.api.privacy.current_values", lambda *_: held)
     operator = Visitor(house, "operator")
-    fields = {"request": "rectify", "identifier": "user_id:42", "trait": "plan", "value": "free"}
+    fields = {"request": "rectify", "trait": "plan", "value": "free"}
     answer = operator.post(f"/people/{ADA}/privacy", fields)
     assert answer.headers["location"] == "/privacy/20270115-4f1d0a9c3e"
-    assert asked == [("rectify", "user_id:42", "ui.operator", {"plan": "free"}, False)]
+    assert asked == [("rectify", ADA, "ui.operator", {"plan": "free"}, False)]
     for part in ("", "receipt"):
         page = operator.get("/privacy/20270115-4f1d0a9c3e", part).text
         assert "working" in page and "state of unify" in page
     held.clear()
     assert "Nothing is known of it yet" in operator.get("/privacy/other").text
-    for wrong in ({"request": "forget"}, {"request": "rectify", "identifier": "user_id:42"}):
+    for wrong in ({"request": "forget"}, {"request": "rectify"}):
         assert operator.post(f"/people/{ADA}/privacy", wrong).status_code == 422
     assert Visitor(house, "editor").post(f"/people/{ADA}/privacy", fields).status_code == 403
     assert len(asked) == 1
