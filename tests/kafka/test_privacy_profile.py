@@ -61,11 +61,9 @@ def test_who_is_known_by_a_spelling_of_before_is_exported_and_forgotten_by_their
         late = [bought(1, loyalty="AB-1"), bought(3, loyalty="ab-1"), bought(4, user_id="eve", loyalty="AB-1")]
         running.produce(late)
 
-        def eve() -> int:
-            found = [one for one in running.table("profiles").values() if one is not None]
-            return next(
-                one["totals"]["Bought"]["count"] for one in found if EVE.endswith(one["identifiers"][0]["value"])
-            )
+        def bought_by_eve() -> bool:
+            found = running.table("profiles").get(keys.profile_id(EVE))
+            return found is not None and found["totals"]["Bought"]["count"] == 2
 
-        running.wait_until(lambda: eve() == 2, "Eve's")
+        running.wait_until(bought_by_eve, "Eve's")
         assert shown() == {EVE}
