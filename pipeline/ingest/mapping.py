@@ -33,10 +33,11 @@ SchemaOf = Callable[[int], Any]
 
 CHANGES = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot"}
 _MAX_TEXT = 2_000
-# Debezium's `unavailable.value.placeholder`, as a text, and as bytes are written in JSON.
+# Debezium's `unavailable.value.placeholder`: as a text, as bytes are written in JSON, as a UUID made of it (in a list
+# of such), and, in a list of numbers or dates, each of its bytes.
 _UNAVAILABLE = b"__debezium_unavailable_value"
-_UNAVAILABLE_BYTES = base64.b64encode(_UNAVAILABLE)
-_PLACEHOLDERS = (_UNAVAILABLE.decode(), _UNAVAILABLE_BYTES.decode())
+_PLACEHOLDERS = (_UNAVAILABLE.decode(), base64.b64encode(_UNAVAILABLE).decode(), "b68a35a7-17ad-35b3-af2a-ae46edb4545a")
+_PLACEHOLDER_NUMBERS = list(_UNAVAILABLE)
 # (times, divided by): whole numbers stay whole, for a product with 0.000001 is a millisecond off now and then.
 _PER_MS = {"time_s": (1_000, 1), "time_ms": (1, 1), "time_us": (1, 1_000), "time_ns": (1, 1_000_000)}
 _PER_MS["days"] = (86_400_000, 1)
@@ -192,8 +193,7 @@ def mapped(mapping: Mapping, record: Record, schema_of: SchemaOf) -> bytes | Ref
         change = CHANGES.get(value["op"])
         if change is None or change not in mapping.changes:
             return Skip(change or "other_change")
-        if _UNAVAILABLE in record.value or _UNAVAILABLE_BYTES in record.value:
-            value = {**value, "before": _available(value.get("before")), "after": _available(value.get("after"))}
+        value = {**value, "before": _available(value.get("before")), "after": _available(value.get("after"))}
         row = value.get("after") if value.get("after") is not None else value.get("before")
         document |= {**value, "value": value, "row": row, "change": change}
     event = mapping.event.of(document)
@@ -215,6 +215,8 @@ def _available(row: Any) -> Any:
 
 
 def _is_placeholder(value: Any) -> bool:
+    if value == _PLACEHOLDER_NUMBERS:
+        return True
     if isinstance(value, list | dict) and len(value) == 1:
         value = next(iter(value))
     if isinstance(value, bytes):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,9 +155,12 @@ def _run(folder: Path, kafka: str, database: str) -> int:
         future.result(120)
     with psycopg.connect(database, autocommit=True) as table, Deployment(settings, folder) as running:
         table.execute(
-            "CREATE TABLE customers (id int PRIMARY KEY, email text, plan text, visits int, password_hash text)"
+            "CREATE TABLE customers (id int PRIMARY KEY, email text, plan text, visits int, password_hash text,"
+            " scores bigint[], carts uuid[])"
         )
-        table.execute("ALTER TABLE customers REPLICA IDENTITY FULL")
+        # So large that they are kept beside the row: an update says of them that they have not changed, and no more.
+        for large in ("scores", "carts"):
+            table.execute(f"ALTER TABLE customers ALTER {large} SET STORAGE EXTERNAL")
         half = PEOPLE // 2
         for number in range(1, half + 1):  # 0 is no identifier anywhere
             _insert(table, number)
@@ -182,8 +186,10 @@ def _run(folder: Path, kafka: str, database: str) -> int:
                     process = connect(folder, kafka, database)
             table.execute("DELETE FROM customers WHERE id = 5")
             expected = {
-                str(row[0]): {"email": row[1], "plan": row[2], "visits": row[3]}
-                for row in table.execute("SELECT id, email, plan, visits FROM customers").fetchall()
+                str(row[0]): dict(zip(("email", "plan", "visits", "scores", "carts"), row[1:], strict=True))
+                for row in table.execute(
+                    "SELECT id, email, plan, visits, scores, carts::text[] FROM customers"
+                ).fetchall()
             }
 
             def traits() -> dict[str, Any]:
@@ -213,8 +219,10 @@ def _run(folder: Path, kafka: str, database: str) -> int:
 
 
 def _insert(table: Any, number: int) -> None:
-    values = (number, f"person-{number}@example.org", "free", 0, "secret")
-    table.execute("INSERT INTO customers VALUES (%s, %s, %s, %s, %s)", values)
+    scores = [number * 1_000_000 + each for each in range(300)]
+    carts = [uuid.UUID(int=each) for each in range(number, number + 150)]
+    values = (number, f"person-{number}@example.org", "free", 0, "secret", scores, carts)
+    table.execute("INSERT INTO customers VALUES (%s, %s, %s, %s, %s, %s, %s)", values)
 
 
 def _free_port() -> int:
