@@ -303,6 +303,57 @@ def test_what_is_rendered_is_what_a_role_needs() -> None:
     assert made["enableServiceLinks"] is False and made["imagePullSecrets"] == [{"name": "registry"}]
 
 
+ODD = """
+image: {tag: 20261128}
+kafka:
+  properties: {message.max.bytes: 10485760, socket.timeout.ms: 60000, enable.ssl.certificate.verification: false}
+roles:
+  unify: {autoscaling: {enabled: true, lagRecords: 5000000}}
+  ui: {replicas: 0}
+"""
+
+
+def test_numbers_and_lists_are_as_they_were_written(tmp_path: Path) -> None:
+    """Helm takes numbers of a file for floats: `1.048576e+07` was what every role was given, and refused."""
+    (tmp_path / "odd.yaml").write_text(ODD)
+    objects = rendered("-f", str(tmp_path / "odd.yaml"), "--set", "kafka.bootstrapServers={k1:9092,k2:9092}")
+    pods = [each["spec"]["template"]["spec"] for each in objects if each["kind"] in ("StatefulSet", "Job")]
+    for [container] in (pod["containers"] for pod in pods):
+        assert container["image"] == "headwater:20261128"
+        environment = {one["name"]: one.get("value") for one in container["env"]}
+        assert environment["HEADWATER_BOOTSTRAP_SERVERS"] == "k1:9092,k2:9092"
+        kafka = {name: value for name, value in environment.items() if name.startswith("HEADWATER_KAFKA__")}
+        assert kafka == {
+            "HEADWATER_KAFKA__MESSAGE_MAX_BYTES": "10485760",
+            "HEADWATER_KAFKA__SOCKET_TIMEOUT_MS": "60000",
+            "HEADWATER_KAFKA__ENABLE_SSL_CERTIFICATE_VERIFICATION": "false",
+        }
+    [scaler] = [each for each in objects if each["kind"] == "HorizontalPodAutoscaler"]
+    assert scaler["spec"]["metrics"][0]["pods"]["target"]["averageValue"] == "5000000"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "--set=kafka.properties.security.protocol=SASL_SSL",  # no \\ before the dot: two maps
+        "--set=kafka.bootstrapServer=k:9092",
+        "--set=roles.unify.replica=5",
+        "--set=roles.unfy.replicas=5",
+        "--set=roles.privacy.replicas=2",
+        "--set=roles.ui.replicas=2",
+        "--set-string=roles.unify.autoscaling.enabled=false",
+        "--set-string=topics.create=false",
+        "--set-string=workspace.partitions=twelve",
+        "--set=topics.destinations=crm",
+        "--set=secretName=",
+    ],
+)
+def test_what_would_be_passed_over_is_refused(value: str) -> None:
+    words = [helm(), "template", "hw", str(CHART), "--kube-version", "1.30.0", "--set", "kafka.bootstrapServers=k:9092"]
+    done = subprocess.run([*words, value], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "don't meet the specifications of the schema" in done.stderr, done.stdout[:500]
+
+
 def test_without_an_address_it_says_so() -> None:
     done = subprocess.run(
         [helm(), "template", "hw", str(CHART), "--kube-version", "1.30.0"], capture_output=True, text=True, check=False

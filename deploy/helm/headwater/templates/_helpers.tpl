@@ -11,8 +11,13 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .role }}
 {{- end }}
 
+{{- /* A value as it was written: helm takes numbers of a file for floats, and 10485760 is 1.048576e+07 then. */ -}}
+{{- define "headwater.written" -}}
+{{ if kindIs "float64" . }}{{ if eq . (floor .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
 {{- define "headwater.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ include "headwater.written" (.Values.image.tag | default .Chart.AppVersion) }}
 {{- end }}
 
 {{- define "headwater.podSecurity" -}}
@@ -31,12 +36,12 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "headwater.environment" -}}
-- {name: HEADWATER_BOOTSTRAP_SERVERS, value: {{ required "kafka.bootstrapServers is required" .Values.kafka.bootstrapServers | quote }}}
+- {name: HEADWATER_BOOTSTRAP_SERVERS, value: {{ required "kafka.bootstrapServers is required" .Values.kafka.bootstrapServers | join "," | quote }}}
 - {name: HEADWATER_PREFIX, value: {{ .Values.workspace.prefix | quote }}}
 - {name: HEADWATER_PARTITIONS, value: {{ .Values.workspace.partitions | quote }}}
 - {name: HEADWATER_REPLICATION_FACTOR, value: {{ .Values.workspace.replicationFactor | quote }}}
 - {name: HEADWATER_SOURCES, value: {{ join "," .Values.workspace.sources | quote }}}
 {{- range $name, $value := .Values.kafka.properties }}
-- {name: HEADWATER_KAFKA__{{ $name | replace "." "_" | upper }}, value: {{ $value | quote }}}
+- {name: HEADWATER_KAFKA__{{ $name | replace "." "_" | upper }}, value: {{ include "headwater.written" $value | quote }}}
 {{- end }}
 {{- end }}
