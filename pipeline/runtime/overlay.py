@@ -17,6 +17,7 @@ Where many values are only in the store, a stage says which ones it is going to 
 next ones while those before are worked on.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -29,8 +30,6 @@ RESERVED = b"\x00"
 """State keys that begin with this byte are the runtime's own."""
 
 _UNKNOWN = -1
-# No stored value is so short.
-_NOT_READ = b""
 # So many values are read ahead at first, then twice as many each time: the first are waited for. Fewer than the least
 # are read by the time another thread has heard of them.
 FIRST_AHEAD = 125
@@ -48,23 +47,26 @@ _Row = tuple[int, bytes]
 
 
 class _Entry:
-    """A value: awake (`value`), at rest (`data`, as it is stored), both, or neither where it is deleted; `data` is None
+    """A value: awake (`value`), at rest (`data`, as it is stored), both, or neither where there is none; `data` is None
     while it is not that of the value. Its wake-up time, the one in the store (-1: unknown), its size in memory; whether
-    it has been at rest before."""
+    it has been at rest before, is to go to rest, and was changed by the running batch."""
 
-    __slots__ = ("data", "has_rested", "size", "stored_wake", "value", "wake")
+    __slots__ = ("data", "has_rested", "is_awake", "is_dirty", "key", "size", "stored_wake", "value", "wake")
 
-    def __init__(self, value: Any, data: bytes | None, wake: int, stored_wake: int, size: int) -> None:
+    def __init__(self, key: bytes, value: Any, data: bytes | None, wake: int, stored_wake: int, size: int) -> None:
+        self.key = key
         self.value = value
         self.data = data
         self.wake = wake
         self.stored_wake = stored_wake
         self.size = size
         self.has_rested = False
+        self.is_awake = False
+        self.is_dirty = False
 
     @property
     def is_there(self) -> bool:
-        """Whether it is not deleted."""
+        """Whether there is a value."""
         return self.value is not None or self.data is not None
 
 
@@ -108,7 +110,7 @@ class TaskState:
         self._let_go = let_go
         self._resting = resting
         self._rests = b""
-        self._awake: dict[bytes, _Entry] = {}
+        self._awake: deque[_Entry] = deque()
         self._store = store
         self._encode = encode
         self._decode = decode
@@ -117,10 +119,10 @@ class TaskState:
         self._recent: dict[bytes, _Entry] = {}
         self._older: dict[bytes, _Entry] = {}
         self._leaving: dict[bytes, _Entry] = {}
-        self._ahead: dict[bytes, bytes | None] = {}
         self._recent_bytes = 0
         self._recent_before = 0
-        self._dirty: dict[bytes, _Entry] = {}
+        # Each of these is among the recent ones too.
+        self._dirty: list[_Entry] = []
         self._stale: set[_Row] = set()
         self._scrubs: set[bytes] = set()
         # No stored row is before this one: rows deleted at the head of the index are not walked over again.
@@ -137,22 +139,26 @@ class TaskState:
         value = entry.value
         if value is None and entry.data is not None:
             value = entry.value = self._decode(key, entry.data[HEADER:])
-            if self._rests and key.startswith(self._rests):
-                self._awake[key] = entry
+            self._wake(entry)
         return value
 
     def put(self, key: bytes, value: Any, wake_at: int = 0) -> None:
-        entry = self._dirty.get(key)
+        entry = self._recent.get(key) or self._promote(key)
         if entry is None:
-            entry = self._recent.get(key) or self._promote(key)
-            if entry is None:
-                entry = self._recent[key] = _Entry(value, None, wake_at, _UNKNOWN, 0)
-            self._dirty[key] = entry
+            entry = self._recent[key] = _Entry(key, value, None, wake_at, _UNKNOWN, 0)
+        if not entry.is_dirty:
+            entry.is_dirty = True
+            self._dirty.append(entry)
         entry.value = value
         entry.data = None
         entry.wake = wake_at
-        if self._rests and key.startswith(self._rests):
-            self._awake[key] = entry
+        self._wake(entry)
+
+    def _wake(self, entry: _Entry) -> None:
+        """Its value is an object now: if it is one that rests, it has its turn."""
+        if not entry.is_awake and self._rests and entry.key.startswith(self._rests):
+            entry.is_awake = True
+            self._awake.append(entry)
 
     def ahead(self, prefix: bytes, keys: Sequence[bytes]) -> Iterator[bytes]:
         if not self._many_missed or len(keys) < FIRST_AHEAD:
@@ -166,32 +172,33 @@ class TaskState:
             these = keys[at : at + size]
             at += len(these)
             size = min(2 * size, MOST_AHEAD)
-            self._ahead = reading()
+            for key, data in reading():
+                if key not in self._recent:
+                    self._keep_stored(key, data)
             reading = self._read(prefix, keys[at : at + size])
             yield from these
-        self._ahead = {}
 
     def rest(self, prefix: bytes) -> None:
         self._rests = prefix
         awake = self._awake
         while len(awake) > AWAKE:
-            key = next(iter(awake))
-            entry = awake.pop(key)
+            entry = awake.popleft()
+            entry.is_awake = False
             value = entry.value
             if value is None:
                 continue
             if self._resting is not None:
-                self._resting(key, entry.has_rested)
+                self._resting(entry.key, entry.has_rested)
             entry.has_rested = True
             if entry.data is None:
-                entry.data = entry.wake.to_bytes(HEADER, "big") + self._encode(key, value)
+                entry.data = entry.wake.to_bytes(HEADER, "big") + self._encode(entry.key, value)
             entry.value = None
 
     def delete(self, key: bytes) -> None:
         self.put(key, None, 0)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, Any]]:
-        changed = sorted(key for key in self._dirty if key.startswith(prefix))
+        changed = sorted(entry.key for entry in self._dirty if entry.key.startswith(prefix))
         index = 0
         for key, data in self._store.scan(prefix):
             while index < len(changed) and changed[index] < key:
@@ -200,18 +207,18 @@ class TaskState:
             if index < len(changed) and changed[index] == key:
                 yield from self._changed(key)
                 index += 1
-            elif key not in self._dirty:
+            else:
                 known = self._recent.get(key) or self._older.get(key)
-                if known is not None and known.value is not None:
-                    yield key, known.value
-                else:
+                if known is None or (known.value is None and not known.is_dirty):
                     yield key, self._decode(key, data[HEADER:])
+                elif not known.is_dirty:
+                    yield key, known.value
         for key in changed[index:]:
             yield from self._changed(key)
 
     def due(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         found: list[_Row] = [
-            (entry.wake, key) for key, entry in self._dirty.items() if 0 < entry.wake <= until_ms and entry.is_there
+            (entry.wake, entry.key) for entry in self._dirty if 0 < entry.wake <= until_ms and entry.is_there
         ]
         for row in islice(self._stored_rows(), limit):
             if row[0] > until_ms:
@@ -221,7 +228,7 @@ class TaskState:
         return found[:limit]
 
     def first_wake(self) -> int | None:
-        changed = [entry.wake for entry in self._dirty.values() if entry.wake > 0 and entry.is_there]
+        changed = [entry.wake for entry in self._dirty if entry.wake > 0 and entry.is_there]
         stored = next(self._stored_rows(), None)
         if stored is not None:
             changed.append(stored[0])
@@ -243,7 +250,8 @@ class TaskState:
         values: list[tuple[bytes, bytes | None]] = []
         gone = list(self._stale)
         new: list[_Row] = []
-        for key, entry in self._dirty.items():
+        for entry in self._dirty:
+            key = entry.key
             if entry.value is not None and entry.data is None:
                 entry.data = entry.wake.to_bytes(HEADER, "big") + encode(key, entry.value)
             data = entry.data
@@ -266,15 +274,14 @@ class TaskState:
         self.hits += max(0, len(self._dirty) - self._missed)
         self._many_missed = self._missed * MANY > len(self._dirty)
         self._missed = 0
-        for key, entry in self._dirty.items():
+        for entry in self._dirty:
+            entry.is_dirty = False
             entry.stored_wake = entry.wake
             if not entry.is_there:
-                self._recent.pop(key, None)
-                self._older.pop(key, None)
+                self._recent.pop(entry.key, None)
         self._dirty.clear()
         self._stale.clear()
         self._scrubs.clear()
-        self._ahead = {}
         count = max(FORGOTTEN_AT_ONCE, 2 * (len(self._recent) - self._recent_before))
         if len(self._recent) > self._half_objects or self._recent_bytes > self._half_bytes:
             self._forget(len(self._leaving))
@@ -290,7 +297,8 @@ class TaskState:
         if self._let_go is not None:
             self._let_go(forgotten)
         for key in forgotten:
-            del self._leaving[key]
+            # It need not go to rest any more.
+            self._leaving.pop(key).value = None
 
     def drop(self) -> None:
         """The batch was aborted. Everything decoded goes: whatever was only read may have been changed in place."""
@@ -300,7 +308,6 @@ class TaskState:
         self._recent.clear()
         self._older.clear()
         self._leaving.clear()
-        self._ahead = {}
         self._awake.clear()
         self._recent_bytes = 0
         self._recent_before = 0
@@ -336,19 +343,21 @@ class TaskState:
         if entry is not None:
             return entry
         self._missed += 1
-        data = self._ahead.get(key, _NOT_READ)
-        if data is not None and not data:
-            data = self._store.get(key)
-        if data is None:
-            return None
-        self.loads += 1
-        wake = int.from_bytes(data[:HEADER], "big")
-        size = BESIDE_BYTES + len(data)
-        entry = self._recent[key] = _Entry(None, data, wake, wake, size)
+        data = self._store.get(key)
+        return self._keep_stored(key, data) if data is not None else None
+
+    def _keep_stored(self, key: bytes, data: bytes | None) -> _Entry:
+        """Keep a value as it is in the store, or that there is none."""
+        wake = size = 0
+        if data is not None:
+            self.loads += 1
+            wake = int.from_bytes(data[:HEADER], "big")
+            size = BESIDE_BYTES + len(data)
+        entry = self._recent[key] = _Entry(key, None, data, wake, wake, size)
         self._recent_bytes += size
         return entry
 
-    def _read(self, prefix: bytes, keys: Sequence[bytes]) -> Callable[[], dict[bytes, bytes | None]]:
+    def _read(self, prefix: bytes, keys: Sequence[bytes]) -> Callable[[], Iterable[tuple[bytes, bytes | None]]]:
         """Begin to read those of these that are not in memory."""
         missing = []
         for one in keys:
@@ -356,26 +365,27 @@ class TaskState:
             if key not in self._recent and key not in self._older and key not in self._leaving:
                 missing.append(key)
         if len(missing) < LEAST_AHEAD:
-            return dict
+            return tuple
+        self._missed += len(missing)
         values = self._store.reading(missing)
-        return lambda: dict(zip(missing, values(), strict=True))
+        return lambda: zip(missing, values(), strict=True)
 
     def _changed(self, key: bytes) -> Iterator[tuple[bytes, Any]]:
-        entry = self._dirty.get(key)
-        if entry is not None and entry.is_there:
+        if self._recent[key].is_there:
             yield key, self.get(key)
 
     def _stored_rows(self) -> Iterator[_Row]:
         """The rows of the store that hold, without those of keys the batch has changed."""
         first = True
         for row in self._store.timers(self._floor):
-            key = row[1]
             if first:
                 first = False
                 self._floor = row
-            if key in self._dirty or row in self._stale:
+            if row in self._stale:
                 continue
-            entry = self._recent.get(key) or self._find(key)
+            entry = self._recent.get(row[1]) or self._find(row[1])
+            if entry is not None and entry.is_dirty:
+                continue
             if entry is None or entry.wake != row[0]:
                 self._stale.add(row)
             else:

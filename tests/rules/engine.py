@@ -55,8 +55,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "what a step has put, the next one reads",
         "overlay",
-        "            self._dirty[key] = entry\n        entry.value = value\n        entry.data = None\n",
-        "            self._dirty[key] = entry\n            entry.value = value\n        entry.data = None\n",
+        "            self._dirty.append(entry)\n        entry.value = value\n        entry.data = None\n",
+        "            self._dirty.append(entry)\n            entry.value = value\n        entry.data = None\n",
         STATE + "test_equals_a_dictionary",
     ),
     _rule(

@@ -19,7 +19,9 @@ STEPS = st.lists(
         st.tuples(st.just("grow"), KEYS, st.integers(0, 9), st.integers(0, 5)),
         st.tuples(st.just("delete"), KEYS, st.just(0), st.just(0)),
         st.tuples(st.just("ahead"), KEYS, st.integers(0, 9), st.integers(0, 5)),
-        st.tuples(st.sampled_from(["commit", "commit", "abort", "reopen"]), st.just(b""), st.just(0), st.just(0)),
+        st.tuples(
+            st.sampled_from(["commit", "commit", "abort", "reopen", "rest"]), st.just(b""), st.just(0), st.just(0)
+        ),
         st.tuples(st.just("look"), st.just(b""), st.just(0), st.integers(0, 6)),
     ),
     max_size=40,
@@ -28,7 +30,7 @@ STEPS = st.lists(
 
 @pytest.fixture(autouse=True)
 def as_ever() -> Iterator[None]:
-    names = ("FORGOTTEN_AT_ONCE", "FIRST_AHEAD", "LEAST_AHEAD", "MANY")
+    names = ("FORGOTTEN_AT_ONCE", "FIRST_AHEAD", "LEAST_AHEAD", "MANY", "AWAKE")
     before = {name: getattr(overlay, name) for name in names}
     yield
     for name, value in before.items():
@@ -89,6 +91,10 @@ def test_equals_a_dictionary(steps: list[tuple[str, bytes, int, int]], cache: in
         elif what == "commit":
             committed(state, store)
             kept = {k: (list(v), w) for k, (v, w) in running.items()}
+        elif what == "rest":
+            overlay.AWAKE = 1
+            state.rest(b"")
+            state.rest(b"a")
         elif what == "abort":
             state.drop()
             running = {k: (list(v), w) for k, (v, w) in kept.items()}
@@ -293,3 +299,25 @@ def test_a_row_before_all_others_is_found_after_they_were_looked_at() -> None:
     committed(state, store)
     assert state.first_wake() == 2
     assert state.due(9, 9) == [(2, b"b"), (5, b"a")]
+
+
+def test_a_value_goes_to_rest_each_time_it_was_awake_and_not_once_it_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overlay, "AWAKE", 0)
+    told: list[tuple[bytes, bool]] = []
+    store = MemoryStores().open(0)
+    state = TaskState(
+        store, lambda _, n: b"%d" % n, lambda _, n: int(n), 1, 1 << 20, None, lambda *one: told.append(one)
+    )
+    state.rest(b"a")
+    for _ in range(2):
+        state.put(b"a", 1)
+        state.rest(b"a")
+    assert (told, state.get(b"a")) == ([(b"a", False), (b"a", True)], 1)
+    for key in (b"b", b"c", b"d"):
+        committed(state, store)
+        state.put(key, 2)
+    committed(state, store)
+    state.rest(b"a")
+    assert len(told) == 2
