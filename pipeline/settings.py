@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -25,8 +25,8 @@ from pydantic_settings import SettingsError as EnvironmentSourceError
 from pipeline.api.settings import ApiSettings
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import SettingsError
-from pipeline.hosts import ListeningHost
 from pipeline.private_files import is_there, read_yaml
+from pipeline.setting_kinds import ExpandedPath, ListeningHost
 from pipeline.topology import DELIVERIES, TOPICS
 from pipeline.ui.settings import UiSettings
 
@@ -37,17 +37,26 @@ SECRET_FILE = "secret"
 KafkaProperty = str | int | float | bool
 
 
-def _expanded(path: Path) -> Path:
-    return path.expanduser()
-
-
-FolderPath = Annotated[Path, AfterValidator(_expanded)]
-
-
 def default_cache_dir() -> Path:
-    """Where jars and the like are kept: `$XDG_CACHE_HOME/headwater`, or `~/.cache/headwater`."""
+    """Where jars and the like are kept: `$XDG_CACHE_HOME/headwater`, or `~/.cache/headwater`. A user without a home, as
+    a container may be given one, has it in the folder where the state is by default."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "headwater"
+    if base:
+        return Path(base) / "headwater"
+    try:
+        return Path.home() / ".cache" / "headwater"
+    except RuntimeError:
+        return Path(".headwater") / "cache"
+
+
+def _in_utf_8(value: Any) -> Any:
+    """An environment may hold bytes that are no text: the client raises what nobody understands."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("it is no text in UTF-8") from None
+    return value
 
 
 class Settings(BaseSettings):
@@ -97,9 +106,11 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         None, description="Secret of the workspace's keys and profile ids. Changing it makes every person a new one."
     )
-    state_dir: FolderPath = Field(Path(".headwater"), description="Folder of the local state.")
-    cache_dir: FolderPath = Field(default_factory=default_cache_dir, description="Folder of what can be fetched again.")
-    definitions: tuple[FolderPath, ...] = Field((), description="Files and folders of definitions that `up` applies.")
+    state_dir: ExpandedPath = Field(Path(".headwater"), description="Folder of the local state.")
+    cache_dir: ExpandedPath = Field(
+        default_factory=default_cache_dir, description="Folder of what can be fetched again."
+    )
+    definitions: tuple[ExpandedPath, ...] = Field((), description="Files and folders of definitions that `up` applies.")
     seal_events: bool = Field(
         True, description="Seal each event in `events` under the key of its route, so that it can be forgotten."
     )
@@ -188,14 +199,15 @@ class Settings(BaseSettings):
     def _join_servers(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
             value = ",".join(map(str, value))
-        return value or None
+        return _in_utf_8(value) or None
 
     @field_validator("kafka")
     @classmethod
     def _keep_what_the_engine_sets(cls, value: dict[str, KafkaProperty]) -> dict[str, KafkaProperty]:
-        for name in value:
+        for name, given in value.items():
             if name in _ENGINE_PROPERTIES:
                 raise ValueError(f"`{name}` is set by the engine, which is only correct with its own value; remove it")
+            _in_utf_8(given)
         return value
 
     def topic(self, name: str) -> str:
@@ -419,7 +431,8 @@ def _explained(
 ) -> SettingsError:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    field = ".".join(map(str, first["loc"]))
+    # Of a group two names say where it is: what stands below may be a write key.
+    field = ".".join(map(str, first["loc"][:2] if name in _GROUPS else first["loc"]))
     if name in given:
         where = f"option --{name.replace('_', '-')}"
     elif name == "kafka":
@@ -436,6 +449,9 @@ def _explained(
         if group is not None:
             known, name = {f"{name}.{each}" for each in group.model_fields}, field
         return SettingsError(f"There is no setting `{name}`.", where, _nearest(name, known))
+    if name == "kafka" and field != name and isinstance(first["input"], dict):
+        what = f"`{field}` is no property of librdkafka, but the beginning of one."
+        return SettingsError(what, where, f"write it whole: security.protocol, {ENV_PREFIX}KAFKA__SECURITY_PROTOCOL")
     description = Settings.model_fields[name].description if name in Settings.model_fields else ""
     shown = "" if name in ("secret", *_GROUPS) else f" (it is {_SHOWN.repr(first['input'])})"
     return SettingsError(

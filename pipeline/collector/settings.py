@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.hosts import ListeningHost
+from pipeline.setting_kinds import ListeningHost
 
 _SOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,300}")

@@ -1,11 +1,8 @@
 """The settings of the room for people: `ui:` in headwater.yaml, `HEADWATER_UI__PORT` and so on."""
 
-from pathlib import Path
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-from pipeline.hosts import HttpAddress, ListeningHost
+from pipeline.setting_kinds import ExpandedPath, HttpAddress, ListeningHost
 
 
 class UiSettings(BaseModel):
@@ -18,9 +15,7 @@ class UiSettings(BaseModel):
     api: HttpAddress = Field(
         "http://127.0.0.1:8090", pattern=r"^https?://", description="Address of the API that is asked."
     )
-    users: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
-        None, description="File of the users; users.yaml in the state folder."
-    )
+    users: ExpandedPath | None = Field(None, description="File of the users; users.yaml in the state folder.")
     session_hours: float = Field(12, gt=0, le=720, description="After so long everybody signs in again.")
     max_sessions: int = Field(1_000, ge=1, le=100_000, description="People signed in at a time.")
     behind_tls: bool = Field(False, description="People reach it by https only: cookies are sent nowhere else.")

@@ -251,6 +251,58 @@ def test_what_no_host_is_called_is_told(variable: str, host: str, monkeypatch: p
         load()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STATE_DIR", "~nobody-here/x"),
+        ("CACHE_DIR", "~nobody-here/x"),
+        ("DEFINITIONS", '["~nobody-here/x"]'),
+        ("API__TOKENS", "~nobody-here/x"),
+        ("UI__USERS", "~nobody-here/x"),
+        ("BOOTSTRAP_SERVERS", "\udcff:9092"),
+        ("KAFKA__SASL_PASSWORD", "\udcff"),
+    ],
+)
+def test_a_home_that_nobody_has_and_what_is_no_text_are_told(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_PREFIX + variable, value)
+    with pytest.raises(SettingsError, match="cannot be used") as told:
+        load()
+    assert ENV_PREFIX + variable.partition("__")[0] in str(told.value.where)
+
+
+def test_a_user_without_a_home_has_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose number a cluster has chosen: every command was a traceback."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert load().cache_dir == Path(".headwater/cache")
+
+
+def test_a_write_key_that_is_wrong_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}COLLECTOR__WRITE_KEYS", '{"f00dcafe1234": "No Name"}')
+    with pytest.raises(SettingsError, match=r"`collector\.write_keys` cannot be used: a source's name") as told:
+        load()
+    assert "f00dcafe" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", [None, "kafka: {security: {protocol: SASL_SSL}}\n"])
+def test_a_property_in_pieces_is_told_how_it_is_written(
+    text: str | None, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text is None:
+        monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__SECURITY__PROTOCOL", "SASL_SSL")
+    else:
+        (empty_folder / DEFAULT_FILE).write_text(text)
+    with pytest.raises(SettingsError, match=r"`kafka\.security` is no property") as told:
+        load()
+    assert "KAFKA__SECURITY_PROTOCOL" in told.value.what_to_do
+
+
 @pytest.mark.parametrize("address", ["http://é..", "http://a..b", "http://[::1", "http://x:99999", "http://", "x:80"])
 def test_what_no_api_is_called_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{ENV_PREFIX}UI__API", address)

@@ -1,5 +1,6 @@
-"""Addresses as people write them into settings: what a process listens on, and whom it asks."""
+"""Kinds of settings that need more than their type: addresses, and paths as people write them."""
 
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -29,5 +30,13 @@ def _is_asked(value: str) -> str:
     return value
 
 
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("nobody knows the home that its ~ means: write the path whole") from None
+
+
 ListeningHost = Annotated[str, AfterValidator(_listens)]
 HttpAddress = Annotated[str, AfterValidator(_is_asked)]
+ExpandedPath = Annotated[Path, AfterValidator(_expanded)]
