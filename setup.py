@@ -38,6 +38,7 @@ HOT = (
     "pipeline/segments/windows.py",
     "pipeline/unify/dedup.py",
     "pipeline/unify/evidence.py",
+    "pipeline/unify/folding.py",
     "pipeline/unify/forms.py",
     "pipeline/unify/history.py",
     "pipeline/unify/holder.py",
@@ -46,6 +47,7 @@ HOT = (
     "pipeline/unify/profile.py",
     "pipeline/unify/publish.py",
     "pipeline/unify/route.py",
+    "pipeline/unify/settling.py",
     "pipeline/unify/stage.py",
     "pipeline/unify/task.py",
 )

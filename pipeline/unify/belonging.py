@@ -11,7 +11,7 @@ from pipeline.accounts import identifier_of
 from pipeline.profile import Fragment, encode_fragment, pieces
 from pipeline.records import Belongs, Regard, encode
 from pipeline.segments import ACCOUNTS
-from pipeline.unify import holder, news
+from pipeline.unify import holder, news, settling
 from pipeline.unify.actor import Actor, Belonging
 from pipeline.unify.forms import pairs_of
 from pipeline.unify.news import NO_FACTS, News, accounts_of, facts_of
@@ -191,7 +191,7 @@ def on_regard(task: Task, message: Regard) -> None:
         task.count("stale_regards")
         return
     profile = task.profile(key, actor)
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     if profile.ended:
         task.put(key, actor)
         return

@@ -8,7 +8,7 @@ PeopleSwept(g)  a partition has taken all of its people along; when all have, ac
 """
 
 from pipeline.records import Marker, PeopleSwept, Ready, Sweep, encode
-from pipeline.unify import belonging, history, holder
+from pipeline.unify import belonging, history, settling
 from pipeline.unify.actor import Actor
 from pipeline.unify.task import Task
 
@@ -68,7 +68,7 @@ def _take_along(task: Task, key: bytes) -> bool:
     profile = task.profile(key, actor)
     # As of the change. What has come due since then is for ticks, which know how far all tasks have come.
     clock, task.clock = task.clock, task.as_of(task.meta.switched, actor)
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     task.put(key, actor)
     if task.touched:
         belonging.tell_all(task)

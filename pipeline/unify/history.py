@@ -28,7 +28,7 @@ from pipeline.records import (
 )
 from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan
-from pipeline.unify import holder
+from pipeline.unify import folding, settling
 from pipeline.unify.actor import Actor, Dropped, Job, Meta
 from pipeline.unify.task import PSEUDONYMOUS_PREFIXES, SEALED_FIRST, Task
 from pipeline.unify.transfer import PIECE_BYTES, birth_of
@@ -267,13 +267,13 @@ def _take(task: Task, key: bytes, actor: Actor, fragment: str, piece: Fragment, 
     """Join history into whatever part of the fragment is here. Nothing that is evaluated changes by it."""
     profile = task.profile(key, actor)
     if task.may_be_due(actor) or actor.generation != task.generation:
-        holder.settle(task, profile)
+        settling.settle(task, profile)
     if piece.last_received <= actor.expired and epoch <= actor.expired_epoch:
         # It was here by then, and was read when the profile had not expired, or its route had not heard of it.
         task.count("expired_contributions")
         task.put(key, actor)
         return
-    part = holder.part_of_several(task, profile, fragment, epoch)
+    part = folding.part_of_several(task, profile, fragment, epoch)
     assert profile.group is not None
     joining = task.folding(task.generation, task.meta.newest)
     _join_in(joining, part, piece)

@@ -1,7 +1,8 @@
 """The holder: it keeps the profile named after its identifier, and is the only one who says anything about it.
 
-A record first settles what time alone has changed, then changes the facts, then evaluates at the clock. A change of
-membership may have to wait:
+A record first settles what time alone has changed (settling.py), then changes the facts (an event: folding.py), then
+evaluates at the clock. Here is how a profile begins and ends, and enters and leaves segments. A change of membership
+may have to wait:
 
     the profile's own fragment is on its way back       FROZEN     nothing changes until it is here
     its identifier belongs to another profile by now    ELSEWHERE  nothing is entered: the rest will be called away too
@@ -13,17 +14,14 @@ then nobody has to know which rules, counts and averages could be wrong about a 
 """
 
 from collections.abc import Sequence, Set
-from hashlib import blake2b
 from typing import Any
 
-from pipeline.accounts import stated
 from pipeline.identifiers import BURIED
-from pipeline.profile import Fragment, difference, events_in, fold, is_empty, same_value, tie
-from pipeline.records import Cause, Event, Expired, LivesAgain, ProfileDocument, Total, encode
+from pipeline.profile import difference, is_empty
+from pipeline.records import LivesAgain, ProfileDocument, encode
 from pipeline.segments import HIDDEN, Flip
-from pipeline.unify import keeping, memberships, news, publish
-from pipeline.unify.actor import FOREVER, Actor
-from pipeline.unify.forms import belongs_elsewhere, live, pairs_of, waits
+from pipeline.unify import keeping, news, publish
+from pipeline.unify.forms import belongs_elsewhere, live, pairs_of
 from pipeline.unify.profile import Profile
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
@@ -45,153 +43,12 @@ def holdback(profile: Profile, clock: int) -> int:
     return ARRIVING if actor.expecting and clock < actor.hold_until else FREE
 
 
-# ----------------------------------------------------------------------------------------------------------- an event
-
-
-def take_event(
-    task: Task,
-    key: bytes,
-    actor: Actor,
-    fragment: str,
-    event: Event,
-    message_hash: bytes,
-    position: tuple[int, int],
-    generation: int,
-    epoch: int,
-) -> None:
-    """Fold an event into a fragment held here, and say what it changed. Puts the actor."""
-    profile = task.profile(key, actor)
-    if task.may_be_due(actor) or actor.generation != task.generation:
-        settle(task, profile)
-    place = position[0].to_bytes(4, "big") + position[1].to_bytes(8, "big")
-    joined = profile.joined
-    if profile.group is None and fragment == actor.identifier:
-        actor.own = part = joined
-    else:
-        part = part_of_several(task, profile, fragment, epoch)
-        joined = profile.joined
-        assert profile.group is not None
-        if actor.erased and profile.group.present[fragment][1] < actor.erased:
-            # It came here before the erasure, and only waits to be called back.
-            fold(part, event, message_hash, place)
-            statement = stated(event)
-            if statement is not None:
-                tie(part, statement[0], event.time, statement[1])
-            task.fold_leaves(part.leaves, event, generation)
-            task.put_part(key, actor, fragment, part)
-            task.put(key, actor)
-            return
-    first_seen, last_seen = joined.first_seen, joined.last_seen
-    whole, event = event, keeping.in_time(event, profile.plan.contracts, task.clock)
-    changed = fold(joined, event, message_hash, place)
-    statement = stated(event) if event.group_id is not None else None
-    accounts: list[str] | None = None
-    if statement is not None:
-        accounts = news.accounts_of(profile)
-        if tie(joined, statement[0], event.time, statement[1]):
-            profile.belongs = None
-    leaf_ids = task.fold_leaves(joined.leaves, event, generation)
-    if part is not joined:
-        fold(part, event, message_hash, place)
-        if statement is not None:
-            tie(part, statement[0], event.time, statement[1])
-        task.fold_leaves(part.leaves, event, generation)
-        task.put_part(key, actor, fragment, part)
-
-    moment = Moment("event", event.time, Cause(event.message_id, position[0], position[1]), event.source, whole)
-    if not actor.published:
-        begin(task, profile, moment)
-    else:
-        standing = profile.standing
-        assert standing is not None
-        if changed is not None and (changed[1] or not profile.plan.activation.reads.isdisjoint(changed[0])):
-            consent_turned(task, profile, moment)
-        flips: Sequence[Flip] = ()
-        if changed is not None:
-            flips = profile.plan.segments.update(standing, profile, task.clock, leaf_ids, changed[0], changed[1])
-        elif leaf_ids:
-            flips = profile.plan.segments.update(standing, profile, task.clock, leaf_ids)
-        name = event.event
-        total = joined.totals[name]
-        added: dict[str, Any] = {"totals": {name: Total(total[0], total[1], total[2])}}
-        removed: dict[str, list[str]] = {}
-        if joined.last_seen != last_seen:
-            added["last_seen"] = joined.last_seen
-        if joined.first_seen != first_seen:
-            added["first_seen"] = joined.first_seen
-        if changed is not None:
-            _values_changed(joined, changed, added, removed)
-        if accounts is not None:
-            _ties_changed(task, profile, accounts, moment, added)
-        if task.computed_leaves and not task.computed_leaves.isdisjoint(leaf_ids):
-            compute(task, profile, task.clock, added, removed)
-        if flips:
-            publish.memberships_changed(profile, flip(task, profile, flips, moment, task.clock), added, removed)
-        if actor.belonging is not None and not task.account_leaves(actor.generation).isdisjoint(leaf_ids):
-            news.acted(task, profile, moment, event, generation)
-        publish.profile_change(task, profile, "updated", moment, added, removed)
-        task.dirty[key] = profile
-    activation = profile.plan.activation
-    if actor.published and activation.wants_event(event.event):
-        publish.deliver_event(task, profile, whole)
-    if not profile.unfollowed:
-        # Once looked for, not again for every event.
-        actor.unfollowed = False
-    actor.settled = task.clock
-    task.set_deadline(profile)
-    task.state.put(key, actor, actor.wake)
-
-
 def consent_turned(task: Task, profile: Profile, moment: Moment, refused: Sequence[str] = ()) -> None:
     """What the person allows may have changed, and memberships have not yet. What has to wait is looked at again with
     them."""
     level = holdback(profile, task.clock)
     if level != FROZEN and publish.turned(task, profile, moment, not level, refused if level else ()):
         profile.actor.held = True
-
-
-def part_of_several(task: Task, profile: Profile, fragment: str, epoch: int) -> Fragment:
-    """The fragment that an event, or history, goes into, at a holder of several."""
-    key, actor = profile.key, profile.actor
-    group = profile.group
-    there = group.present.get(fragment) if group is not None else None
-    if there is None or there[1] < epoch:
-        # Its route says that it belongs here: what it held before is on its way.
-        before = publish.document(profile) if actor.published else None
-        group = task.group_to_change(key, actor)
-        group.present[fragment] = (there[0] if there is not None else False, epoch)
-        task.put_group(key, actor, group)
-        profile.group = group
-        if there is None or (actor.erased and there[1] < actor.erased):
-            moment = Moment("merge", task.clock)
-            rejoin(task, profile, moment)
-            if before is not None:
-                compare(task, profile, moment)
-                say_difference(task, profile, before, moment)
-    part = task.part(key, actor, fragment)
-    return part if part is not None else Fragment()
-
-
-def _ties_changed(task: Task, profile: Profile, before: list[str], moment: Moment, added: dict[str, Any]) -> None:
-    after = news.accounts_of(profile)
-    if after != before:
-        added["accounts"] = after
-        news.touched(task, profile, moment)
-
-
-def _values_changed(
-    joined: Fragment, changed: tuple[list[str], list[str]], added: dict[str, Any], removed: dict[str, list[str]]
-) -> None:
-    traits, consents = changed
-    if traits:
-        memberships.traits_changed(joined.traits, traits, added, removed)
-    if consents:
-        added["consents"] = {purpose: joined.consents[purpose][1] for purpose in consents}
-
-
-def hash_of(message_id: str) -> bytes:
-    """Eight bytes that stand for a message id."""
-    return blake2b(message_id.encode(), digest_size=8).digest()
 
 
 # --------------------------------------------------------------------------------------------------- the profile's life
@@ -353,124 +210,6 @@ def compare(
     return done
 
 
-def not_compared(profile: Profile) -> Set[str]:
-    """The segments whose memberships stay as they are whatever the standing says: paused ones, and those for which an
-    account has to be heard first."""
-    plan = profile.plan.segments
-    return plan.paused | news.unanswered(profile) if plan.answered_since else plan.paused
-
-
-def _segment_of(one: Flip) -> str:
-    return one.segment
-
-
-# -------------------------------------------------------------------------------------------------------------- time
-
-
-def settle(task: Task, profile: Profile) -> None:
-    """Bring a profile up to the clock: what time alone has changed, in order. The actor must be put afterwards."""
-    actor = profile.actor
-    by_other_rules = actor.generation != task.generation
-    if by_other_rules:
-        _change_generation(task, profile)
-    differs, profile.differs = profile.differs, False
-    if not actor.published or not (task.is_due(profile) or differs):
-        actor.settled = task.clock
-        return
-    # It lived when it was last looked at: by rules that have changed since, or with what it was parted from. Whom it is
-    # to be with instead may be told in the same instant, and is on its way then.
-    lives_until = actor.settled if by_other_rules else actor.settled + 1
-    expires = max(task.expires(profile), lives_until) if profile.pseudonymous else FOREVER
-    held = actor.hold_until if waits(actor) and actor.hold_until > actor.settled else FOREVER
-    if held <= task.clock and held < expires:
-        _timers(task, profile, held)
-        moment = Moment("merge", held)
-        clock, task.clock = task.clock, held
-        say_memberships(task, profile, compare(task, profile, moment), moment)
-        task.clock = clock
-        news.touched(task, profile, moment)
-    if expires <= task.clock:
-        _timers(task, profile, expires)
-        _expire(task, profile, expires)
-    else:
-        _timers(task, profile, task.clock)
-        if differs:
-            moment = Moment("definition", task.clock)
-            say_memberships(task, profile, compare(task, profile, moment), moment)
-    actor.settled = task.clock
-    task.set_deadline(profile)
-
-
-def _timers(task: Task, profile: Profile, until: int) -> None:
-    standing = profile.standing
-    assert standing is not None
-    contracts = profile.plan.contracts
-    keeps = contracts.keeps_traits or contracts.keeps_events or profile.plan.segments.kept
-    while True:
-        computed_at = profile.computed_deadline or FOREVER
-        goes_at = FOREVER
-        if keeps:
-            until_ms = keeping.first_to_go(profile)
-            # Never before the clock was last there: what was taken in since may be to go at once.
-            if until_ms is not None:
-                goes_at = max(until_ms, profile.actor.settled)
-        at = min(standing.deadline or FOREVER, computed_at, goes_at)
-        if at > until:
-            return
-        moment = Moment("timer", at)
-        added: dict[str, Any] = {}
-        removed: dict[str, list[str]] = {}
-        if computed_at == at:
-            compute(task, profile, at, added, removed)
-        for _, flips in profile.plan.segments.settle(standing, profile, at):
-            publish.memberships_changed(profile, flip(task, profile, flips, moment, at), added, removed)
-        if goes_at == at:
-            _let_go(task, profile, moment, added, removed)
-        if added or removed:
-            publish.profile_change(task, profile, "updated", moment, added, removed)
-            publish.publish(task, profile)
-
-
-def _let_go(task: Task, profile: Profile, moment: Moment, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
-    """Contracts allow some of it to be kept no longer."""
-    traits, events, leaves = keeping.let_go(task, profile, moment.at)
-    if events:
-        removed["totals"] = events
-    if traits:
-        removed["traits"] = traits
-        if not profile.plan.activation.reads.isdisjoint(traits):
-            consent_turned(task, profile, moment)
-    if traits or leaves:
-        assert profile.standing is not None
-        there = tuple(one for one in leaves if one in profile.joined.leaves)
-        flips = profile.plan.segments.update(profile.standing, profile, moment.at, there, traits)
-        if flips:
-            publish.memberships_changed(profile, flip(task, profile, flips, moment, moment.at), added, removed)
-    if leaves:
-        # Of what is gone no computed trait waits for anything.
-        compute(task, profile, moment.at, added, removed)
-    actor = profile.actor
-    if actor.belonging is not None and not task.account_leaves(actor.generation).isdisjoint(leaves):
-        news.touched(task, profile, moment, whole=True)
-
-
-def compute(task: Task, profile: Profile, now: int, added: dict[str, Any], removed: dict[str, list[str]]) -> None:
-    """Compute the computed traits as of `now`, and put what changed of them into a profile change, over what that says
-    of them already."""
-    before = profile.computed
-    task.compute(profile, now)
-    after = profile.computed
-    changed = added.pop("computed", {}) | {
-        name: value for name, value in after.items() if name not in before or not same_value(before[name], value)
-    }
-    changed = {name: value for name, value in changed.items() if name in after}
-    if changed:
-        added["computed"] = changed
-    gone = sorted(({*removed.pop("computed", ()), *before}) - after.keys())
-    if gone:
-        removed["computed"] = gone
-
-
 def say_memberships(task: Task, profile: Profile, segments: Sequence[str], moment: Moment) -> None:
     """Say which memberships have just changed, if any."""
     if segments:
@@ -481,80 +220,12 @@ def say_memberships(task: Task, profile: Profile, segments: Sequence[str], momen
         publish.publish(task, profile)
 
 
-def _expire(task: Task, profile: Profile, at: int) -> None:
-    """Nothing was received for long of somebody who is known by pseudonyms only: forget it, but for the counters."""
-    actor = profile.actor
-    end(task, profile, "expired", Moment("expired", at))
-    actor.left = []
-    if not actor.name or actor.name == actor.identifier:
-        publish.no_pointer(task, actor.identifier)
-        actor.announced = False
-    names = live(profile.group, actor) if profile.group is not None else (actor.identifier,)
-    received = profile.joined.last_received
-    actor.expired = max(actor.expired, received)
-    present = profile.group.present.values() if profile.group is not None else ()
-    actor.expired_epoch = max(actor.expired_epoch, actor.epoch, *(epoch for _, epoch in present))
-    for name in names:
-        if name != actor.identifier:
-            assert profile.group is not None
-            since = profile.group.present[name][1]
-            gone = Expired(identifier=name, received=received, clock=task.clock, epoch=since)
-            task.out.log("links", task.keys.actor(name), encode(gone))
-        task.count("expired", events_in(task.part(profile.key, actor, name)))
-        task.put_part(profile.key, actor, name, None)
-    task.rejoin(profile)
+def not_compared(profile: Profile) -> Set[str]:
+    """The segments whose memberships stay as they are whatever the standing says: paused ones, and those for which an
+    account has to be heard first."""
+    plan = profile.plan.segments
+    return plan.paused | news.unanswered(profile) if plan.answered_since else plan.paused
 
 
-def _change_generation(task: Task, profile: Profile) -> None:
-    """The definitions have changed since this profile was evaluated: settle under the old, then take the difference.
-    All of it as of the change, however late a sweep gets here: what has come due since then has its own instant."""
-    clock, task.clock = task.clock, max(task.meta.switched, profile.actor.settled)
-    _take_difference(task, profile)
-    task.clock = clock
-
-
-def _take_difference(task: Task, profile: Profile) -> None:
-    actor = profile.actor
-    if actor.published:
-        switched = task.meta.switched
-        if actor.wake and actor.wake <= switched:
-            _timers(task, profile, switched)
-        before = publish.document(profile)
-    resumed = profile.plan.segments.paused - task.plan.segments.paused
-    former = profile.plan.activation
-    actor.generation = task.generation
-    profile.plan = task.plan
-    _drop_old_leaves(task, profile)
-    task.rejoin(profile)
-    if not actor.published:
-        return
-    news.touched(task, profile, Moment("backfill", task.clock), whole=True)
-    task.judge(profile, task.clock)
-    if former is not profile.plan.activation:
-        level = holdback(profile, task.clock)
-        publish.turned(task, profile, Moment("definition", task.clock), level == FREE, before=former)
-    known = profile.plan.segments.segments
-    for segment in sorted(segment for segment, pair in pairs_of(actor).items() if pair.member and segment not in known):
-        publish.segment_change(task, profile, segment, False, Moment("definition", task.clock))
-    if resumed:
-        compare(task, profile, Moment("definition", task.clock), resumed)
-    moment = Moment("backfill", task.clock)
-    compare(task, profile, moment)
-    say_difference(task, profile, before, moment)
-    actor.settled = task.clock
-    task.set_deadline(profile)
-
-
-def _drop_old_leaves(task: Task, profile: Profile) -> None:
-    """Leaf states that no rule rests on any more go from every fragment."""
-    key, actor = profile.key, profile.actor
-    known = task.folding(task.generation, task.meta.newest).leaves
-    names = list(profile.group.present) if profile.group is not None else [actor.identifier]
-    for name in names:
-        part = task.part(key, actor, name)
-        if part is not None:
-            old = [leaf_id for leaf_id in part.leaves if leaf_id not in known]
-            for leaf_id in old:
-                del part.leaves[leaf_id]
-            if old:
-                task.put_part(key, actor, name, part)
+def _segment_of(one: Flip) -> str:
+    return one.segment

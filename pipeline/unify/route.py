@@ -19,7 +19,19 @@ from pipeline.records import (
     encode,
 )
 from pipeline.runtime.ports import Record
-from pipeline.unify import belonging, dedup, evidence, forgetting, history, holder, news, publish, unfollowed
+from pipeline.unify import (
+    belonging,
+    dedup,
+    evidence,
+    folding,
+    forgetting,
+    history,
+    holder,
+    news,
+    publish,
+    settling,
+    unfollowed,
+)
 from pipeline.unify.actor import VERSION, Actor, Group
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
@@ -60,7 +72,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
             readmitted = Readmitted(identifier=one, time=event.time, received=received)
             task.out.log("identity-edges", None, encode(readmitted), 0)
     task.unbury(key, actor, identifier)
-    message_hash = holder.hash_of(event.message_id)
+    message_hash = folding.hash_of(event.message_id)
     if dedup.is_duplicate(state, task.message_index, key, actor, message_hash, received):
         task.count("duplicates")
         history.note_dropped(task, record.offset)
@@ -90,7 +102,7 @@ def on_event(task: Task, record: Record, event: Event) -> None:
         task.out.log("links", task.keys.actor(name), encode(forward))
     else:
         task.clock = task.as_of(task.clock, actor)
-        holder.take_event(task, key, actor, identifier, event, message_hash, position, generation, epoch)
+        folding.take_event(task, key, actor, identifier, event, message_hash, position, generation, epoch)
         if task.touched:
             belonging.tell_all(task)
 
@@ -107,7 +119,7 @@ def on_assign(task: Task, message: Assign) -> None:
     reason = "split" if message.name == identifier else REASONS.get(message.reason, "merge")
     task.unbury(key, actor, identifier)
     profile = task.profile(key, actor)
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     actor.name, actor.epoch, actor.name_erased = message.name, message.epoch, message.name_erased
     if former not in (identifier, message.name):
         buried = task.keys.buried(former)
@@ -144,7 +156,7 @@ def on_erase(task: Task, message: Erase) -> None:
         task.count("stale_erasures")
         return
     profile = task.profile(key, actor)
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     moment = Moment("erase", task.clock)
     asks = forgetting.what_to_ask(task, profile, message.request_id)
     if actor.published:

@@ -65,9 +65,9 @@ from pipeline.unify import (
     forms,
     generations,
     history,
-    holder,
     publish,
     route,
+    settling,
     takeover,
     transfer,
     unfollowed,
@@ -342,7 +342,7 @@ class UnifyStage:
             task.clock = task.as_of(until, actor)
             was_at_hand = key in task.profiles
             profile = task.profile(key, actor)
-            holder.settle(task, profile)
+            settling.settle(task, profile)
             task.set_deadline(profile)
             task.put(key, actor)
             if not was_at_hand and key not in task.touched:

@@ -11,7 +11,7 @@ from pipeline.accounts import NAMESPACE
 from pipeline.identifiers import split_identifier
 from pipeline.records import Takeover
 from pipeline.segments import HIDDEN
-from pipeline.unify import account, holder, memberships, publish
+from pipeline.unify import account, holder, memberships, publish, settling
 from pipeline.unify.actor import Pair
 from pipeline.unify.forms import pairs_of
 from pipeline.unify.publish import Moment
@@ -35,7 +35,7 @@ def on_takeover(task: Task, message: Takeover) -> None:
                 publish.leave_elsewhere(task, profile, message.profile_id, segment, before, moment)
         told = {}
     taken_over = memberships.go_on(pairs_of(actor), told)
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     if actor.published:
         changed = holder.compare(task, profile, moment)
         pairs = pairs_of(actor)

@@ -9,7 +9,7 @@ from pipeline.identifiers import BURIED
 from pipeline.profile import Fragment, decode_fragment, events_in, is_empty, join, pieces
 from pipeline.records import Absorb, Bury, Forward, Recall, encode
 from pipeline.segments import HIDDEN
-from pipeline.unify import belonging, holder, keeping, news, publish, unfollowed
+from pipeline.unify import belonging, folding, holder, keeping, news, publish, settling, unfollowed
 from pipeline.unify.actor import Actor, Group
 from pipeline.unify.forms import pairs_of
 from pipeline.unify.profile import Profile
@@ -39,13 +39,13 @@ def on_forward(task: Task, message: Forward) -> None:
         event.time = event.received
     # As if it had come here at once: it was read while the clock stood so there. Accounts are told of it as of then.
     clock, task.clock = task.clock, task.as_of(message.clock, actor)
-    holder.take_event(
+    folding.take_event(
         task,
         key,
         actor,
         message.fragment,
         event,
-        holder.hash_of(event.message_id),
+        folding.hash_of(event.message_id),
         message.position,
         message.generation,
         message.epoch,
@@ -64,7 +64,7 @@ def on_recall(task: Task, message: Recall) -> None:
         task.count("erased_recalls")
         return
     profile = task.profile(key, actor)
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     before = publish.document(profile) if actor.published else None
     unfollowed.leave(task, profile, name, message.epoch)
     part = task.part(key, actor, name)
@@ -147,7 +147,7 @@ def on_absorb(task: Task, message: Absorb) -> None:
     if message.epoch >= actor.erased:
         task.unbury(key, actor, message.to)
     profile = task.profile(key, actor)
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     before = publish.document(profile) if actor.published else None
     group = task.group_to_change(key, actor)
     profile.group = group
@@ -232,7 +232,7 @@ def _no_longer_expected(task: Task, key: bytes, actor: Actor, message: Absorb) -
     """A fragment came that does not stay: what waited for it waits no more."""
     if message.companions > 1:
         profile = task.profile(key, actor)
-        holder.settle(task, profile)
+        settling.settle(task, profile)
         _arrived(task, actor, message)
         if actor.published:
             moment = Moment(message.reason, task.clock)

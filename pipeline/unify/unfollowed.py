@@ -8,7 +8,7 @@ links of a fragment with the fragment; the next holder is told anew.
 """
 
 from pipeline.records import LinkNote, Noted, Unfollowed, encode
-from pipeline.unify import holder, publish
+from pipeline.unify import holder, publish, settling
 from pipeline.unify.actor import NEVER, SHOWN_LINKS, VERSION, Actor, Held, Notes
 from pipeline.unify.forms import shown_links
 from pipeline.unify.profile import Profile
@@ -129,7 +129,7 @@ def _hold(task: Task, key: bytes, actor: Actor, fragment: str, epoch: int, links
     if not actor.published:
         _replace(task, profile, fragments)
         return
-    holder.settle(task, profile)
+    settling.settle(task, profile)
     before = publish.document(profile) if actor.published else None
     _replace(task, profile, fragments)
     if before is not None:

@@ -260,7 +260,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "event_folded_twice_at_a_lone_holder",
-        "pipeline.unify.holder",
+        "pipeline.unify.folding",
         (
             (
                 "    if part is not joined:\n        fold(part,",
@@ -270,11 +270,11 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "no_settling_before_the_fold",
-        "pipeline.unify.holder",
+        "pipeline.unify.folding",
         (
             (
                 "    if task.may_be_due(actor) or actor.generation != task.generation:\n"
-                "        settle(task, profile)\n",
+                "        settling.settle(task, profile)\n",
                 "",
             ),
         ),

@@ -27,7 +27,7 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
     # what people tell their accounts
     Fault(
         "accounts_hear_of_no_event",
-        "pipeline.unify.holder",
+        "pipeline.unify.folding",
         (("            news.acted(task, profile, moment, event, generation)\n", "            pass\n"),),
     ),
     Fault(
