@@ -250,7 +250,7 @@ def _crossing(
 
 
 class SequenceMatches(Judge):
-    """A sequence over StepEntries: for every correlation, the chain with the newest first event that goes through."""
+    """A sequence over StepEntries: whether the chain of any correlation goes through."""
 
     def __init__(self, leaf_id: str, rule: rules.Sequence) -> None:
         self._leaf_id, self._rule = leaf_id, rule
@@ -260,17 +260,14 @@ class SequenceMatches(Judge):
         if state is None:
             return False, 0
         rule = self._rule
-        newest, next_ms = None, 0
-        for chain in state[0].values():
+        next_ms = 0
+        # The one seen last is likely to hold. Whether another holds for longer is asked when its time is over.
+        for chain in reversed(state[0].values()):
             start_ms, change_ms = _walk(rule, chain, now_ms)
+            if start_ms is not None:
+                return True, sooner(start_ms + rule.within_ms if rule.within_ms else 0, _future(state, now_ms))
             next_ms = sooner(next_ms, change_ms)
-            if start_ms is not None and (newest is None or start_ms > newest):
-                newest = start_ms
-        if newest is None:
-            return False, next_ms
-        if not rule.within_ms:
-            return True, _future(state, now_ms)
-        return True, sooner(newest + rule.within_ms, _future(state, now_ms))
+        return False, next_ms
 
 
 def _future(state: Any, now_ms: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.segments import atoms
 from tests.rooms.segments.helpers import DAY, HOUR, MINUTE, SECOND, Profile, event, plan_of, plan_of_rule
 
 NOW = 1_750_000_000_000  # 2025-06-15T15:06:40Z
@@ -408,6 +409,28 @@ def test_relative_tests_of_a_trait_flip_one_after_the_other() -> None:
     profile.set_trait("t", NOW)
     passed = profile.wait(NOW + DAY)
     assert [(at, flips[0].entered) for at, flips in passed] == [(NOW + HOUR + 1, True), (NOW + 2 * HOUR, False)]
+
+
+@pytest.mark.parametrize("within", ["", ", within: 1d"])
+def test_a_sequence_that_holds_does_not_ask_every_cart_there_ever_was(
+    monkeypatch: pytest.MonkeyPatch, within: str
+) -> None:
+    walked = []
+    walk = atoms._walk
+    monkeypatch.setattr(atoms, "_walk", lambda *given: walked.append(given) or walk(*given))
+    steps = "[{event: Cart}, {not: {event: Order}, within: 2h}]"
+    profile = Profile(plan_of_rule(f"{{sequence: {{steps: {steps}, by: properties.cart{within}}}}}"), NOW)
+    for number in range(200):
+        profile.send(event("Cart", NOW + number * MINUTE, cart=number))
+    assert profile.members == {"s"}
+    # Those of the last two hours may still be ordered; of those before, the first that is asked holds.
+    walked.clear()
+    profile.send(event("Cart", NOW + 201 * MINUTE, cart=201))
+    assert len(walked) <= 2 * 60 + 2
+    # It holds for as long as the last of them does, whichever held it before.
+    passed = profile.wait(NOW + 9 * DAY)
+    left_at = [at for at, flips in passed if not flips[0].entered]
+    assert left_at == ([NOW + 201 * MINUTE + DAY] if within else [])
 
 
 def test_a_window_past_its_cap_says_that_it_is_approximate(monkeypatch: pytest.MonkeyPatch) -> None:
