@@ -185,13 +185,15 @@ class Deployment:
         steady_since, before = time.monotonic(), None
         deadline = time.monotonic() + timeout_s
         while True:
-            positions = ask(groups)
+            positions, of_events = ask.now(groups), ask.now({"unify": ("events",)})
+            # A busy broker may have no leaders to tell of for a moment.
+            is_told = bool(positions) and bool(of_events)
             lag = sum(end - committed for committed, end in positions.values())
-            events = ask({"unify": ("events",)})["unify"]
+            events = of_events.get("unify", (0, 0))
             partitions = self.settings.partitions
             now = (positions, lag)
             behind = events[1] - events[0] > 4 * partitions or lag > 4 * partitions
-            if now != before or behind:
+            if now != before or behind or not is_told:
                 steady_since, before = time.monotonic(), now
             elif time.monotonic() - steady_since > moment_s and not self._waits():
                 return
