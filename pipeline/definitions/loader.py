@@ -1,7 +1,7 @@
 """Files and folders of definitions into validated documents; all that is wrong is told at once, with its line."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -62,7 +62,7 @@ class InvalidDefinitionsError(DefinitionError):
         self.problems = problems
 
 
-def told(problems: list[Problem]) -> list[str]:
+def told(problems: Sequence[Problem | str]) -> list[str]:
     """The first problems, a line each."""
     lines = [str(one)[:_LONGEST_LINE] for one in problems[:MOST_TOLD]]
     return [*lines, f"… and {len(problems) - MOST_TOLD:,} more"] if len(problems) > MOST_TOLD else lines

@@ -14,7 +14,7 @@ from pipeline.definitions.catalog import (
     generation_plan,
     records,
 )
-from pipeline.definitions.loader import Written
+from pipeline.definitions.loader import Written, told
 from pipeline.errors import DefinitionError, DefinitionsNotThere
 from pipeline.in_charge import refuse_definitions
 from pipeline.plans import GenerationPlan
@@ -133,11 +133,20 @@ def _placing(written: Sequence[Written]) -> Iterator[None]:
         yield
     except DefinitionError as error:
         cause = error.__cause__
-        if isinstance(cause, RuleError):
-            for one in written:
-                if one.name == cause.name and one.file:
-                    raise DefinitionError(error.what, one.place_of(cause.missing), error.what_to_do) from error
-        raise
+        if not isinstance(cause, RuleError):
+            raise
+        if not cause.others:
+            raise DefinitionError(error.what, _place_in(written, cause) or error.where, error.what_to_do) from error
+        places = [_place_in(written, one) or f"segment {one.name}" for one in cause.all]
+        lines = list(dict.fromkeys(f"{place}: {one.problem}" for place, one in zip(places, cause.all, strict=True)))
+        what = f"{len(lines)} things that rules ask for are not there."
+        raise DefinitionError(what, "\n    ".join(("", *told(lines))), error.what_to_do) from error
+
+
+def _place_in(written: Sequence[Written], error: RuleError) -> str:
+    """FILE:LINE of what an error is about; empty if it is not among what is being applied."""
+    segments = (one for one in written if one.kind == "segment" and one.name == error.name and one.file)
+    return next((one.place_of(error.missing) for one in segments), "")
 
 
 def checked_leaves(catalog: Catalog, generation: Generation) -> Iterable[str]:

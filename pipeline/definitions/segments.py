@@ -38,6 +38,7 @@ from pipeline.segments import NOTHING_SAID, Keeps, RuleError, SegmentsPlan, comp
 
 _MAX_DEPTH = 20
 _MAX_RULES = 500
+_MOST_TOLD = 20
 _KEYS = (
     "all",
     "any",
@@ -333,9 +334,10 @@ def compile_definitions(
             [segment(*one) for one in segments], [computed_trait(*one) for one in computed], generation, births, keeps
         )
     except RuleError as error:
+        wrong = error.all[:_MOST_TOLD]
         raise DefinitionError(
-            f"The segment {error.name} can't be used: {error.problem}.",
-            f"segment {error.name}",
+            " ".join(f"The segment {one.name} can't be used: {one.problem}." for one in wrong),
+            ", ".join(dict.fromkeys(f"segment {one.name}" for one in wrong)),
             "correct it, and apply again",
         ) from error
 

@@ -1,6 +1,6 @@
 """From rules to a plan: equal parts of rules become one node, over the leaves that `leaf_specs` makes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipeline.segments.accounts import (
     circle,
     hidden_name,
     hidden_segments,
+    parts_of,
     questions,
 )
 from pipeline.segments.kept import NOTHING_SAID, Keeps, kept, kept_leaves, kept_measure
@@ -46,13 +47,19 @@ from pipeline.segments.zones import digests_of
 
 class RuleError(ValueError):
     """A set of definitions that can't be compiled: what is wrong, in which definition; and the name that is not there,
-    if that is it."""
+    if that is it. `others`: what else is not there."""
 
-    def __init__(self, name: str, problem: str, missing: str = "") -> None:
+    def __init__(self, name: str, problem: str, missing: str = "", others: "tuple[RuleError, ...]" = ()) -> None:
         super().__init__(f"{name}: {problem}")
         self.name = name
         self.problem = problem
         self.missing = missing
+        self.others = others
+
+    @property
+    def all(self) -> "tuple[RuleError, ...]":
+        """It and the others."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +105,7 @@ def compile_plan(
     try:
         plan = _Compiler([*people, *hidden.values()], computed, generation, known, entities, keeps).plan()
     except RuleError as error:
-        if error.name not in hidden:
-            raise
-        asking = next(one.name for one in accounts if error.name in hidden_segments((one,)))
-        raise RuleError(asking, f"members: {error.problem}", error.missing) from error
+        raise _all_of([_asked_for(one, accounts, hidden) for one in error.all]) from error
     of_accounts = _Compiler(accounts, (), generation, known, entities, keeps).plan()
     asked_all = asked_of_accounts(people)
     asked = questions([*everything, *hidden.values()])
@@ -115,6 +119,19 @@ def compile_plan(
         questions=asked_since,
         answered_since={name: max(asked_since[one] for one in its) for name, its in asked.items()},
     )
+
+
+def _all_of(errors: list[RuleError]) -> RuleError:
+    first, *others = errors
+    return RuleError(first.name, first.problem, first.missing, tuple(others))
+
+
+def _asked_for(error: RuleError, accounts: Iterable[rules.Segment], hidden: Mapping[str, rules.Segment]) -> RuleError:
+    """The error of the segment of accounts for which a hidden one stands."""
+    if error.name not in hidden:
+        return error
+    asking = next(one.name for one in accounts if error.name in hidden_segments((one,)))
+    return RuleError(asking, f"members: {error.problem}", error.missing)
 
 
 class _Compiler:
@@ -139,6 +156,9 @@ class _Compiler:
         self.path: list[str] = []
 
     def plan(self) -> SegmentsPlan:
+        wrong = [one for name in sorted(self.segments) for one in self._missing(self.segments[name])]
+        if wrong:
+            raise _all_of(wrong)
         traits = {}
         for name in sorted(self.computed):
             leaf_id, value = self.made.measure(self.computed[name].measure)
@@ -201,6 +221,20 @@ class _Compiler:
             _always=tuple(always),
             _index=index_leaves(self.made.leaves),
         )
+
+    def _missing(self, segment: rules.Segment) -> Iterator[RuleError]:
+        """What a segment asks for and is not there."""
+        for part in parts_of(segment.when):
+            if isinstance(part, rules.InSegment) and part.segment not in self.segments:
+                if part.segment in self.entities:
+                    whose = f"{self.entities[part.segment]}s"
+                    what = f"in_segment: {part.segment!r} is a segment of {whose}; see `account`"
+                else:
+                    what = f"in_segment: there is no segment {part.segment!r}; define it, or correct the name"
+                yield RuleError(segment.name, what, part.segment)
+            elif isinstance(part, rules.ComputedIs) and part.name not in self.computed:
+                what = f"computed: there is no computed trait {part.name!r}; define it, or correct the name"
+                yield RuleError(segment.name, what, part.name)
 
     def _defaults(self) -> tuple[tuple[bool, ...], tuple[tuple[int, ...], ...]]:
         nothing = NoFacts()
@@ -277,13 +311,6 @@ class _Compiler:
         if isinstance(rule, rules.NotOf):
             return self._not(self._node(rule.part, name))
         if isinstance(rule, rules.InSegment):
-            if rule.segment not in self.segments:
-                if rule.segment in self.entities:
-                    whose = f"{self.entities[rule.segment]}s"
-                    what = f"in_segment: {rule.segment!r} is a segment of {whose}; see `account`"
-                    raise RuleError(name, what, rule.segment)
-                what = f"in_segment: there is no segment {rule.segment!r}; define it, or correct the name"
-                raise RuleError(name, what, rule.segment)
             return self._root(rule.segment)
         if isinstance(rule, rules.Performed):
             return self._performed(rule)
@@ -292,7 +319,7 @@ class _Compiler:
             traits = {rule.path[0], *trait_names(rule.comparison)}
             return self._add(key, Atom(atoms.TraitIs(rule), traits=tuple(sorted(traits))))
         if isinstance(rule, rules.ComputedIs):
-            return self._computed(rule, key, name)
+            return self._computed(rule)
         if isinstance(rule, rules.ConsentIs):
             return self._add(key, Atom(atoms.ConsentIs(rule), purpose=rule.purpose))
         if isinstance(rule, rules.Members):
@@ -325,11 +352,8 @@ class _Compiler:
         traits = tuple(sorted(trait_names(rule.comparison)))
         return self._add(key, Atom(atoms.Compare(leaf_id, value, rule.comparison, falls), leaf=leaf_id, traits=traits))
 
-    def _computed(self, rule: rules.ComputedIs, key: bytes, name: str) -> int:
-        trait = self.computed.get(rule.name)
-        if trait is None:
-            what = f"computed: there is no computed trait {rule.name!r}; define it, or correct the name"
-            raise RuleError(name, what, rule.name)
+    def _computed(self, rule: rules.ComputedIs) -> int:
+        trait = self.computed[rule.name]
         leaf_id, value = self.made.measure(trait.measure)
         traits = tuple(sorted(trait_names(rule.comparison)))
         key = rules.canonical((rule.comparison, trait.measure))

@@ -56,6 +56,28 @@ def test_a_reference_in_what_an_account_asks_of_its_people_is_refused_by_the_seg
     assert told.value.where == "warm.yaml:4"
 
 
+def test_all_that_rules_ask_for_and_is_not_there_is_told_at_once(folder: Path) -> None:
+    (folder / "a.yaml").write_text("segment: a\nwhen:\n  any:\n    - in_segment: buyers\n    - in_segment: buyers\n")
+    (folder / "b.yaml").write_text(
+        "computed: b\ncompute: {function: count, event: A}\n---\nsegment: b\nwhen: {computed: {spent: 1}}\n"
+    )
+    (folder / "c.yaml").write_text("segment: c\nwhen: {not: {in_segment: buyers}}\n")
+    with pytest.raises(DefinitionError, match="3 things that rules ask for are not there") as told:
+        check(".")
+    places = [line.strip().partition(": ")[0] for line in told.value.where.splitlines() if line]
+    assert places == ["a.yaml:4", "b.yaml:5", "c.yaml:2"]
+
+
+def test_what_accounts_ask_of_people_and_is_not_there_is_told_with_the_rest(folder: Path) -> None:
+    (folder / "warm.yaml").write_text(
+        "segment: warm\nentity: account\nwhen: {members: {match: {in_segment: buyers}}}\n"
+    )
+    (folder / "lapsed.yaml").write_text(LAPSED)
+    with pytest.raises(DefinitionError, match="2 things") as told:
+        check(".")
+    assert "warm.yaml:3: members: in_segment" in told.value.where and "lapsed.yaml:2: in_segment" in told.value.where
+
+
 def test_nothing_to_check_is_a_mistake(folder: Path) -> None:
     with pytest.raises(HeadwaterError, match="what is to be checked"):
         check()
