@@ -17,7 +17,7 @@ MAX_TOLD = 10
 MAX_VIOLATIONS = 100
 _MAX_NAME = 64
 # Violations that a value is not there: nothing can be taken away to mend them.
-_OF_THE_WHOLE = frozenset(("required", "dependentRequired", "minProperties", "minItems", "contains"))
+_OF_THE_WHOLE = frozenset(("required", "dependentRequired"))
 
 
 class Violation(NamedTuple):

@@ -28,6 +28,8 @@ events:
       lines: {type: array, items: {type: object, required: [sku], properties: {sku: {type: string}}}}
       address: {type: object, properties: {zip: {type: string}}, additionalProperties: false}
       a/b: {type: integer}
+      tags: {type: array, minItems: 1, contains: {const: shop}}
+      size: {type: object, minProperties: 2}
   Identify:
     traits: {type: object, properties: {email: {type: string, format: email}, plan: {enum: [free, paid]}}}
 """
@@ -79,6 +81,8 @@ VIOLATIONS: list[tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any] | N
     ({"a/b": "x"}, [("/properties/a~1b", "type")], {"a/b": ...}),
     ({"total": -1, "a/b": 1.5}, [("/properties/total", "minimum"), ("/properties/a~1b", "type")],
      {"total": ..., "a/b": ...}),
+    ({"tags": ["b"], "size": {"x": 1}}, [("/properties/tags", "contains"), ("/properties/size", "minProperties")], {}),
+    ({"tags": []}, [("/properties/tags", "contains"), ("/properties/tags", "minItems")], {}),
 ]  # fmt: skip
 
 
