@@ -111,7 +111,10 @@ class Ours(Contender):
 
 
 class Peer(Contender):
-    """A program of its own that reads its settings from BENCH_JOB."""
+    """A program of its own that reads its settings from BENCH_JOB. `recognises_duplicates`: by message id, as ours does;
+    else what comes twice counts twice."""
+
+    recognises_duplicates = False
 
     def build(self, folder: Path) -> None:
         self.folder = folder / self.name.replace(" ", "-")
@@ -137,6 +140,7 @@ class Peer(Contender):
             rules=str(job.rules_file),
             state_dir=str(job.folder / "state"),
             partitions=job.partitions,
+            recognises_duplicates=self.recognises_duplicates,
         )
         process = start_pinned(self.command(), {"BENCH_JOB": settings}, job.folder / "log", job.cores)
         try:
@@ -177,6 +181,13 @@ class KafkaStreams(Peer):
         return ["java", *options, "-cp", jars, "bench.CoreJob"]
 
 
+class KafkaStreamsDeduplicating(KafkaStreams):
+    """The same with what ours does besides: duplicates are recognised."""
+
+    name = "kafka streams deduplicating"
+    recognises_duplicates = True
+
+
 class PythonPeer(Peer):
     """A peer in Python, in an environment of its own."""
 
@@ -208,6 +219,13 @@ class QuixStreams(PythonPeer):
     source = "quix"
 
 
+class QuixStreamsDeduplicating(QuixStreams):
+    """The same with what ours does besides: duplicates are recognised."""
+
+    name = "quix streams deduplicating"
+    recognises_duplicates = True
+
+
 class Faust(PythonPeer):
     """faust-streaming, with a table."""
 
@@ -222,7 +240,9 @@ class Faust(PythonPeer):
 CONTENDERS: dict[str, type[Contender]] = {
     "headwater": Ours,
     "kafka-streams": KafkaStreams,
+    "kafka-streams-deduplicating": KafkaStreamsDeduplicating,
     "quix": QuixStreams,
+    "quix-deduplicating": QuixStreamsDeduplicating,
     "faust": Faust,
 }
 

@@ -1,6 +1,7 @@
 """The core job in Quix Streams, with its stateful `apply`.
 
-Settings are JSON in BENCH_JOB: bootstrap, application, input, segment_changes, profile_changes, rules, state_dir.
+Settings are JSON in BENCH_JOB: bootstrap, application, input, segment_changes, profile_changes, rules, state_dir; with
+`recognises_duplicates`, an event whose message id the person's state has is passed over. Nothing forgets these ids.
 """
 
 import json
@@ -38,7 +39,16 @@ def main() -> None:
         state.set("profile", profile)
         return {"change": change, "changes": changes}
 
-    folded = application.dataframe(source).apply(fold, stateful=True)
+    def is_new(event: dict[str, Any], state: State) -> bool:
+        if state.get(event["message_id"]) is not None:
+            return False
+        state.set(event["message_id"], event["received"])
+        return True
+
+    events = application.dataframe(source)
+    if job["recognises_duplicates"]:
+        events = events.filter(is_new, stateful=True)
+    folded = events.apply(fold, stateful=True)
     folded.apply(lambda both: both["change"]).to_topic(profile_changes)
     folded.apply(lambda both: both["changes"], expand=True).to_topic(segment_changes)
     application.run()

@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.ObjectWriter;
 import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -31,14 +32,19 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.WindowStore;
+import org.apache.kafka.streams.state.WindowStoreIterator;
 
 /**
  * The core job in Kafka Streams: the Processor API over a cached, persistent key-value store, exactly once.
  *
- * <p>Settings are JSON in BENCH_JOB: bootstrap, application, input, segment_changes, profile_changes, rules, state_dir.
+ * <p>Settings are JSON in BENCH_JOB: bootstrap, application, input, segment_changes, profile_changes, rules, state_dir;
+ * with `recognises_duplicates`, a message id that was received within a day of another is passed over: it is kept in a
+ * window store, as the deduplication of Confluent's tutorials does.
  */
 public final class CoreJob {
   static final String STORE = "profiles";
+  static final String SEEN = "seen";
   static final long DAY_MS = 86_400_000L;
   static final ObjectMapper JSON =
       new ObjectMapper()
@@ -104,9 +110,12 @@ public final class CoreJob {
     private final Map<String, List<Rule>> measures = new HashMap<>();
     private ProcessorContext<byte[], Object> context;
     private KeyValueStore<byte[], Profile> store;
+    private final boolean recognisesDuplicates;
+    private WindowStore<String, Long> seen;
 
-    Fold(List<Rule> rules) {
+    Fold(List<Rule> rules, boolean recognisesDuplicates) {
       this.rules = rules;
+      this.recognisesDuplicates = recognisesDuplicates;
       for (Rule rule : rules) {
         rule.measure = rule.event + "|" + rule.of + "|" + rule.category;
         byEvent.computeIfAbsent(rule.event, name -> new ArrayList<>()).add(rule);
@@ -122,11 +131,28 @@ public final class CoreJob {
     public void init(ProcessorContext<byte[], Object> context) {
       this.context = context;
       this.store = context.getStateStore(STORE);
+      if (recognisesDuplicates) {
+        this.seen = context.getStateStore(SEEN);
+      }
+    }
+
+    private boolean isDuplicate(Event event) {
+      try (WindowStoreIterator<Long> found =
+          seen.fetch(event.message_id, event.received - DAY_MS, event.received + DAY_MS)) {
+        if (found.hasNext()) {
+          return true;
+        }
+      }
+      seen.put(event.message_id, event.received, event.received);
+      return false;
     }
 
     @Override
     public void process(Record<byte[], Event> record) {
       Event event = record.value();
+      if (recognisesDuplicates && isDuplicate(event)) {
+        return;
+      }
       String person = event.identifiers.get(0);
       Profile profile = store.get(record.key());
       boolean fresh = profile == null;
@@ -235,10 +261,11 @@ public final class CoreJob {
     JsonNode job = JSON.readTree(System.getenv("BENCH_JOB"));
     List<Rule> rules = JSON.readValue(new File(job.get("rules").asText()), new TypeReference<>() {});
     Serde<Profile> profiles = Serdes.serdeFrom(writing(), reading(Profile.class));
+    boolean recognisesDuplicates = job.get("recognises_duplicates").asBoolean();
     Topology topology = new Topology();
     topology
         .addSource("events", Serdes.ByteArray().deserializer(), reading(Event.class), job.get("input").asText())
-        .addProcessor("fold", () -> new Fold(copies(rules)), "events")
+        .addProcessor("fold", () -> new Fold(copies(rules), recognisesDuplicates), "events")
         .addStateStore(
             Stores.keyValueStoreBuilder(
                     Stores.persistentKeyValueStore(STORE), Serdes.ByteArray(), profiles)
@@ -257,6 +284,17 @@ public final class CoreJob {
             Serdes.ByteArray().serializer(),
             CoreJob.<Object>writing(),
             "fold");
+    if (recognisesDuplicates) {
+      topology.addStateStore(
+          Stores.windowStoreBuilder(
+                  Stores.persistentWindowStore(
+                      SEEN, Duration.ofMillis(2 * DAY_MS), Duration.ofMillis(DAY_MS), false),
+                  Serdes.String(),
+                  Serdes.Long())
+              .withCachingEnabled()
+              .withLoggingEnabled(Map.of()),
+          "fold");
+    }
 
     Properties properties = new Properties();
     properties.put(StreamsConfig.APPLICATION_ID_CONFIG, job.get("application").asText());
