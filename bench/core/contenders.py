@@ -111,8 +111,8 @@ class Ours(Contender):
 
 
 class Peer(Contender):
-    """A program of its own that reads its settings from BENCH_JOB. `recognises_duplicates`: by message id, as ours does;
-    else what comes twice counts twice."""
+    """A program of its own that reads its settings from BENCH_JOB. `recognises_duplicates`: by message id, as ours
+    does; else what comes twice counts twice."""
 
     recognises_duplicates = False
 
