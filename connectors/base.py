@@ -93,12 +93,14 @@ class Options(BaseModel):
 
 
 _OURS = re.compile(r"HEADWATER_(SECRET|CONFIG|.*__.*)", re.I)
+# What a process was started with stands there too, its variables first of all.
+_PROCESSES = Path("/proc")
 _withheld: set[Path] = set()
 
 
-def withhold(folder: Path) -> None:
-    """Let no secret of a definition be read from this folder, in this process."""
-    _withheld.add(folder.resolve())
+def withhold(*places: Path) -> None:
+    """Let no secret of a definition be read from these files and folders, in this process."""
+    _withheld.update(place.resolve() for place in places)
 
 
 def _is_withheld(file: str) -> bool:
@@ -106,14 +108,14 @@ def _is_withheld(file: str) -> bool:
         whole = Path(file).resolve()
     except (OSError, RuntimeError, ValueError):
         return False  # no place at all, which is said where it is read
-    return not _withheld.isdisjoint((whole, *whole.parents))
+    return not {_PROCESSES, *_withheld}.isdisjoint((whole, *whole.parents))
 
 
 class SecretReference(Options):
     """Where a secret is found: `{env: NAME}` or `{file: path}`. The secret itself never stands in a definition.
 
     Who may write definitions chooses where such a secret goes. So Headwater's own are none: not the variables of its
-    settings, and nothing in the state folder.
+    settings, nor what `/proc` says of them, nor the settings file, and nothing in the state folder.
     """
 
     env: str | None = None

@@ -331,6 +331,11 @@ _GROUPS = ("kafka", "schema_registry", "api", "collector", "ui")
 _PROPERTIES_WITH_UNDERSCORES = frozenset({"ssl_key", "ssl_certificate", "ssl_ca"})
 
 
+def settings_file() -> Path:
+    """Where the settings of this process stand, as far as they stand in a file."""
+    return Path(os.environ.get("HEADWATER_CONFIG") or DEFAULT_FILE)
+
+
 def load(file: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings. `overrides` (options of a command) stand above the environment, which stands above the file.
 

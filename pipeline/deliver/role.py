@@ -29,7 +29,7 @@ from pipeline.records import Definition
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
 from pipeline.runtime.kafka.doors import TopicReader
-from pipeline.settings import Settings
+from pipeline.settings import Settings, settings_file
 from pipeline.wire import values_of
 
 _LOOK_EVERY_S = 0.5
@@ -217,7 +217,7 @@ def run(
     may_begin: Callable[[str], bool] = at_once,
 ) -> None:
     """Run the role: see `pipeline.deliver.run_deliver`."""
-    withhold(settings.state_dir)
+    withhold(settings.state_dir, settings_file())
     registry = served(settings)
     plans = KafkaPlans(settings)
     forgotten = ForgottenProfiles(Keys(settings.secret_bytes()))

@@ -17,7 +17,7 @@ from pipeline.observed import served
 from pipeline.records import Definition, encode
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import current_values, produce_all
-from pipeline.settings import Settings
+from pipeline.settings import Settings, settings_file
 from pipeline.sources.pulling import Puller, PullMetrics, Row
 from pipeline.workspaces import TOPIC, SourcePosition, decode_workspace_record, source_key
 
@@ -211,7 +211,7 @@ def run(settings: Settings, only: str | None, until: Callable[[], bool]) -> None
     Raises:
         BrokerError: Kafka does not do what it is asked for, or another process pulls the same source.
     """
-    withhold(settings.state_dir)
+    withhold(settings.state_dir, settings_file())
     registry = served(settings)
     plans = KafkaPlans(settings)
     role = SourceRole(settings, only, PullMetrics(registry))

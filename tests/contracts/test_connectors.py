@@ -51,6 +51,36 @@ def test_nothing_in_the_state_folder_is_a_secret_for_anybody(tmp_path: Path, mon
     assert SecretReference(file=str(tmp_path / "theirs")).read() == "whsec"
 
 
+def test_what_a_process_was_started_with_is_a_secret_for_nobody(tmp_path: Path) -> None:
+    """`write_key: {file: /proc/self/environ}` would be `{env: HEADWATER_SECRET}` with a longer name."""
+    (tmp_path / "link").symlink_to("/proc/self/environ")
+    for path in ("/proc/self/environ", "/proc/self/../1/cmdline", str(tmp_path / "link")):
+        with pytest.raises(ValueError, match="Headwater's own"):
+            SecretReference(file=path).read()
+
+
+@pytest.mark.parametrize("role", [deliver_role, source_role], ids=["deliver", "source"])
+@pytest.mark.parametrize("named", [True, False], ids=["named by a variable", "in this folder"])
+def test_who_reads_secrets_of_definitions_withholds_the_settings_file_first(
+    role: Any, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ("ours.yaml" if named else "headwater.yaml")
+
+    def begins(_: Settings) -> Any:
+        with pytest.raises(ValueError, match="Headwater's own"):
+            SecretReference(file=str(file)).read()
+        raise InterruptedError
+
+    monkeypatch.setattr("connectors.base._withheld", set())
+    monkeypatch.setattr(role, "KafkaPlans", begins)
+    monkeypatch.chdir(tmp_path)
+    if named:
+        monkeypatch.setenv("HEADWATER_CONFIG", str(file))
+    file.write_text("secret: ours")
+    with pytest.raises(InterruptedError):
+        role.run(Settings(state_dir=tmp_path / "state"), None, lambda: True)
+
+
 @pytest.mark.parametrize("role", [deliver_role, source_role], ids=["deliver", "source"])
 def test_who_reads_secrets_of_definitions_withholds_the_state_folder_first(
     role: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
