@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 
 from pipeline import __version__
+from pipeline.cli._console import Console
 from pipeline.compiled import refuse_what_is_stale
 from pipeline.errors import HeadwaterError, SettingsError
 from pipeline.settings import DEFAULT_FILE, ENV_PREFIX

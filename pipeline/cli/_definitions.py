@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.cli.apply import tell
 from pipeline.definitions.export import as_yaml
 from pipeline.definitions.log import apply, read_catalog

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.syntax import Syntax
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.definitions.apply import ApplyPlan
 from pipeline.definitions.loader import load
 from pipeline.definitions.log import Readiness, apply

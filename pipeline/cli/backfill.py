@@ -4,12 +4,12 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pipeline import settings as settings_module
 from pipeline.admin import refuse_other_partitions
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.definitions.log import read_catalog
 from pipeline.replay.backfills import Backfill, BackfillView
 

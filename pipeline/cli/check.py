@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from pipeline.cli._console import Console
 from pipeline.definitions.loader import load
 from pipeline.definitions.log import check
 from pipeline.definitions.schema import json_schema

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cleaning import Tools
+from pipeline.cli._console import Console
 from pipeline.cli._definitions import build
 from pipeline.contracts import ContractsPlan, Violation, infer
 from pipeline.definitions.cleaning import compile_cleaning

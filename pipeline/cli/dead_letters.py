@@ -6,12 +6,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.errors import InputError
 from pipeline.letters import chosen, named, send_again
 from pipeline.runtime.kafka.build import wall_clock_ms

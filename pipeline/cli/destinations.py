@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.cli._definitions import build
 from pipeline.definitions.log import read_catalog
 from pipeline.runtime.kafka.doors import waiting

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from pipeline.cli._console import Console
 from pipeline.doctor import examine
 from pipeline.errors import InputError
 from pipeline.rights import rights

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from pipeline import settings as settings_module
 from pipeline.activation import Told
 from pipeline.admin import refuse_other_partitions
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.cli._deliveries import Reached, findings, history
 from pipeline.cli._explained import instant, tree
 from pipeline.cli._held import HeldTold, ReadPartition, held_account, held_profile, held_told

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.errors import InputError
 from pipeline.runtime.kafka.doors import produce_all, topic_partitions
 from pipeline.sources.files import KEPT_BYTES, CsvMapping, inspect_file, is_csv, is_parquet, read_rows

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.admin import refuse_other_partitions
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.replay import workspace
 from pipeline.replay.run import Progress as Copied
 from pipeline.replay.run import run as copy_on

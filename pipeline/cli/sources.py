@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.records import DeadLetter, Event, decode_events_record, source_name
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings

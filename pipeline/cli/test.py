@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from pipeline import settings as settings_module
 from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.cli._explained import instant, tree
 from pipeline.definitions.accounts import AccountsDefinition
 from pipeline.definitions.cleaning import compile_cleaning

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.api.access import create_token, read_tokens, revoke_token
+from pipeline.cli._console import Console
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke tokens of the API.")
 

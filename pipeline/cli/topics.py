@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.admin import Difference, alike, check_topics, create_topics, wanted_topics
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.errors import TopicsError
 from pipeline.rights import as_command, rights
 from pipeline.settings import Settings, load

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipeline import settings as settings_module
+from pipeline.cli._console import Console
 from pipeline.up.session import Session
 
 SAMPLE = Path("deploy/sample")

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.api.access import create_token, read_tokens, revoke_token
+from pipeline.cli._console import Console
 from pipeline.errors import InputError
 from pipeline.settings import Settings
 from pipeline.ui.users import ROLES, SCOPES, Role, make_password, read_users, seal_user, token_name, write_users

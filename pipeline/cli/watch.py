@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
+from pipeline.cli._console import Console
 from pipeline.errors import InputError
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record

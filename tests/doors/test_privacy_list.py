@@ -1,7 +1,6 @@
 """The list of requests on a narrow terminal: the id is what has to be typed to see a receipt."""
 
-from rich.console import Console
-
+from pipeline.cli._console import Console
 from pipeline.cli.privacy import _list
 from pipeline.records import PrivacyReceipt
 

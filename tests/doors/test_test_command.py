@@ -1,5 +1,6 @@
 """`headwater test`: what a fixture says, and what it ends with."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli import build
+from pipeline.cli._console import Console
 from pipeline.errors import HeadwaterError, InputError, LookupFailed
 
 CURIOUS = """
@@ -138,6 +140,24 @@ def test_expectations(folder: Path, expected: str, exit_code: int, told: str) ->
     assert said.exit_code == exit_code
     assert told in said.stdout
     assert ("✗ not as expected" in said.stdout) is (exit_code == 1)
+
+
+def test_what_people_are_called_is_no_picture(folder: Path) -> None:
+    events = [page(1, userId=name) for name in ("a", "cat", "cat")]
+    said = run(events, "--at", *at(2)[1:], "--expect", "user_id:a")
+    assert "user_id:a: expected, and is no member" in said.stdout
+    assert "user_id:cat: a member, and was not expected" in said.stdout
+
+
+def test_every_command_shows_names_as_they_are_written() -> None:
+    build()
+    consoles = {
+        name: module.Console
+        for name, module in sys.modules.items()
+        if name.startswith("pipeline.cli.") and hasattr(module, "Console")
+    }
+    assert "pipeline.cli.watch" in consoles
+    assert {name for name, one in consoles.items() if one is not Console} == set()
 
 
 def test_a_difference_comes_with_its_reason(folder: Path) -> None:
