@@ -14,6 +14,8 @@ from rich.text import Text
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cli._console import Console
+from pipeline.definitions.catalog import sources_plan
+from pipeline.definitions.log import read_catalog
 from pipeline.records import DeadLetter, Event, decode_events_record, source_name
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
@@ -111,6 +113,8 @@ def _plain(source: Source) -> dict[str, Any]:
 def statistics(settings: Settings, newest: int) -> dict[str, Source]:
     """What the newest records of each partition say, by the name of the source."""
     found: dict[str, Source] = {}
+    catalog = read_catalog(settings)
+    mapped = {topic: mapping.source for topic, mapping in sources_plan(catalog, catalog.latest).by_topic.items()}
     with _newest(settings, "events", newest) as reader:
         for record in reader.read_to_end():
             message = decode_events_record(record.value) if record.value is not None else None
@@ -120,7 +124,7 @@ def statistics(settings: Settings, newest: int) -> dict[str, Source]:
         for record in reader.read_to_end():
             letter = _decode_letter(record.value) if record.value is not None else None
             if letter is not None and letter.stage == "ingest":
-                source = found.setdefault(_origin(letter), Source())
+                source = found.setdefault(mapped.get(letter.topic) or _origin(letter), Source())
                 source.refused += 1
                 source.seen(letter.at)
                 _count(source.reasons, letter.reason)

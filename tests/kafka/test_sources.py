@@ -75,8 +75,8 @@ def test_a_table_feeds_profiles(new_workspace: Callable[..., Settings], tmp_path
         by_name = {each["source"]: each for each in map(json.loads, told)}
         assert (by_name["crm"]["events"], by_name["crm"]["names"]) == (4, {"Identify": 4})
         assert by_name["crm"]["fields"]["traits.plan"] == 4
+        assert by_name["crm"]["reasons"] == {"not_json": 2} and set(by_name) == {"crm", "raw"}
         assert (by_name["raw"]["events"], by_name["raw"]["refused"]) == (1, 0)
-        assert by_name[topic]["reasons"] == {"not_json": 2}
         assert "crm" in running.command("sources", "--newest", "100", **sources).stdout
 
 
