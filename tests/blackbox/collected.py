@@ -146,7 +146,9 @@ class Door:
             # Those that are told apart by the order of two keys of the collector are nobody's duplicates.
             body["messageId"] = f"posted-{event.number}"
         event.message_id = body.get("messageId")
-        added = {"userAgent": agent, "bot": True} if agent == ROBOT else {"userAgent": agent}
+        # What is sent once more states the user agent that it was written with: that one stands.
+        stated = context.get("userAgent", agent)
+        added = {"userAgent": stated, "bot": True} if stated == ROBOT else {"userAgent": stated}
         event.context = context | added
         event.stated = {name: body[name] for name in ("timestamp", "sentAt") if name in body}
         return body
