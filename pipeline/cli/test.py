@@ -222,6 +222,10 @@ def expected(text: str, rules: IdentityRules) -> list[str]:
     """The identifiers of an --expect, normalised: of a file (one a line, # for remarks), or with commas between."""
     if text.strip() == NOBODY:
         return []
+    if not text.strip(" ,"):
+        raise InputError(
+            "--expect names nobody.", "", f"name identifiers, a file of them, or `{NOBODY}` if that is meant"
+        )
     held = _file_at(text)
     if held is not None:
         lines = [line.partition("#")[0].strip() for line in held.splitlines()]

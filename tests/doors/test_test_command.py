@@ -234,6 +234,8 @@ def test_a_name_with_its_definitions(folder: Path) -> None:
         ([page(0, userId="ada")], ("--at", "yesterday"), "--at cannot be used"),
         ([page(0, userId="ada")], (*at(1), "--expect", "ada"), "no identifier"),
         ([page(0, userId="ada")], (*at(1), "--expect", "."), "Is a directory"),
+        ([page(0, userId="ada")], (*at(1), "--expect", ""), "names nobody"),
+        ([page(0, userId="ada")], (*at(1), "--expect", " , "), "names nobody"),
         ([page(0, userId="ada")], (*at(1), "--expect", "latin.txt"), "is not UTF-8"),
     ],
 )
