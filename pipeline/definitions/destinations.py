@@ -44,7 +44,7 @@ class DeliveryDefinition(BaseModel):
     """How a destination is served. What is left out is the kind's, or the usual.
 
     `attempts`: then the delivery goes to the dead letters. `first_retry` doubles up to `longest_retry`.
-    `per_second` limits the rate of requests.
+    `per_second` limits the rate of requests of one process.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
