@@ -68,7 +68,8 @@ class Reader:
             try:
                 part = unpacking.decompress(rest, room + 1)
             except zlib.error:
-                raise Refused(400, "bad_gzip", "The body is not gzip, though Content-Encoding says so.") from None
+                what = "What follows the gzip body" if parts else "The body"
+                raise Refused(400, "bad_gzip", f"{what} is not gzip, though Content-Encoding says so.") from None
             if len(part) > room:
                 raise self._too_large()
             if not unpacking.eof:
