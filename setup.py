@@ -44,6 +44,7 @@ HOT = (
     "pipeline/unify/holder.py",
     "pipeline/unify/keeping.py",
     "pipeline/unify/memberships.py",
+    "pipeline/unify/news.py",
     "pipeline/unify/profile.py",
     "pipeline/unify/publish.py",
     "pipeline/unify/route.py",

@@ -29,11 +29,11 @@ class AccountRules:
     same: Mapping[str, str] = field(default_factory=dict)
     people: Mapping[str, str] = field(default_factory=dict)
     alerts: Mapping[str, tuple[Alert, ...]] = field(default_factory=dict)
+    asks_identifiers: bool = field(init=False)
+    """Whether it depends on a person's identifiers to which accounts they belong."""
 
-    @property
-    def asks_identifiers(self) -> bool:
-        """Whether it depends on a person's identifiers to which accounts they belong."""
-        return self.email_domains or bool(self.people)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asks_identifiers", self.email_domains or bool(self.people))
 
     def name_of(self, named: str) -> str:
         """The one name of an account."""

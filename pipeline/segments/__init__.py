@@ -9,7 +9,7 @@ from pipeline.segments.compile import RuleError, compile_plan
 from pipeline.segments.explain import Explained, explain
 from pipeline.segments.fixture import FixtureResult, Turns, people_of, run_fixture
 from pipeline.segments.kept import NOTHING_SAID, Keeps, goes_at, let_go
-from pipeline.segments.nodes import Flip, Rule
+from pipeline.segments.nodes import Flip, Rule, segment_of
 from pipeline.segments.plan import SegmentsPlan
 from pipeline.segments.standing import Standing
 
@@ -39,4 +39,5 @@ __all__ = [
     "let_go",
     "people_of",
     "run_fixture",
+    "segment_of",
 ]

@@ -9,12 +9,23 @@ from pipeline.segments.values import Getter, Predicate
 from pipeline.segments.windows import Window
 
 
-class Flip(NamedTuple):
-    """A segment was entered or left; `approximate` if a leaf below it was past its cap."""
+class Flip:
+    """A segment was entered or left; `approximate` if a leaf below it was past its cap.
 
-    segment: str
-    entered: bool
-    approximate: bool = False
+    No NamedTuple, for one is made of every change: compiled rooms make those by calling Python.
+    """
+
+    __slots__ = ("approximate", "entered", "segment")
+
+    def __init__(self, segment: str, entered: bool, approximate: bool) -> None:
+        self.segment = segment
+        self.entered = entered
+        self.approximate = approximate
+
+
+def segment_of(flip: Flip) -> str:
+    """What changes of one moment are sorted by."""
+    return flip.segment
 
 
 class Rule(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.profile import decode_fragment
 from pipeline.records import AccountsSweep, Belongs, Named, PeopleSwept, Regard, RegardOn, Takeover, encode
-from pipeline.segments import PEOPLE
+from pipeline.segments import PEOPLE, segment_of
 from pipeline.unify import account_publish as publish
 from pipeline.unify import belonging, memberships
 from pipeline.unify.account_hand import AtHand, at_hand, choose_generation, place_of
@@ -211,7 +211,7 @@ def _judge(task: Task, hand: AtHand, change: _Change, moment: Moment) -> None:
         paused = hand.rules.paused
         done = [
             one.segment
-            for one in sorted(flips)
+            for one in sorted(flips, key=segment_of)
             if one.segment not in paused
             and publish.segment_change(task, hand, one.segment, one.entered, moment, one.approximate)
         ]
@@ -313,7 +313,7 @@ def _timers(task: Task, hand: AtHand, until: int) -> None:
         for _, flips in hand.rules.settle(standing, hand, at):
             done = [
                 one.segment
-                for one in sorted(flips)
+                for one in sorted(flips, key=segment_of)
                 if one.segment not in hand.rules.paused
                 and publish.segment_change(task, hand, one.segment, one.entered, moment, one.approximate)
             ]

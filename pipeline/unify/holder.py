@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.identifiers import BURIED
 from pipeline.profile import difference, is_empty
 from pipeline.records import LivesAgain, ProfileDocument, encode
-from pipeline.segments import HIDDEN, Flip
+from pipeline.segments import HIDDEN, Flip, segment_of
 from pipeline.unify import keeping, news, publish
 from pipeline.unify.forms import belongs_elsewhere, live, pairs_of
 from pipeline.unify.profile import Profile
@@ -175,7 +175,7 @@ def flip(task: Task, profile: Profile, flips: Sequence[Flip], moment: Moment, no
     level = holdback(profile, now)
     left_alone = not_compared(profile)
     if len(flips) > 1:
-        flips = sorted(flips, key=_segment_of)
+        flips = sorted(flips, key=segment_of)
     done = []
     for one in flips:
         if one.segment in left_alone:
@@ -225,7 +225,3 @@ def not_compared(profile: Profile) -> Set[str]:
     account has to be heard first."""
     plan = profile.plan.segments
     return plan.paused | news.unanswered(profile) if plan.answered_since else plan.paused
-
-
-def _segment_of(one: Flip) -> str:
-    return one.segment

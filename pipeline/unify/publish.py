@@ -99,29 +99,33 @@ def encoded_document(profile: Profile) -> bytes:
     if joined.last_seen:
         end += f',"last_seen":{joined.last_seen}'
     totals = _encode_sorted(shown_totals(joined)) if joined.totals else b""
-    return b"%b%b%b%b%b}" % (head, b',"totals":' if totals else b"", totals, tail, end.encode())
+    return b"".join((head, b',"totals":' if totals else b"", totals, tail, end.encode(), b"}"))
 
 
 def _head(profile: Profile) -> bytes:
     head = ProfileDocument(profile.profile_id, PERSON, profile.identifiers, profile.identifiers_total)
-    return b"%b%b%b%b" % (
-        _encode_sorted(head)[:-1],
-        _section("traits", shown_traits(profile.joined)),
-        _section("computed", profile.computed),
-        _section("consents", shown_consents(profile.joined)),
+    return b"".join(
+        (
+            _encode_sorted(head)[:-1],
+            _section(b',"traits":', shown_traits(profile.joined)),
+            _section(b',"computed":', profile.computed),
+            _section(b',"consents":', shown_consents(profile.joined)),
+        )
     )
 
 
 def _tail(profile: Profile) -> bytes:
-    return b"%b%b%b" % (
-        _section("segments", memberships.shown(pairs_of(profile.actor))),
-        _section("accounts", accounts_of(profile)),
-        _section("unfollowed", profile.unfollowed),
+    return b"".join(
+        (
+            _section(b',"segments":', memberships.shown(pairs_of(profile.actor))),
+            _section(b',"accounts":', accounts_of(profile)),
+            _section(b',"unfollowed":', profile.unfollowed),
+        )
     )
 
 
-def _section(name: str, values: Mapping[str, Any] | Sequence[Any]) -> bytes:
-    return b',"%b":%b' % (name.encode(), _encode_sorted(values)) if values else b""
+def _section(begins: bytes, values: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    return begins + _encode_sorted(values) if values else b""
 
 
 def unpublish(task: Task, profile: Profile) -> None:

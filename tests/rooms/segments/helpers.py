@@ -70,6 +70,11 @@ class Profile:
         return passed
 
 
+def as_values(flips: list[Flip]) -> list[tuple[str, bool, bool]]:
+    """(segment, entered, approximate) of each."""
+    return [(flip.segment, flip.entered, flip.approximate) for flip in flips]
+
+
 def changes(passed: list[tuple[int, list[Flip]]]) -> list[tuple[int, str, bool]]:
     """(instant, segment, entered) of what settle gave."""
     return [(at, flip.segment, flip.entered) for at, flips in passed for flip in flips]

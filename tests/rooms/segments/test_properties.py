@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.profile import Fragment, decode_fragment, encode_fragment
 from pipeline.records import Event
 from pipeline.segments import SegmentsPlan, compile_plan, rules
-from tests.rooms.segments.helpers import Facts
+from tests.rooms.segments.helpers import Facts, as_values
 
 NAMES = ("A", "B")
 END = 130
@@ -285,15 +285,20 @@ def test_a_standing_goes_on_from_what_was_kept_of_it(
             assert found is not None
             resumed = found
         now = event.received
-        assert plan.settle(resumed, facts, now) == plan.settle(at_hand, facts, now)
+        assert _settled(plan, resumed, facts, now) == _settled(plan, at_hand, facts, now)
         leaf_ids = plan.fold(facts.leaves, event)
-        assert plan.update(resumed, facts, now, leaf_ids) == plan.update(at_hand, facts, now, leaf_ids)
+        flips = plan.update(resumed, facts, now, leaf_ids)
+        assert as_values(flips) == as_values(plan.update(at_hand, facts, now, leaf_ids))
         assert resumed.kept == at_hand.kept == plan.begin(facts, now).kept
         plan.tighten(resumed, facts, now)
         plan.tighten(at_hand, facts, now)
         assert resumed.deadline == at_hand.deadline == plan.begin(facts, now).deadline
         resumed.rest()
-    assert plan.settle(resumed, facts, END) == plan.settle(at_hand, facts, END)
+    assert _settled(plan, resumed, facts, END) == _settled(plan, at_hand, facts, END)
+
+
+def _settled(plan: Any, standing: Any, facts: Facts, until: int) -> list[tuple[int, list[tuple[str, bool, bool]]]]:
+    return [(at, as_values(flips)) for at, flips in plan.settle(standing, facts, until)]
 
 
 def test_what_was_kept_of_another_plan_is_not_gone_on_from() -> None:
@@ -340,11 +345,11 @@ def test_passing_time_in_steps_is_passing_it_at_once(rule: Any, events: list[Eve
     for event in events:
         plan.fold(facts.leaves, event)
     now = max((event.received for event in events), default=0)
-    at_once = plan.settle(plan.begin(facts, now), facts, now + END)
+    at_once = _settled(plan, plan.begin(facts, now), facts, now + END)
     standing, stepwise = plan.begin(facts, now), []
     for until in range(now + min(first, END), now + END, step):
-        stepwise += plan.settle(standing, facts, until)
-    stepwise += plan.settle(standing, facts, now + END)
+        stepwise += _settled(plan, standing, facts, until)
+    stepwise += _settled(plan, standing, facts, now + END)
     assert stepwise == at_once
 
 
