@@ -57,7 +57,8 @@ def told_once(details: Sequence[Detail], document: Any) -> Iterator[tuple[tuple[
 def _in_words(detail: Detail) -> str | None:
     bounds = detail.get("ctx") or {}
     if detail["type"] == "literal_error":
-        return f"{bounds['expected']} is expected here"
+        # As it is written here: `True` is refused.
+        return f"{bounds['expected'].replace('True', 'true')} is expected here"
     if detail["type"] == "too_short":
         return f"at least {bounds['min_length']:,} must stand here, not {bounds['actual_length']:,}"
     if detail["type"] == "too_long" and bounds.get("actual_length") is not None:

@@ -320,6 +320,7 @@ MISTAKES = [
     ("segment: s\nwhen: {members: {match: {all: []}}}", 1, "about accounts"),
     ("segment: s\nentity: account\nwhen: {members: {match: {all: []}, any: true, at_least: 2}}", 3, "in one way"),
     ("segment: s\nentity: account\nwhen: {members: {match: {members: {match: {all: []}}}}}", 3, "about accounts"),
+    ("segment: s\nentity: account\nwhen: {members: {match: {all: []}, all: yes}}", 3, "true is expected here"),
     ("segment: s\nwhen: {account: {}}", 2, "say what the account has"),
     ("segment: s\nwhen: {account: {trait: {plan: {equals: {trait: plan}}}}}", 2, "another trait"),
     (
@@ -342,6 +343,7 @@ def test_a_mistake_is_named_with_its_line(text: str, line: int, words: str) -> N
 
 LEAF_IDS = {
     "{performed: {event: A, count: {at_least: 3}, within: 7d}}": "VMvDlbjXF_Ky",
+    "{performed: {event: A, count: {at_least: 3}, calendar: {unit: day, current: false}}}": "KukoDculAb8T",
     "{performed: {event: [B, A], where: {properties.v: 3}}}": "v4aGDaTwXXX-",
     "{performed: {event: A, sum: {of: properties.v, at_least: 1}, calendar: {unit: month}}}": "s9_DzVBOVhRM",
     "{performed: {event: A, where: {properties.c: {not_equals: {trait: home}}}}}": "YCwRfnJ8VSgW",
