@@ -60,6 +60,10 @@ class FileFacts(NamedTuple):
     rows: int
 
 
+# What spreadsheets put between cells, by their language; and how it is written in a command.
+_DELIMITERS = {";": ";", "\t": "\\t", "|": "|", ",": ","}
+
+
 @dataclass(frozen=True, slots=True)
 class CsvMapping:
     """How columns become fields. `type` and `event` hold for rows that name none; `fields` maps a column's head to a
@@ -194,6 +198,8 @@ def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str
         reader = csv.reader(texts, delimiter=delimiter, strict=True)
         try:
             heads = [head.strip() for head in next(reader, [])]
+            if len(heads) == 1 and delimiter == mapping.delimiter:
+                _check_delimiter(heads[0], path)
             check_heads(heads, mapping, path)
             for row in reader:
                 if not row:
@@ -204,6 +210,14 @@ def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str
                 yield reader.line_num, dict(zip(heads, row, strict=True))
         except csv.Error as error:
             raise InputError(f"Line {reader.line_num} is not CSV: {error}", str(path)) from error
+
+
+def _check_delimiter(head: str, path: Path) -> None:
+    """A file that is parted otherwise has one column, and every row of it would be refused."""
+    for delimiter, written in _DELIMITERS.items():
+        if delimiter in head:
+            what = f"The head is a single column, {head[:80]!r}"
+            raise InputError(what, str(path), f"If its cells are parted otherwise: --delimiter '{written}'.")
 
 
 def _texts(file: BinaryIO, path: Path) -> Iterator[str]:
