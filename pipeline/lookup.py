@@ -26,7 +26,7 @@ def normalised(text: str, rules: IdentityRules) -> str:
     Raises:
         InputError: it is not NAMESPACE:VALUE, or the value is one that never identifies anybody.
     """
-    namespace, colon, value = text.partition(":")
+    namespace, colon, value = text.strip().partition(":")
     if not colon or not namespace or not value:
         raise InputError(f"{text!r} is no identifier.", "", "write NAMESPACE:VALUE, for example email:ada@example.org")
     cleaned = rules.spelled(namespace, value)
@@ -41,7 +41,7 @@ def person(text: str, rules: IdentityRules) -> str:
     Raises:
         InputError: also if it names an account.
     """
-    if text.partition(":")[0] == ACCOUNT:
+    if text.strip().partition(":")[0] == ACCOUNT:
         raise InputError(f"{text!r} is an account, not a person.", "", "name one of its people by their identifier")
     return normalised(text, rules)
 
@@ -59,6 +59,24 @@ def person_or_profile(text: str, rules: IdentityRules) -> str:
     """
     profile_id = text.strip().lower()
     return profile_id if is_profile_id(profile_id) else person(text, rules)
+
+
+def as_kept(text: str, wanted: str, known: Callable[[str], str | None], whole: bool = False) -> str:
+    """What the rules make of a text; or the profile_id of whoever is known by exactly that text, and was taken in
+    before a normaliser changed. `known` gives the profile_id behind an identifier. Whoever is known by what the rules
+    make of it goes first. But not if `whole`: an erasure asks for the spelling of today by itself, and so reaches both.
+    """
+    typed = text.strip()
+    profile_id = known(typed) if typed != wanted and not is_profile_id(wanted) else None
+    if profile_id is None or (not whole and known(wanted) is not None):
+        return wanted
+    return profile_id
+
+
+def known_in(value: Value, text: str) -> str | None:
+    """The profile_id that an identifier leads to in the compacted topics; None if it is nobody's."""
+    pointer = value("identities", text.encode())
+    return _decode_pointer(pointer).profile_id if pointer is not None else None
 
 
 def find_profile(text: str, value: Value) -> ProfileDocument:

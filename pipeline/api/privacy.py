@@ -45,7 +45,7 @@ class Privacy:
         if asked.lift and asked.request != "suppress":
             raise Problem(422, "lift belongs to suppress.")
         call.subject = self._service.subject_of(asked.identifier)
-        text = self._service.person_or_profile(asked.identifier)
+        text = self._service.person_or_profile(asked.identifier, whole=asked.request == "erase")
         call.subject = self._service.subject_of(text)
         settings, who = self._service.settings, call.caller.name
         request_id = await self._service.in_thread(

@@ -24,7 +24,7 @@ from pipeline.errors import BrokerError, HeadwaterError, InputError, LookupFaile
 from pipeline.identifiers import ACCOUNT, Identifier, Keys, identifier
 from pipeline.identity import Junk
 from pipeline.in_charge import NotInChargeError
-from pipeline.lookup import is_profile_id, normalised, person, person_or_profile
+from pipeline.lookup import as_kept, is_profile_id, normalised, person, person_or_profile
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.kafka.doors import KAFKA_FAILURES, current_values, topic_partitions
 from pipeline.runtime.ports import Record
@@ -172,7 +172,7 @@ class Service:
         if text.startswith(f"{ACCOUNT}:"):
             return self._keys.profile_id(identifier(ACCOUNT, self.account(text.partition(":")[2])))
         try:
-            return normalised(text, self._plan.identity)
+            return as_kept(text, normalised(text, self._plan.identity), self._known)
         except InputError as error:
             raise Problem(400, f"{error.what} {error.what_to_do}".strip()) from None
 
@@ -183,10 +183,14 @@ class Service:
         except InputError as error:
             raise Problem(422, f"{error.what} {error.what_to_do}".strip()) from None
 
-    def person_or_profile(self, text: str) -> str:
-        """The same, or a profile_id of somebody who is no account. Raises Problem 422."""
+    def _known(self, text: str) -> str | None:
+        document = self.model.document(text)
+        return decoded(document).profile_id if document is not None else None
+
+    def person_or_profile(self, text: str, whole: bool) -> str:
+        """The same, or a profile_id of somebody who is no account; `whole` as in `as_kept`. Raises Problem 422."""
         try:
-            wanted = person_or_profile(text, self._plan.identity)
+            wanted = as_kept(text, person_or_profile(text, self._plan.identity), self._known, whole)
         except InputError as error:
             raise Problem(422, f"{error.what} {error.what_to_do}".strip()) from None
         document = self.model.document(wanted) if is_profile_id(wanted) else None

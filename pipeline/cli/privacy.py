@@ -3,6 +3,7 @@
 import getpass
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +16,11 @@ from pipeline.broker import find_kafka
 from pipeline.cli._console import Console
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
-from pipeline.lookup import person_or_profile
+from pipeline.lookup import as_kept, known_in, person_or_profile
 from pipeline.privacy import audit
 from pipeline.privacy.asking import ask
 from pipeline.records import PrivacyReceipt
-from pipeline.runtime.kafka.doors import current_values
+from pipeline.runtime.kafka.doors import current_value, current_values
 from pipeline.settings import Settings
 from pipeline.shown_times import shown_second
 
@@ -131,13 +132,14 @@ def _trait(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _named(identifier: str) -> tuple[Settings, str]:
+def _named(identifier: str, whole: bool = False) -> tuple[Settings, str]:
     settings = find_kafka(settings_module.load())
-    return settings, person_or_profile(identifier, KafkaPlans(settings).latest().identity)
+    wanted = person_or_profile(identifier, KafkaPlans(settings).latest().identity)
+    return settings, as_kept(identifier, wanted, partial(known_in, partial(current_value, settings)), whole)
 
 
 def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None, lift: bool = False) -> None:
-    settings, text = _named(identifier)
+    settings, text = _named(identifier, whole=kind == "erase")
     request_id = ask(settings, kind, text, getpass.getuser(), traits, lift)
     typer.echo(f"Request {request_id} is made.")
     give_up = time.monotonic() + wait

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +15,7 @@ from pipeline.broker import find_kafka
 from pipeline.cli._console import Console
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import LookupFailed
-from pipeline.lookup import find_profile, normalised
+from pipeline.lookup import as_kept, find_profile, known_in, normalised
 from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_value
@@ -42,7 +43,10 @@ def command(
     def value(topic: str, key: bytes) -> bytes | None:
         return current_value(settings, topic, key)
 
-    document = waited_for(lambda: find_profile(wanted, value), wait)
+    def find() -> ProfileDocument:
+        return find_profile(as_kept(identifier, wanted, partial(known_in, value)), value)
+
+    document = waited_for(find, wait)
     audit.note(settings, "looked_up", wanted)
     console = Console()
     if as_json:

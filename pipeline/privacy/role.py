@@ -30,7 +30,6 @@ from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
-from pipeline.lookup import person_or_profile
 from pipeline.observed import served
 from pipeline.privacy.requests import Exporting, Outcome, carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
@@ -173,7 +172,7 @@ class PrivacyRole:
             self._say(self._receipt(request, "failed", f"a request's id is {_ID.pattern}"))
             return None
         try:
-            return msgspec.structs.replace(request, identifier=person_or_profile(request.identifier, self._rules()))
+            return msgspec.structs.replace(request, identifier=self._whom.asked_for(request))
         except InputError:
             detail = "the identifier is none of a person: NAMESPACE:VALUE, or a profile_id"
             self._say(self._receipt(request, "failed", detail))

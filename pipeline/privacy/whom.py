@@ -11,7 +11,7 @@ from functools import partial
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys, identifier, split_identifier
 from pipeline.identity import IdentityRules, Junk
-from pipeline.lookup import find_person, is_profile_id
+from pipeline.lookup import as_kept, find_person, is_profile_id, known_in, person_or_profile
 from pipeline.records import PrivacyRequest, ProfileDocument, Suppression
 from pipeline.runtime.kafka.doors import current_value
 from pipeline.settings import Settings
@@ -35,6 +35,12 @@ class Whom:
         self._keys = keys
         self._rules = rules
         self._suppressions = suppressions
+
+    def asked_for(self, request: PrivacyRequest) -> str:
+        """Whom a request names: an identifier as the pipeline writes it, or a profile_id. Raises InputError."""
+        wanted = person_or_profile(request.identifier, self._rules())
+        known = partial(known_in, partial(current_value, self._settings))
+        return as_kept(request.identifier, wanted, known, whole=request.request == "erase")
 
     def is_kept_out(self, text: str) -> bool:
         """Whether an identifier's person was erased, or is being erased, and has not consented anew."""

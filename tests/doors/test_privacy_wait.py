@@ -39,7 +39,7 @@ def test_destinations_are_waited_for_a_moment(
 
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep, time_ns=lambda: 0)
     monkeypatch.setattr(privacy, "time", clock)
-    monkeypatch.setattr(privacy, "_named", lambda _: (None, "user_id:bob"))
+    monkeypatch.setattr(privacy, "_named", lambda *_, **__: (None, "user_id:bob"))
     monkeypatch.setattr(privacy, "ask", lambda *_: ID)
     there = iter(receipts)
     monkeypatch.setattr(

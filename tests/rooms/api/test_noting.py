@@ -129,6 +129,26 @@ def test_a_privacy_request_is_about_a_person_or_their_profile(
     assert [one["subject"] for one in lines(world)][1:] == [ADA, ADA, NOBODY]
 
 
+def test_a_spelling_of_before_leads_to_whoever_is_known_by_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They came before addresses were normalised; of an erasure both are meant, and the role asks for the other."""
+    asked: list[Any] = []
+    monkeypatch.setattr("pipeline.api.privacy.ask", lambda _, *what: asked.append(what[:2]) or "r-1")
+    before = ProfileDocument(NOBODY, "person", [IdentifierPair("email", "Eve@Example.org")], 1)
+    world.follower.read(show(world, before))
+
+    def looked_up() -> str:
+        return str(world.ask("/v1/profiles/email:Eve@Example.org").json()["profile_id"])
+
+    def erased() -> Any:
+        world.ask("/v1/privacy", method="POST", json={"request": "erase", "identifier": "email:Eve@Example.org"})
+        return asked[-1]
+
+    assert looked_up() == NOBODY and erased() == ("erase", NOBODY)
+    now = ProfileDocument(ACME, "person", [IdentifierPair("email", "eve@example.org")], 1)
+    world.follower.read(show(world, now))
+    assert looked_up() == ACME and erased() == ("erase", NOBODY)
+
+
 def test_a_workspace_that_is_not_in_charge_takes_no_links(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Any) -> None:
         raise NotInChargeError("w. goes on in v.", "w.", "ask it of v.")

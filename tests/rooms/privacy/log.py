@@ -163,6 +163,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Log:
         "carry_out": carry_out,
     }
     monkeypatch.setattr(whom, "find_person", find_person)
+    monkeypatch.setattr(whom, "current_value", lambda *_: None)
     for name, fake in fakes.items():
         monkeypatch.setattr(role, name, fake)
     return log

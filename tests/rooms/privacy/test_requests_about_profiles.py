@@ -10,12 +10,12 @@ import pytest
 from pipeline.definitions.identity import identity_rules
 from pipeline.errors import InputError, LookupFailed
 from pipeline.identity import builtin_rules
-from pipeline.lookup import find_person, person_or_profile
+from pipeline.lookup import as_kept, find_person, person_or_profile
 from pipeline.privacy import asking, whom
 from pipeline.privacy.role import PrivacyRole
 from pipeline.privacy.whom import NotTakenInError, Whom
 from pipeline.privacy.work import TOLD_WAIT_MS
-from pipeline.records import IdentifierPair, PrivacyRequest, ProfileDocument, Suppression, encode
+from pipeline.records import IdentifierPair, IdentityPointer, PrivacyRequest, ProfileDocument, Suppression, encode
 from tests.rooms.privacy.log import ADA, KEYS, MAIL, Log, turn
 
 LOWER = identity_rules({"namespaces": {"loyalty": {"normaliser": "lower"}}})
@@ -242,6 +242,40 @@ def test_a_request_names_a_person_or_a_profile() -> None:
     for text in ("a-b-c-d-e", "3e57d298e2d25f9aac3c68b3322459ff", "account:acme", "ada", "", "user_id:null"):
         with pytest.raises(InputError):
             person_or_profile(text, rules)
+
+
+@pytest.mark.parametrize(
+    ("typed", "known", "whole", "meant"),
+    [
+        ("loyalty:AB-1", {"loyalty:AB-1": "p1"}, False, "p1"),
+        ("loyalty:AB-1", {"loyalty:AB-1": "p1"}, True, "p1"),
+        ("loyalty:AB-1", {"loyalty:AB-1": "p1", "loyalty:ab-1": "p2"}, False, "loyalty:ab-1"),
+        ("loyalty:AB-1", {"loyalty:AB-1": "p1", "loyalty:ab-1": "p2"}, True, "p1"),
+        ("loyalty:AB-1", {"loyalty:ab-1": "p2"}, True, "loyalty:ab-1"),
+        (" loyalty:AB-1 ", {"loyalty:AB-1": "p1"}, False, "p1"),
+        ("loyalty:ab-1", {"loyalty:AB-1": "p1"}, True, "loyalty:ab-1"),
+        ("loyalty:AB-1", {}, True, "loyalty:ab-1"),
+    ],
+)
+def test_what_was_typed_as_it_was_taken_in_leads_to_whoever_is_known_by_that(
+    typed: str, known: dict[str, str], whole: bool, meant: str
+) -> None:
+    """A card has it printed so: else the receipt says that nobody is forgotten, and it is done."""
+    assert as_kept(typed, person_or_profile(typed, LOWER), known.get, whole) == meant
+
+
+@pytest.mark.parametrize("typed", ["loyalty:AB-1", " loyalty:AB-1"])
+def test_a_program_that_writes_the_spelling_of_before_is_understood(
+    log: Log, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.rules, log.known, log.profile_id = LOWER, ["loyalty:AB-1"], KEYS.profile_id("loyalty:AB-1")
+    pointers = {b"loyalty:AB-1": encode(IdentityPointer(log.profile_id, 1))}
+    monkeypatch.setattr(
+        whom, "current_value", lambda _, topic, key: pointers.get(key) if topic == "identities" else None
+    )
+    one = asked_about(log, typed)
+    turn(one, log, TOLD_WAIT_MS)
+    assert sorted(log.asked()) == ["loyalty:AB-1", "loyalty:ab-1"]
 
 
 def test_the_profile_of_an_account_is_no_persons() -> None:

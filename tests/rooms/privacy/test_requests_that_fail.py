@@ -11,7 +11,7 @@ from pipeline.definitions.identity import identity_rules
 from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import Junk, builtin_rules
-from pipeline.privacy import role
+from pipeline.privacy import role, whom
 from pipeline.privacy.whom import Whom
 from pipeline.records import PrivacyReceipt, PrivacyRequest, encode
 from pipeline.runtime.ports import Record
@@ -27,6 +27,7 @@ def carrying_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, 
     made._receipts, made._erasures, made._answers, made._suppressions = {}, {}, {}, {}
     made._waiting, made._exports = [], deque()
     made._plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=builtin_rules()))  # type: ignore[assignment]
+    monkeypatch.setattr(whom, "current_value", lambda *_: None)
     made._whom = Whom(made._settings, made._keys, made._rules, made._suppressions)
     monkeypatch.setattr(made, "_say", receipts.append)
     return made, receipts
