@@ -17,7 +17,7 @@ import shutil
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -31,9 +31,10 @@ from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import IdentityRules
 from pipeline.observed import served
+from pipeline.privacy.keeping import Keeping
 from pipeline.privacy.requests import Exporting, Outcome, carry_out, export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, archived, by_age, hastened, is_hastened, kept_by_age, restored
-from pipeline.privacy.vault import KEYS, SUPPRESSIONS, WRITER
+from pipeline.privacy.vault import KEYS, SUPPRESSIONS
 from pipeline.privacy.whom import NotTakenInError, Whom
 from pipeline.privacy.work import DESTINATION, TOLD_WAIT_MS, Answers, Erasure, is_being_cleaned, saying
 from pipeline.records import (
@@ -45,17 +46,14 @@ from pipeline.records import (
     PrivacyRequest,
     ReceiptEntry,
     ResolveOn,
-    Suppression,
     Tick,
     encode,
 )
-from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader, produce_all, produce_to
 from pipeline.runtime.overlay import RESERVED
 from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
-from pipeline.vault import KeyRing, leaf_of
 
 _log = logging.getLogger(__name__)
 REQUESTS, RECEIPTS, PROGRESS = "privacy-requests", "privacy-receipts", "privacy-progress"
@@ -71,7 +69,6 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _READ_FIRST = {RECEIPTS: 0, KEYS: 1, SUPPRESSIONS: 2, REQUESTS: 3}
 _decode_request = msgspec.json.Decoder(PrivacyRequest).decode
 _decode_receipt = msgspec.json.Decoder(PrivacyReceipt).decode
-_decode_suppression = msgspec.json.Decoder(Suppression).decode
 _decode_progress = msgspec.json.Decoder(PrivacyProgress).decode
 
 
@@ -83,8 +80,7 @@ class PrivacyRole:
         self._keys = Keys(settings.secret_bytes())
         self._within_ms = settings.forget_within_s * 1000
         self._lag_ms = self._within_ms // 10
-        self._ring = KeyRing()
-        self._suppressions: dict[str, Suppression] = {}
+        self._kept = Keeping(settings)
         self._receipts: dict[str, PrivacyReceipt] = {}
         self._said: dict[str, bytes] = {}
         self._erasures: dict[str, Erasure] = {}
@@ -94,14 +90,13 @@ class PrivacyRole:
         self._others: list[Erased] = []
         self._answers: dict[str, Answers] = {}
         self._answered: set[str] = set()
-        self._transaction: ApplyTransaction | None = None
         self._has_resumed = False
         self._cleaning: dict[str, int] = {}
         self._hastened_until = 0
         self._nudged_at = 0
         self._by_age_of: tuple[int, list[ReceiptEntry]] = (0, [])
         self._plans = KafkaPlans(settings)
-        self._whom = Whom(settings, self._keys, self._rules, self._suppressions)
+        self._whom = Whom(settings, self._keys, self._rules, self._kept.suppressions)
         self._reader = TopicReader(settings, [RECEIPTS, REQUESTS, DECISIONS, PROGRESS, KEYS, SUPPRESSIONS])
         records = list(self._reader.read_to_end())
         # What was done is read before what was asked for, and that before what came of it.
@@ -124,11 +119,10 @@ class PrivacyRole:
 
     def _take(self, record: Record) -> None:
         key, value = record.key or b"", record.value
-        if record.topic == KEYS:
-            self._ring.add(key, value)
+        if record.topic in (KEYS, SUPPRESSIONS):
+            self._kept.take(record.topic, key, value)
         elif value is None:
-            if record.topic == SUPPRESSIONS:
-                self._suppressions.pop(key.decode(), None)
+            return
         elif record.topic == RECEIPTS:
             receipt = _decode_receipt(value)
             self._receipts[receipt.request_id] = receipt
@@ -137,8 +131,6 @@ class PrivacyRole:
             request = self._understood(record)
             if request is not None:
                 self._begin(request)
-        elif record.topic == SUPPRESSIONS:
-            self._suppressions[key.decode()] = _decode_suppression(value)
         elif record.topic == DECISIONS and key.startswith(b"erase\t"):
             erased = msgspec.json.decode(value, type=Erased)
             erasure = self._erasures.get(erased.request_id)
@@ -215,7 +207,7 @@ class PrivacyRole:
                 self._carry_out(request, now_ms)
         self._waiting.clear()
         self._export(now_ms)
-        self._destroy({one.actor: (one.epoch, one.received, one.request_id) for one in self._others})
+        self._kept.destroy({one.actor: (one.epoch, one.received, one.request_id) for one in self._others})
         self._others.clear()
         for erasure in self._erasures.values():
             if not erasure.finished_at:
@@ -248,9 +240,9 @@ class PrivacyRole:
                 produce_all(self._settings, "identity-edges", [(None, encode(asked))])
         elif erasure.is_decided and not erasure.destroyed_at:
             request, at = erasure.request, max(now_ms, erasure.asked_at)
-            self._destroy({actor: (epoch, at, request.request_id) for actor, epoch in erasure.erased.items()})
+            self._kept.destroy({actor: (epoch, at, request.request_id) for actor, epoch in erasure.erased.items()})
             erasure.destroyed_at = now_ms
-            self._release(erasure)
+            self._kept.release(erasure.request.request_id, erasure.erased)
             self._delete_exports(erasure)
         if erasure.forgotten_at and not erasure.by_age:
             erasure.cleaned_by = self._time_left(erasure.forgotten_at + self._within_ms, now_ms)
@@ -278,67 +270,14 @@ class PrivacyRole:
             said = [(one.request_id.encode(), encode(msgspec.structs.replace(one, by=request.by))) for one in others]
             produce_all(self._settings, REQUESTS, said)
             erasure.detail = "by the spelling of today: " + ", ".join(one.request_id for one in others)
-        self._keep_out([self._keys.actor(one).decode() for one in known], erasure, now_ms)
+        self._kept.keep_out((self._keys.actor(one).decode() for one in known), now_ms, request.request_id)
         erasure.listed_at = now_ms
 
     def _give_up(self, erasure: Erasure, detail: str, now_ms: int) -> None:
         receipt = self._receipt(erasure.request, "failed", detail, now_ms)
         self._say(msgspec.structs.replace(receipt, subject=erasure.subject))
-        self._release(erasure)
+        self._kept.release(erasure.request.request_id, erasure.erased)
         erasure.finished_at = now_ms
-
-    def _keep_out(self, actors: list[str], erasure: Erasure, now_ms: int) -> None:
-        request_id = erasure.request.request_id
-        records = []
-        for actor in actors:
-            kept = self._suppressions.get(actor)
-            if kept is None or not kept.epoch or kept.consented_at > kept.at:
-                records.append(self._suppression(actor, kept.epoch if kept is not None else 0, now_ms, request_id))
-            # Else they are erased, and `profiles` is behind: who is found to be somebody else is released again.
-        if records:
-            self._write(records)
-
-    def _release(self, erasure: Erasure) -> None:
-        """Who was listed beforehand, and by the word of the identity stage is not this person, is somebody else:
-        `profiles` may be older than an unlink."""
-        request_id = erasure.request.request_id
-        others = [
-            (actor, kept)
-            for actor, kept in self._suppressions.items()
-            if kept.request_id == request_id and actor not in erasure.erased and kept.consented_at <= kept.at
-        ]
-        records: list[tuple[str, int, bytes | None, bytes | None]] = []
-        for actor, kept in others:
-            if kept.epoch:
-                # They had been erased before, and had consented anew: else they were in no profile.
-                self._suppressions[actor] = back = msgspec.structs.replace(kept, consented_at=kept.at + 1)
-                records.append((SUPPRESSIONS, 0, actor.encode(), encode(back)))
-            else:
-                del self._suppressions[actor]
-                records.append((SUPPRESSIONS, 0, actor.encode(), None))
-        if records:
-            self._write(records)
-
-    def _suppression(self, actor: str, epoch: int, at: int, request_id: str) -> tuple[str, int, bytes | None, bytes]:
-        kept = Suppression(at, request_id, epoch)
-        self._suppressions[actor] = kept
-        return SUPPRESSIONS, 0, actor.encode(), encode(kept)
-
-    def _destroy(self, erased: Mapping[str, tuple[int, int, str]]) -> None:
-        """Destroy the keys of these actors, and keep them out: in one transaction, once for each epoch. By actor: the
-        epoch of the erasure, until when what happened is kept out, the request."""
-        records: list[tuple[str, int, bytes | None, bytes]] = []
-        for actor, (epoch, at, request_id) in sorted(erased.items()):
-            known = self._suppressions.get(actor)
-            if known is None or known.epoch < epoch:
-                life = 0
-                while self._ring.is_destroyed(leaf_of(actor.encode(), life)):
-                    life += 1
-                if self._ring.is_ready:
-                    records += [(KEYS, 0, *each) for each in self._ring.destroy(leaf_of(actor.encode(), life))]
-                records.append(self._suppression(actor, epoch, at, request_id))
-        if records:
-            self._write(records)
 
     def _delete_exports(self, erasure: Erasure) -> None:
         """What was exported for this person, under any of their identifiers, and still lies here."""
@@ -346,10 +285,6 @@ class PrivacyRole:
         for receipt in self._receipts.values():
             if receipt.request == "export" and receipt.subject in theirs:
                 shutil.rmtree(export_folder(self._settings, receipt.request_id), ignore_errors=True)
-
-    def _write(self, records: Sequence[tuple[str, int, bytes | None, bytes | None]]) -> None:
-        self._transaction = self._transaction or ApplyTransaction(self._settings, WRITER)
-        self._transaction.write(records)
 
     def _export(self, now_ms: int) -> None:
         """One export after the other, beside everything else."""
@@ -511,8 +446,7 @@ class PrivacyRole:
         """Let go of everything."""
         self._plans.close()
         self._reader.close()
-        if self._transaction is not None:
-            self._transaction.close()
+        self._kept.close()
 
 
 def _where(error: Exception) -> str:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import builtin_rules
-from pipeline.privacy import role, whom
+from pipeline.privacy import keeping, role, whom
 from pipeline.privacy.requests import export_folder
 from pipeline.privacy.stores import COMPACTED, TRIMMED, is_hastened
 from pipeline.records import (
@@ -153,7 +153,6 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Log:
     plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=log.rules), close=lambda: None)
     fakes: dict[str, Callable[..., Any]] = {
         "TopicReader": Reader,
-        "ApplyTransaction": Transaction,
         "KafkaPlans": lambda settings: plans,
         "produce_all": produce_all,
         "produce_to": lambda settings, records: None,
@@ -164,6 +163,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Log:
     }
     monkeypatch.setattr(whom, "find_person", find_person)
     monkeypatch.setattr(whom, "current_value", lambda *_: None)
+    monkeypatch.setattr(keeping, "ApplyTransaction", Transaction)
     for name, fake in fakes.items():
         monkeypatch.setattr(role, name, fake)
     return log

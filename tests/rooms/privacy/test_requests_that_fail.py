@@ -24,11 +24,11 @@ def carrying_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, 
     receipts: list[PrivacyReceipt] = []
     made._settings = SimpleNamespace(state_dir=tmp_path)  # type: ignore[assignment]
     made._keys = Keys(b"s")
-    made._receipts, made._erasures, made._answers, made._suppressions = {}, {}, {}, {}
+    made._receipts, made._erasures, made._answers = {}, {}, {}
     made._waiting, made._exports = [], deque()
     made._plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=builtin_rules()))  # type: ignore[assignment]
     monkeypatch.setattr(whom, "current_value", lambda *_: None)
-    made._whom = Whom(made._settings, made._keys, made._rules, made._suppressions)
+    made._whom = Whom(made._settings, made._keys, made._rules, {})
     monkeypatch.setattr(made, "_say", receipts.append)
     return made, receipts
 
