@@ -252,6 +252,11 @@ class Settings(BaseSettings):
         hosts = (address.strip().rpartition(":")[0].strip("[]") for address in self.bootstrap_servers.split(","))
         return all(host in ("localhost", "::1") or host.startswith("127.") for host in hosts)
 
+    @property
+    def has_no_secret_yet(self) -> bool:
+        """Whether whoever asks for the secret would make it."""
+        return self.secret is None and self.runs_on_this_machine and not os.path.exists(self.state_dir / SECRET_FILE)
+
     def secret_bytes(self) -> bytes:
         """The workspace's secret. On one machine it is made once and kept in the state folder; else it must be set.
 

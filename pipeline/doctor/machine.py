@@ -31,6 +31,9 @@ def environment(_: Settings, __: int) -> Iterator[Finding]:
 
 def secret(settings: Settings, _: int) -> Iterator[Finding]:
     """Whether there is one, and whether others can read it."""
+    if settings.has_no_secret_yet:
+        yield Finding("secret", "good", f"none is kept in {settings.state_dir} yet: `headwater up` makes one")
+        return
     try:
         settings.secret_bytes()
     except HeadwaterError as error:

@@ -26,6 +26,7 @@ from pipeline.admin import wanted_topics
 from pipeline.contracts import NO_CONTRACTS, Contract, ContractsPlan, EventContract, LabelledField
 from pipeline.doctor import KAFKA_CHECKS, MACHINE_CHECKS, Finding, SetUp, examine_kafka
 from pipeline.doctor.facts import Allowed, Cluster, Group, Member, Partition
+from pipeline.doctor.whose import whose
 from pipeline.rights import rights
 from pipeline.runtime.progress import Progress, RestoringPartition
 from pipeline.secret_check import check_of
@@ -530,6 +531,16 @@ def test_a_secret_that_others_can_read(tmp_path: Path) -> None:
     (found,) = on_this_machine(settings)
     assert found.verdict == "warning" and "chmod 600" in found.what_to_do
     assert on_this_machine(settings, "secret") == []
+
+
+def test_a_secret_is_not_made_by_who_asks_for_it(tmp_path: Path) -> None:
+    """In the wrong folder it was, and then told to be another one than the workspace's."""
+    settings = machine(tmp_path, secret=None)
+    assert on_this_machine(settings) == [] and not list((tmp_path / "state").iterdir())
+    here = WORKSPACE.model_copy(update={"secret": None, "state_dir": tmp_path, "bootstrap_servers": "127.0.0.1:1"})
+    [found] = whose(SetUp(here, healthy(), lambda: NOW_MS, lambda _: None, None))
+    assert (found.subject, found.verdict) == ("secret", "wrong") and "is not here" in found.detail
+    assert "headwater up" in found.what_to_do and not (tmp_path / "secret").exists()
 
 
 def test_a_secret_that_is_missing(tmp_path: Path) -> None:
