@@ -232,6 +232,26 @@ def test_of_a_profile_whose_person_is_being_erased_nothing_else_is_done(log: Log
     assert not log.carried_out and [log.receipt(name).state for name in ("r2", "r3")] == ["failed", "failed"]
 
 
+@pytest.mark.parametrize("kind", ["erase", "export", "rectify"])
+def test_a_profile_that_was_merged_leads_to_the_one_it_was_merged_into(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice, between the request and its turn: meant is the person of then, under the name of then."""
+    former, between, living = (KEYS.profile_id(f"user_id:{name}") for name in ("a", "b", "c"))
+    pairs = [IdentifierPair("user_id", "b"), IdentifierPair("user_id", "c")]
+    topics: dict[tuple[str, str], Any] = {
+        ("identities", former): IdentityPointer(between, 1, retired=True),
+        ("identities", between): IdentityPointer(living, 2, retired=True),
+        ("profiles", living): ProfileDocument(living, "person", pairs, 2),
+    }
+    found = {(topic, key.encode()): encode(value) for (topic, key), value in topics.items()}
+    monkeypatch.setattr(whom, "current_value", lambda _, topic, key: found.get((topic, key)))
+    meant = Whom(SimpleNamespace(), KEYS, builtin_rules, {})  # type: ignore[arg-type]
+    asked = request(kind, former)
+    assert meant.asked_for(asked) == former, "it is looked up when it is carried out"
+    assert (meant.known(former)[0] if kind == "erase" else meant.spoken_for(asked)) == "user_id:c"
+
+
 # --------------------------------------------------------------------------------------------------------------- named
 
 
