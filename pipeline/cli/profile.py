@@ -40,14 +40,18 @@ def command(
     is_profile_id = ":" not in identifier and identifier.count("-") == 4
     wanted = identifier if is_profile_id else normalised(identifier, KafkaPlans(settings).latest().identity)
 
+    meant = wanted
+
     def value(topic: str, key: bytes) -> bytes | None:
         return current_value(settings, topic, key)
 
     def find() -> ProfileDocument:
-        return find_profile(as_kept(identifier, wanted, partial(known_in, value)), value)
+        nonlocal meant
+        meant = as_kept(identifier, wanted, partial(known_in, value))
+        return find_profile(meant, value)
 
     document = waited_for(find, wait)
-    audit.note(settings, "looked_up", wanted)
+    audit.note(settings, "looked_up", meant)
     console = Console()
     if as_json:
         console.print_json(json.dumps(msgspec.to_builtins(document)))

@@ -1,12 +1,16 @@
 """`headwater profile --wait`: what is shown is the profile at rest, not that of the moment before a merge."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pipeline.cli import profile as door
 from pipeline.cli.profile import waited_for
+from pipeline.definitions.identity import identity_rules
 from pipeline.errors import LookupFailed
-from pipeline.records import IdentifierPair, ProfileDocument
+from pipeline.records import IdentifierPair, IdentityPointer, ProfileDocument, encode
 
 
 def profile(*values: str) -> ProfileDocument:
@@ -51,3 +55,20 @@ def test_without_waiting_it_is_as_it_is() -> None:
     for wait_s in (0, 3):
         with pytest.raises(LookupFailed):
             waited_for(nobody, wait_s)
+
+
+def test_who_is_found_by_a_spelling_of_before_is_noted_as_who_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under the spelling of today it would be in nobody's export."""
+    rules = identity_rules({"namespaces": {"user_id": {"normaliser": "lower"}}})
+    kept = {("identities", b"user_id:ADA"): IdentityPointer("p", 1), ("profiles", b"p"): profile("ADA")}
+    noted: list[Any] = []
+    monkeypatch.setattr(door.settings_module, "load", lambda: None)
+    monkeypatch.setattr(door, "find_kafka", lambda _: None)
+    plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=rules))
+    monkeypatch.setattr(door, "KafkaPlans", lambda _: plans)
+    monkeypatch.setattr(door, "current_value", lambda _, *key: encode(kept[key]) if key in kept else None)
+    monkeypatch.setattr(door.audit, "note", lambda _, *what: noted.append(what))
+    door.command("user_id:ADA", as_json=True, wait=0)
+    assert '"ADA"' in capsys.readouterr().out and noted == [("looked_up", "p")]
