@@ -116,7 +116,15 @@ class CompareAgainstTrait(Judge):
             return self._judge_value(0), 0
         low, high, next_ms = in_window(state[0], self._window, now_ms)
         passes, values = self._passes, self._leaf.values
-        count = sum(passes(values(entry[1]), facts.traits) for entry in state[0][low:high])
+        # A person's events say the same few things again and again.
+        verdicts: dict[str, bool] = {}
+        count = 0
+        for entry in state[0][low:high]:
+            kept: str = entry[1]
+            verdict = verdicts.get(kept)
+            if verdict is None:
+                verdict = verdicts[kept] = bool(passes(values(kept), facts.traits))
+            count += verdict
         return self._judge_value(count), next_ms
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.segments import atoms
+from pipeline.segments.leaves import PathEntries
 from tests.rooms.segments.helpers import DAY, HOUR, MINUTE, SECOND, Profile, event, plan_of, plan_of_rule
 
 NOW = 1_750_000_000_000  # 2025-06-15T15:06:40Z
@@ -431,6 +432,29 @@ def test_a_sequence_that_holds_does_not_ask_every_cart_there_ever_was(
     passed = profile.wait(NOW + 9 * DAY)
     left_at = [at for at, flips in passed if not flips[0].entered]
     assert left_at == ([NOW + 201 * MINUTE + DAY] if within else [])
+
+
+def test_what_is_compared_with_a_trait_is_compared_once_for_all_events_that_say_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = []
+    values = PathEntries.values
+    monkeypatch.setattr(PathEntries, "values", lambda leaf, kept: compared.append(kept) or values(leaf, kept))
+    away = "where: {properties.city: {not_equals: {trait: home}}}, count: {at_least: 200}"
+    profile = Profile(plan_of_rule(f"{{performed: {{event: A, {away}, within: 1d}}}}"), NOW)
+    profile.set_trait("home", "Oslo")
+    for number in range(299):
+        profile.send(event("A", NOW + number, city=("Rome", "Oslo", "Bonn")[number % 3]))
+    assert not profile.members
+    compared.clear()
+    profile.send(event("A", NOW + 299, city="Bonn"))
+    assert profile.members == {"s"} and len(compared) < 10
+    profile.set_trait("home", "Rome")
+    profile.send(event("A", NOW + 300, city="Rome"))
+    assert profile.members == {"s"}
+    profile.set_trait("home", "Bonn")
+    profile.send(event("A", NOW + DAY + 150, city="Bonn"))
+    assert profile.members == set()
 
 
 def test_a_window_past_its_cap_says_that_it_is_approximate(monkeypatch: pytest.MonkeyPatch) -> None:
