@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import http
 import logging
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,8 +11,6 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-
-from pipeline.errors import InputError
 
 _MAX_HEAD_BYTES = 64 * 1024
 _BACKLOG = 2_048
@@ -462,28 +459,3 @@ def runner() -> asyncio.Runner:
     except ImportError:  # where it is not built for, the standard loop does
         return asyncio.Runner()
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
-
-
-def listen(host: str, port: int, setting: str, shared: bool = False) -> socket.socket:
-    """A socket bound to an address; with `shared`, several processes of this machine may share the port.
-
-    Raises:
-        InputError: it cannot be had; `setting` is where to choose another.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared and hasattr(socket, "SO_REUSEPORT"):
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise InputError(f"Nothing can listen there: {error.strerror}.", f"{host}:{port}", f"set {setting}") from None
-    return listening
-
-
-def address(listening: socket.socket) -> str:
-    """Where a socket is reached."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import serving, shared_ports
+from pipeline import serving, shared_ports, sockets
 from pipeline.api.access import TokensFollowed
 from pipeline.api.app import build_app
 from pipeline.api.audit import Audit
@@ -49,7 +49,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
     garbage.hold()
     tokens = TokensFollowed(tokens_file(settings))
     shared_ports.claim(settings, settings.api.host, settings.api.port, "HEADWATER_API__PORT")
-    listening = serving.listen(settings.api.host, settings.api.port, "HEADWATER_API__PORT", shared=True)
+    listening = sockets.listen(settings.api.host, settings.api.port, "HEADWATER_API__PORT", shared=True)
     with listening, serving.runner() as runner:
         runner.run(_serve(settings, tokens, listening, until))
 
@@ -86,7 +86,7 @@ async def _serve(
         service.end_streams()
 
     watching = asyncio.create_task(watch())
-    _log.info("api in slot %s at %s", settings.slot, serving.address(listening))
+    _log.info("api in slot %s at %s", settings.slot, sockets.address(listening))
     try:
         await server.serve(sockets=[listening])
     finally:

@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from pipeline import serving, shared_ports
+from pipeline import serving, shared_ports, sockets
 from pipeline.collector.app import Door, application
 from pipeline.collector.bots import known_bots
 from pipeline.collector.messages import Parser
@@ -47,7 +47,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
     metrics = CollectorMetrics(served(settings))
     # One process uses one core: several of them on a port share what comes in.
     shared_ports.claim(settings, own.host, own.port, "HEADWATER_COLLECTOR__PORT")
-    listening = serving.listen(own.host, own.port, "HEADWATER_COLLECTOR__PORT", shared=True)
+    listening = sockets.listen(own.host, own.port, "HEADWATER_COLLECTOR__PORT", shared=True)
     with listening, serving.runner() as runner:
         runner.run(_serve(settings, metrics, listening, until))
 
@@ -84,7 +84,7 @@ async def _serve(
             answers = await asyncio.to_thread(outbox.broker_answers)
             await asyncio.sleep(_ASK_BROKER_EVERY_S)
 
-    _log.info("collector listens on %s", serving.address(listening))
+    _log.info("collector listens on %s", sockets.address(listening))
     helpers = [asyncio.create_task(watch()), asyncio.create_task(ask())]
     try:
         # It ends when no connection is left, or the time for it is over: what was answered 2xx is acknowledged.

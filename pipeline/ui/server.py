@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import serving
+from pipeline import serving, sockets
 from pipeline.api.client import ApiClient
 from pipeline.errors import SettingsError
 from pipeline.observed import served
@@ -64,7 +64,7 @@ def run(settings: Settings, until: Callable[[], bool]) -> None:
     sessions = Sessions(users, lambda token: ApiClient(own.api, token), own.session_hours * 3_600, own.max_sessions)
     desk = build_desk(sessions, Drafts(settings.state_dir / "ui" / "drafts"), own.behind_tls)
     served(settings)
-    listening = serving.listen(own.host, own.port, "HEADWATER_UI__PORT")
+    listening = sockets.listen(own.host, own.port, "HEADWATER_UI__PORT")
     try:
         with listening, serving.runner() as runner:
             runner.run(_serve(desk, listening, until))
@@ -83,7 +83,7 @@ async def _serve(desk: Desk, listening: socket.socket, until: Callable[[], bool]
         server.should_exit = True
 
     watching = asyncio.create_task(watch())
-    _log.info("the room for people is open at %s", serving.address(listening))
+    _log.info("the room for people is open at %s", sockets.address(listening))
     try:
         await server.serve(sockets=[listening])
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import serving
+from pipeline import sockets
 from pipeline.collector.settings import CollectorSettings
 from pipeline.errors import InputError, SettingsError
 from pipeline.settings import Settings
@@ -58,7 +58,7 @@ def see_that_port_is_free(collector: CollectorSettings) -> None:
     """
     if collector.write_keys and collector.port:
         advice = "`collector.port` in headwater.yaml to a free one, or end what listens there"
-        serving.listen(collector.host, collector.port, advice).close()
+        sockets.listen(collector.host, collector.port, advice).close()
 
 
 def see_that_metrics_have_ports(settings: Settings, roles: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 from rich.console import Console
 
-from pipeline import serving, shared_ports
+from pipeline import shared_ports, sockets
 from pipeline.broker import Kafka
 from pipeline.cli import up
 from pipeline.collector.settings import CollectorSettings
@@ -57,10 +57,10 @@ def test_a_state_folder_that_cannot_be_had_is_told(tmp_path: Path) -> None:
 
 
 def test_a_port_of_another_workspaces_collector_is_not_shared() -> None:
-    with serving.listen("127.0.0.1", 0, "", shared=True) as listening:
+    with sockets.listen("127.0.0.1", 0, "", shared=True) as listening:
         port = listening.getsockname()[1]
         listening.listen()
-        serving.listen("127.0.0.1", port, "", shared=True).close()  # another collector could
+        sockets.listen("127.0.0.1", port, "", shared=True).close()  # another collector could
         settings = CollectorSettings(write_keys={"3f9c2b7a1d4e": "web"}, port=port)
         with pytest.raises(InputError) as caught:
             see_that_port_is_free(settings)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import serving
+from pipeline import serving, sockets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
@@ -19,7 +19,7 @@ SIZES = {1280: 800, 1920: 1080}
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an application; its address."""
-    listening = serving.listen("127.0.0.1", 0, "")
+    listening = sockets.listen("127.0.0.1", 0, "")
     server = serving.server(app, 100, timeout_graceful_shutdown=1)
 
     def run() -> None:
@@ -31,7 +31,7 @@ def served(app: Any) -> Iterator[str]:
     while not server.started:
         time.sleep(0.01)
     try:
-        yield serving.address(listening)
+        yield sockets.address(listening)
     finally:
         server.should_exit = True
         thread.join(10)
