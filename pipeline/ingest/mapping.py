@@ -61,7 +61,7 @@ class Constant(NamedTuple):
 
 
 class From(NamedTuple):
-    """A field of the record; `without` leaves out some of an object's own fields."""
+    """A field of the record; `without` leaves out some fields of an object, or of each object in a list."""
 
     path: tuple[str, ...]
     kind: As | None = None
@@ -72,11 +72,25 @@ class From(NamedTuple):
         value = _at(document, self.path)
         if value is None:
             return _MISSING
-        if self.without and isinstance(value, dict):
-            return {name: inner for name, inner in value.items() if name not in self.without}
+        if self.without and isinstance(value, (dict, list)):
+            return _left_out(value, self.without)
         if self.kind == "text":
             return _text(value)
         return _time_ms(value, self.kind) if self.kind is not None else value
+
+
+def _left_out(value: Any, names: frozenset[str]) -> Any:
+    """`a.b` is b in what a holds; a field may also be called so."""
+    if isinstance(value, list):
+        return [_left_out(one, names) for one in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: inner for name, inner in value.items() if name not in names}
+    for name in names:
+        first, dot, rest = name.partition(".")
+        if dot and first in kept:
+            kept[first] = _left_out(kept[first], frozenset((rest,)))
+    return kept
 
 
 class Text(NamedTuple):

@@ -160,6 +160,21 @@ def test_what_cannot_be_mapped_is_refused_with_its_reason(text: str, value: Any,
     assert isinstance(refused, Refusal) and refused.reason == reason and reason in REASONS
 
 
+@pytest.mark.parametrize(
+    ("value", "without", "kept"),
+    [
+        ({"id": 1, "a": {"b": 2, "c": 3}}, {"id", "a.b"}, {"a": {"c": 3}}),
+        ({"a": {"b": {"c": 1, "d": 2}}}, {"a.b.c"}, {"a": {"b": {"d": 2}}}),
+        ({"a.b": 1, "a": {"b": 2}, "c": 3}, {"a.b"}, {"a": {}, "c": 3}),
+        ([{"sku": "x", "cost": 1}, 5], {"cost"}, [{"sku": "x"}, 5]),
+        ({"items": [{"sku": "x", "cost": 1}]}, {"items.cost"}, {"items": [{"sku": "x"}]}),
+        ({"a": "text"}, {"a.b", "c.d"}, {"a": "text"}),
+    ],
+)
+def test_what_is_left_out_may_stand_deeper_and_in_lists(value: Any, without: set[str], kept: Any) -> None:
+    assert From(("row",), None, frozenset(without)).of({"row": value}) == kept
+
+
 def test_other_topics_are_left_as_they_are() -> None:
     event = outcome(CRM, record({"type": "page", "userId": "ada"}, "raw"))
     assert isinstance(event, Event) and event.origin == ""
