@@ -40,11 +40,12 @@ def test_who_is_known_by_a_spelling_of_before_is_exported_and_forgotten_by_their
         running.wait_until(lambda: shown() == {CARD, EVE}, "the profiles")
         running.apply("identity: {namespaces: {loyalty: {normaliser: lower}}}\n")
         running.command("profile", profile_id)
-        running.command("privacy", "export", profile_id, "--to", str(tmp_path / "card"))
+        assert profile_id in running.command("profile", CARD).stdout, "as it is printed on the card"
+        running.command("privacy", "export", CARD, "--to", str(tmp_path / "card"))
         export = json.loads((tmp_path / "card" / "export.json").read_text())
         assert export["identifiers"] == [CARD] and [one["message_id"] for one in export["events"]] == ["m1"]
         assert [json.loads(one["value"])["messageId"] for one in export["sources"]["raw"]] == ["m1"]
-        assert [one["action"] for one in export["audit"]] == ["looked_up"]
+        assert [one["action"] for one in export["audit"]] == ["looked_up", "looked_up"]
 
         done = running.command("privacy", "erase", profile_id, "--wait", "150").stdout
         request_id = done.split()[1]
