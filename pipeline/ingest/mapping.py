@@ -82,7 +82,8 @@ class From(NamedTuple):
 def _left_out(value: Any, names: frozenset[str]) -> Any:
     """`a.b` is b in what a holds; a field may also be called so."""
     if isinstance(value, list):
-        return [_left_out(one, names) for one in value]
+        # No lists in lists: a record may hold a thousand of them.
+        return [_left_out(one, names) if isinstance(one, dict) else one for one in value]
     if not isinstance(value, dict):
         return value
     kept = {name: inner for name, inner in value.items() if name not in names}

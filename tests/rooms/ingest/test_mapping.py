@@ -169,6 +169,7 @@ def test_what_cannot_be_mapped_is_refused_with_its_reason(text: str, value: Any,
         ([{"sku": "x", "cost": 1}, 5], {"cost"}, [{"sku": "x"}, 5]),
         ({"items": [{"sku": "x", "cost": 1}]}, {"items.cost"}, {"items": [{"sku": "x"}]}),
         ({"a": "text"}, {"a.b", "c.d"}, {"a": "text"}),
+        ([[{"cost": 1}]], {"cost"}, [[{"cost": 1}]]),
     ],
 )
 def test_what_is_left_out_may_stand_deeper_and_in_lists(value: Any, without: set[str], kept: Any) -> None:
