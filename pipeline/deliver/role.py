@@ -4,11 +4,11 @@ Each destination has a thread, a consumer and a group of its own: nothing they s
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from connectors import Connector
 from connectors.base import SecretFiles, Unsaid, withhold
@@ -24,6 +24,7 @@ from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.scheduler import Policy
 from pipeline.deliver.worker import DestinationWorker, passed_in_a_pause, wall_clock_ms
 from pipeline.identifiers import Keys
+from pipeline.in_step import Threads
 from pipeline.observed import served
 from pipeline.records import Definition
 from pipeline.runtime.kafka.config import KafkaConfig
@@ -33,7 +34,6 @@ from pipeline.settings import Settings, settings_file
 from pipeline.wire import values_of
 
 _LOOK_EVERY_S = 0.5
-_OPEN_AGAIN_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -68,12 +68,8 @@ def outcomes_of(definition: DestinationDefinition) -> Outcomes:
 
 
 @dataclass(slots=True)
-class _Running:
-    version: int
-    secrets: SecretFiles
+class _Serving:
     worker: DestinationWorker
-    thread: threading.Thread
-    stop: threading.Event
     looked_at: int = -1
 
 
@@ -106,48 +102,34 @@ class DeliverRole:
         self._only = only
         self._source = settings.sources[0]
         self._metrics = metrics
-        self._running: dict[str, _Running] = {}
-        # Whose worker still ends: the next one is of the same group and slot, and waits for it.
-        self._ending: dict[str, _Running] = {}
-        self._not_before: dict[str, float] = {}
-        self.errors: list[BaseException] = []
+        # The next worker of a destination is of the same group and slot: it waits for the former to end.
+        self.threads = Threads("destination", metrics.forget)
+        self._serving: dict[str, _Serving] = {}
 
     def follow(self, catalog: Catalog) -> None:
         """Bring the workers in step with the newest generation. Raises what ended a worker."""
-        if self.errors:
-            raise self.errors[0]
         latest = catalog.latest
         wanted = {each.name: each for each in catalog.of_kind(latest, "destination")}
         if self._only is not None:
             wanted = {name: each for name, each in wanted.items() if name == self._only}
         paused = catalog.paused(latest, "destination")
-        gone = [
-            name
-            for name, running in self._running.items()
-            if name not in wanted or wanted[name].version != running.version or running.secrets.have_changed()
-        ]
-        self._ask_to_stop(gone)
-        for name in [name for name in self._not_before if name not in wanted]:
-            del self._not_before[name]
-            self._metrics.forget(name)
-        self._ending = {name: running for name, running in self._ending.items() if running.thread.is_alive()}
+        self.threads.follow(wanted)
         for name, definition in wanted.items():
-            if name in self._running or name in self._ending:
-                pass
-            elif time.monotonic() >= self._not_before.get(name, 0) and self._may_begin(name):
+            if self.threads.may_start(name) and self._may_begin(name):
                 self._start(catalog, definition)
-            if name in self._running:
-                if self._running[name].looked_at != latest.number:
-                    self._running[name].looked_at = latest.number
+            if name in self.threads:
+                serving = self._serving[name]
+                if serving.looked_at != latest.number:
+                    serving.looked_at = latest.number
                     self._tell_pauses(catalog, definition)
                 # Only now: what waited in a pause is judged by when it ended.
-                self._running[name].worker.paused = name in paused
+                serving.worker.paused = name in paused
 
     def _tell_pauses(self, catalog: Catalog, written: Definition) -> None:
         destination = DestinationDefinition.model_validate(written.body).compiled()
         pauses = catalog.pauses(f"destination/{written.name}")
         if destination.mode == "trigger" and pauses:
-            self._running[written.name].worker.has_passed = lambda delivery: passed_in_a_pause(
+            self._serving[written.name].worker.has_passed = lambda delivery: passed_in_a_pause(
                 delivery, pauses, destination.max_age_ms
             )
 
@@ -163,7 +145,7 @@ class DeliverRole:
             # The set-up of one destination is no reason to stop the others.
             why = f"{type(error).__name__}: {unsaid(str(error))}"
             _log.error("%s cannot be opened: %s", name, why)
-            self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
+            self.threads.try_later(name)
             self._metrics.of(name).up.set(0)
             self._tell_health(Health(name, False, wall_clock_ms(), f"it cannot be opened: {why}"))
             return
@@ -181,33 +163,19 @@ class DeliverRole:
             forgotten=self._forgotten,
             unsaid=unsaid,
         )
-        stop = threading.Event()
 
-        def serve() -> None:
-            try:
-                worker.run(stop.is_set)
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the workers are looked after
-                self.errors.append(error)
+        def serve(stop: Event) -> None:
+            worker.run(stop.is_set)
 
-        thread = threading.Thread(target=serve, name=f"destination-{name}")
-        self._running[name] = _Running(written.version, secrets, worker, thread, stop)
+        self._serving[name] = _Serving(worker)
         self._tell_pauses(catalog, written)
         worker.paused = name in catalog.paused(catalog.latest, "destination")
-        thread.start()
+        self.threads.start(written, secrets, serve)
         _log.info("delivering to %s (%s, version %d)", name, definition.kind, written.version)
-
-    def _ask_to_stop(self, names: list[str]) -> None:
-        """Nobody is waited for here: a connector may take long to come back, and the others are to be looked after."""
-        for name in names:
-            self._ending[name] = self._running.pop(name)
-            self._ending[name].stop.set()
-            self._metrics.forget(name)
 
     def close(self) -> None:
         """Stop all workers in order: what is under way ends, progress is kept."""
-        self._ask_to_stop(list(self._running))
-        for running in self._ending.values():
-            running.thread.join()
+        self.threads.close()
 
 
 def run(
@@ -237,5 +205,4 @@ def run(
         role.close()
         plans.close()
         said.close()
-    if role.errors:
-        raise role.errors[0]
+    role.threads.raise_error()

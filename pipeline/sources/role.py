@@ -1,10 +1,10 @@
 """The source role: pulls the sources that definitions have a `pull` for, each in a thread of its own."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
+from threading import Event
 
 from connectors.base import SecretFiles, Unsaid, withhold
 from connectors.sources import Source
@@ -13,6 +13,7 @@ from pipeline.definitions.log import KafkaPlans, read_catalog
 from pipeline.definitions.sources import SourceDefinition
 from pipeline.errors import BrokerError, HeadwaterError
 from pipeline.identifiers import partition_of
+from pipeline.in_step import Threads
 from pipeline.observed import served
 from pipeline.records import Definition, encode
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
@@ -22,7 +23,6 @@ from pipeline.sources.pulling import Puller, PullMetrics, Row
 from pipeline.workspaces import TOPIC, SourcePosition, decode_workspace_record, source_key
 
 _LOOK_EVERY_S = 0.5
-_OPEN_AGAIN_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -86,14 +86,6 @@ def hand_over_positions(old: Settings, new: Settings) -> None:
     produce_all(new, TOPIC, [(key, value) for key, value in kept.items() if key not in there])
 
 
-@dataclass(slots=True)
-class _Running:
-    version: int
-    secrets: SecretFiles
-    thread: threading.Thread
-    stop: threading.Event
-
-
 class SourceRole:
     """Keeps the pullers in step with the definitions. `only` limits it to one source."""
 
@@ -101,16 +93,11 @@ class SourceRole:
         self._settings = settings
         self._only = only
         self._metrics = metrics
-        self._running: dict[str, _Running] = {}
-        self._ending: dict[str, _Running] = {}
-        self._not_before: dict[str, float] = {}
+        self.threads = Threads("source", metrics.forget)
         self._said = False
-        self.errors: list[BaseException] = []
 
     def follow(self, catalog: Catalog) -> None:
         """Bring the pullers in step with the newest generation. Raises what ended one."""
-        if self.errors:
-            raise self.errors[0]
         latest = catalog.latest
         wanted = {
             each.name: each
@@ -120,18 +107,9 @@ class SourceRole:
         if not wanted and not self._said:
             self._said = True
             _log.info("no source %sis pulled: apply one with `pull`", f"{self._only} " if self._only else "")
-        self._ask_to_stop(
-            [name for name, one in self._running.items() if name not in wanted or _is_other(one, wanted[name])]
-        )
-        for name in [name for name, one in self._ending.items() if not one.thread.is_alive()]:
-            del self._ending[name]
-            self._metrics.forget(name)
-        for name in [name for name in self._not_before if name not in wanted]:
-            del self._not_before[name]
-            self._metrics.forget(name)
+        self.threads.follow(wanted)
         for name, definition in wanted.items():
-            is_there = name in self._running or name in self._ending
-            if not is_there and time.monotonic() >= self._not_before.get(name, 0):
+            if self.threads.may_start(name):
                 self._start(definition)
 
     def _start(self, written: Definition) -> None:
@@ -147,20 +125,10 @@ class SourceRole:
         except Exception as error:  # noqa: BLE001 - a secret that is not there, or whatever a source of others raises
             # The set-up of one source, and a topic that nobody reads, is no reason to stop the others.
             _log.error("the source %s cannot be opened: %s: %s", name, type(error).__name__, unsaid(str(error)))
-            self._not_before[name] = time.monotonic() + _OPEN_AGAIN_S
+            self.threads.try_later(name)
             self._metrics.up.labels(name).set(0)
             return
-        stop = threading.Event()
-
-        def serve() -> None:
-            try:
-                self._pull(definition, source, stop)
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the pullers are looked after
-                self.errors.append(error)
-
-        thread = threading.Thread(target=serve, name=f"source-{name}")
-        self._running[name] = _Running(written.version, secrets, thread, stop)
-        thread.start()
+        self.threads.start(written, secrets, partial(self._pull, definition, source))
         _log.info("pulling %s (%s, version %d) into %s", name, definition.pull.kind, written.version, definition.topic)
 
     def _check_topic(self, definition: SourceDefinition) -> None:
@@ -172,7 +140,7 @@ class SourceRole:
                 f"name one of `sources` ({', '.join(settings.sources)}), or add it there, for every role",
             )
 
-    def _pull(self, definition: SourceDefinition, source: Source, stop: threading.Event) -> None:
+    def _pull(self, definition: SourceDefinition, source: Source, stop: Event) -> None:
         assert definition.pull is not None
         settings, pull, name = self._settings, definition.pull, definition.source
         try:
@@ -188,21 +156,9 @@ class SourceRole:
         finally:
             source.close()
 
-    def _ask_to_stop(self, names: Sequence[str]) -> None:
-        """Nobody is waited for here: a source may take long to come back, and the others are to be looked after."""
-        for name in names:
-            self._ending[name] = self._running.pop(name)
-            self._ending[name].stop.set()
-
     def close(self) -> None:
         """Stop all, and wait for what is under way."""
-        self._ask_to_stop(list(self._running))
-        for one in self._ending.values():
-            one.thread.join()
-
-
-def _is_other(running: _Running, written: Definition) -> bool:
-    return written.version != running.version or running.secrets.have_changed()
+        self.threads.close()
 
 
 def run(settings: Settings, only: str | None, until: Callable[[], bool]) -> None:
@@ -222,5 +178,4 @@ def run(settings: Settings, only: str | None, until: Callable[[], bool]) -> None
     finally:
         role.close()
         plans.close()
-    if role.errors:
-        raise role.errors[0]
+    role.threads.raise_error()
