@@ -3,7 +3,8 @@
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 
 import msgspec
@@ -11,7 +12,8 @@ import msgspec
 from pipeline.errors import BrokerError, StateError
 from pipeline.records import Suppression
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
-from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
+from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all, watermarks
+from pipeline.runtime.ports import Record
 from pipeline.settings import Settings
 from pipeline.vault import SEALED, SEED_BYTES, KeyRing, Sealer
 
@@ -22,6 +24,7 @@ WRITER = "privacy"
 _WAIT_S = 0.2
 _ATTEMPTS = 50
 _FETCH_WAIT_MS = 100
+_LOOKED_AT = 1_000
 _decode = msgspec.json.Decoder(Suppression).decode
 
 
@@ -60,13 +63,21 @@ def _has_keys(settings: Settings) -> bool:
 
 def _refuse_lost(settings: Settings) -> None:
     """New keys would open nothing of what was sealed under those that are gone, and stand in the way of their copy."""
-    with TopicReader(settings, ["events"], as_they_stand=True) as reader:
-        if any(record.value and record.value[0] == SEALED for record in reader.read_to_end()):
-            raise StateError(
-                "The keys of the history are gone: `events` is sealed, and there is nothing to open it with.",
-                settings.topic(KEYS),
-                "stop the roles and restore the topic from its copy; without one, begin a new workspace",
-            )
+    if any(record.value and record.value[0] == SEALED for record in _ends_of_history(settings)):
+        raise StateError(
+            "The keys of the history are gone: `events` is sealed, and there is nothing to open it with.",
+            settings.topic(KEYS),
+            "stop the roles and restore the topic from its copy; without one, begin a new workspace",
+        )
+
+
+def _ends_of_history(settings: Settings) -> Iterator[Record]:
+    """What stands first in it and what was written last: to read all of one that was never sealed may take hours."""
+    bounds = watermarks(settings, ["events"])
+    last = {place: max(first, end - _LOOKED_AT) for place, (first, end) in bounds.items()}
+    for start_at in (None, last):
+        with TopicReader(settings, ["events"], as_they_stand=True, start_at=start_at) as reader:
+            yield from islice(reader.read_to_end(), _LOOKED_AT * len(bounds))
 
 
 def copy_suppressions(old: Settings, new: Settings) -> None:

@@ -7,6 +7,7 @@ import pytest
 from pipeline.admin import create_topics, delete_topics
 from pipeline.errors import StateError
 from pipeline.identifiers import Keys
+from pipeline.privacy import vault as vaults
 from pipeline.privacy.vault import FollowedVault, ensure_keys
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
@@ -39,3 +40,21 @@ def test_keys_that_are_gone_are_not_made_anew_and_work_again_once_they_are_back(
     ensure_keys(settings)
     with FollowedVault(settings) as vault:
         assert vault.open(sealed) == b'{"kind": "event"}'
+
+
+@pytest.mark.parametrize("sealed_at", [0, 8, None])
+def test_of_a_long_history_what_stands_first_and_last_is_looked_at(
+    new_workspace: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, sealed_at: int | None
+) -> None:
+    monkeypatch.setattr(vaults, "_LOOKED_AT", 2)
+    settings = new_workspace(partitions=1)
+    create_topics(settings)
+    open_event, sealed = b'{"kind": "event"}', b"\x01"
+    produce_all(settings, "events", [(b"a", sealed if at == sealed_at else open_event) for at in range(9)])
+    if sealed_at is not None:
+        with pytest.raises(StateError, match="gone"):
+            ensure_keys(settings)
+        return
+    assert len(list(vaults._ends_of_history(settings))) == 4
+    ensure_keys(settings)
+    assert kept_in(settings, "keys")
