@@ -136,7 +136,7 @@ def test_doctor_tells_what_is_wrong_without_a_kafka(run: Run, tmp_path: Path) ->
         "doctor", HEADWATER_BOOTSTRAP_SERVERS="", HEADWATER_SECRET="", HEADWATER_STATE_DIR=str(not_a_folder / "state")
     )
     assert said.returncode == 1
-    assert "✗ secret: The workspace's secret cannot be kept" in said.stdout
+    assert "✓ secret: none is kept in" in said.stdout
     assert "✗ state folder" in said.stdout
     assert "✗ Kafka: No Kafka is configured" in said.stdout
     assert "headwater up" in said.stdout
