@@ -12,6 +12,8 @@ from pipeline.identity.state import FLAGS, FREE, Edge, Node
 from pipeline.records import Assign, Forget, IdentityConflict, Unfollowed, encode
 from pipeline.runtime.ports import Outputs
 
+LIMITS = "limits"
+
 
 @dataclass(slots=True)
 class Counters:
@@ -41,7 +43,7 @@ class Counters:
 class Turn:
     """What one record of the log does. `epoch` is its offset plus one; `reason` goes with every Assign it causes."""
 
-    __slots__ = ("counters", "epoch", "graph", "keys", "out", "pairs", "reason")
+    __slots__ = ("counters", "epoch", "graph", "in_conflict", "keys", "out", "pairs", "reason")
 
     def __init__(self, graph: Graph, out: Outputs, keys: Keys, epoch: int, counters: Counters) -> None:
         self.graph = graph
@@ -52,6 +54,7 @@ class Turn:
         # Links of which it may have changed whether they are followed; those of whoever is renamed come to them.
         # True: it was seen earlier than was told.
         self.pairs: dict[tuple[str, str], bool] = {}
+        self.in_conflict: set[tuple[str, str]] = set()
         self.keys = keys
 
     def advance(self, received: int) -> None:
@@ -98,6 +101,7 @@ class Turn:
     def conflict(self, a: str, b: str, first: int, reason: str, detail: str) -> None:
         """Say that the evidence a-b is not followed, and why."""
         self.counters.conflicts += 1
+        self.in_conflict.add((a, b))
         record = IdentityConflict(a, b, first, reason, detail, self.epoch)
         self.out.log("identity-conflicts", a.encode(), encode(record))
 
@@ -126,36 +130,46 @@ class Turn:
                     self.pairs.setdefault((text, other) if text < other else (other, text), False)
         for (a, b), earlier in self.pairs.items():
             edge = graph.edge(a, b)
-            why = None if edge is None else self._why_not(a, b, edge)
-            if edge is None or why is None:
+            found = None if edge is None else self._why_not(a, b, edge)
+            if edge is None or found is None:
                 continue
+            why, detail = found
             # Whoever is nobody's may have any number of these, and is told of none.
             due = (why if graph.flag(a) == FREE else "", why if graph.flag(b) == FREE else "")
             if due == edge.told and not (why and earlier):
                 continue
+            if self._is_news(why, edge.told) and (a, b) not in self.in_conflict:
+                # By a decision or a rule: it was followed, or did not count, or there was another reason.
+                self.conflict(a, b, edge.first, *(graph.ruling.reason(detail) if why == LIMITS else (why, detail)))
             for text, other, now, before in ((a, b, due[0], edge.told[0]), (b, a, due[1], edge.told[1])):
                 if now != before or (now and earlier):
                     self.tell(text, other, edge.first, now)
             edge.told = due
             graph.change_edge(a, b, edge)
 
-    def _why_not(self, a: str, b: str, edge: Edge) -> str | None:
-        """Why a link that counts is not followed; "" if it is, or does not count; None: not known yet. No more than
-        follows from the evidence whatever its order: which limit it met first is for the record of the conflict."""
+    @staticmethod
+    def _is_news(why: str, told: tuple[str, str]) -> bool:
+        """Whether that a link is not followed has to be said in a record of its own."""
+        return why not in told if why == LIMITS else bool(why) and not any(told)
+
+    def _why_not(self, a: str, b: str, edge: Edge) -> tuple[str, str] | None:
+        """Why a link that counts is not followed, and who or what forbids it; "" if it is, or does not count; None: not
+        known yet. Why is no more than follows from the evidence whatever its order: which limit it met first is for
+        the record of the conflict."""
         graph = self.graph
         if not graph.counts(a, b, edge):
-            return ""
+            return "", ""
         for text in (a, b):
             flag = graph.flag(text)
             if flag != FREE:
-                return str(FLAGS[flag])
+                return str(FLAGS[flag]), text
         one, other = graph.name(a), graph.name(b)
         if one == other:
-            return ""
+            return "", ""
         left, right = graph.group(one), graph.group(other)
         clash = graph.ruling.clash(left.load, right.load, left.size + right.size)
         # Where rules have changed, the other end may not have been resolved under them yet.
-        return None if clash is None else "limits"
+        return None if clash is None else (LIMITS, clash)
 
     def end(self) -> None:
         """Tell every identifier whose name has changed, and keep what was changed."""

@@ -387,6 +387,36 @@ def test_an_unlink_asks_every_route_that_had_sent_the_edge() -> None:
     assert len(world.of(Forget)) == 3
 
 
+def test_evidence_that_a_relink_brings_back_and_the_rules_forbid_is_in_conflict() -> None:
+    # All of it was one person until ann was unlinked; the browser then took bob, and there is no way back to ann.
+    world = World().say(saw(BROWSER, ANN, 10), Unlink(BROWSER, 20, ANN), saw(BROWSER, BOB, 5, 30))
+    assert world.conflicts == []
+    world.say(Relink(BROWSER, 40, ANN))
+    assert not world.together(ANN, BROWSER)
+    told = [(each.a, each.b, each.first, each.reason, each.detail, each.epoch) for each in world.conflicts]
+    assert told == [(BROWSER, ANN, 10, "unique", "user_id", 4)]
+
+
+def test_evidence_that_a_release_lets_count_and_the_rules_forbid_is_in_conflict() -> None:
+    rules = rules_with(quarantine_after=1)
+    world = World(rules).say(saw(BROWSER, ANN, 10), saw(BROWSER, BOB, 20))
+    before = len(world.conflicts)
+    world.say(Release(BROWSER, 30))
+    assert world.together(ANN, BROWSER)
+    told = [(each.a, each.b, each.reason, each.detail) for each in world.conflicts[before:]]
+    assert told == [(BROWSER, BOB, "unique", "user_id")]
+
+
+def test_evidence_that_new_rules_do_not_follow_is_in_conflict() -> None:
+    world = World().say(saw(BROWSER, ANN, 10), saw(PHONE, ANN, 11), saw(PHONE, BROWSER, 11))
+    world.rules[1] = rules_with(Namespace("anonymous_id", 50, blocked=("^browser$",)))
+    world.say(RulesChanged(1, 100))
+    assert {(each.a, each.b, each.reason, each.detail) for each in world.conflicts} == {
+        (BROWSER, ANN, "blocked", BROWSER),
+        (BROWSER, PHONE, "blocked", BROWSER),
+    }
+
+
 def test_a_quarantine_holds_until_it_is_released_and_counts_anew_from_there() -> None:
     kiosk = "device_id:kiosk"
     world = World(rules_with(quarantine_after=2)).say(*(saw(kiosk, user, at) for at, user in enumerate((ANN, BOB))))
