@@ -15,6 +15,7 @@ Ties = Mapping[str, tuple[int, bool]]
 """Account as an event named it → (event time, joined or left) of the newest statement."""
 
 _EMAIL = "email:"
+_NO_DOMAIN = frozenset("\"'`<>()[],;:\\")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ def _by_identifiers(rules: AccountRules, identifiers: Iterable[str]) -> Iterable
         if named is not None:
             yield named
         if rules.email_domains and identifier.startswith(_EMAIL):
-            domain = identifier.rpartition("@")[2].lower()
-            if domain and "@" in identifier and domain not in rules.free_mail:
+            domain = identifier.rpartition("@")[2].lower().rstrip(".")
+            if domain and "@" in identifier and domain not in rules.free_mail and _NO_DOMAIN.isdisjoint(domain):
                 yield domain
 
 

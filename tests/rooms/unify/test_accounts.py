@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.accounts import AccountRules
+from pipeline.accounts import AccountRules, belongs_to
 from pipeline.records import Belongs, Cause, EraseRequest, Event, Unlink, encode
 from pipeline.unify.account_state import Person
 from tests.rooms.unify.harness import DAY, HOUR, KEYS, NOON, SECOND, World, id_of
@@ -425,3 +425,22 @@ def is_named(world: World, name: bytes) -> bool:
     return any(
         name in state.stage.encode(key, value) for _, state, _ in world.tasks[1:] for key, value in state.values.items()
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "account"),
+    [
+        ("ann@acme.com", "acme.com"),
+        ("ann@acme.com.", "acme.com"),
+        ("ann@mail.acme.com", "mail.acme.com"),
+        ("ann@bücher.example", "bücher.example"),
+        ("ann@corp", "corp"),
+        ("ann@gmail.com.", None),
+        ('"ann@acme.com"', None),
+        ("ann@[192.0.2.1]", None),
+        ("<ann@acme.com>", None),
+        ("ann@.", None),
+    ],
+)
+def test_the_domain_of_a_work_address_ties_and_what_is_no_domain_does_not(address: str, account: str | None) -> None:
+    assert belongs_to(WORK, {}, [f"email:{address}"]) == ([] if account is None else [account])
