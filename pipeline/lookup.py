@@ -47,18 +47,41 @@ def person(text: str, rules: IdentityRules) -> str:
 
 
 def is_profile_id(text: str) -> bool:
-    """Whether a text is a profile_id. No identifier is: it has a colon."""
+    """Whether a text is a profile_id, as the pipeline writes it. No identifier is: it has a colon."""
     return _PROFILE_ID.fullmatch(text) is not None
 
 
-def person_or_profile(text: str, rules: IdentityRules) -> str:
-    """Whom a request is about: a person's identifier, as the pipeline writes it, or a profile_id.
+def typed_profile_id(text: str) -> str | None:
+    """The profile_id that a person typed, in capitals or with blanks around it too; None if it is none."""
+    profile_id = text.strip().lower()
+    return profile_id if is_profile_id(profile_id) else None
+
+
+def identifier_or_profile(text: str, rules: IdentityRules) -> str:
+    """Whom a look-up is about: an identifier, as the pipeline writes it, or a profile_id.
 
     Raises:
-        InputError: it is neither, or names an account.
+        InputError: it is neither.
     """
-    profile_id = text.strip().lower()
-    return profile_id if is_profile_id(profile_id) else person(text, rules)
+    profile_id = typed_profile_id(text)
+    if profile_id is not None:
+        return profile_id
+    if ":" not in text:
+        raise InputError(
+            f"{text!r} is no identifier, and no profile_id.",
+            "",
+            "write NAMESPACE:VALUE, for example email:ada@example.org, or a whole profile_id: 8-4-4-4-12 of 0-9, a-f",
+        )
+    return normalised(text, rules)
+
+
+def person_or_profile(text: str, rules: IdentityRules) -> str:
+    """Whom a request is about: the same, of a person.
+
+    Raises:
+        InputError: also if it names an account.
+    """
+    return person(text, rules) if ":" in text else identifier_or_profile(text, rules)
 
 
 def as_kept(text: str, wanted: str, known: Callable[[str], str | None], whole: bool = False) -> str:

@@ -24,7 +24,15 @@ from pipeline.errors import BrokerError, HeadwaterError, InputError, LookupFaile
 from pipeline.identifiers import ACCOUNT, Identifier, Keys, identifier
 from pipeline.identity import Junk
 from pipeline.in_charge import NotInChargeError
-from pipeline.lookup import as_kept, is_profile_id, normalised, person, person_or_profile
+from pipeline.lookup import (
+    as_kept,
+    identifier_or_profile,
+    is_profile_id,
+    normalised,
+    person,
+    person_or_profile,
+    typed_profile_id,
+)
 from pipeline.plans import GenerationPlan
 from pipeline.runtime.kafka.doors import KAFKA_FAILURES, current_values, topic_partitions
 from pipeline.runtime.ports import Record
@@ -135,8 +143,9 @@ class Service:
         profile_ids, which are hashes already. What is neither may be anybody's name: it is hashed too."""
         found = []
         for text in filter(None, identifiers):
-            if is_profile_id(text):
-                found.append(text)
+            profile_id = typed_profile_id(text)
+            if profile_id is not None:
+                found.append(profile_id)
                 continue
             try:
                 known = normalised(text, self._plan.identity)
@@ -167,12 +176,10 @@ class Service:
 
     def identifier(self, text: str) -> str:
         """What a caller typed, as the pipeline writes it: a normalised identifier, or a profile_id. Raises Problem."""
-        if ":" not in text and text.count("-") == 4:
-            return text
         if text.startswith(f"{ACCOUNT}:"):
             return self._keys.profile_id(identifier(ACCOUNT, self.account(text.partition(":")[2])))
         try:
-            return as_kept(text, normalised(text, self._plan.identity), self._known)
+            return as_kept(text, identifier_or_profile(text, self._plan.identity), self._known)
         except InputError as error:
             raise Problem(400, f"{error.what} {error.what_to_do}".strip()) from None
 

@@ -22,7 +22,7 @@ from pipeline.cli._held import HeldTold, ReadPartition, held_account, held_profi
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
 from pipeline.identifiers import Keys, partition_of
-from pipeline.lookup import as_kept, find_profile, known_in, normalised
+from pipeline.lookup import as_kept, find_profile, identifier_or_profile, known_in
 from pipeline.privacy import audit
 from pipeline.privacy.vault import SUPPRESSIONS
 from pipeline.records import ProfileDocument, Suppression
@@ -73,8 +73,7 @@ def command(
     asked_ms = None if at is None else instant(at, "--at")
     refuse_other_partitions(settings)
     plans = KafkaPlans(settings)
-    is_profile_id = ":" not in profile and profile.count("-") == 4
-    wanted = profile if is_profile_id else normalised(profile, plans.latest().identity)
+    wanted = identifier_or_profile(profile, plans.latest().identity)
     wanted = as_kept(profile, wanted, partial(known_in, partial(current_value, settings)))
     document = _found(settings, wanted)
 

@@ -15,7 +15,7 @@ from pipeline.broker import find_kafka
 from pipeline.cli._console import Console
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import LookupFailed
-from pipeline.lookup import as_kept, find_profile, known_in, normalised
+from pipeline.lookup import as_kept, find_profile, identifier_or_profile, known_in
 from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_value
@@ -37,10 +37,7 @@ def command(
     Example: headwater profile user_id:42
     """
     settings = find_kafka(settings_module.load())
-    is_profile_id = ":" not in identifier and identifier.count("-") == 4
-    wanted = identifier if is_profile_id else normalised(identifier, KafkaPlans(settings).latest().identity)
-
-    meant = wanted
+    meant = wanted = identifier_or_profile(identifier, KafkaPlans(settings).latest().identity)
 
     def value(topic: str, key: bytes) -> bytes | None:
         return current_value(settings, topic, key)

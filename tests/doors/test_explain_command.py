@@ -365,7 +365,7 @@ def test_nobody_is_held_against_an_instant_before_what_was_read_of_them(monkeypa
     )
     monkeypatch.setattr(explain_module, "KafkaPlans", lambda _: SimpleNamespace(latest=lambda: plan))
     monkeypatch.setattr(explain_module, "refuse_other_partitions", lambda _: None)
-    monkeypatch.setattr(explain_module, "normalised", lambda wanted, _: wanted)
+    monkeypatch.setattr(explain_module, "identifier_or_profile", lambda wanted, _: wanted)
     monkeypatch.setattr(explain_module, "_found", lambda *_: read()[0])
     monkeypatch.setattr(explain_module, "held_profile", lambda *_: (None, plan) if read() else None)
     monkeypatch.setattr(explain_module, "_see_that_it_is_in_force", lambda *_: None)

@@ -19,7 +19,7 @@ def entries() -> tuple[Entry, ...]:
     """The addresses of the pages about people."""
     return (
         Entry("GET", "/people", "viewer", search),
-        Entry("GET", "/people/{profile}", "viewer", one),
+        Entry("GET", "/people/{profile:path}", "viewer", one),
         Entry("POST", "/people/{profile}/unlink", "operator", unlink),
         Entry("POST", "/people/{profile}/relink", "operator", relink),
         Entry("POST", "/people/{profile}/privacy", "operator", ask_privacy),
@@ -32,14 +32,13 @@ def search(page: Page) -> Response:
     wanted = page.query.get("q", "").strip()[:500]
     if not wanted:
         return page.render("people.html", wanted="", missing=False)
-    tried = [wanted] if ":" in wanted or wanted.count("-") == 4 else []
-    for text in [*tried, *(f"{namespace}:{wanted}" for namespace in _NAMESPACES)]:
+    for text in (wanted, *(f"{namespace}:{wanted}" for namespace in _NAMESPACES)):
         try:
             found = page.client.get_profile(text)
         except ApiError as error:
             if error.status != 400:
                 raise
-            continue  # it is no identifier of this namespace
+            continue  # it is no identifier, by itself or in this namespace, and no profile_id
         if isinstance(found, ProfileDocument):
             return go(f"/people/{found.profile_id}")
     return page.render("people.html", wanted=wanted, missing=True)

@@ -25,6 +25,8 @@ from tests.rooms.api.harness import (
     show,
 )
 
+OLDER = "abcdefab-cdef-5abc-8def-abcdefabcdef"
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -32,12 +34,25 @@ def world(tmp_path: Path) -> World:
     ada = profile(
         ADA, "user_id:42", "email:ada@example.org", "path_id:a/b c%", segments={"buyers": 3}, plan="pro", phone="1"
     )
-    found.follower.read([*show(found, ada), *retire(found, OLD, ADA), *enter(found, "buyers", ADA, 3)])
+    found.follower.read(
+        [*show(found, ada), *retire(found, OLD, ADA), *retire(found, OLDER, OLD), *enter(found, "buyers", ADA, 3)]
+    )
     return found
 
 
 @pytest.mark.parametrize(
-    "asked", ["user_id:42", "email:ada@example.org", "email:%20ADA@Example.org", "path_id:a%2Fb%20c%25", ADA, OLD]
+    "asked",
+    [
+        "user_id:42",
+        "email:ada@example.org",
+        "email:%20ADA@Example.org",
+        "path_id:a%2Fb%20c%25",
+        ADA,
+        OLD,
+        OLDER,
+        OLDER.upper(),
+        f"%20{ADA}",
+    ],
 )
 def test_a_profile_by_any_identifier_and_by_a_retired_id(world: World, asked: str) -> None:
     answer = world.ask(f"/v1/profiles/{asked}")
@@ -52,6 +67,8 @@ def test_a_profile_by_any_identifier_and_by_a_retired_id(world: World, asked: st
         ("user_id:7", 404),
         ("user_id:null", 400),
         ("nonsense", 400),
+        ("a-b-c-d-e", 400),
+        (ADA[:-1], 400),
         (BOB, 404),
         ("user_id:42/../..", 404),
         ("..%2F..%2Fetc%2Fpasswd", 400),
@@ -68,6 +85,14 @@ def test_what_is_not_there_or_not_understood(world: World, asked: str, status: i
     answer = world.ask(f"/v1/profiles/{asked}")
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/segments", "/events", "/support", "/stream", "/why?segment=buyers", "/provenance"]
+)
+def test_what_is_no_profile_id_is_told_so_at_every_door(world: World, path: str) -> None:
+    answer = world.ask(f"/v1/profiles/a-b-c-d-e{path}")
+    assert answer.status_code == 400 and "no identifier, and no profile_id" in body(answer)["detail"]
 
 
 def test_chosen_fields(world: World) -> None:

@@ -1,15 +1,19 @@
 """People: found by any identifier, with reasons; what a token hides is not on the page."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from pipeline.records import Definition, Generation, PrivacyReceipt, ReceiptEntry, encode
 from pipeline.ui.graph import Edge, picture
-from tests.rooms.api.harness import ADA, enter, event, profile, show
+from tests.rooms.api.harness import ADA, enter, event, profile, retire, show
 from tests.rooms.ui.house import House, Visitor
 from tests.rooms.ui.town import hangs_together, settle
+
+OLDER = "abcdefab-cdef-5abc-8def-abcdefabcdef"
 
 
 @pytest.fixture
@@ -18,7 +22,12 @@ def house(tmp_path: Path) -> House:
     world = found.world
     ada = profile(ADA, "user_id:42", "email:ada@example.org", segments={"buyers": 1}, plan="<b>pro</b>")
     world.follower.read(
-        [*show(world, ada), *enter(world, "buyers", ADA), event(world, "user_id:42", 5, path="/pricing")]
+        [
+            *show(world, ada),
+            *retire(world, OLDER, ADA),
+            *enter(world, "buyers", ADA),
+            event(world, "user_id:42", 5, path="/pricing"),
+        ]
     )
     for name in ("buyers", "others"):
         body = {"segment": name, "when": {"trait": {"plan": "pro"}}}
@@ -27,7 +36,7 @@ def house(tmp_path: Path) -> House:
     return found
 
 
-@pytest.mark.parametrize("asked", ["ada@example.org", "ADA@example.org ", "42", "user_id:42", ADA])
+@pytest.mark.parametrize("asked", ["ada@example.org", "ADA@example.org ", "42", "user_id:42", ADA, f" {OLDER.upper()}"])
 def test_somebody_is_found_by_any_identifier(house: House, asked: str) -> None:
     answer = Visitor(house, "viewer").ask("GET", "/people", params={"q": asked})
     assert answer.status_code == 303 and answer.headers["location"] == f"/people/{ADA}"
@@ -37,6 +46,21 @@ def test_somebody_is_found_by_any_identifier(house: House, asked: str) -> None:
 def test_nobody_is_found_and_that_is_told(house: House, asked: str) -> None:
     answer = Visitor(house, "viewer").ask("GET", "/people", params={"q": asked})
     assert answer.status_code == 200 and "Nobody is known" in answer.text and "<script>alert" not in answer.text
+
+
+def test_a_profile_id_that_is_not_whole_is_told_so(house: House) -> None:
+    viewer = Visitor(house, "viewer")
+    assert "a profile_id must be whole" in viewer.ask("GET", "/people", params={"q": ADA[:-1]}).text
+    assert "a profile_id must be whole" not in viewer.ask("GET", "/people", params={"q": "user_id:7"}).text
+    page = viewer.get(f"/people/{ADA[:-1]}")
+    assert page.status_code == 400 and "no identifier, and no profile_id" in page.text
+
+
+@pytest.mark.parametrize("value", ["a/b", "</title>", "../x", "a?b#c"])
+def test_a_page_by_an_identifier_with_a_slash_in_it(house: House, value: str) -> None:
+    house.world.follower.read(show(house.world, profile(OLDER, f"path_id:{value}")))
+    page = Visitor(house, "viewer").get(f"/people/path_id:{quote(value, safe='')}")
+    assert page.status_code == 200 and f"<h1>{escape(value)}</h1>" in page.text
 
 
 def test_the_page_has_what_is_known_and_why(house: House) -> None:
