@@ -25,7 +25,15 @@ _WAIT_S = 0.2
 _ATTEMPTS = 50
 _FETCH_WAIT_MS = 100
 _LOOKED_AT = 1_000
+_SEALED = bytes((SEALED,))
 _decode = msgspec.json.Decoder(Suppression).decode
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+_decode_kind = msgspec.json.Decoder(_Kind).decode
 
 
 def ensure_keys(settings: Settings) -> None:
@@ -63,7 +71,7 @@ def _has_keys(settings: Settings) -> bool:
 
 def _refuse_lost(settings: Settings) -> None:
     """New keys would open nothing of what was sealed under those that are gone, and stand in the way of their copy."""
-    if any(record.value and record.value[0] == SEALED for record in _ends_of_history(settings)):
+    if any((record.value or b"").startswith(_SEALED) for record in _ends_of_history(settings)):
         raise StateError(
             "The keys of the history are gone: `events` is sealed, and there is nothing to open it with.",
             settings.topic(KEYS),
@@ -72,12 +80,29 @@ def _refuse_lost(settings: Settings) -> None:
 
 
 def _ends_of_history(settings: Settings) -> Iterator[Record]:
-    """What stands first in it and what was written last: to read all of one that was never sealed may take hours."""
+    """The first events and the last ones: to read all of a history that was never sealed may take hours. What ingest
+    says there every second while nothing comes is no event, and days of it may stand at either end."""
     bounds = watermarks(settings, ["events"])
-    last = {place: max(first, end - _LOOKED_AT) for place, (first, end) in bounds.items()}
-    for start_at in (None, last):
-        with TopicReader(settings, ["events"], as_they_stand=True, start_at=start_at) as reader:
-            yield from islice(reader.read_to_end(), _LOOKED_AT * len(bounds))
+    with TopicReader(settings, ["events"], as_they_stand=True) as reader:
+        yield from islice(filter(_is_event, reader.read_to_end()), _LOOKED_AT * len(bounds))
+    for place, (first, end) in bounds.items():
+        yield from _last_events(settings, place, first, end)
+
+
+def _last_events(settings: Settings, place: tuple[str, int], first: int, end: int) -> Iterator[Record]:
+    begin, length = end, _LOOKED_AT
+    has_any = False
+    while begin > first and not has_any:
+        begin, length = max(first, end - length), length * 4
+        with TopicReader(settings, ["events"], as_they_stand=True, only={place: begin}) as reader:
+            for record in filter(_is_event, reader.read_to_end()):
+                has_any = True
+                yield record
+
+
+def _is_event(record: Record) -> bool:
+    value = record.value or b""
+    return value.startswith(_SEALED) or _decode_kind(value).kind == "event"
 
 
 def copy_suppressions(old: Settings, new: Settings) -> None:

@@ -42,19 +42,38 @@ def test_keys_that_are_gone_are_not_made_anew_and_work_again_once_they_are_back(
         assert vault.open(sealed) == b'{"kind": "event"}'
 
 
-@pytest.mark.parametrize("sealed_at", [0, 8, None])
-def test_of_a_long_history_what_stands_first_and_last_is_looked_at(
-    new_workspace: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, sealed_at: int | None
+EVENT, SEALED, QUIET = b'{"kind": "event"}', b"\x01", b'{"kind": "caught_up", "received": 1}'
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param([SEALED, *[EVENT] * 8], id="sealed first"),
+        pytest.param([*[EVENT] * 8, SEALED], id="sealed last"),
+        pytest.param([*[QUIET] * 9, SEALED, *[EVENT] * 8], id="sealed first, after a long silence"),
+        pytest.param([*[EVENT] * 8, SEALED, *[QUIET] * 9], id="sealed last, before a long silence"),
+        pytest.param([*[QUIET] * 9, SEALED, *[QUIET] * 9], id="one event in a long silence"),
+    ],
+)
+def test_a_sealed_history_is_seen_at_its_ends_however_long_nothing_came(
+    new_workspace: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, history: list[bytes]
 ) -> None:
     monkeypatch.setattr(vaults, "_LOOKED_AT", 2)
     settings = new_workspace(partitions=1)
     create_topics(settings)
-    open_event, sealed = b'{"kind": "event"}', b"\x01"
-    produce_all(settings, "events", [(b"a", sealed if at == sealed_at else open_event) for at in range(9)])
-    if sealed_at is not None:
-        with pytest.raises(StateError, match="gone"):
-            ensure_keys(settings)
-        return
+    produce_all(settings, "events", [(b"a", value) for value in history])
+    with pytest.raises(StateError, match="gone"):
+        ensure_keys(settings)
+    assert kept_in(settings, "keys") == []
+
+
+def test_of_a_long_open_history_only_the_ends_are_read(
+    new_workspace: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vaults, "_LOOKED_AT", 2)
+    settings = new_workspace(partitions=1)
+    create_topics(settings)
+    produce_all(settings, "events", [(b"a", EVENT) for _ in range(9)])
     assert len(list(vaults._ends_of_history(settings))) == 4
     ensure_keys(settings)
     assert kept_in(settings, "keys")
