@@ -263,7 +263,7 @@ class PrivacyRole:
         erasure.request = msgspec.structs.replace(request, identifier=known[0])
         erasure.subject = self._keys.actor(known[0]).decode()
         others = [
-            PrivacyRequest(f"{request.request_id[:60]}-{self._keys.actor(text)[:12].decode()}", "erase", text, now_ms)
+            PrivacyRequest(self._id_behind(request.request_id, text), "erase", text, now_ms)
             for text in self._whom.spelled_otherwise(known)
         ]
         if others:
@@ -272,6 +272,11 @@ class PrivacyRole:
             erasure.detail = "by the spelling of today: " + ", ".join(one.request_id for one in others)
         self._kept.keep_out((self._keys.actor(one).decode() for one in known), now_ms, request.request_id)
         erasure.listed_at = now_ms
+
+    def _id_behind(self, request_id: str, text: str) -> str:
+        """The id of the request about one more spelling, the same at every start. An id has a bound: the first one's
+        beginning tells people what it belongs to, and all of it makes it another than that of any other request."""
+        return f"{request_id[:60]}-{self._keys.actor(f'{request_id} {text}')[:16].decode()}"
 
     def _give_up(self, erasure: Erasure, detail: str, now_ms: int) -> None:
         receipt = self._receipt(erasure.request, "failed", detail, now_ms)

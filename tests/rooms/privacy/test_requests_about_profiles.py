@@ -144,6 +144,26 @@ def test_the_next_process_knows_that_the_spelling_of_today_was_asked_for(log: Lo
     assert log.receipt().state == "done" and child in log.receipt().detail
 
 
+def test_two_erasures_whose_long_ids_begin_alike_ask_for_the_spelling_of_today_each(log: Log) -> None:
+    """They came back in between, by a consent anew: the second request is not the first one's."""
+    log.rules, log.known, log.profile_id = LOWER, ["loyalty:AB-1"], KEYS.profile_id("loyalty:AB-1")
+    one, alike = PrivacyRole(log.settings), "erasure-of-2027-" + "0" * 60
+    for turns, request_id in enumerate((f"{alike}-1", f"{alike}-2"), start=1):
+        log.ask(identifier=log.profile_id, request_id=request_id)
+        for _ in range(3):
+            turn(one, log, TOLD_WAIT_MS)
+        assert log.asked() == ["loyalty:AB-1", "loyalty:ab-1"] * turns
+        child = log.receipt(request_id).detail.rpartition(" ")[2]
+        assert child.startswith(request_id[:60]) and len(child) <= 100
+        for text, asked in (("loyalty:AB-1", request_id), ("loyalty:ab-1", child)):
+            actor = KEYS.actor(text).decode()
+            log.decide(actor, request_id=asked, epoch=turns)
+            log.forget(actor, request_id=asked)
+            turn(one, log)
+            assert log.receipt(asked).state == "done"
+            log.add("suppressions", actor.encode(), encode(Suppression(log.now_ms, asked, turns, log.now_ms + 1)))
+
+
 def test_who_is_erased_by_the_spelling_of_today_already_is_not_erased_again(log: Log) -> None:
     log.rules, log.known, log.profile_id = LOWER, ["loyalty:AB-1"], KEYS.profile_id("loyalty:AB-1")
     log.add("suppressions", CARD_TODAY.encode(), encode(Suppression(50, "r0", 3)))
