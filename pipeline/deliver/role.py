@@ -103,7 +103,7 @@ class DeliverRole:
         self._source = settings.sources[0]
         self._metrics = metrics
         # The next worker of a destination is of the same group and slot: it waits for the former to end.
-        self.threads = Threads("destination", metrics.forget)
+        self.threads = Threads("destination", self._forget)
         self._serving: dict[str, _Serving] = {}
 
     def follow(self, catalog: Catalog) -> None:
@@ -172,6 +172,10 @@ class DeliverRole:
         worker.paused = name in catalog.paused(catalog.latest, "destination")
         self.threads.start(written, secrets, serve)
         _log.info("delivering to %s (%s, version %d)", name, definition.kind, written.version)
+
+    def _forget(self, name: str) -> None:
+        self._metrics.forget(name)
+        self._serving.pop(name, None)
 
     def close(self) -> None:
         """Stop all workers in order: what is under way ends, progress is kept."""

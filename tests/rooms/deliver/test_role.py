@@ -1,9 +1,11 @@
 """The role and its workers: a destination that takes its time to end holds up no other."""
 
 import base64
+import gc
 import re
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,32 @@ def test_a_destination_that_is_changed_while_it_hangs_holds_up_no_other(
         slow.may_end.set()
         role.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("destination-")]
+
+
+def test_of_a_destination_that_is_removed_nothing_is_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[weakref.ref[Slow]] = []
+
+    def opened(definition: Any) -> Slow:
+        connector = Slow()
+        kept.append(weakref.ref(connector))
+        return connector
+
+    monkeypatch.setattr("pipeline.deliver.role.KafkaDeliveryLog", lambda config, name, source: Log([]))
+    monkeypatch.setattr("pipeline.deliver.role.opened", opened)
+    role, catalog = with_a_token(tmp_path)
+    monkeypatch.setenv("CRM_TOKEN", "a token")
+    try:
+        role.follow(catalog)
+        assert kept[0]() is not None
+        catalog.add(b"generation/2", encode(Generation(2, {})))
+        give_up = time.monotonic() + 20
+        while gc.collect() >= 0 and kept[0]() is not None:
+            assert time.monotonic() < give_up
+            role.follow(catalog)
+    finally:
+        role.close()
 
 
 def test_a_destination_that_is_removed_is_not_down_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
