@@ -96,10 +96,14 @@ def as_kept(text: str, wanted: str, known: Callable[[str], str | None], whole: b
     return profile_id
 
 
-def known_in(value: Value, text: str) -> str | None:
-    """The profile_id that an identifier leads to in the compacted topics; None if it is nobody's."""
-    pointer = value("identities", text.encode())
-    return _decode_pointer(pointer).profile_id if pointer is not None else None
+def known_in(value: Value) -> Callable[[str], str | None]:
+    """Gives the profile_id that an identifier leads to in the compacted topics; None if it is nobody's."""
+
+    def known(text: str) -> str | None:
+        pointer = value("identities", text.encode())
+        return _decode_pointer(pointer).profile_id if pointer is not None else None
+
+    return known
 
 
 def find_profile(text: str, value: Value) -> ProfileDocument:

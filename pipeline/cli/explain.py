@@ -74,7 +74,7 @@ def command(
     refuse_other_partitions(settings)
     plans = KafkaPlans(settings)
     wanted = identifier_or_profile(profile, plans.latest().identity)
-    wanted = as_kept(profile, wanted, partial(known_in, partial(current_value, settings)))
+    wanted = as_kept(profile, wanted, known_in(partial(current_value, settings)))
     document = _found(settings, wanted)
 
     known: dict[int, Mapping[bytes, bytes]] = {}

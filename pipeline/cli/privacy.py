@@ -135,7 +135,7 @@ def _trait(text: str) -> tuple[str, Any]:
 def _named(identifier: str, whole: bool = False) -> tuple[Settings, str]:
     settings = find_kafka(settings_module.load())
     wanted = person_or_profile(identifier, KafkaPlans(settings).latest().identity)
-    return settings, as_kept(identifier, wanted, partial(known_in, partial(current_value, settings)), whole)
+    return settings, as_kept(identifier, wanted, known_in(partial(current_value, settings)), whole)
 
 
 def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | None = None, lift: bool = False) -> None:

@@ -39,12 +39,11 @@ def command(
     settings = find_kafka(settings_module.load())
     meant = wanted = identifier_or_profile(identifier, KafkaPlans(settings).latest().identity)
 
-    def value(topic: str, key: bytes) -> bytes | None:
-        return current_value(settings, topic, key)
+    value = partial(current_value, settings)
 
     def find() -> ProfileDocument:
         nonlocal meant
-        meant = as_kept(identifier, wanted, partial(known_in, value))
+        meant = as_kept(identifier, wanted, known_in(value))
         return find_profile(meant, value)
 
     document = waited_for(find, wait)

@@ -39,7 +39,7 @@ class Whom:
     def asked_for(self, request: PrivacyRequest) -> str:
         """Whom a request names: an identifier as the pipeline writes it, or a profile_id. Raises InputError."""
         wanted = person_or_profile(request.identifier, self._rules())
-        known = partial(known_in, partial(current_value, self._settings))
+        known = known_in(partial(current_value, self._settings))
         return as_kept(request.identifier, wanted, known, whole=request.request == "erase")
 
     def is_kept_out(self, text: str) -> bool:
