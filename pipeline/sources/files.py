@@ -199,7 +199,7 @@ def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str
         try:
             heads = [head.strip() for head in next(reader, [])]
             if len(heads) == 1 and delimiter == mapping.delimiter:
-                _check_delimiter(heads[0], path)
+                _check_delimiter(heads[0], mapping, path)
             check_heads(heads, mapping, path)
             for row in reader:
                 if not row:
@@ -212,10 +212,13 @@ def _cells(path: Path, mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str
             raise InputError(f"Line {reader.line_num} is not CSV: {error}", str(path)) from error
 
 
-def _check_delimiter(head: str, path: Path) -> None:
-    """A file that is parted otherwise has one column, and every row of it would be refused."""
+def _check_delimiter(head: str, mapping: CsvMapping, path: Path) -> None:
+    """A file that is parted otherwise has one column, and every row of it would be refused. Not meant are quotes around
+    the delimiter in use, and a column that is named as a whole."""
+    if head in mapping.fields:
+        return
     for delimiter, written in _DELIMITERS.items():
-        if delimiter in head:
+        if delimiter in head and delimiter != mapping.delimiter:
             what = f"The head is a single column, {head[:80]!r}"
             raise InputError(what, str(path), f"If its cells are parted otherwise: --delimiter '{written}'.")
 

@@ -146,6 +146,20 @@ def test_a_broken_csv_file_is_refused_before_anything_is_sent(
     assert caught.value.where == str(path)
 
 
+@pytest.mark.parametrize(
+    ("head", "mapping"),
+    [
+        ('"customer, id"', CsvMapping()),
+        ('"customer, id"', CsvMapping(fields={"customer, id": "userId"})),
+        ("customer; id", CsvMapping(fields={"customer; id": "userId"})),
+    ],
+)
+def test_a_single_column_may_have_a_delimiter_in_its_quoted_or_mapped_head(
+    tmp_path: Path, head: str, mapping: CsvMapping
+) -> None:
+    assert len(rows_of(tmp_path / "a.csv", f"{head}\nann\nbob\n", mapping)) == 2
+
+
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     line = b'{"type":"track","event":"E","userId":"a"}'
     first, second = rows_of(tmp_path / "marked.jsonl", b"\xef\xbb\xbf" + line + b"\n" + line)
