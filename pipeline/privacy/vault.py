@@ -102,7 +102,12 @@ def _last_events(settings: Settings, place: tuple[str, int], first: int, end: in
 
 def _is_event(record: Record) -> bool:
     value = record.value or b""
-    return value.startswith(_SEALED) or _decode_kind(value).kind == "event"
+    if value.startswith(_SEALED):
+        return True
+    try:
+        return _decode_kind(value).kind == "event"
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False  # somebody else wrote it
 
 
 def copy_suppressions(old: Settings, new: Settings) -> None:

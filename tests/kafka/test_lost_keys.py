@@ -53,10 +53,11 @@ EVENT, SEALED, QUIET = b'{"kind": "event"}', b"\x01", b'{"kind": "caught_up", "r
         pytest.param([*[QUIET] * 9, SEALED, *[EVENT] * 8], id="sealed first, after a long silence"),
         pytest.param([*[EVENT] * 8, SEALED, *[QUIET] * 9], id="sealed last, before a long silence"),
         pytest.param([*[QUIET] * 9, SEALED, *[QUIET] * 9], id="one event in a long silence"),
+        pytest.param([None, b"{", b"\xff", SEALED, None, b"{", b"\xff"], id="among what is no record of ours"),
     ],
 )
 def test_a_sealed_history_is_seen_at_its_ends_however_long_nothing_came(
-    new_workspace: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, history: list[bytes]
+    new_workspace: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, history: list[bytes | None]
 ) -> None:
     monkeypatch.setattr(vaults, "_LOOKED_AT", 2)
     settings = new_workspace(partitions=1)
