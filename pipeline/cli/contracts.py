@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cleaning import Tools
-from pipeline.cli._console import Console
+from pipeline.cli._console import Console, as_written
 from pipeline.cli._definitions import build
 from pipeline.contracts import ContractsPlan, Violation, infer
 from pipeline.definitions.cleaning import compile_cleaning
@@ -116,7 +116,8 @@ def check_events(
             table.add_column(heading, justify="right" if heading in ("times", "first in line") else "left")
         for place, times in counts.most_common(_MOST_SHOWN):
             where, detail = first[place]
-            table.add_row(place[0] or "–", place[1] or "–", place[2], f"{times:,}", str(where), detail)
+            event, field, rule, what = map(as_written, (place[0] or "–", place[1] or "–", place[2], detail))
+            table.add_row(event, field, rule, f"{times:,}", str(where), what)
         console.print(table)
     console.print(f"{checked:,} events, {bad:,} not as their contract says")
     if bad:

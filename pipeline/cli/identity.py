@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.cli._console import Console
+from pipeline.cli._console import Console, as_written
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError
 from pipeline.in_charge import refuse_decisions
@@ -84,12 +84,16 @@ def conflicts(
             conflict = decode(record.value or b"")
             if wanted is None or wanted in (conflict.a, conflict.b):
                 found.append(conflict)
+    _show(sorted(found, key=lambda conflict: conflict.epoch)[-limit:], Console())
+
+
+def _show(found: list[IdentityConflict], console: Console) -> None:
     table = Table(title="evidence not followed", title_justify="left")
     for heading in ("identifiers", "reason", "detail"):
         table.add_column(heading, overflow="fold")
-    for conflict in sorted(found, key=lambda conflict: conflict.epoch)[-limit:]:
-        table.add_row(f"{conflict.a} – {conflict.b}", conflict.reason, conflict.detail)
-    Console().print(table)
+    for conflict in found:
+        table.add_row(as_written(f"{conflict.a} – {conflict.b}"), conflict.reason, as_written(conflict.detail))
+    console.print(table)
 
 
 def _ends(first: str, second: str | None) -> tuple[Settings, str, str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.cli._console import Console
+from pipeline.cli._console import Console, as_written
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
 from pipeline.lookup import as_kept, known_in, person_or_profile
@@ -164,18 +164,21 @@ def _list(receipts: list[PrivacyReceipt], console: Console) -> None:
         table.add_column(heading, no_wrap=heading == "request", overflow="fold")
     for each in receipts:
         finished = shown_second(each.finished_at) if each.finished_at else ""
-        table.add_row(each.request_id, each.request, shown_second(each.requested_at), each.by, each.state, finished)
+        asked, by = shown_second(each.requested_at), as_written(each.by)
+        table.add_row(as_written(each.request_id), each.request, asked, by, each.state, finished)
     console.print(table if receipts else "No requests yet.")
 
 
 def _show(receipt: PrivacyReceipt, console: Console) -> None:
-    console.print(f"[bold]{receipt.request}[/] {receipt.request_id}: {receipt.state} {receipt.detail}".rstrip())
-    console.print(f"asked {shown_second(receipt.requested_at)} by {receipt.by}; identifiers: {receipt.identifiers}")
+    told = as_written(f"{receipt.request_id}: {receipt.state} {receipt.detail}".rstrip())
+    console.print(f"[bold]{receipt.request}[/] {told}")
+    asked = f"asked {shown_second(receipt.requested_at)} by {receipt.by}; identifiers: {receipt.identifiers}"
+    console.print(as_written(asked))
     table = Table(box=None, pad_edge=False)
     for heading in ("store", "state", "when", "how"):
         table.add_column(heading)
     now_ms = time.time_ns() // 1_000_000
     for entry in receipt.stores:
         state = "done" if entry.state == "by" and entry.at <= now_ms else entry.state
-        table.add_row(entry.store, state, shown_second(entry.at), entry.how)
+        table.add_row(as_written(entry.store), state, shown_second(entry.at), as_written(entry.how))
     console.print(table)

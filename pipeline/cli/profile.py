@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.cli._console import Console
+from pipeline.cli._console import Console, as_written
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import LookupFailed
 from pipeline.lookup import as_kept, find_profile, identifier_or_profile, known_in
@@ -78,7 +78,8 @@ def waited_for(find: Callable[[], ProfileDocument], wait_s: float) -> ProfileDoc
 
 def _show(document: ProfileDocument, console: Console) -> None:
     console.print(f"[bold]{document.entity}[/] {document.profile_id}")
-    console.print(f"seen {shown_second(document.first_seen)} – {shown_second(document.last_seen)}")
+    if document.last_seen:
+        console.print(f"seen {shown_second(document.first_seen)} – {shown_second(document.last_seen)}")
     sections: list[tuple[str, list[tuple[str, Any]]]] = [
         (f"identifiers ({document.identifiers_total})", [(i.namespace, i.value) for i in document.identifiers]),
         ("traits", sorted(document.traits.items())),
@@ -103,7 +104,7 @@ def _show(document: ProfileDocument, console: Console) -> None:
     for title, rows in sections:
         if rows:
             console.print(f"\n[italic]{title}[/]")
-            table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            table = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2, 0, 0))
             for name, shown in rows:
-                table.add_row(name, str(shown))
+                table.add_row(as_written(name), as_written(shown))
             console.print(table)

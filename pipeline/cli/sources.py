@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
-from pipeline.cli._console import Console
+from pipeline.cli._console import Console, spelled
 from pipeline.definitions.catalog import sources_plan
 from pipeline.definitions.log import read_catalog
 from pipeline.records import DeadLetter, Event, decode_events_record, source_name
@@ -97,13 +97,15 @@ def _shown(name: str, source: Source) -> Group:
     ):
         if line:
             told.add_row(heading, line)
-    return Group(Text.assemble((name, "bold"), f": {source.events:,} events, {source.refused:,} refused{last}"), told)
+    return Group(
+        Text.assemble((spelled(name), "bold"), f": {source.events:,} events, {source.refused:,} refused{last}"), told
+    )
 
 
 def _told(counter: Counter[str], of: int = 0) -> Text:
     """The most frequent, with their counts, or their share of so many."""
     shown = (f"{name} {count / of:.0%}" if of else f"{name} {count:,}" for name, count in counter.most_common(_SHOWN))
-    return Text(", ".join(shown))
+    return Text(spelled(", ".join(shown)))
 
 
 def _plain(source: Source) -> dict[str, Any]:

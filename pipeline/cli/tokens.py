@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.api.access import create_token, read_tokens, revoke_token
-from pipeline.cli._console import Console
+from pipeline.cli._console import Console, as_written
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke tokens of the API.")
 
@@ -52,7 +52,10 @@ def list_all() -> None:
         table.add_column(heading, overflow="fold")
     for token in read_tokens(_path()):
         table.add_row(
-            token.name, " ".join(token.scopes), " ".join((*token.hide, *token.hide_labels)), f"{token.per_second:g}"
+            as_written(token.name),
+            " ".join(token.scopes),
+            as_written(" ".join((*token.hide, *token.hide_labels))),
+            f"{token.per_second:g}",
         )
     Console().print(table)
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipeline import settings as settings_module
 from pipeline.api.access import create_token, read_tokens, revoke_token
-from pipeline.cli._console import Console
+from pipeline.cli._console import Console, as_written
 from pipeline.errors import InputError
 from pipeline.settings import Settings
 from pipeline.ui.users import ROLES, SCOPES, Role, make_password, read_users, seal_user, token_name, write_users
@@ -73,7 +73,7 @@ def list_all() -> None:
     table.add_column("name")
     table.add_column("role")
     for user in read_users(_users(settings_module.load())):
-        table.add_row(user.name, user.role)
+        table.add_row(as_written(user.name), user.role)
     Console().print(table)
 
 

@@ -95,7 +95,7 @@ def _profile_change(value: dict[str, Any]) -> str:
     into = f" into {value['into']}" if value.get("into") else ""
     return (
         f"{_time(value['at'])} [cyan]{value['change']:8}[/] {value['profile_id']}{into}"
-        f"  [dim]{escape('; '.join(parts))[:120]}[/]"
+        f"  [dim]{escape('; '.join(parts)[:120])}[/]"
     )
 
 
