@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from pipeline.api.access import Caller, Hidden
 from pipeline.api.missed import places_at
+from pipeline.api.model import decoded
 from pipeline.api.operations import Call
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
@@ -16,11 +17,11 @@ from pipeline.api.streams import (
     CHANGES,
     Change,
     Kind,
-    Places,
     Subscription,
     catch_up,
-    cursor_text,
+    concerns,
     event_bytes,
+    followed_in,
     go_on_with,
     parse_cursor,
     places_of,
@@ -55,20 +56,25 @@ class Live:
 
     async def _stream(self, call: Call, kind: Kind, name: str) -> Response:
         hub = self._service.hub
-        places = self._places(kind, name)
+        last = call.values["Last-Event-ID"]
         try:
-            last = call.values["Last-Event-ID"]
-            since = parse_cursor(last, places) if last else None
+            names = self._followed(kind, name, last)
+            places = {one: self._places(kind, one) for one in names}
+            since = parse_cursor(last, [place for some in places.values() for place in some]) if last else None
         except InputError as error:
             raise Problem(400, f"{error.what} {error.what_to_do}") from None
         except KeyError:
             raise Problem(410, "This is another profile now, or another stream. Begin again without an id.") from None
-        subscription = hub.join(kind, name, places)
+        subscription = hub.join(kind, names[0], places[names[0]])
         if subscription is None:
             raise Problem(503, "There are too many streams already.", retry_after="10")
         try:
+            for one in names[1:]:
+                hub.also(subscription, one, places[one])
             if since is not None:
                 await catch_up(subscription, since, self._service.missed)
+                if subscription.name != name and subscription.is_all:
+                    _see_that_it_leads_on(subscription)
         except BaseException:
             hub.leave(subscription)
             raise
@@ -77,6 +83,17 @@ class Live:
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
+
+    def _followed(self, kind: Kind, name: str, last: str | None) -> list[str]:
+        """Whom a stream goes on with: whoever it followed by the last id, be they merged by now into the one that is
+        asked for. Raises KeyError if it was somebody else."""
+        followed = followed_in(last) if last and kind == "profile" else []
+        if not followed:
+            return [name]
+        document = self._service.model.document(followed[-1])
+        if document is None or decoded(document).profile_id != name:
+            raise KeyError(followed[-1])
+        return followed
 
     def _places(self, kind: Kind, name: str) -> list[tuple[str, int]]:
         reached = self._service.hub.reached
@@ -88,7 +105,7 @@ class Live:
     async def _events(self, subscription: Subscription, caller: Caller) -> AsyncIterator[bytes]:
         try:
             kind = subscription.kind.encode()
-            yield b"retry: 2000\nid: %s\n: %s\n\n" % (cursor_text(subscription.cursor).encode(), kind)
+            yield b"retry: 2000\nid: %s\n: %s\n\n" % (subscription.id().encode(), kind)
             while True:
                 try:
                     change = await self._next(subscription)
@@ -100,23 +117,23 @@ class Live:
                 if change is None:
                     # Else an id of hours ago would be too long ago for who has missed nothing.
                     if self._service.hub.has_heard(subscription):
-                        yield b"id: %s\n" % cursor_text(subscription.cursor).encode()
+                        yield b"id: %s\n" % subscription.id().encode()
                     yield b": still here\n\n"
                     continue
                 if isinstance(change, bytes):
                     yield change
                     return
-                told = self._event(subscription.cursor, change, caller.hide)
+                told = self._event(subscription, change, caller.hide)
                 if told:
                     yield told
                 has_ended, into = change.ended() if subscription.kind == "profile" else (False, "")
                 if has_ended and not into:
                     for last in await self._last_words(subscription):
-                        if told := self._event(subscription.cursor, last, caller.hide):
+                        if told := self._event(subscription, last, caller.hide):
                             yield told
                     yield b": it has ended\n\n"
                     return
-                if has_ended:
+                if has_ended and into not in subscription.names:
                     try:
                         await self._follow(subscription, into, change.at_ms)
                     except Problem:
@@ -156,11 +173,17 @@ class Live:
         since = await service.in_thread(lambda: places_at(service.settings, places, at_ms))
         await go_on_with(service.hub, subscription, into, since, service.missed)
 
-    def _event(self, cursor: Places, change: Change, hide: Hidden) -> bytes:
-        place = change.topic, change.partition
+    def _event(self, subscription: Subscription, change: Change, hide: Hidden) -> bytes:
+        cursor, place = subscription.cursor, (change.topic, change.partition)
         cursor[place] = max(cursor.get(place, 0), change.offset + 1)
         if not hide:
-            return event_bytes(cursor, change, change.value)
+            return event_bytes(subscription.id(), change, change.value)
         if change.segment and not hide.sees_segment(change.segment):
             return b""
-        return event_bytes(cursor, change, _encode(hide.strip(msgspec.json.decode(change.value))))
+        return event_bytes(subscription.id(), change, _encode(hide.strip(msgspec.json.decode(change.value))))
+
+
+def _see_that_it_leads_on(subscription: Subscription) -> None:
+    """Whoever was followed is somebody else by now: what says so must be among what was missed. Raises Problem 410."""
+    if not any(concerns(one, "profile", subscription.name) and one.ended()[0] for one in subscription.missed):
+        raise Problem(410, "This is another profile now. Read the present state, and begin again without an id.")

@@ -3,6 +3,9 @@
 A subscription has a cursor: the position, in each partition it may get changes from, up to which it has been told. The
 cursor is the id of every event it is sent, so a client that comes back with the last id it saw goes on behind it:
 what it missed is read from the topic, and then it joins the live changes. Nothing is left out, nothing comes twice.
+
+The id of a stream of a profile says whom it followed too: by the time a client comes back they may have been merged
+into another, and what they did until then is missed as well.
 """
 
 import asyncio
@@ -15,6 +18,7 @@ import msgspec
 
 from pipeline.errors import InputError
 from pipeline.identifiers import partition_of
+from pipeline.lookup import is_profile_id
 from pipeline.runtime.ports import Record
 
 CHANGES = ("segment-changes", "profile-changes")
@@ -25,6 +29,8 @@ Places = dict[tuple[str, int], int]
 _LETTERS = {"segment-changes": "s", "profile-changes": "p"}
 _TOPICS = {letter: topic for topic, letter in _LETTERS.items()}
 _MAX_CURSOR = 4_000
+_WHO = "w"
+_MOST_FOLLOWED = 20
 
 
 _ENDS = ("merged", "expired", "erased")
@@ -69,12 +75,17 @@ class Subscription:
     kind: Kind
     name: str
     cursor: Places
-    names: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=list)
     ahead: Places = field(default_factory=dict)
     missed: "deque[Change]" = field(default_factory=deque)
     is_all: bool = True
     queue: "asyncio.Queue[Change | None]" = field(default_factory=asyncio.Queue)
     lost: bool = False
+
+    def id(self) -> str:
+        """The id of what was told last: the cursor, and of a profile whom it follows, who they are now last."""
+        followed = self.names[-_MOST_FOLLOWED:] if self.kind == "profile" else []
+        return ".".join((cursor_text(self.cursor), *(f"{_WHO}-{name}" for name in followed)))
 
 
 class Hub:
@@ -107,7 +118,8 @@ class Hub:
         now = {place: self.reached.get(place, 0) for place in places}
         self._listeners.setdefault((subscription.kind, name), set()).add(subscription)
         subscription.name = name
-        subscription.names.add(name)
+        if name not in subscription.names:
+            subscription.names.append(name)
         subscription.cursor = now | subscription.cursor
         return now
 
@@ -186,6 +198,8 @@ def parse_cursor(text: str, places: Sequence[tuple[str, int]]) -> Places:
             raise ValueError
         for part in text.split("."):
             place, _, at = part.partition("-")
+            if place == _WHO and is_profile_id(at):
+                continue
             if not place[1:].isdigit() or not at.isdigit() or len(at) > 18 or len(place) > 8:
                 raise ValueError
             found[_TOPICS[place[0]], int(place[1:])] = int(at)
@@ -196,10 +210,16 @@ def parse_cursor(text: str, places: Sequence[tuple[str, int]]) -> Places:
     return {place: found[place] for place in places}
 
 
-def event_bytes(cursor: Mapping[tuple[str, int], int], change: Change, value: bytes) -> bytes:
-    """One server-sent event."""
+def followed_in(text: str) -> list[str]:
+    """The profiles that a stream followed when its client saw this id, who they were then last."""
+    parts = (part.partition("-") for part in text.split("."))
+    return [name for letter, _, name in parts if letter == _WHO and is_profile_id(name)]
+
+
+def event_bytes(told: str, change: Change, value: bytes) -> bytes:
+    """One server-sent event. `told` is its id."""
     kind = "segment_change" if change.topic == "segment-changes" else "profile_change"
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (cursor_text(cursor).encode(), kind.encode(), value)
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (told.encode(), kind.encode(), value)
 
 
 Missed = Callable[[Places, Places, Callable[[Change], bool]], Awaitable[tuple[list[Change], bool]]]
@@ -207,11 +227,14 @@ Missed = Callable[[Places, Places, Callable[[Change], bool]], Awaitable[tuple[li
 
 
 async def catch_up(subscription: Subscription, since: Places, missed: Missed) -> None:
-    """Let a subscription begin at the cursor `since`: what came between then and its joining is told first."""
+    """Let a subscription begin at the cursor `since`: what came between then and its joining is told first, of all
+    that it follows."""
     until = {place: subscription.cursor[place] for place in since}
     subscription.cursor |= since
-    kind, name = subscription.kind, subscription.name
-    found, subscription.is_all = await missed(since, until, lambda change: concerns(change, kind, name))
+    kind, names = subscription.kind, subscription.names
+    found, subscription.is_all = await missed(
+        since, until, lambda change: any(concerns(change, kind, name) for name in names)
+    )
     subscription.missed.extend(found)
     subscription.ahead |= {place: at for place, at in since.items() if at > until[place]}
 

@@ -191,6 +191,54 @@ def test_a_stream_of_somebody_goes_on_with_who_they_are_now(tmp_path: Path, monk
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("asked", ["user_id:1", ADA])
+def test_who_comes_back_after_a_merge_hears_what_came_before_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Who was away while a browser became somebody's hears what the browser did last, that it is somebody else now, and
+    what they did."""
+
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        world.service.in_thread = _at_once  # type: ignore[method-assign, assignment]
+        stream = await opened(world, f"profile/{asked}")
+        last, _ = await next_event(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        world.follower.read([changed(world, BOB, (0, 4)), changed(world, ADA, (0, 5)), *enter(world, "a", ADA)])
+        await asyncio.sleep(0)
+        before = dict(world.hub.reached)
+        monkeypatch.setattr(
+            "pipeline.api.live.places_at", lambda _, places, __: {place: before.get(place, 0) for place in places}
+        )
+        world.follower.read([*merged(world, ADA, BOB), *leave(world, "a", ADA), changed(world, BOB, (0, 6))])
+        await asyncio.sleep(0)
+        again = await opened(world, f"profile/{asked}", last)
+        await next_event(again)
+        told = [await next_event(again) for _ in range(5)]
+        of_ada = [one.get("segment", "") + one["change"] for _, one in told if one["profile_id"] == ADA]
+        assert sorted(of_ada) == ["aentered", "aexited", "merged", "updated"]
+        assert [one["evidence"]["offset"] for _, one in told if one["profile_id"] == BOB] == [6]
+        # Whatever was heard last of both: what follows is heard once.
+        world.follower.read([changed(world, BOB, (0, 7))])
+        await asyncio.sleep(0)
+        for at in range(len(told)):
+            if told[at][1]["change"] != "merged":
+                once_more = await opened(world, f"profile/{asked}", told[at][0])
+                await next_event(once_more)
+                more = [told[at][1], *[(await next_event(once_more))[1] for _ in told[at:]]]
+                assert more == [*(one for _, one in told[at:]), more[-1]] and more[-1]["evidence"]["offset"] == 7
+                await once_more.aclose()  # type: ignore[attr-defined]
+            else:
+                # That they are somebody else was heard, and from when on that one is followed is not in the id.
+                with pytest.raises(Problem) as told_so:
+                    await opened(world, f"profile/{asked}", told[at][0])
+                assert told_so.value.status == 410
+
+    asyncio.run(play())
+
+
 def test_who_is_cut_off_while_told_of_a_successor_comes_back_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
