@@ -99,6 +99,8 @@ class Viewer:
         found.hidden = self._hidden(tree, ROOT, rest)
         found.rows = [("head", head), ("more", more)]
         found.rows.append(("rule", [self._rule(one, f"{ROOT}.{n}", last=True) for n, one in enumerate(tree.parts)]))
+        if not any(one.kind in ("all", "any") for one in tree.parts):
+            found.rows.append(("adds", self._adds(ROOT)))
         return found
 
     # ----------------------------------------------------------------------------------------------------- rules

@@ -127,7 +127,7 @@ def _new(kind: str) -> Node:
 def _add(node: Node, path: str, added: Node) -> str:
     if added.kind not in PARTS.get(node.kind, ()):
         raise InputError("That has no place there.", added.kind, "load the page again")
-    if node.kind in ("not", "members") and node.rules() and added.kind in RULES:
+    if node.kind in ("segment", "not", "members") and node.rules() and added.kind in RULES:
         # There is room for one rule: what is there and what is new go into a group.
         present = node.rules()[0]
         if present.kind != "all":

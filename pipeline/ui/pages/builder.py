@@ -90,7 +90,8 @@ class Builder:
             target = action.partition(":")[2].partition(":")[0]
             focus = edit(tree, action, page.field(f"line:{target}"), self._vocabulary(page)["events"])
             if action.startswith("type:"):
-                focus = f"line:{target}"
+                # What was added to a rule that stood alone made a group of both, which has the line from then on.
+                focus = f"line:{ROOT}.0" if target == ROOT else f"line:{target}"
         if page.part == "tree":
             return page.render("parts/tree.html", **self._tree(page, tree, focus))
         return self._show(page, tree, focus, begun=page.field("begun"))

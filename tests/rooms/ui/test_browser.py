@@ -1,5 +1,6 @@
 """The pages in a real headless Chromium: the rule of the design in few moves, by keyboard alone, and axe."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -277,6 +278,37 @@ def test_a_name_without_a_gap_makes_no_page_wider_than_the_window(place: tuple[H
         page.goto(address + path)
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider <= 0, (path, wider)
+    page.context.close()
+
+
+DEEP: dict[str, Any] = {
+    "performed": {"event": "Page Viewed", "where": {"any": [{"properties.path": {"in": ["a", "b"]}}]}}
+}
+for kind in ("not", "any", "all") * 6:
+    DEEP = {kind: DEEP if kind == "not" else [DEEP]}
+MONTHS = {"unit": "month", "last": 3, "current": False, "time_zone": "America/Argentina/ComodRivadavia"}
+WIDE = (
+    DEEP,
+    {"performed": {"event": "a" * 100, "calendar": MONTHS, "sum": {"of": "properties." + "z" * 99, "at_least": 1}}},
+    {"bucket": {"salt": "s" * 80, "from": 0, "to": 10}},
+    PRICING_INTENT["when"],
+)
+
+
+def test_the_builder_is_never_wider_than_the_window(place: tuple[House, str, Any]) -> None:
+    _, address, browser = place
+    page = signed_in(browser, address, "editor", PASSWORD)
+    page.on("dialog", lambda dialog: dialog.accept())  # nobody publishes what is tried here
+    for when in WIDE:
+        page.goto(f"{address}/segments")
+        page.get_by_text("Bring one in from YAML").click()
+        page.locator("details textarea").fill(json.dumps({"segment": "wide", "when": when}))
+        page.get_by_role("button", name="Open in the builder").click()
+        page.wait_for_selector("#tree")
+        for width in (320, 390, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wider <= 0, (when, width, wider)
     page.context.close()
 
 

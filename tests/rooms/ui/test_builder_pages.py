@@ -1,5 +1,6 @@
 """The builder's pages: the form is the tree, whatever the rule; what is done with it; and what it says."""
 
+import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +60,21 @@ def test_from_an_empty_page_to_a_published_rule(house: House) -> None:
     [(_, asked)] = house.applied
     assert asked["written"][0].body == PRICING_INTENT
     assert asked["applied_by"] == "ui.editor" and asked["owner"] == "ui" and asked["take_over"] is False
+
+
+@pytest.mark.parametrize("alone", [{"performed": {"event": "Page Viewed"}}, {"not": {"in_segment": "buyers"}}])
+def test_a_condition_is_added_to_a_rule_that_stands_alone(house: House, alone: dict[str, Any]) -> None:
+    editor = Visitor(house, "editor")
+    opened = editor.post("/segments/import", [("text", json.dumps({"segment": "alone", "when": alone}))])
+    for button in ("add:n:trait", "type:n"):
+        assert f'value="{button}"' in opened.text, button
+    fields = [one for one in Fields(opened.text).found if one[0] not in ("do", "line:n")]
+    page = editor.post("/builder", [*fields, ("line:n", "plan is free"), ("do", "type:n")], part="tree")
+    assert 'id="line:n.0"' in page.text and "data-focus" in page.text.partition('id="line:n.0"')[2].partition(">")[0]
+    assert 'value="add:n:trait"' not in page.text, "the group has them from then on"
+    assert editor.post("/segments/publish", Fields(page.text).found).status_code == 303
+    [(_, asked)] = house.applied
+    assert asked["written"][0].body["when"] == {"all": [alone, {"trait": {"plan": {"equals": "free"}}}]}
 
 
 def test_what_is_not_whole_is_told_and_not_published(house: House) -> None:

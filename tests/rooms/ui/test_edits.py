@@ -1,5 +1,7 @@
 """What people do to a tree, and that whatever they do it stays a tree that can be shown and written."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.ui.edits import NEW, edit, new_segment
 from pipeline.ui.forms import fields_of, tree_of
 from pipeline.ui.sentences import sentence
-from pipeline.ui.tree import ROOT, Node, node_at
+from pipeline.ui.tree import ROOT, Node, node_at, read_segment
 from pipeline.ui.writing import write_segment
 
 PRICING_INTENT = {
@@ -71,6 +73,23 @@ def test_parts_are_added_moved_wrapped_and_removed() -> None:
     assert [part.kind for part in tree.parts[0].parts] == ["in_segment", "trait", "performed"]
     edit(tree, "remove:n.0.1")
     assert [part.kind for part in tree.parts[0].parts] == ["in_segment", "performed"]
+
+
+@pytest.mark.parametrize(
+    ("alone", "both"),
+    [
+        ({"performed": {"event": "a"}}, [{"performed": {"event": "a"}}]),
+        ({"not": {"trait": {"plan": "free"}}}, [{"not": {"trait": {"plan": "free"}}}]),
+        ({"any": [{"in_segment": "a"}]}, [{"any": [{"in_segment": "a"}]}]),
+        ({"all": [{"in_segment": "a"}]}, [{"in_segment": "a"}]),
+    ],
+)
+def test_a_rule_that_stands_alone_gets_company(alone: dict[str, Any], both: list[Any]) -> None:
+    """Most rules that somebody wrote by hand are of one condition: the next one makes a group of both."""
+    added = {"performed": {"event": "b", "within": "7d"}}
+    tree = read_segment({"segment": "s", "when": alone})
+    assert edit(tree, "type:n", "b in the last 7 days", ["b"]) == "n.0.1"
+    assert write_segment(tree).body == {"segment": "s", "when": {"all": [*both, added]}}
 
 
 @pytest.mark.parametrize(
