@@ -149,6 +149,8 @@ def _request(kind: Any, identifier: str, wait: float, traits: dict[str, Any] | N
             give_up = min(give_up, time.monotonic() + _ANSWERS_S)
             if time.monotonic() >= give_up or not any(entry.state == "waiting" for entry in receipt.stores):
                 _show(receipt, Console(highlight=False))
+                if receipt.state == "failed":
+                    raise typer.Exit(1)
                 return
         elif time.monotonic() > give_up:
             raise LookupFailed(

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import typer
 
 from pipeline.cli import privacy
 from pipeline.records import PrivacyReceipt, ReceiptEntry, encode
@@ -49,3 +50,19 @@ def test_destinations_are_waited_for_a_moment(
     said = capsys.readouterr().out
     [line] = [line for line in said.splitlines() if line.startswith("destination mails")]
     assert line.split()[2] == shown and now[0] == seconds
+
+
+@pytest.mark.parametrize(("state", "code"), [("failed", 1), ("done", None)])
+def test_a_script_hears_that_a_request_failed(
+    state: str, code: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would tell people that they were forgotten, where nobody is known by what was typed."""
+    monkeypatch.setattr(privacy, "_named", lambda *_, **__: (None, "user_id:bob"))
+    monkeypatch.setattr(privacy, "ask", lambda *_: ID)
+    monkeypatch.setattr(privacy, "current_values", lambda *_: {ID.encode(): receipt(state, "done")})
+    found = None
+    try:
+        privacy._request("erase", "user_id:bob", 30)
+    except typer.Exit as ended:
+        found = ended.exit_code
+    assert found == code and f"r1: {state}" in capsys.readouterr().out
