@@ -41,12 +41,13 @@ def export(
 
     Example: headwater features export --as-of 2026-03-01T00:00:00Z --out march.parquet
     """
-    from pipeline.features.export import features_at, write_parquet
+    from pipeline.features.export import check_parquet, features_at, write_parquet
 
     at = instant(as_of, "--as-of")
     if at > time.time_ns() // 1_000_000:
         # What falls due until then would be told as if nothing were to come any more.
         raise InputError("That instant has not come.", f"--as-of {as_of}", "name a past one")
+    check_parquet(out)
     found = features_at(find_kafka(settings_module.load()), at, entity.value)
     write_parquet(found, out)
     typer.echo(f"{found.rows:,} profiles as of {shown_time(at)}, {len(found.columns)} columns: {out}")

@@ -1,5 +1,7 @@
 """Features out of a workspace: its history is read, and played again up to the instant."""
 
+import errno
+import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -115,24 +117,40 @@ def decided(records: Iterable[Record], at: int) -> tuple[list[Happened], dict[by
     return happened, erasures
 
 
-def write_parquet(found: Table, path: Path) -> None:
-    """Write a table as a Parquet file.
+def check_parquet(path: Path) -> None:
+    """Make sure that a Parquet file can be written there, before a long history is read for it.
 
     Raises:
-        InputError: pyarrow is not installed.
+        InputError: pyarrow is not installed; or there is a folder, or no file can be made.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
+    if importlib.util.find_spec("pyarrow") is None:
         raise InputError(
             "Parquet needs the package pyarrow.", str(path), "install it: pip install 'headwater[parquet]'"
-        ) from None
+        )
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _partial(path).touch()
+        _partial(path).unlink()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"No file can be written there: {why}.", str(path), "name another one by --out") from None
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def write_parquet(found: Table, path: Path) -> None:
+    """Write a table as a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
     columns: dict[str, Any] = dict(found.columns)
     for name in ("as_of", "first_seen", "last_seen", *(one for one in columns if one.startswith("last."))):
         columns[name] = pyarrow.array(columns[name], pyarrow.timestamp("ms", tz="UTC"))
     made = pyarrow.table(columns)
-    partial = path.with_name(path.name + ".part")
-    pyarrow.parquet.write_table(made, partial, compression="zstd")
+    pyarrow.parquet.write_table(made, _partial(path), compression="zstd")
     # Whoever reads it finds the whole file or none.
-    partial.replace(path)
+    _partial(path).replace(path)

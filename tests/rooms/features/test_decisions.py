@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli.features import Entity, export
 from pipeline.errors import InputError
-from pipeline.features.export import decided, taken_in
+from pipeline.features.export import check_parquet, decided, taken_in
 from pipeline.identifiers import Keys
 from pipeline.identity import builtin_rules
 from pipeline.records import Erased, Event, Relink, Unlink, encode
@@ -105,3 +105,36 @@ def test_an_instant_that_has_not_come_is_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(InputError, match="has not come"):
         export("2999-01-01T00:00:00Z", tmp_path / "out.parquet", Entity.person)
     assert asked == [] and not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_for(settings: object) -> None:
+        raise AssertionError("a Kafka was looked for")
+
+    monkeypatch.setattr("pipeline.cli.features.find_kafka", looked_for)
+
+
+@pytest.mark.usefixtures("nothing_is_read")
+def test_where_no_file_can_be_written_is_told_before_the_history_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path, tmp_path / "file" / "x.parquet"):
+        with pytest.raises(
+            InputError, match=r"No file can be written there: (it is a folder|Not a directory|File exists)"
+        ):
+            export("2020-03-01", out, Entity.person)
+
+
+@pytest.mark.usefixtures("nothing_is_read")
+def test_without_pyarrow_that_is_told_before_the_history_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs the package pyarrow"):
+        export("2020-03-01", tmp_path / "x.parquet", Entity.person)
+
+
+def test_looking_whether_a_file_can_be_written_leaves_none(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "x.parquet"
+    check_parquet(out)
+    assert list(out.parent.iterdir()) == []
