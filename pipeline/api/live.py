@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Literal
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -17,13 +18,13 @@ from pipeline.api.streams import (
     CHANGES,
     Change,
     Kind,
+    Places,
     Subscription,
     catch_up,
     concerns,
     event_bytes,
-    followed_in,
     go_on_with,
-    parse_cursor,
+    parse_id,
     places_of,
 )
 from pipeline.errors import InputError
@@ -58,23 +59,21 @@ class Live:
         hub = self._service.hub
         last = call.values["Last-Event-ID"]
         try:
-            names = self._followed(kind, name, last)
-            places = {one: self._places(kind, one) for one in names}
-            since = parse_cursor(last, [place for some in places.values() for place in some]) if last else None
+            since = self._since(kind, name, parse_id(last)) if last else {}
         except InputError as error:
             raise Problem(400, f"{error.what} {error.what_to_do}") from None
         except KeyError:
             raise Problem(410, "This is another profile now, or another stream. Begin again without an id.") from None
-        subscription = hub.join(kind, names[0], places[names[0]])
+        first, *further = since or [name]
+        subscription = hub.join(kind, first, self._places(kind, first))
         if subscription is None:
             raise Problem(503, "There are too many streams already.", retry_after="10")
         try:
-            for one in names[1:]:
-                hub.also(subscription, one, places[one])
-            if since is not None:
-                await catch_up(subscription, since, self._service.missed)
-                if subscription.name != name and subscription.is_all:
-                    _see_that_it_leads_on(subscription)
+            for one in further:
+                hub.also(subscription, one, self._places(kind, one))
+            await catch_up(subscription, since, self._service.missed)
+            if subscription.name != name and subscription.is_all:
+                _see_that_it_leads_on(subscription)
         except BaseException:
             hub.leave(subscription)
             raise
@@ -84,16 +83,16 @@ class Live:
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    def _followed(self, kind: Kind, name: str, last: str | None) -> list[str]:
-        """Whom a stream goes on with: whoever it followed by the last id, be they merged by now into the one that is
-        asked for. Raises KeyError if it was somebody else."""
-        followed = followed_in(last) if last and kind == "profile" else []
-        if not followed:
-            return [name]
-        document = self._service.model.document(followed[-1])
-        if document is None or decoded(document).profile_id != name:
-            raise KeyError(followed[-1])
-        return followed
+    def _since(self, kind: Kind, name: str, said: dict[str, Places]) -> dict[str, Places]:
+        """Where a stream goes on, of whoever it followed by the last id, be they merged by now into the one asked for.
+        Raises KeyError if it was somebody else, or not all is said that this stream needs."""
+        if "" in said or kind == "segment":
+            said = {name: said[""]}
+        if kind == "profile":
+            document = self._service.model.document(next(reversed(said)))
+            if document is None or decoded(document).profile_id != name:
+                raise KeyError(name)
+        return {one: {place: at[place] for place in self._places(kind, one)} for one, at in said.items()}
 
     def _places(self, kind: Kind, name: str) -> list[tuple[str, int]]:
         reached = self._service.hub.reached
@@ -123,22 +122,23 @@ class Live:
                 if isinstance(change, bytes):
                     yield change
                     return
+                has_ended, into = change.ended() if subscription.kind == "profile" else (False, "")
+                # Before it is told: the id of a merge has who is followed from then on.
+                leads_on = not into or into in subscription.cursors
+                with suppress(Problem):
+                    leads_on = leads_on or await self._follow(subscription, into, change.at_ms)
                 told = self._event(subscription, change, caller.hide)
                 if told:
                     yield told
-                has_ended, into = change.ended() if subscription.kind == "profile" else (False, "")
                 if has_ended and not into:
                     for last in await self._last_words(subscription):
                         if told := self._event(subscription, last, caller.hide):
                             yield told
                     yield b": it has ended\n\n"
                     return
-                if has_ended and into not in subscription.names:
-                    try:
-                        await self._follow(subscription, into, change.at_ms)
-                    except Problem:
-                        yield b": this is somebody else now, come back\n\n"
-                        return
+                if not leads_on:
+                    yield b": this is somebody else now, come back\n\n"
+                    return
         finally:
             self._service.hub.leave(subscription)
 
@@ -154,7 +154,8 @@ class Live:
                 live = await subscription.queue.get()
                 if live is None:
                     return b": too slow\n\n"
-                if live.offset >= subscription.ahead.get((live.topic, live.partition), 0):
+                place = subscription.name_of(live), (live.topic, live.partition)
+                if live.offset >= subscription.ahead.get(place, 0):
                     return live
 
     async def _last_words(self, subscription: Subscription) -> list[Change]:
@@ -166,15 +167,17 @@ class Live:
                     found.append(change)
         return found
 
-    async def _follow(self, subscription: Subscription, into: str, at_ms: int) -> None:
-        """Who listens to somebody listens to who they are now: what came since they were merged comes first."""
+    async def _follow(self, subscription: Subscription, into: str, at_ms: int) -> Literal[True]:
+        """Who listens to somebody listens to who they are now: what came since they were merged comes first. Raises
+        Problem."""
         service = self._service
         places = self._places("profile", into)
         since = await service.in_thread(lambda: places_at(service.settings, places, at_ms))
         await go_on_with(service.hub, subscription, into, since, service.missed)
+        return True
 
     def _event(self, subscription: Subscription, change: Change, hide: Hidden) -> bytes:
-        cursor, place = subscription.cursor, (change.topic, change.partition)
+        cursor, place = subscription.cursors[subscription.name_of(change)], (change.topic, change.partition)
         cursor[place] = max(cursor.get(place, 0), change.offset + 1)
         if not hide:
             return event_bytes(subscription.id(), change, change.value)

@@ -4,8 +4,8 @@ A subscription has a cursor: the position, in each partition it may get changes 
 cursor is the id of every event it is sent, so a client that comes back with the last id it saw goes on behind it:
 what it missed is read from the topic, and then it joins the live changes. Nothing is left out, nothing comes twice.
 
-The id of a stream of a profile says whom it followed too: by the time a client comes back they may have been merged
-into another, and what they did until then is missed as well.
+A profile that is followed may be merged into another, which is followed from then on: each has a cursor of its own, and
+the id has both. By the time a client comes back the merge may be what it missed.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _LETTERS = {"segment-changes": "s", "profile-changes": "p"}
 _TOPICS = {letter: topic for topic, letter in _LETTERS.items()}
 _MAX_CURSOR = 4_000
 _WHO = "w"
-_MOST_FOLLOWED = 20
+_MOST_FOLLOWED = 5
 
 
 _ENDS = ("merged", "expired", "erased")
@@ -70,22 +70,32 @@ class Change:
 @dataclass(eq=False, slots=True)
 class Subscription:
     """Somebody who listens: first to what they had missed; `is_all` false: there is more than that. None in the queue
-    means that they fell too far behind. What is below `ahead` they had from a process that had read further."""
+    means that they fell too far behind. What is below `ahead` they had from a process that had read further. `cursors`:
+    of each that is followed, the newest last."""
 
     kind: Kind
-    name: str
-    cursor: Places
-    names: list[str] = field(default_factory=list)
-    ahead: Places = field(default_factory=dict)
+    cursors: dict[str, Places] = field(default_factory=dict)
+    ahead: dict[tuple[str, tuple[str, int]], int] = field(default_factory=dict)
     missed: "deque[Change]" = field(default_factory=deque)
     is_all: bool = True
     queue: "asyncio.Queue[Change | None]" = field(default_factory=asyncio.Queue)
     lost: bool = False
 
+    @property
+    def name(self) -> str:
+        """Who is followed: of those that were merged the last."""
+        return next(reversed(self.cursors))
+
+    def name_of(self, change: Change) -> str:
+        """Which of those that are followed a change is of."""
+        return _decode_head(change.value).profile_id if self.kind == "profile" else self.name
+
     def id(self) -> str:
-        """The id of what was told last: the cursor, and of a profile whom it follows, who they are now last."""
-        followed = self.names[-_MOST_FOLLOWED:] if self.kind == "profile" else []
-        return ".".join((cursor_text(self.cursor), *(f"{_WHO}-{name}" for name in followed)))
+        """The id of what was told last."""
+        if self.kind == "segment":
+            return cursor_text(self.cursors[self.name])
+        followed = list(self.cursors.items())[-_MOST_FOLLOWED:]
+        return ".".join(f"{_WHO}-{name}.{cursor_text(cursor)}" for name, cursor in followed)
 
 
 class Hub:
@@ -108,7 +118,7 @@ class Hub:
         """Listen from now on; None when there are too many streams already."""
         if self._count >= self._most:
             return None
-        found = Subscription(kind, name, {})
+        found = Subscription(kind)
         self.also(found, name, places)
         self._count += 1
         return found
@@ -117,23 +127,20 @@ class Hub:
         """Listen to another profile too, from now on; where that is."""
         now = {place: self.reached.get(place, 0) for place in places}
         self._listeners.setdefault((subscription.kind, name), set()).add(subscription)
-        subscription.name = name
-        if name not in subscription.names:
-            subscription.names.append(name)
-        subscription.cursor = now | subscription.cursor
+        subscription.cursors[name] = dict(now)
         return now
 
     def has_heard(self, subscription: Subscription) -> bool:
         """Whether a subscription has been told all there is; its cursor then stands where that is."""
         if subscription.missed or not subscription.is_all or not subscription.queue.empty():
             return False
-        cursor = subscription.cursor
-        cursor |= {place: max(at, self.reached.get(place, 0)) for place, at in cursor.items()}
+        for cursor in subscription.cursors.values():
+            cursor |= {place: max(at, self.reached.get(place, 0)) for place, at in cursor.items()}
         return True
 
     def leave(self, subscription: Subscription) -> None:
         """Listen no more."""
-        for name in subscription.names:
+        for name in subscription.cursors:
             listeners = self._listeners[subscription.kind, name]
             listeners.discard(subscription)
             if not listeners:
@@ -189,31 +196,27 @@ def cursor_text(cursor: Mapping[tuple[str, int], int]) -> str:
     return ".".join(f"{_LETTERS[topic]}{number}-{at}" for (topic, number), at in sorted(cursor.items()))
 
 
-def parse_cursor(text: str, places: Sequence[tuple[str, int]]) -> Places:
-    """Read the id a client saw last; what it says of other places is left out. Raises InputError if it is no id,
-    KeyError if it does not say all that this stream needs."""
-    found: Places = {}
+def parse_id(text: str) -> dict[str, Places]:
+    """Read the id a client saw last: the cursor of each profile that was followed, who they were then last; of a
+    segment, and of an earlier release, under "". Raises InputError if it is no id."""
+    found: dict[str, Places] = {}
+    name = ""
     try:
         if len(text) > _MAX_CURSOR or not text.isascii():
             raise ValueError
         for part in text.split("."):
             place, _, at = part.partition("-")
             if place == _WHO and is_profile_id(at):
+                name = at
                 continue
             if not place[1:].isdigit() or not at.isdigit() or len(at) > 18 or len(place) > 8:
                 raise ValueError
-            found[_TOPICS[place[0]], int(place[1:])] = int(at)
+            found.setdefault(name, {})[_TOPICS[place[0]], int(place[1:])] = int(at)
     except (ValueError, KeyError, IndexError):
         raise InputError(
             "This is no id of this stream.", "Last-Event-ID", "send the last id you saw, or none to begin with now"
         ) from None
-    return {place: found[place] for place in places}
-
-
-def followed_in(text: str) -> list[str]:
-    """The profiles that a stream followed when its client saw this id, who they were then last."""
-    parts = (part.partition("-") for part in text.split("."))
-    return [name for letter, _, name in parts if letter == _WHO and is_profile_id(name)]
+    return found
 
 
 def event_bytes(told: str, change: Change, value: bytes) -> bytes:
@@ -226,28 +229,29 @@ Missed = Callable[[Places, Places, Callable[[Change], bool]], Awaitable[tuple[li
 """Reads what stands between two cursors, of what is meant; whether that is all of it."""
 
 
-async def catch_up(subscription: Subscription, since: Places, missed: Missed) -> None:
-    """Let a subscription begin at the cursor `since`: what came between then and its joining is told first, of all
+async def catch_up(subscription: Subscription, since: Mapping[str, Places], missed: Missed) -> None:
+    """Let a subscription begin at the cursors `since`: what came between then and its joining is told first, of each
     that it follows."""
-    until = {place: subscription.cursor[place] for place in since}
-    subscription.cursor |= since
-    kind, names = subscription.kind, subscription.names
-    found, subscription.is_all = await missed(
-        since, until, lambda change: any(concerns(change, kind, name) for name in names)
-    )
-    subscription.missed.extend(found)
-    subscription.ahead |= {place: at for place, at in since.items() if at > until[place]}
+    for name, start in since.items():
+        cursor = subscription.cursors[name]
+        until = {place: cursor[place] for place in start}
+        cursor |= start
+        await _read_missed(subscription, name, start, until, missed)
+        ahead = {place: at for place, at in start.items() if at > until[place]}
+        subscription.ahead |= {(name, place): at for place, at in ahead.items()}
 
 
 async def go_on_with(hub: Hub, subscription: Subscription, name: str, since: Places, missed: Missed) -> None:
     """Let a subscription to a profile that was merged into another hear that one too, from `since` on."""
-    known = set(subscription.cursor)
     now = hub.also(subscription, name, since)
+    start = {place: min(at, now[place]) for place, at in since.items()}
     # Who is cut off in the middle of what was missed comes back for the rest.
-    subscription.cursor |= {place: min(at, now[place]) for place, at in since.items() if place not in known}
-    found, subscription.is_all = await missed(
-        {place: min(at, now[place]) for place, at in since.items()},
-        now,
-        lambda change: concerns(change, subscription.kind, name),
-    )
+    subscription.cursors[name] |= start
+    await _read_missed(subscription, name, start, now, missed)
+
+
+async def _read_missed(subscription: Subscription, name: str, start: Places, until: Places, missed: Missed) -> None:
+    kind = subscription.kind
+    found, is_all = await missed(start, until, lambda change: concerns(change, kind, name))
     subscription.missed.extend(found)
+    subscription.is_all = subscription.is_all and is_all
