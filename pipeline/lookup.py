@@ -1,7 +1,7 @@
 """Finding one profile in the compacted topics, by any identifier or by a profile_id that may have been retired."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -94,6 +94,14 @@ def as_kept(text: str, wanted: str, known: Callable[[str], str | None], whole: b
     if profile_id is None or (not whole and known(wanted) is not None):
         return wanted
     return profile_id
+
+
+def as_named(wanted: str, same: Mapping[str, str], known: Callable[[str], str | None]) -> str:
+    """The account that another of its names means (`same`), where nobody is called so; whoever else as it is."""
+    namespace, _, name = wanted.partition(":")
+    if namespace != ACCOUNT or name not in same or known(wanted) is not None:
+        return wanted
+    return identifier(ACCOUNT, same[name])
 
 
 def known_in(value: Value) -> Callable[[str], str | None]:

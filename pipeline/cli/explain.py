@@ -22,7 +22,7 @@ from pipeline.cli._held import HeldTold, ReadPartition, held_account, held_profi
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import InputError, LookupFailed
 from pipeline.identifiers import Keys, partition_of
-from pipeline.lookup import as_kept, find_profile, identifier_or_profile, known_in
+from pipeline.lookup import as_kept, as_named, find_profile, identifier_or_profile, known_in
 from pipeline.privacy import audit
 from pipeline.privacy.vault import SUPPRESSIONS
 from pipeline.records import ProfileDocument, Suppression
@@ -74,7 +74,8 @@ def command(
     refuse_other_partitions(settings)
     plans = KafkaPlans(settings)
     wanted = identifier_or_profile(profile, plans.latest().identity)
-    wanted = as_kept(profile, wanted, known_in(partial(current_value, settings)))
+    known_as = known_in(partial(current_value, settings))
+    wanted = as_named(as_kept(profile, wanted, known_as), plans.latest().accounts.same, known_as)
     document = _found(settings, wanted)
 
     known: dict[int, Mapping[bytes, bytes]] = {}

@@ -15,7 +15,7 @@ from pipeline.broker import find_kafka
 from pipeline.cli._console import Console, as_written
 from pipeline.definitions.log import KafkaPlans
 from pipeline.errors import LookupFailed
-from pipeline.lookup import as_kept, find_profile, identifier_or_profile, known_in
+from pipeline.lookup import as_kept, as_named, find_profile, identifier_or_profile, known_in
 from pipeline.privacy import audit
 from pipeline.records import ProfileDocument
 from pipeline.runtime.kafka.doors import current_value
@@ -37,13 +37,14 @@ def command(
     Example: headwater profile user_id:42
     """
     settings = find_kafka(settings_module.load())
-    meant = wanted = identifier_or_profile(identifier, KafkaPlans(settings).latest().identity)
+    plan = KafkaPlans(settings).latest()
+    meant = wanted = identifier_or_profile(identifier, plan.identity)
 
     value = partial(current_value, settings)
 
     def find() -> ProfileDocument:
         nonlocal meant
-        meant = as_kept(identifier, wanted, known_in(value))
+        meant = as_named(as_kept(identifier, wanted, known_in(value)), plan.accounts.same, known_in(value))
         return find_profile(meant, value)
 
     document = waited_for(find, wait)

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
+from pipeline.accounts import GROUPS_ONLY
 from pipeline.activation import (
     ActivationPlan,
     ConsentPolicy,
@@ -359,7 +360,7 @@ def test_nobody_is_held_against_an_instant_before_what_was_read_of_them(monkeypa
         clock_ms[0] += 5_000
         return SimpleNamespace(entity="person", segments={}), SimpleNamespace(segments=SimpleNamespace())
 
-    plan = SimpleNamespace(segments=SimpleNamespace(of_segment=lambda _: None), identity=None)
+    plan = SimpleNamespace(segments=SimpleNamespace(of_segment=lambda _: None), identity=None, accounts=GROUPS_ONLY)
     monkeypatch.setattr(
         explain_module, "find_kafka", lambda _: Settings(bootstrap_servers="k:9092", secret=SecretStr("s" * 32))
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.accounts import GROUPS_ONLY, AccountRules
 from pipeline.cli import profile as door
 from pipeline.cli.profile import waited_for
 from pipeline.definitions.identity import identity_rules
@@ -66,9 +67,32 @@ def test_who_is_found_by_a_spelling_of_before_is_noted_as_who_they_are(
     noted: list[Any] = []
     monkeypatch.setattr(door.settings_module, "load", lambda: None)
     monkeypatch.setattr(door, "find_kafka", lambda _: None)
-    plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=rules))
+    plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=rules, accounts=GROUPS_ONLY))
     monkeypatch.setattr(door, "KafkaPlans", lambda _: plans)
     monkeypatch.setattr(door, "current_value", lambda _, *key: encode(kept[key]) if key in kept else None)
     monkeypatch.setattr(door.audit, "note", lambda _, *what: noted.append(what))
     door.command("user_id:ADA", as_json=True, wait=0)
     assert '"ADA"' in capsys.readouterr().out and noted == [("looked_up", "p")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [("account:acme", "acme"), ("account:4711", "acme"), ("account: acme.de ", "acme"), ("account:old", "old")],
+)
+def test_an_account_is_found_by_its_other_names_too(
+    typed: str, found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was called so before `same` said what it means is still found by its name."""
+    same = {"acme.de": "acme", "4711": "acme", "old": "acme"}
+    kept: dict[tuple[str, bytes], Any] = {}
+    for name in ("acme", "old"):
+        kept["identities", f"account:{name}".encode()] = IdentityPointer(f"p-{name}", 1)
+        kept["profiles", f"p-{name}".encode()] = ProfileDocument(f"p-{name}", "account", [], 1)
+    monkeypatch.setattr(door.settings_module, "load", lambda: None)
+    monkeypatch.setattr(door, "find_kafka", lambda _: None)
+    plan = SimpleNamespace(identity=identity_rules({}), accounts=AccountRules(same=same))
+    monkeypatch.setattr(door, "KafkaPlans", lambda _: SimpleNamespace(latest=lambda: plan))
+    monkeypatch.setattr(door, "current_value", lambda _, *key: encode(kept[key]) if key in kept else None)
+    monkeypatch.setattr(door.audit, "note", lambda _, *what: None)
+    door.command(typed, as_json=True, wait=0)
+    assert f'"p-{found}"' in capsys.readouterr().out
