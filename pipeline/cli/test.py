@@ -207,15 +207,16 @@ def read_fixture(path: Path, rules: IdentityRules, checks: Checks = NO_CHECKS) -
 
 
 def _ingest(line: int, value: bytes, raw: RawEvent, rules: IdentityRules, checks: Checks, path: Path) -> Emit | Refusal:
+    why = "An event of a fixture needs a time."
     for time in (raw.received_at, raw.sent_at, raw.timestamp, raw.original_timestamp):
         now_ms = to_ms(time) if time is not None else ""
+        if isinstance(now_ms, str) and now_ms:
+            why = f"The time of an event of a fixture cannot be used: {now_ms}"
         if isinstance(now_ms, int):
             outcome = ingest(Record(SOURCE, 0, line, None, value), now_ms, rules, checks)
             assert not isinstance(outcome, Skip), "only a mapping skips"
             return outcome
-    raise InputError(
-        "An event of a fixture needs a time.", f"{path}:{line}", 'give it a "timestamp": "2026-03-01T09:30:00Z"'
-    )
+    raise InputError(why, f"{path}:{line}", 'give it a "timestamp": "2026-03-01T09:30:00Z"')
 
 
 def expected(text: str, rules: IdentityRules) -> list[str]:
