@@ -231,7 +231,11 @@ def test_a_name_with_its_definitions(folder: Path) -> None:
     ("events", "words", "told"),
     [
         ([{"type": "page", "userId": "ada"}], at(1), "needs a time"),
-        ([{"type": "page", "userId": "ada", "timestamp": "1950-03-01"}], at(1), "cannot be used: a time must lie between"),
+        (
+            [{"type": "page", "userId": "ada", "timestamp": "1950-03-01"}],
+            at(1),
+            "cannot be used: a time must lie between",
+        ),
         ([page(0, userId="ada")], ("--at", "yesterday"), "--at cannot be used"),
         ([page(0, userId="ada")], (*at(1), "--expect", "ada"), "no identifier"),
         ([page(0, userId="ada")], (*at(1), "--expect", "."), "Is a directory"),
