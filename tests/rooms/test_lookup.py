@@ -49,7 +49,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(key.decode())
         return encode(document) if (topic, key) == ("profiles", ADA.encode()) else None
 
-    plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=RULES))
+    plans = SimpleNamespace(latest=lambda: SimpleNamespace(identity=RULES, accounts=SimpleNamespace(same={})))
     for door in (profile_door, explain_door):
         monkeypatch.setattr(door.settings_module, "load", lambda: None)
         monkeypatch.setattr(door, "find_kafka", lambda _: None)
