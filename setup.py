@@ -25,6 +25,7 @@ HOT = (
     "pipeline/runtime/kafka/arrivals.py",
     "pipeline/runtime/kafka/producer.py",
     "pipeline/runtime/overlay.py",
+    "pipeline/runtime/rest.py",
     "pipeline/runtime/stepping.py",
     "pipeline/segments/accounts.py",
     "pipeline/segments/atoms.py",
@@ -51,6 +52,8 @@ HOT = (
     "pipeline/unify/settling.py",
     "pipeline/unify/stage.py",
     "pipeline/unify/task.py",
+    "pipeline/unify/writer.py",
+    "pipeline/wire/values.py",
 )
 
 

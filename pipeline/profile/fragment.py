@@ -15,6 +15,7 @@ and of merges cannot be told from the result, and taking a fragment out is joini
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from pipeline.records import CHANNEL, Event
 RECENT_EVENTS = 10
 _RECENT = 28
 _TIME_OFFSET = 1 << 63
+_packed = Struct(">Q").pack
 
 JoinLeaves = Callable[[Leaves, Leaves], Leaves]
 
@@ -69,7 +71,7 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) ->
         fragment.last_received = event.received
 
     recent = fragment.recent
-    entry = (time + _TIME_OFFSET).to_bytes(8, "big") + message_hash + place
+    entry = _packed(time + _TIME_OFFSET) + message_hash + place
     if entry > recent[-_RECENT:]:
         fragment.recent = (recent + entry)[-RECENT_EVENTS * _RECENT :]
     else:

@@ -41,6 +41,8 @@ MANY = 8
 AWAKE = 32
 # So many values at least are forgotten with a commit, where there are any to be forgotten.
 FORGOTTEN_AT_ONCE = 256
+# What was said in so many places is fetched from memory at once.
+FETCHED = 32
 # What is kept besides the bytes of a value: the key, the entry, and what the stage has made of it.
 BESIDE_BYTES = 3_000
 _Row = tuple[int, bytes]
@@ -424,6 +426,18 @@ class NoState:
         self.get(prefix)
 
 
+def fetch(said: list[Outgoing | list[Outgoing] | None]) -> int:
+    """Look at what was said, one after the other: it lies all over the memory, and where it is only looked at the
+    processor need not wait for each before it fetches the next. Gives the size of the values."""
+    size = 0
+    for one in said:
+        if one is not None and not isinstance(one, list):
+            value = one[1]
+            if value is not None:
+                size += len(value)
+    return size
+
+
 class Outbox:
     """`Outputs` of the running batch. `place` is that of the record at hand, -1 before the first."""
 
@@ -459,12 +473,16 @@ class Outbox:
         """What was logged, in the order of the places it was logged at. Each is let go of as soon as the next one is
         asked for: what is freed while it is at hand costs a fraction of what it costs later."""
         said, self._said = self._said, []
-        for at in range(len(said)):
-            there, said[at] = said[at], None
-            if isinstance(there, list):
-                yield from there
-            elif there is not None:
-                yield there
+        for start in range(0, len(said), FETCHED):
+            block = said[start : start + FETCHED]
+            fetch(block)
+            said[start : start + FETCHED] = [None] * len(block)
+            for at in range(len(block)):
+                there, block[at] = block[at], None
+                if isinstance(there, list):
+                    yield from there
+                elif there is not None:
+                    yield there
 
     def take_upserts(self) -> list[Outgoing]:
         """The last value of each key since they were last taken, as records."""

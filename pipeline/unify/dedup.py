@@ -9,6 +9,7 @@ over the pages answers for all of them.
 """
 
 from collections.abc import Iterator
+from struct import Struct
 
 from pipeline.runtime.ports import State
 from pipeline.unify.actor import Actor, Page
@@ -25,6 +26,7 @@ Index = dict[bytes, dict[bytes, int]]
 _MOST_INDEXED = 1_000
 _HASH = 8
 _ENTRY = 16
+_packed = Struct(">q").pack
 
 
 def is_duplicate(state: State, index: Index, key: bytes, actor: Actor, message_hash: bytes, received: int) -> bool:
@@ -34,7 +36,7 @@ def is_duplicate(state: State, index: Index, key: bytes, actor: Actor, message_h
         return True
     if actor.pages[1] and _is_near_in_pages(state, index, key, actor, message_hash, received):
         return True
-    actor.seen = seen + message_hash + received.to_bytes(8, "big", signed=True)
+    actor.seen = seen + message_hash + _packed(received)
     if len(seen) >= INLINE * _ENTRY:
         _make_room(state, index, key, actor)
     return False

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from struct import Struct
 from typing import Any
 
 from pipeline.accounts import stated
@@ -13,6 +14,8 @@ from pipeline.unify.actor import Actor
 from pipeline.unify.profile import Profile
 from pipeline.unify.publish import Moment
 from pipeline.unify.task import Task
+
+_packed = Struct(">IQ").pack
 
 
 def take_event(
@@ -30,7 +33,7 @@ def take_event(
     profile = task.profile(key, actor)
     if task.may_be_due(actor) or actor.generation != task.generation:
         settling.settle(task, profile)
-    place = position[0].to_bytes(4, "big") + position[1].to_bytes(8, "big")
+    place = _packed(position[0], position[1])
     joined = profile.joined
     if profile.group is None and fragment == actor.identifier:
         actor.own = part = joined

@@ -12,6 +12,7 @@ from pipeline.at_rest import rest
 from pipeline.identifiers import split_identifier
 from pipeline.records import IdentifierPair, UnfollowedLink
 from pipeline.unify.actor import DECODERS, SHOWN_LINKS, VERSION, Actor, Group, Held, Pair
+from pipeline.unify.writer import Writer
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -61,7 +62,7 @@ def pairs_of(actor: Actor) -> dict[str, Pair]:
     return pairs
 
 
-def encode(key: bytes, value: Any) -> bytes:
+def encode(value: Any, writer: Writer) -> bytes:
     """The stored form of a value. Puts leaves, and the pairs of actors, to rest."""
     if value.__class__ is Actor:
         if value.pairs.__class__ is dict:
@@ -72,7 +73,7 @@ def encode(key: bytes, value: Any) -> bytes:
         leaves = getattr(value, "leaves", None)
         if leaves is not None:
             rest(leaves)
-    return _encode(value)
+    return writer.kept(value)
 
 
 def decode(key: bytes, data: bytes) -> Any:

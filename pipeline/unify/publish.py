@@ -182,7 +182,7 @@ def segment_change(
         approximate=approximate,
         moved_to=moved_to,
     )
-    task.out.log("segment-changes", profile.profile_key, encode(change))
+    task.out.log("segment-changes", profile.profile_key, task.writer.plain(change))
     memberships.write_row(task, PERSON, profile.profile_id, segment, pair)
     activation = profile.plan.activation
     if activation.wants_segment(segment):
@@ -235,7 +235,7 @@ def profile_change(
         into=into,
         origin=origin,
     )
-    task.out.log("profile-changes", profile.profile_key, _encode_sorted(record))
+    task.out.log("profile-changes", profile.profile_key, task.writer.sorted(record))
     _outdated(profile, added)
     if removed:
         _outdated(profile, removed)
@@ -336,4 +336,4 @@ def _shown(profile: Profile) -> Callable[[], ProfileDocument | None]:
 def deliver(task: Task, deliveries: Iterable[Delivery]) -> None:
     """Hand these to their destinations."""
     for delivery in deliveries:
-        task.out.log(f"deliveries.{delivery.destination}", delivery.profile_id.encode(), _encode_sorted(delivery))
+        task.out.log(f"deliveries.{delivery.destination}", delivery.profile_id.encode(), task.writer.sorted(delivery))

@@ -47,14 +47,16 @@ REASONS = {
 }
 
 
-def on_event(task: Task, record: Record, event: Event) -> None:
-    """An event at the actor of its strongest identifier. The clock is that of the task's events."""
+def on_event(task: Task, record: Record, key: bytes, event: Event) -> None:
+    """An event at the actor of its strongest identifier, which is kept under `key` (empty: that is to be found out).
+    The clock is that of the task's events."""
     received, identifiers = event.received, event.identifiers
     if event.time > received:
         event.time = received
     state = task.state
     identifier = identifiers[0]
-    key = b"a" + record.key if record.key is not None else task.actor_key(identifier)
+    if not key:
+        key = b"a" + record.key if record.key is not None else task.actor_key(identifier)
     actor: Actor | None = state.get(key)
     if actor is None:
         actor = Actor(VERSION, identifier, generation=task.generation)

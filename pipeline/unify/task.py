@@ -30,6 +30,7 @@ from pipeline.unify.actor import (
 from pipeline.unify.forms import belongs_elsewhere, live, pairs_of, shown_links, waits
 from pipeline.unify.keeping import first_to_go
 from pipeline.unify.profile import NOTHING_COMPUTED, RESTING, Profile
+from pipeline.unify.writer import Writer
 
 OpenSealed = Callable[[bytes], bytes | None]
 """Opens a sealed event; None if its key was destroyed."""
@@ -56,6 +57,7 @@ class Task:
         self.plans = plans
         self.expire_after_ms = expire_after_ms
         self.open_sealed: OpenSealed | None = None
+        self.writer = Writer()
         self.state: State
         self.out: Outputs
         self.forget()

@@ -18,6 +18,7 @@ from pipeline.runtime.ports import Stage
 from pipeline.segments import NO_SEGMENTS, NOTHING_SAID, Keeps, SegmentsPlan, compile_plan
 from pipeline.unify import UnifyStage, forms
 from pipeline.unify.actor import META_KEY
+from pipeline.unify.writer import Writer
 from tests.oracle.accounts import AccountRules
 from tests.oracle.identity import Rules
 from tests.simulation.accounts import room_rules
@@ -84,7 +85,7 @@ def said_by_records(store: Mapping[bytes, tuple[int, bytes]]) -> dict[bytes, tup
     if META_KEY in kept:
         wake, data = kept[META_KEY]
         meta = forms.decode(META_KEY, data)
-        kept[META_KEY] = wake, forms.encode(META_KEY, msgspec.structs.replace(meta, tick=0))
+        kept[META_KEY] = wake, forms.encode(msgspec.structs.replace(meta, tick=0), Writer())
     return kept
 
 

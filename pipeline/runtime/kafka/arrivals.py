@@ -1,14 +1,17 @@
 """Taking from a consumer what has come, without waiting for more, and making records of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message
 
 from pipeline.runtime.ports import Record
 
 # What `Record(...)` comes to, without a call in Python for each of a hundred thousand records.
 _new_record: Any = tuple.__new__
+# Of a large batch so many messages are taken at once: they are let go of before the processor's cache has.
+_AT_ONCE = 500
 
 
 def take(consumer: Consumer, limit: int, timeout_s: float) -> list[Message]:
@@ -20,7 +23,9 @@ def take(consumer: Consumer, limit: int, timeout_s: float) -> list[Message]:
     if not messages and timeout_s > 0:
         messages = consumer.consume(1, timeout_s)
         if messages and limit > 1:
-            messages += consumer.consume(limit - 1, 0)
+            # What was taken is not to be lost: an error that stays is met again.
+            with suppress(KafkaException):
+                messages += consumer.consume(limit - 1, 0)
     return messages
 
 
@@ -43,3 +48,32 @@ def records_of(messages: list[Message], names: Mapping[str, str]) -> list[Record
         for m in messages
         if m.error() is None
     ]
+
+
+def take_records(
+    consumer: Consumer,
+    limit: int,
+    timeout_s: float,
+    names: Mapping[str, str],
+    opened: Callable[[list[Record]], list[Record]],
+    others: list[Message],
+) -> list[Record]:
+    """The records of what `take` gives, `opened`; messages that are errors are added to `others`. Raises
+    KafkaException."""
+    found: list[Record] = []
+    while limit > 0:
+        count = min(limit, _AT_ONCE)
+        try:
+            messages = take(consumer, count, 0.0 if found else timeout_s)
+        except KafkaException:
+            if found:
+                return found
+            raise
+        records = records_of(messages, names)
+        if len(records) != len(messages):
+            others += [message for message in messages if message.error() is not None]
+        found += opened(records)
+        if len(messages) < count:
+            return found
+        limit -= count
+    return found

@@ -8,7 +8,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from pipeline.runtime.adapters import Change, Committed, Listener, Membership, Partition
 from pipeline.runtime.errors import Fatal, Retriable
-from pipeline.runtime.kafka.arrivals import records_of, take
+from pipeline.runtime.kafka.arrivals import records_of, take, take_records
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.errors import PASSING, passing_or_fatal
 from pipeline.runtime.kafka.lifeline import LOST, Lifeline
@@ -56,17 +56,16 @@ class KafkaConsumer:
         )
 
     def consume(self, limit: int, timeout_s: float) -> list[Record]:
+        others: list[Message] = []
         try:
-            messages = take(self._consumer, limit, timeout_s)
+            records = take_records(self._consumer, limit, timeout_s, self._names, self._config.values.opened, others)
         except KafkaException as error:
             raise passing_or_fatal(error, "consuming") from error
         if self._lifeline.is_cut:
             raise Fatal(f"consuming: {LOST}")
-        records = records_of(messages, self._names)
-        if len(records) != len(messages):
-            for message in messages:
-                self._check(message)
-        return self._config.values.opened(records)
+        for message in others:
+            self._check(message)
+        return records
 
     def _check(self, message: Message) -> None:
         error = message.error()

@@ -16,6 +16,7 @@ from pipeline.runtime.memory import MemoryStores
 from pipeline.runtime.overlay import Outbox, TaskState
 from pipeline.runtime.ports import Record
 from pipeline.unify import UnifyStage
+from pipeline.unify import stage as stage_room
 from pipeline.unify.stage import received_of
 
 KEYS = Keys(b"many")
@@ -81,8 +82,9 @@ class Run:
 @pytest.mark.parametrize("seed", range(4))
 def test_at_once_is_the_same_as_one_by_one(seed: int, reads_ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if reads_ahead:
-        for name, value in {"FIRST_AHEAD": 3, "LEAST_AHEAD": 1, "MANY": 1 << 40}.items():
+        for name, value in {"FIRST_AHEAD": 3, "LEAST_AHEAD": 1, "MANY": 1 << 40, "FETCHED": 3}.items():
             monkeypatch.setattr(overlay, name, value)
+        monkeypatch.setattr(stage_room, "FETCHED", 4)
     plan = core_plan()
     at_once, one_by_one = Run(plan, True), Run(plan, False)
     waiting = records_of(seed)
