@@ -6,7 +6,8 @@
     null                                                      what it is: nothing is said
     anything else                                             false, and the event says so
 
-Texts in any case, with spaces around them. A no in a word nobody thought of would else leave an older yes in force.
+Texts in any case, with spaces around them. A no in a word nobody thought of would else leave an older yes in force, and
+so would one beside `categoryPreferences`: it is put among them.
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ _WORDS: dict[str | int | float, bool] = {
 _BESIDE = frozenset({"source", "version", "proof", "channels"})
 """What stands beside the purposes where these have no section of their own."""
 
+_PREFERENCES = "categoryPreferences"
 _UNREADABLE = "unreadable_consent:"
 
 
@@ -30,11 +32,14 @@ def read_consents(context: dict[str, Any]) -> list[str]:
         return []
     if type(stated) is not dict:
         return [f"{_UNREADABLE}consent"]
-    flags = []
-    if "categoryPreferences" in stated:
-        flags += _read_all(stated, "categoryPreferences")
+    beside = [name for name in stated if name not in _BESIDE and name != _PREFERENCES]
+    if stated.get(_PREFERENCES) is not None:
+        flags = _read_all(stated, _PREFERENCES) + _move_in(stated, beside)
     else:
-        flags += _read(stated, [name for name in stated if name not in _BESIDE])
+        flags = _read(stated, beside)
+        if any(stated[name] is not None for name in beside):
+            # It says nothing, and whoever meets it would look no further.
+            stated.pop(_PREFERENCES, None)
     if "channels" in stated:
         flags += _read_all(stated, "channels")
     return flags
@@ -47,15 +52,37 @@ def _read_all(stated: dict[str, Any], section: str) -> list[str]:
     return _read(preferences, list(preferences)) if type(preferences) is dict else [_UNREADABLE + section]
 
 
+def _move_in(stated: dict[str, Any], names: list[str]) -> list[str]:
+    """Words beside the preferences count like those among them; of two about the same purpose the no. What is no word
+    stays where it is, for it may be no purpose."""
+    flags = []
+    for name in names:
+        said = stated[name]
+        allowed = _allowed(said)
+        if allowed is not None:
+            if type(stated[_PREFERENCES]) is not dict:
+                stated[_PREFERENCES] = {}
+            preferences = stated[_PREFERENCES]
+            preferences[name] = allowed and preferences.get(name) is not False
+            del stated[name]
+        elif said is not None:
+            flags.append(_UNREADABLE + name[:64])
+    return flags
+
+
 def _read(preferences: dict[str, Any], names: list[str]) -> list[str]:
     flags = []
     for name in names:
         said = preferences[name]
-        if said is None or type(said) is bool:
+        if said is None:
             continue
-        word = said.strip().lower() if type(said) is str else said
-        allowed = _WORDS.get(word) if type(word) in (str, int, float) else None
+        allowed = _allowed(said)
         if allowed is None:
             flags.append(_UNREADABLE + name[:64])
         preferences[name] = bool(allowed)
     return flags
+
+
+def _allowed(said: Any) -> bool | None:
+    word = said.strip().lower() if type(said) is str else said
+    return _WORDS.get(word) if type(word) in (bool, str, int, float) else None

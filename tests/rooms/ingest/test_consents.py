@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.profile.fragment import stated_consents
 from tests.rooms.ingest.harness import emitted, track
 
 WORDS = [
@@ -78,3 +79,29 @@ def test_what_names_no_purposes_says_nothing_but_is_told(stated: Any, flag: str)
     event = emitted(track(context={"consent": stated}))
     assert event.context["consent"] == stated
     assert event.flags == [flag]
+
+
+@pytest.mark.parametrize(
+    ("stated", "read", "flags"),
+    [
+        ({"categoryPreferences": {"ads": True}, "*": False}, {"ads": True, "*": False}, []),
+        ({"categoryPreferences": {}, "ads": " No "}, {"ads": False}, []),
+        ({"categoryPreferences": {"ads": True}, "ads": "denied"}, {"ads": False}, []),
+        ({"categoryPreferences": {"ads": "opt_out"}, "ads": 1}, {"ads": False}, ["unreadable_consent:ads"]),
+        ({"categoryPreferences": {"ads": None}, "ads": "yes", "mail": None}, {"ads": True}, []),
+        ({"categoryPreferences": ["ads"], "*": 0}, {"*": False}, ["unreadable_consent:categoryPreferences"]),
+        ({"categoryPreferences": {"ads": True}, "region": "EU"}, {"ads": True}, ["unreadable_consent:region"]),
+    ],
+)
+def test_a_word_beside_the_preferences_counts_and_of_two_the_no(
+    stated: dict[str, Any], read: dict[str, bool], flags: list[str]
+) -> None:
+    event = emitted(track(context={"consent": stated}))
+    assert dict(stated_consents(event)) == read
+    assert event.flags == flags
+
+
+def test_preferences_that_say_nothing_hide_nothing() -> None:
+    event = emitted(track(context={"consent": {"categoryPreferences": None, "ads": "no", "channels": {"sms": False}}}))
+    assert dict(stated_consents(event)) == {"ads": False, "channel:sms": False}
+    assert event.flags == []
