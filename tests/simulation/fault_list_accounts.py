@@ -17,7 +17,7 @@ ACCOUNT_FAULTS: tuple[Fault, ...] = (
     Fault(
         "free_mail_is_a_company",
         "pipeline.accounts.rules",
-        ((" and domain not in rules.free_mail:", ":"),),
+        ((" and domain not in rules.free_mail and ", " and "),),
     ),
     Fault(
         "an_account_has_several_names",

@@ -31,11 +31,11 @@ def try_seed(seed: int) -> str | None:
     class Stage(UnifyStage):
         at_the_end = False
 
-        def _step_event(self, record: Record, value: bytes, clock: int) -> None:
+        def _step_event(self, record: Record, key: bytes, value: bytes, clock: int) -> None:
             raises = how(decode_events_record(value))
             if raises == "at once":
                 raise ValueError(raises)
-            super()._step_event(record, value, clock)
+            super()._step_event(record, key, value, clock)
             if raises == "late":
                 raise ValueError(raises)
             self.at_the_end = self.at_the_end or bool(raises)
