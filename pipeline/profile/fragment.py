@@ -65,10 +65,11 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) ->
             total[1] = time
     if time > fragment.last_seen:
         fragment.last_seen = time
-    if time < fragment.first_seen or not fragment.first_seen:
+    first_seen, received = fragment.first_seen, event.received
+    if time < first_seen or not first_seen:
         fragment.first_seen = time
-    if event.received > fragment.last_received:
-        fragment.last_received = event.received
+    if received > fragment.last_received:
+        fragment.last_received = received
 
     recent = fragment.recent
     entry = _packed(time + _TIME_OFFSET) + message_hash + place
@@ -77,10 +78,11 @@ def fold(fragment: Fragment, event: Event, message_hash: bytes, place: bytes) ->
     else:
         fragment.recent = _newest(recent + entry)
 
-    consent = event.context.get("consent") if event.context else None
-    if not event.traits and consent is None:
+    context, said = event.context, event.traits
+    consent = context.get("consent") if context else None
+    if not said and consent is None:
         return None
-    traits = [name for name, value in event.traits.items() if write(fragment.traits, name, time, value)]
+    traits = [name for name, value in said.items() if write(fragment.traits, name, time, value)]
     if consent is None:
         return (traits, []) if traits else None
     stated = _consents(consent)

@@ -103,7 +103,7 @@ class SegmentsPlan:
         index = self._index.get(event.event) or self._index.get("*")
         if index is None:
             return ()
-        time_ms = event.time if event.time <= event.received else event.received
+        time_ms = min(event.time, event.received)
         touched: list[str] = []
         for passes, group in index.groups:
             if passes is None or passes(event):

@@ -30,9 +30,11 @@ from pipeline.unify.task import Task
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 PERSON = "person"
-# The sections that stand before the totals in a document, and those behind.
-_HEAD = frozenset(("identifiers", "identifiers_total", "traits", "computed", "consents"))
-_TAIL = frozenset(("segments", "accounts", "unfollowed"))
+# Whether a section stands before the totals in a document, or behind them.
+_IN_HEAD = {
+    **dict.fromkeys(("identifiers", "identifiers_total", "traits", "computed", "consents"), True),
+    **dict.fromkeys(("segments", "accounts", "unfollowed"), False),
+}
 NO_CAUSE = Cause()
 # A person who was a member before a merge goes on being one, also if their parts take a moment to arrive.
 CONTINUES_WITHIN_MS = 300_000
@@ -249,9 +251,12 @@ def profile_change(
 def _outdated(profile: Profile, sections: Iterable[str]) -> None:
     """These sections are not as the document last showed them: what holds them is encoded anew."""
     for section in sections:
-        if section in _HEAD:
+        is_in_head = _IN_HEAD.get(section)
+        if is_in_head is None:
+            continue
+        if is_in_head:
             profile.head = None
-        elif section in _TAIL:
+        else:
             profile.tail = None
 
 

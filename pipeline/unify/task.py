@@ -109,7 +109,8 @@ class Task:
     def as_of(self, clock: int, actor: Actor) -> int:
         """The clock by which an actor is judged as of another one: never before what it was last settled up to, nor
         before the change of the rules."""
-        return max(clock, actor.settled, self.meta.switched)
+        settled = max(clock, actor.settled)
+        return max(settled, self.meta.switched)
 
     def use_generation(self, generation: int) -> None:
         """Evaluate under this generation from now on."""
@@ -383,11 +384,12 @@ class Task:
         whatever was at hand, for the order in which ticks find profiles is seen in the log. The actor must be put
         afterwards."""
         actor, standing = profile.actor, profile.standing
+        wake = actor.wake
         actor.standing = standing.kept if standing is not None else b""
-        if standing is not None and 0 < actor.wake <= self.clock:
+        if standing is not None and 0 < wake <= self.clock:
             profile.plan.segments.tighten(standing, profile, self.clock)
         deadline = self._deadline(profile, self.clock)
-        if deadline < actor.wake or actor.wake <= self.clock or standing is None:
+        if deadline < wake or wake <= self.clock or standing is None:
             actor.wake = max(deadline, self.clock + 1) if deadline < FOREVER else 0
 
     def may_be_due(self, actor: Actor) -> bool:
