@@ -96,8 +96,9 @@ def as_kept(text: str, wanted: str, known: Callable[[str], str | None], whole: b
     return profile_id
 
 
-def as_named(wanted: str, same: Mapping[str, str], known: Callable[[str], str | None]) -> str:
-    """The account that another of its names means (`same`), where nobody is called so; whoever else as it is."""
+def as_named(wanted: str, same: Mapping[str, str], known: Callable[[str], object | None]) -> str:
+    """The account that another of its names means (`same`), where nobody is `known` by that (None); whoever else as it
+    is."""
     namespace, _, name = wanted.partition(":")
     if namespace != ACCOUNT or name not in same or known(wanted) is not None:
         return wanted

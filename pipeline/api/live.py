@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Literal
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -124,9 +123,8 @@ class Live:
                     return
                 has_ended, into = change.ended() if subscription.kind == "profile" else (False, "")
                 # Before it is told: the id of a merge has who is followed from then on.
-                leads_on = not into or into in subscription.cursors
-                with suppress(Problem):
-                    leads_on = leads_on or await self._follow(subscription, into, change.at_ms)
+                is_followed = not into or into in subscription.cursors
+                leads_on = is_followed or await self._follow(subscription, into, change.at_ms)
                 told = self._event(subscription, change, caller.hide)
                 if told:
                     yield told
@@ -167,13 +165,16 @@ class Live:
                     found.append(change)
         return found
 
-    async def _follow(self, subscription: Subscription, into: str, at_ms: int) -> Literal[True]:
-        """Who listens to somebody listens to who they are now: what came since they were merged comes first. Raises
-        Problem."""
+    async def _follow(self, subscription: Subscription, into: str, at_ms: int) -> bool:
+        """Who listens to somebody listens to who they are now: what came since they were merged comes first. False if
+        that cannot be read."""
         service = self._service
         places = self._places("profile", into)
-        since = await service.in_thread(lambda: places_at(service.settings, places, at_ms))
-        await go_on_with(service.hub, subscription, into, since, service.missed)
+        try:
+            since = await service.in_thread(lambda: places_at(service.settings, places, at_ms))
+            await go_on_with(service.hub, subscription, into, since, service.missed)
+        except Problem:
+            return False
         return True
 
     def _event(self, subscription: Subscription, change: Change, hide: Hidden) -> bytes:

@@ -26,6 +26,7 @@ from pipeline.identity import Junk
 from pipeline.in_charge import NotInChargeError
 from pipeline.lookup import (
     as_kept,
+    as_named,
     identifier_or_profile,
     is_profile_id,
     normalised,
@@ -210,9 +211,10 @@ class Service:
         cleaned = self._plan.identity.clean("group_id", name)
         if isinstance(cleaned, Junk):
             return name
-        meant = self._plan.accounts.same.get(cleaned, cleaned)
-        is_there = meant == cleaned or self.model.document(self._keys.profile_id(identifier(ACCOUNT, cleaned)))
-        return cleaned if is_there else meant
+        document = self.model.document
+        named = identifier(ACCOUNT, cleaned)
+        meant = as_named(named, self._plan.accounts.same, lambda text: document(self._keys.profile_id(text)))
+        return meant.partition(":")[2]
 
     def owner_trait(self, alert: str) -> str:
         """The trait of accounts that says to whom an alert goes; that of alerts which say nothing, where it is gone."""

@@ -56,14 +56,13 @@ def _move_in(stated: dict[str, Any], names: list[str]) -> list[str]:
     """Words beside the preferences count like those among them; of two about the same purpose the no. What is no word
     stays where it is, for it may be no purpose."""
     flags = []
+    preferences = stated[_PREFERENCES] if type(stated[_PREFERENCES]) is dict else {}
     for name in names:
         said = stated[name]
         allowed = _allowed(said)
         if allowed is not None:
-            if type(stated[_PREFERENCES]) is not dict:
-                stated[_PREFERENCES] = {}
-            preferences = stated[_PREFERENCES]
             preferences[name] = allowed and preferences.get(name) is not False
+            stated[_PREFERENCES] = preferences
             del stated[name]
         elif said is not None:
             flags.append(_UNREADABLE + name[:64])

@@ -141,7 +141,7 @@ def join(one: Fragment, other: Fragment, join_leaves: JoinLeaves) -> Fragment:
 def forget_recent(fragment: Fragment, spans: Iterable[Sequence[int]]) -> bool:
     """Take those of the last events out that happened in one of these spans (first, last); whether any was there. Which
     event each was is not known here: those of others between the two go as well."""
-    bounds = [tuple((time + _TIME_OFFSET).to_bytes(8, "big") for time in span) for span in spans]
+    bounds = [tuple(_packed(time + _TIME_OFFSET) for time in span) for span in spans]
     recent = fragment.recent
     entries = [recent[at : at + _RECENT] for at in range(0, len(recent), _RECENT)]
     fragment.recent = b"".join(one for one in entries if not any(first <= one[:8] <= last for first, last in bounds))

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from heapq import nlargest
 from typing import Any
 
-import msgspec
-
 from pipeline.activation import QUIET_CAUSES
 from pipeline.identifiers import split_identifier
 from pipeline.profile import contents, difference, write
@@ -14,7 +12,6 @@ from pipeline.records import (
     ProfileChange,
     ProfileDocument,
     SegmentChange,
-    encode,
 )
 from pipeline.segments import PEOPLE, asked_of_people
 from pipeline.unify import memberships
@@ -25,7 +22,6 @@ from pipeline.unify.task import Task
 
 ACCOUNT = "account"
 SHOWN_PEOPLE = 20
-_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 def write_traits(traits: dict[str, tuple[int, Any]], told: dict[str, Any], at: int) -> list[str]:
@@ -50,7 +46,7 @@ def document(hand: AtHand) -> ProfileDocument:
 def write_documents(task: Task) -> None:
     """Write the documents of the batch's changed accounts."""
     for hand in task.dirty_accounts.values():
-        task.out.upsert("profiles", hand.profile_key, _encode_sorted(document(hand)))
+        task.out.upsert("profiles", hand.profile_key, task.writer.sorted(document(hand)))
     task.dirty_accounts.clear()
 
 
@@ -78,7 +74,7 @@ def segment_change(
         approximate=approximate,
         context=context(task, hand, segment),
     )
-    task.out.log("segment-changes", hand.profile_key, encode(change))
+    task.out.log("segment-changes", hand.profile_key, task.writer.plain(change))
     memberships.write_row(task, ACCOUNT, hand.profile_id, segment, pair)
     if entered and moment.cause not in QUIET_CAUSES:
         _alert(task, hand, change)
@@ -113,7 +109,7 @@ def _alert(task: Task, hand: AtHand, change: SegmentChange) -> None:
             traits={name: traits[name] for name in alert.traits if name in traits},
             context=change.context,
         )
-        task.out.log("account-alerts", hand.profile_key, _encode_sorted(told))
+        task.out.log("account-alerts", hand.profile_key, task.writer.sorted(told))
         deliver(task, task.plan.activation.for_alert(told, hand.identifiers))
 
 
@@ -205,7 +201,7 @@ def profile_change(
         set=added,
         unset=removed,
     )
-    task.out.log("profile-changes", hand.profile_key, _encode_sorted(record))
+    task.out.log("profile-changes", hand.profile_key, task.writer.sorted(record))
     activation = task.plan.activation
     if activation.wants_profile_changes:
         deliver(task, activation.for_profile_change(record, lambda: document(hand), moment.position))

@@ -26,7 +26,7 @@ from pipeline.unify.news import accounts_of
 from pipeline.unify.profile import Profile
 from pipeline.unify.task import Task
 
-# The order of names in a profile depends on what was at hand and says nothing; sorted, equal profiles are equal bytes.
+# The pieces of a document, as `Writer.sorted` writes whole records.
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 PERSON = "person"

@@ -131,7 +131,7 @@ class _Waiting:
         only looked at, the processor need not wait for each before it fetches the next."""
         records, places = self.records, self.places
         found = [records[place] for key in keys for place in places[key]]
-        size = 0
+        size = 0  # nobody asks for it: what counts is that each value is looked at
         for record in found:
             value = record.value
             if value is not None:
