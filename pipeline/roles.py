@@ -156,13 +156,16 @@ def _checks(keys: Keys, plans: KafkaPlans, metrics: Metrics, settings: Settings)
 
 
 def received_ms(record: Record) -> int:
-    """When the event was received that a record of unify's inputs carries; 0 if it carries none."""
-    if record.value is None:
+    """When the event was received that a record of unify's inputs carries; 0 if it carries none, or cannot be read."""
+    if not record.value:
         return 0
     if record.value[0] == SEALED:
         # What is in it is not for here; it was written the moment after.
         return record.timestamp_ms
-    message = (decode_events_record if record.topic == "events" else decode_links_record)(record.value)
+    try:
+        message = (decode_events_record if record.topic == "events" else decode_links_record)(record.value)
+    except (ValueError, msgspec.MsgspecError):
+        return 0  # it is a dead letter by now, and stops nobody
     if isinstance(message, Forward):
         message = message.event
     return message.received if isinstance(message, Event) else 0

@@ -212,6 +212,8 @@ def parse_id(text: str) -> dict[str, Places]:
             if not place[1:].isdigit() or not at.isdigit() or len(at) > 18 or len(place) > 8:
                 raise ValueError
             found.setdefault(name, {})[_TOPICS[place[0]], int(place[1:])] = int(at)
+        if not found:
+            raise ValueError
     except (ValueError, KeyError, IndexError):
         raise InputError(
             "This is no id of this stream.", "Last-Event-ID", "send the last id you saw, or none to begin with now"

@@ -91,6 +91,25 @@ def test_who_comes_back_hears_what_was_missed_and_nothing_twice(tmp_path: Path, 
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("name", ["profile/user_id:1", "segment/a"])
+def test_an_id_of_a_former_release_leads_on(name: str, tmp_path: Path) -> None:
+    """It has places alone, and not who was followed."""
+
+    async def play() -> None:
+        world = World(tmp_path)
+        seen_so_far(world)
+        await asyncio.sleep(0)
+        reached = sorted(world.hub.reached.items())
+        former = ".".join(f"{topic[0]}{number}-{at}" for (topic, number), at in reached)
+        world.follower.read([changed(world, BOB, (0, 0)), *enter(world, "a", ADA), *leave(world, "a", ADA, 2)])
+        again = await opened(world, name, former)
+        await next_event(again)
+        assert [(await next_event(again))[1]["change"] for _ in range(2)] == ["entered", "exited"]
+        await again.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(play())
+
+
 def test_who_is_too_slow_is_sent_away_to_come_back(tmp_path: Path) -> None:
     async def play() -> None:
         world = World(tmp_path, most_waiting=3)
@@ -142,6 +161,9 @@ def test_one_too_many_and_ids_of_other_streams(tmp_path: Path) -> None:
             with pytest.raises(Problem) as bad:
                 await opened(world, "segment/a", junk)
             assert bad.value.status == status
+        with pytest.raises(Problem) as nowhere:
+            await opened(world, "profile/user_id:1", f"w-{ADA}")
+        assert nowhere.value.status == 400
         with pytest.raises(Problem) as unknown:
             await opened(world, "segment/c")
         assert unknown.value.status == 404
