@@ -20,7 +20,16 @@ from pipeline.identity import IdentityStage
 from pipeline.ingest import Checks, IngestStage
 from pipeline.observed import served
 from pipeline.privacy.vault import FollowedVault, ensure_keys
-from pipeline.records import CaughtUp, DeadLetter, Event, Forward, decode_events_record, decode_links_record, encode
+from pipeline.records import (
+    CaughtUp,
+    DeadLetter,
+    Event,
+    Forward,
+    decode_events_record,
+    decode_links_record,
+    encode,
+    read_events_record,
+)
 from pipeline.runtime.adapters import Adapters
 from pipeline.runtime.failpoints import Failpoints
 from pipeline.runtime.functions import FunctionFailed, Functions
@@ -162,10 +171,7 @@ def received_ms(record: Record) -> int:
     if record.value[0] == SEALED:
         # What is in it is not for here; it was written the moment after.
         return record.timestamp_ms
-    try:
-        message = (decode_events_record if record.topic == "events" else decode_links_record)(record.value)
-    except (ValueError, msgspec.MsgspecError):
-        return 0  # it is a dead letter by now, and stops nobody
+    message = (read_events_record if record.topic == "events" else decode_links_record)(record.value)
     if isinstance(message, Forward):
         message = message.event
     return message.received if isinstance(message, Event) else 0

@@ -1,7 +1,5 @@
 """When what unify has consumed was received: from it is told how long events took, after they were committed."""
 
-import pytest
-
 from pipeline.records import CaughtUp, Event, Forward, encode
 from pipeline.roles import received_ms
 from pipeline.runtime.ports import Record
@@ -18,10 +16,3 @@ def test_when_an_event_was_received_is_told_wherever_it_stands() -> None:
     assert received_ms(record(encode(EVENT))) == received_ms(record(encode(forward), "links")) == 7
     assert received_ms(record(b"\x01sealed")) == 9
     assert received_ms(record(encode(CaughtUp(8)))) == received_ms(record(None)) == 0
-
-
-@pytest.mark.parametrize(
-    "value", [b"", b"junk", b"\xff\xfe", b"[1]", b'{"kind":"nobody"}', b'{"kind":"event","message_id":1}']
-)
-def test_what_no_role_of_ours_wrote_does_not_end_the_worker_that_has_put_it_aside(value: bytes) -> None:
-    assert received_ms(record(value)) == 0

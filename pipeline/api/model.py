@@ -28,6 +28,7 @@ from pipeline.records import (
     SegmentChange,
     Suppression,
     decode_events_record,
+    read_events_record,
 )
 from pipeline.runtime.ports import Record
 
@@ -174,8 +175,8 @@ class ReadModel:
         if b'"kind":"event"' not in value[:20]:
             yield from self.generations.see(record)
             return
-        event = decode_events_record(value)
-        if isinstance(event, Event):
+        event = read_events_record(value)
+        if isinstance(event, Event) and event.identifiers:
             erased_at = self._erased_at(event.identifiers[0]) if self._any_erased else None
             if erased_at is not None and event.time <= erased_at:
                 # The history may be read after the truth: what was erased must not come in by it.
@@ -421,7 +422,7 @@ class _Generations:
         """Take in a marker, or that a generation is ready."""
         if b'"generation"' not in (record.value or b""):
             return
-        message = decode_events_record(record.value or b"")
+        message = read_events_record(record.value)
         if isinstance(message, Marker | Ready):
             known = self._known.setdefault(str(record.partition), [0, 0])
             place = 1 if isinstance(message, Ready) else 0

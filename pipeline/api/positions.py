@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.api.newest import NewestEvents
 from pipeline.errors import InputError
-from pipeline.records import Event, ProfileChange, decode_events_record
+from pipeline.records import Event, ProfileChange, read_events_record
 from pipeline.runtime.ports import Record
 
 Place = tuple[str, int, int]
@@ -153,7 +153,7 @@ class Visible:
 
     def _came(self, record: Record) -> Event | None:
         """Keep where the raw record of an event stood."""
-        event = decode_events_record(record.value or b"")
+        event = read_events_record(record.value)
         if not isinstance(event, Event):
             return None
         topic, _, rest = event.source.partition("/")

@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.activation import segment_delivery_id
 from pipeline.letters import Letter
-from pipeline.records import Delivery, Event, ProfileChange, SegmentChange, decode_events_record
+from pipeline.records import Delivery, Event, ProfileChange, SegmentChange, read_events_record
 from pipeline.runtime.kafka.doors import PartitionPositions, TopicReader
 from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan, rules
@@ -65,9 +65,7 @@ def record_at(settings: Settings, topic: str, partition: int, offset: int) -> Re
 def event_at(settings: Settings, partition: int, offset: int) -> Event | None:
     """The event at a place of `events`."""
     record = record_at(settings, "events", partition, offset)
-    if record is None or record.value is None:
-        return None
-    message = decode_events_record(record.value)
+    message = read_events_record(record.value) if record is not None else None
     return message if isinstance(message, Event) else None
 
 

@@ -122,7 +122,7 @@ def _kept(value: bytes | None, marks: Mapping[bytes, int], keeps: Mapping[str, i
 def _name_of(value: bytes) -> str:
     try:
         return _decode(value).event
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
 
 

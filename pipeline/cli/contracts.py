@@ -26,7 +26,7 @@ from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError
 from pipeline.identity import IdentityRules, builtin_rules
 from pipeline.ingest import Checks, Emit, Refusal, ingest
-from pipeline.records import Event, decode_events_record, source_name
+from pipeline.records import Event, read_events_record, source_name
 from pipeline.runtime.kafka.build import wall_clock_ms
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
@@ -150,6 +150,6 @@ def _of_topic(source: str) -> Iterator[Event]:
     wanted = source.removeprefix("/")
     with TopicReader(find_kafka(settings_module.load()), ["events"]) as reader:
         for record in reader.read_to_end():
-            message = decode_events_record(record.value) if record.value is not None else None
+            message = read_events_record(record.value)
             if isinstance(message, Event) and wanted in ("", source_name(message.origin, message.source)):
                 yield message

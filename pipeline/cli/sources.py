@@ -16,7 +16,7 @@ from pipeline.broker import find_kafka
 from pipeline.cli._console import Console, spelled
 from pipeline.definitions.catalog import sources_plan
 from pipeline.definitions.log import read_catalog
-from pipeline.records import DeadLetter, Event, decode_events_record, source_name
+from pipeline.records import DeadLetter, Event, read_events_record, source_name
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.settings import Settings
 from pipeline.shown_times import shown_second
@@ -119,7 +119,7 @@ def statistics(settings: Settings, newest: int) -> dict[str, Source]:
     mapped = {topic: mapping.source for topic, mapping in sources_plan(catalog, catalog.latest).by_topic.items()}
     with _newest(settings, "events", newest) as reader:
         for record in reader.read_to_end():
-            message = decode_events_record(record.value) if record.value is not None else None
+            message = read_events_record(record.value)
             if isinstance(message, Event):
                 found.setdefault(source_name(message.origin, message.source), Source()).take(message)
     with _newest(settings, "dead-letters", newest) as reader:

@@ -18,7 +18,7 @@ from pipeline.definitions.loader import Written, told
 from pipeline.errors import DefinitionError, DefinitionsNotThere
 from pipeline.in_charge import refuse_definitions
 from pipeline.plans import GenerationPlan
-from pipeline.records import Generation, Marker, Ready, RulesChanged, decode_events_record, encode
+from pipeline.records import Generation, Marker, Ready, RulesChanged, encode, read_events_record
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.segments import RuleError
@@ -174,7 +174,7 @@ class Readiness:
             for record in self._reader.read(1_000, 0.1):
                 # Most of what comes are events; only what may be the record is decoded.
                 if record.value is not None and b'"ready"' in record.value:
-                    message = decode_events_record(record.value)
+                    message = read_events_record(record.value)
                     if isinstance(message, Ready) and message.generation >= generation:
                         ready.add(record.partition)
         return len(ready) >= self._partitions

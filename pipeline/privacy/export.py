@@ -37,7 +37,7 @@ from pipeline.records import (
     IdentityPointer,
     PrivacyReceipt,
     ProfileDocument,
-    decode_events_record,
+    read_events_record,
 )
 from pipeline.runtime.kafka.doors import TopicReader, current_value, current_values
 from pipeline.runtime.ports import Record
@@ -173,7 +173,7 @@ def _past(settings: Settings, topic: str, keys: set[bytes]) -> Iterator[Record]:
 
 def _events(records: Iterable[Record]) -> Spooled:
     for one in records:
-        event = decode_events_record(one.value) if one.value is not None else None
+        event = read_events_record(one.value)
         if isinstance(event, Event):
             yield (event.time, event.message_id), msgspec.json.encode(event)
 

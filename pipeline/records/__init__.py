@@ -171,6 +171,7 @@ __all__ = [
     "decode_links_record",
     "decode_received",
     "encode",
+    "read_events_record",
     "source_name",
 ]
 
@@ -181,3 +182,12 @@ decode_events_record = msgspec.json.Decoder(EventsRecord).decode
 decode_received = msgspec.json.Decoder(Received).decode
 decode_edges_record = msgspec.json.Decoder(EdgesRecord).decode
 decode_links_record = msgspec.json.Decoder(LinksRecord).decode
+
+
+def read_events_record(value: bytes | None) -> EventsRecord | None:
+    """A record of `events`, for who only looks at what is there; None of what cannot be read. It was put aside when it
+    was new, and is nobody's event."""
+    try:
+        return decode_events_record(value) if value else None
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None

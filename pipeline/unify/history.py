@@ -23,8 +23,8 @@ from pipeline.records import (
     Event,
     HistorySent,
     Marker,
-    decode_events_record,
     encode,
+    read_events_record,
 )
 from pipeline.runtime.ports import Record
 from pipeline.segments import SegmentsPlan
@@ -171,11 +171,7 @@ def _events(task: Task, plan: SegmentsPlan, records: Sequence[Record]) -> Iterat
             dropped = frozenset(noted.offsets) if noted is not None else frozenset()
         if offset & _IN_BUCKET in dropped:
             continue
-        try:
-            event = decode_events_record(value)
-        except msgspec.MsgspecError:
-            # It could not be read when it was new either, and was put aside then.
-            continue
+        event = read_events_record(value)
         if type(event) is Event:
             yield offset, b"a" + record.key if record.key is not None else task.actor_key(event.identifiers[0]), event
 

@@ -31,7 +31,10 @@ class Unsealing:
         found = []
         for record in records:
             if record.topic == "events" and record.value is not None:
-                opened = self._sealer.open(record.value)
+                try:
+                    opened = self._sealer.open(record.value)
+                except ValueError:
+                    opened = None  # nobody sealed it: it was put aside when it was new
                 if opened is None:
                     continue
                 record = record._replace(value=opened)

@@ -1,0 +1,59 @@
+"""What no role of ours wrote may stand in `events`. It was put aside when it was new: who looks at the history passes
+over it, and goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.records import Event, encode, read_events_record
+from pipeline.roles import received_ms
+from pipeline.runtime.kafka.unsealing import Unsealing
+from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
+from pipeline.vault import KeyRing, Sealer
+from tests.rooms.api.harness import ADA, World, body, event, profile, show
+
+UNREADABLE = [
+    b"",
+    b"junk",
+    b"\xff\xfe",
+    b"[1]",
+    b'{"kind":"nobody"}',
+    b'{"kind":"event","message_id":1}',
+    b'{"kind":"event","message_id":"\xff"}',
+    b'{"kind":"marker","generation":"x"}',
+    b'{"kind":"event","properties":{"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
+]
+NOBODYS = b'{"kind":"event","message_id":"m","type":"track","event":"E","identifiers":[],"time":1,"received":1}'
+"""An event that can be read, and is of nobody."""
+
+
+def record(value: bytes | None) -> Record:
+    return Record("events", 0, 0, b"k", value, 9)
+
+
+@pytest.mark.parametrize("value", UNREADABLE)
+def test_the_worker_that_has_put_it_aside_does_not_end(value: bytes) -> None:
+    assert received_ms(record(value)) == 0
+    assert read_events_record(value) is None
+
+
+@pytest.mark.parametrize("value", [*UNREADABLE, NOBODYS, None])
+def test_the_api_goes_on_behind_it(value: bytes | None, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.follower.read(show(world, profile(ADA, "user_id:1")))
+    world.follower.read([world.record("events", "k", value, 0), event(world, "user_id:1", 5)])
+    assert body(world.ask("/v1/profiles/user_id:1/events"))["events"][0]["event"] == "Page Viewed"
+
+
+@pytest.mark.parametrize("value", [b"\x01", b"\x01junk", b"\x01" + b"x" * 100])
+def test_what_nobody_sealed_is_left_out(value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealer = Sealer(KeyRing())
+    for key, part in sealer.ring.begin(bytes(16)):
+        sealer.take(key, part)
+    plain = encode(Event("m1", "track", "Seen", ["user_id:1"], 5, 7))
+    sealed = sealer.seal(b"a" * 32, "Seen", plain)
+    unsealing = Unsealing(Settings(secret="s"))
+    monkeypatch.setattr(unsealing, "_sealer", sealer)
+    monkeypatch.setattr(unsealing, "_look", lambda: None)
+    assert unsealing([record(value), record(sealed), record(None)]) == [record(plain), record(None)]
