@@ -10,7 +10,8 @@ Partition = tuple[str, int]
 
 class OpeningReader:
     """A `LogReader` that gives events as they were before they were sealed; without a value, where their key was
-    destroyed. `opened` gives what a value was, or None."""
+    destroyed; and as they stand there, where nobody sealed them. `opened` gives what a value was, or None; it raises
+    ValueError for the last."""
 
     def __init__(self, reader: LogReader, opened: Callable[[bytes], bytes | None]) -> None:
         self._reader = reader
@@ -18,11 +19,17 @@ class OpeningReader:
 
     def read(self, limit: int, timeout_s: float) -> list[Record]:
         return [
-            record._replace(value=self._opened(record.value))
+            record._replace(value=self._open(record.value))
             if record.value is not None and record.topic == "events"
             else record
             for record in self._reader.read(limit, timeout_s)
         ]
+
+    def _open(self, value: bytes) -> bytes | None:
+        try:
+            return self._opened(value)
+        except ValueError:
+            return value  # it was put aside when it was new, and is wherever it comes to
 
     def bounds(self, partition: Partition, timeout_s: float) -> tuple[int, int]:
         return self._reader.bounds(partition, timeout_s)
