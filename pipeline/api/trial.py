@@ -22,7 +22,7 @@ from pipeline.profile import Fragment
 from pipeline.records import Event, ProfileDocument
 from pipeline.segments import SegmentsPlan, compile_plan, rules
 from pipeline.segments.accounts import AccountFacts, AccountIs
-from pipeline.segments.describe import describe
+from pipeline.segments.describe import describe, in_full
 from pipeline.segments.explain import Explained, explain
 
 MAX_JUDGED = 1_000
@@ -75,7 +75,7 @@ def trial_of(definition: SegmentDefinition) -> Trial:
 
 
 def _trial(segment: rules.Segment) -> Trial:
-    people: dict[str, tuple[str, Trial, bool]] = {}
+    people: dict[str, tuple[Any, bool]] = {}
     accounts: dict[str, rules.AccountIs] = {}
 
     def as_facts(rule: Any) -> Any:
@@ -90,18 +90,26 @@ def _trial(segment: rules.Segment) -> Trial:
         if isinstance(rule, rules.ComputedIs):
             return rules.TraitIs((_COMPUTED, rule.name), rule.comparison)
         if isinstance(rule, rules.Members):
-            named = ("all: " if rule.every else "") + describe(rule.match)
-            people[named] = named, _trial(rules.Segment(_SHOWN, rule.match)), rule.every
+            named = _name_among(people, ("all: " if rule.every else "") + in_full(rule.match), (rule.match, rule.every))
             return rules.TraitIs((_PEOPLE, named), _IS_TRUE if rule.every else rule.comparison)
         if isinstance(rule, rules.AccountIs):
-            named = describe(rule)
-            accounts[named] = rule
+            named = _name_among(accounts, describe(rule), rule)
             return rules.TraitIs((_ACCOUNTS, named), _IS_TRUE)
         return rule
 
     when = as_facts(segment.when)
     plan = compile_plan([rules.Segment(_SHOWN, when, 1, "person", segment.valid)])
-    return Trial(plan, segment.entity, tuple(people.values()), tuple(accounts.items()))
+    asked = [(named, _trial(rules.Segment(_SHOWN, match)), every) for named, (match, every) in people.items()]
+    return Trial(plan, segment.entity, tuple(asked), tuple(accounts.items()))
+
+
+def _name_among(known: dict[str, Any], said: str, asked: Any) -> str:
+    """The name by which `asked` is known from now on: what it says, with a number where another one says the same."""
+    named, number = said, 1
+    while known.setdefault(named, asked) != asked:
+        number += 1
+        named = f"{said} ({number})"
+    return named
 
 
 def try_rule(model: ReadModel, trial: Trial, hide: Hidden, now_ms: int, samples: int) -> Tried:

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import msgspec
 from rich.markup import escape
 from rich.tree import Tree
 
 from pipeline.errors import InputError
 from pipeline.ingest.times import to_ms
-from pipeline.segments import Explained
+from pipeline.segments import Explained, shown
 from pipeline.shown_times import shown_time
 
 _SHOWN_VALUE = 80
@@ -47,7 +46,7 @@ def _label(explained: Explained, now_ms: int) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = shown(value)
     return text if len(text) <= _SHOWN_VALUE else text[: _SHOWN_VALUE - 1] + "…"
 
 

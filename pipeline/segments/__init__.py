@@ -6,6 +6,7 @@ docs/segments.md.
 
 from pipeline.segments.accounts import ACCOUNTS, HIDDEN, PEOPLE, AccountFacts, asked_of_people
 from pipeline.segments.compile import RuleError, compile_plan
+from pipeline.segments.describe import shown
 from pipeline.segments.explain import Explained, explain
 from pipeline.segments.fixture import FixtureResult, Turns, people_of, run_fixture
 from pipeline.segments.kept import NOTHING_SAID, Keeps, goes_at, let_go
@@ -40,4 +41,5 @@ __all__ = [
     "people_of",
     "run_fixture",
     "segment_of",
+    "shown",
 ]

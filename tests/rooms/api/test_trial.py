@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.api.trial import trial_of
+from pipeline.definitions.segments import SegmentDefinition
 from pipeline.records import Definition, Event, Generation, ProfileDocument, Total, encode
 from tests.oracle.segments import Facts, consents, member
 from tests.rooms.api.harness import ADA, BOB, World, body, enter, event, profile, show
@@ -173,6 +175,16 @@ def test_what_cannot_be_tried_is_told(world: World, definition: dict[str, Any], 
         ("account", {"members": {"match": {"performed": {"event": "A"}}, "at_least": 2}}, {"acme"}),
         ("account", {"members": {"match": {"performed": {"event": "A"}}, "none": True}}, {"globex"}),
         ("account", {"members": {"match": {"trait": {"n": {"at_least": 1}}}, "all": True}}, {"globex"}),
+        (
+            "account",
+            {
+                "all": [
+                    {"members": {"match": {"all": [{"performed": {"event": "A"}}]}, "at_least": 2}},
+                    {"members": {"match": {"all": [{"performed": {"event": "B"}}]}, "none": True}},
+                ]
+            },
+            {"acme"},
+        ),
         ("account", {"performed": {"event": "A", "count": {"exactly": 2}}}, {"acme"}),
         ("account", {"all": [{"trait": {"plan": {"equals": "free"}}}, {"in_segment": "warm"}]}, {"acme"}),
     ],
@@ -261,3 +273,11 @@ def test_the_vocabulary_is_what_people_and_events_have(world: World) -> None:
     assert found["paths"] == {"properties.path": ["a", "b"]}
     assert found["traits"] == {"plan": ["pro"], "address.city": ["Oslo"]}
     assert (found["purposes"], found["segments"]) == (["marketing"], ["buyers"])
+
+
+def test_two_questions_that_read_alike_are_two() -> None:
+    long = [{"trait": {"plan": {"not_equals": "x" * 300}}}, {"trait": {"plan": {"not_equals": "y" * 300}}}]
+    asked = [{"members": {"match": {"all": [*long, {"trait": {"n": n}}]}, "exactly": n}} for n in (1, 2)]
+    definition = SegmentDefinition.model_validate({"segment": "s", "entity": "account", "when": {"all": asked}})
+    names = [named for named, _, _ in trial_of(definition).people]
+    assert len(names) == len(set(names)) == 2

@@ -3,8 +3,10 @@
 import pytest
 
 from pipeline.at_rest import rest
+from pipeline.cli._explained import tree
 from pipeline.records import Event
 from pipeline.segments import explain, run_fixture
+from pipeline.segments.describe import describe
 from tests.rooms.segments.helpers import DAY, HOUR, Profile, event, plan_of
 
 NOW = 1_750_000_000_000
@@ -133,3 +135,58 @@ def test_a_fixture_has_nobody_in_it_before_their_first_event() -> None:
     assert result.members[NOW + 5] == {"user_id:a": {"quiet"}, "user_id:b": frozenset()}
     # In production too they enter with the event that makes them known, and what is told is what members are.
     assert result.changes == ((NOW, "user_id:a", "quiet", True), (NOW + 9, "user_id:a", "quiet", False))
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("{performed: {event: A, calendar: {unit: day}}}", "count of A in this day (UTC) ≥ 1"),
+        (
+            "{performed: {event: A, calendar: {unit: week, last: 3}}}",
+            "count of A in the last 3 weeks, this one among them (UTC) ≥ 1",
+        ),
+        (
+            "{performed: {event: A, calendar: {unit: year, current: false, time_zone: Europe/Berlin}}}",
+            "count of A in the last whole year (Europe/Berlin) ≥ 1",
+        ),
+        (
+            "{performed: {event: A, calendar: {unit: month, last: 2, current: false}}}",
+            "count of A in the last 2 whole months (UTC) ≥ 1",
+        ),
+        ("{trait: {n: 3}}", "trait n is 3"),
+        ("{trait: {n: '3'}}", 'trait n is "3"'),
+        ("{trait: {n: {in: [3, '3', true, 'true', free]}}}", 'trait n is one of 3, "3", true, "true", free'),
+        ("{trait: {n: ' pro'}}", 'trait n is " pro"'),
+        ("{trait: {n: ''}}", 'trait n is ""'),
+        (
+            "{sequence: {steps: [{event: A}, {not: {event: B}, within: 1h}], by: properties.cart, grace: 5m}}",
+            "sequence: A, then no B within 1h, of the same properties.cart, believed after 5m more",
+        ),
+        (
+            "{sequence: {steps: [{event: A, by: properties.cart}, {event: B, by: properties.of}], within: 2d}}",
+            "sequence: A by properties.cart, then B by properties.of, within 2d",
+        ),
+        (
+            "{score: {events: [{event: A, weight: 1}, {event: B, weight: -2}], half_life: 7d, within: 9d, at_most: 2}}",
+            "score of 1 × A + -2 × B ≤ 2, half-life 7d, within 9d",
+        ),
+    ],
+)
+def test_a_rule_reads_as_what_holds(when: str, said: str) -> None:
+    plan = plan_of(f"segment: s\nwhen: {when}\n")
+    assert explain(plan, Profile(plan, NOW).facts, NOW, "s").parts[0].rule == said
+
+
+def test_a_value_that_is_a_text_is_told_from_a_number() -> None:
+    plan = plan_of("segment: s\nwhen: {trait: {n: 3}}\n")
+    profile = Profile(plan, NOW)
+    profile.set_trait("n", "3")
+    shown = [str(branch.label) for branch in tree(explain(plan, profile.facts, NOW, "s"), NOW).children]
+    assert len(shown) == 1 and 'trait n is 3 · is [bold]"3"[/]' in shown[0]
+
+
+def test_what_an_account_asks_of_its_people_is_told_in_full() -> None:
+    rule = "{members: {match: {all: [{performed: {event: A}}, {not: {trait: {plan: free}}}]}, at_least: 3}}"
+    plan = plan_of(f"segment: s\nentity: account\nwhen: {rule}\n").accounts
+    assert plan is not None
+    assert describe(plan.sources["s"].when) == "people: (count of A ≥ 1 and not trait plan is free) ≥ 3"
