@@ -54,6 +54,14 @@ def told_once(details: Sequence[Detail], document: Any) -> Iterator[tuple[tuple[
             yield one["loc"], f"{' or '.join(expected)} is expected here"
 
 
+_BOUNDS = {
+    "greater_than_equal": ("ge", "a number of at least"),
+    "less_than_equal": ("le", "a number of at most"),
+    "greater_than": ("gt", "a number greater than"),
+    "less_than": ("lt", "a number less than"),
+}
+
+
 def _in_words(detail: Detail) -> str | None:
     bounds = detail.get("ctx") or {}
     if detail["type"] == "literal_error":
@@ -63,6 +71,9 @@ def _in_words(detail: Detail) -> str | None:
         return f"at least {bounds['min_length']:,} must stand here, not {bounds['actual_length']:,}"
     if detail["type"] == "too_long" and bounds.get("actual_length") is not None:
         return f"at most {bounds['max_length']:,} may stand here, not {bounds['actual_length']:,}"
+    if detail["type"] in _BOUNDS:
+        key, words = _BOUNDS[detail["type"]]
+        return f"{words} {bounds[key]:,} is expected here"
     if detail["type"] == "string_too_short" and bounds.get("min_length") == 1:
         return "it is empty"
     if detail["type"] == "string_too_long":

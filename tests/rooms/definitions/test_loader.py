@@ -167,12 +167,12 @@ WRONG = [
     ("segment: Käufer & Co.\nwhen: {all: []}\n", 1, "at most 100; write kaufer_co"),
     ("segment: '7'\nwhen: {all: []}\n", 1, "at most 100"),
     ("destination: a\nkind: file\npath: x\nmax_age: soon\n", 4, "not a length of time"),
-    ("destination: a\nkind: file\npath: x\ndelivery:\n  attempts: 0\n", 5, "greater than or equal to 1"),
+    ("destination: a\nkind: file\npath: x\ndelivery:\n  attempts: 0\n", 5, "a number of at least 1 is expected"),
     ("destination: a\nkind: file\npath: x\nchanges: [enter]\n", 4, "entered"),
     ("destination: a\nkind: file\npath: x\nprofiles: [totals]\n", 4, "name sections"),
     ("destination: a\nkind: webhook\nurl: https://x.io\nsecret: whsec_hunter2\n", 4, "never stands in a definition"),
     ("destination: a\nkind: webhook\nurl: http://x.io\nunsigned: true\n", 1, "in the clear"),
-    ("identity:\n  quarantine_after: 0\n", 2, "greater than or equal to 1"),
+    ("identity:\n  quarantine_after: 0\n", 2, "a number of at least 1 is expected"),
     ("identity: {}\nnamespaces: {}\n", 2, "below `identity:`"),
 ]
 
@@ -332,6 +332,14 @@ def test_a_step_of_a_cleaning_without_a_value_is_a_mistake(step: str) -> None:
         ),
         ("{consent: {purpose: ads, is: maybe}}", ["consent.is: 'granted', 'denied' or 'unknown' is expected here"]),
         ("{sequence: {steps: [{event: A}]}}", ["when.sequence.steps: at least 2 must stand here, not 1"]),
+        (
+            "{performed: {event: A, calendar: {unit: day, last: 0}}}",
+            ["when.performed.calendar.last: a number of at least 1 is expected here"],
+        ),
+        (
+            "{performed: {event: A, calendar: {unit: day, last: 1001}}}",
+            ["when.performed.calendar.last: a number of at most 1,000 is expected here"],
+        ),
         ("{trait: {}}", ["when.trait: at least 1 must stand here, not 0"]),
         (
             f"{{performed: {{event: A, where: {{any: [{', '.join(['{properties.a: 1}'] * 101)}]}}}}}}",
