@@ -85,6 +85,21 @@ def test_case_26_a_day_whose_midnight_does_not_occur_begins_after_the_gap() -> N
     assert (at, entered) == (1_541_300_400_000, False)
 
 
+def test_case_26_a_day_that_a_zone_left_out_counts_as_an_empty_one() -> None:
+    calendar = "{unit: day, last: 2, current: %s, time_zone: Pacific/Apia}"
+    rules = [f"{{performed: {{event: A, calendar: {calendar % current}}}}}" for current in ("true", "false")]
+    plan = plan_of(f"segment: with_today\nwhen: {rules[0]}\n---\nsegment: whole\nwhen: {rules[1]}\n")
+    # In Samoa, 2011-12-31 came right after 2011-12-29, at 10:00Z.
+    start = 1_325_239_200_000
+    profile = Profile(plan, start - 1)
+    profile.send(event("A", start - 1))
+    assert sorted(changes(profile.wait(start + 3 * DAY))) == [
+        (start, "whole", True),
+        (start, "with_today", False),
+        (start + DAY, "whole", False),
+    ]
+
+
 @pytest.mark.parametrize("at", [-(10**17), -(10**14), -1, 0, 10**15, 10**17])
 @pytest.mark.parametrize("unit", ["day", "week", "month", "year"])
 def test_case_25_a_time_no_calendar_knows_is_no_accident(at: int, unit: str) -> None:
