@@ -236,7 +236,7 @@ def test_a_reference_that_is_not_there_is_told() -> None:
         ("cast: {field: properties.a, to: date}", "'text', 'number'"),
         ("derive: weather", "'user_agent', 'campaign'"),
         ("{drop: properties.a, hash: properties.b}", "one of the keys"),
-        ("call: {function: f, timeout: 1h}", "less than or equal"),
+        ("call: {function: f, timeout: 1h}", "a number of at most"),
         ("run: rm", "no key `run`"),
     ],
 )
