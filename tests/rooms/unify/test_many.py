@@ -41,7 +41,7 @@ def records_of(seed: int) -> list[Record]:
         if chance.random() < 0.1:
             event.group_id = f"g{chance.randrange(3)}"
         # Not in order: some come with the clock of yesterday.
-        event.received = START_MS + 3 * 3_600_000 * number - chance.choice((0, 0, 5_000))
+        event.received = START_MS + 3 * 3_600_000 * number - chance.choice((0, 0, DAY_MS))
         clock = max(clock, event.received)
         found.append(Record("events", 0, len(found), KEYS.actor(event.identifiers[0]), encode(event)))
         drawn = chance.random()
