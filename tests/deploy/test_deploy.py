@@ -303,6 +303,21 @@ def test_what_is_rendered_is_what_a_role_needs() -> None:
     assert made["enableServiceLinks"] is False and made["imagePullSecrets"] == [{"name": "registry"}]
 
 
+def test_a_role_can_be_a_user_of_its_own_at_kafka() -> None:
+    """`headwater topics acls` prints what each role may do: with one Secret, every pod has the rights of all."""
+    objects = rendered("--set", "roles.unify.secretName=unify", "--set", "topics.secretName=operator")
+    pods = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]
+        for each in objects
+        if each["kind"] in ("StatefulSet", "Job")
+    }
+    own = {"hw-unify": "unify", "hw-topics": "operator"}
+    for name, container in pods.items():
+        said = [source["secretRef"]["name"] for source in container["envFrom"]]
+        # The last one counts where two have the same key.
+        assert said == ["headwater", *([own[name]] if name in own else [])], name
+
+
 ODD = """
 image: {tag: 20261128}
 kafka:

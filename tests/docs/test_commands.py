@@ -110,6 +110,7 @@ def test_every_setting_is_described() -> None:
     text = (ROOT / "docs" / "operations" / "running.md").read_text()
     missing = [name for name in Settings.model_fields if f"`{name}`" not in text]
     assert missing == []
+    assert "`HEADWATER_CONFIG`" in text.partition("## Settings")[2].partition("\n## ")[0]
 
 
 def test_every_setting_is_read_somewhere() -> None:
