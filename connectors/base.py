@@ -99,11 +99,12 @@ _withheld: set[Path] = set()
 
 
 def withhold(*places: Path) -> None:
-    """Let no secret of a definition be read from these files and folders, in this process."""
+    """Let no definition read a secret from these files and folders, or write there, in this process."""
     _withheld.update(place.resolve() for place in places)
 
 
-def _is_withheld(file: str) -> bool:
+def is_withheld(file: str | Path) -> bool:
+    """Whether a place is Headwater's own: definitions neither read it nor write there."""
     try:
         whole = Path(file).resolve()
     except (OSError, RuntimeError, ValueError):
@@ -145,7 +146,7 @@ class SecretReference(Options):
         else:
             assert self.file is not None
             place = f"the file {self.file}"
-            if _is_withheld(self.file):
+            if is_withheld(self.file):
                 raise ValueError(f"{place} is Headwater's own, and no secret to be sent anywhere")
             try:
                 text = Path(self.file).read_text(encoding="utf-8").strip()

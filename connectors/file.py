@@ -5,20 +5,26 @@ goes on. Copies that were made of it are the reader's business; the line about t
 
 After a crash a delivery may stand in the file twice, with the same `delivery_id`: telling them apart is the reader's
 business. Several workers may write to one file; a line torn by a crash is cut off before the next is written.
+
+Who may write definitions chooses the path, and may mistype it: what is Headwater's own, and a file that holds something
+else than deliveries, is left as it is.
 """
 
 import fcntl
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from connectors import rewritten
-from connectors.base import Connector, Options, Outcome, delivered, retry
+from connectors.base import Connector, Options, Outcome, delivered, is_withheld, retry
 from pipeline.records import Delivery
 
 _BLOCK = 65_536
+# How a line of ours begins.
+_BEGIN = b'{"delivery_id":"'
 
 
 class FileOptions(Options):
@@ -40,9 +46,8 @@ class FileConnector(Connector):
     def __init__(self, destination: str, options: FileOptions) -> None:
         super().__init__(destination, options)
         try:
-            options.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(options.path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
+            self._file = _opened(options.path)
+        except (OSError, ValueError) as error:
             raise ValueError(f"the file of destination {destination} cannot be written: {error}") from error
         self._rewritten = options.path.with_name(f"{options.path.name}.rewritten")
         self._encode = msgspec.json.Encoder().encode
@@ -116,3 +121,22 @@ class FileConnector(Connector):
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+
+def _opened(path: Path) -> int:
+    """The file at `path`, made if it is not there. Raises OSError; ValueError: it is not one to be written to."""
+    if is_withheld(path):
+        raise ValueError(f"{path} is Headwater's own; name a place outside its state folder and its settings")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A pipe that nobody reads would hold up whoever opens it.
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError(f"{path} is no file")
+        begin = os.pread(file, len(_BEGIN), 0)
+        if begin != _BEGIN[: len(begin)]:
+            raise ValueError(f"{path} holds something else than deliveries; name a file of its own, or move that one")
+    except BaseException:
+        os.close(file)
+        raise
+    return file

@@ -174,6 +174,39 @@ class TestFile(ConnectorContract):
         assert self.received() == [sample_delivery(n).delivery_id for n in (1, 2)]
         assert os.stat(self.path).st_mode & 0o077 == 0
 
+    @pytest.mark.parametrize(
+        "held", [b"user,plan\n1,pro\n", b"aes-256 key without a line's end", b'{"delivery_id": 1}\n', b"\n", b"\0"]
+    )
+    def test_a_file_that_holds_something_else_is_left_as_it_is(self, held: bytes) -> None:
+        self.path.parent.mkdir()
+        self.path.write_bytes(held)
+        with pytest.raises(ValueError, match="holds something else than deliveries"):
+            self._deliver([sample_delivery(1)])
+        assert self.path.read_bytes() == held
+
+    def test_a_first_line_that_a_crash_tore_is_one_of_ours(self) -> None:
+        self.path.parent.mkdir()
+        for torn in (b"", b'{"deli', b'{"delivery_id":"dlv_'):
+            self.path.write_bytes(torn)
+            self._deliver([sample_delivery(1)])
+            assert self.received() == [sample_delivery(1).delivery_id]
+
+    def test_what_is_no_file_is_not_written_to(self) -> None:
+        self.path.parent.mkdir()
+        os.mkfifo(self.path)
+        with pytest.raises(ValueError, match="is no file"):
+            self._deliver([sample_delivery(1)])
+
+    def test_nothing_is_written_in_the_state_folder(self) -> None:
+        self.monkeypatch.setattr("connectors.base._withheld", set())
+        state = self.path.parent.with_name("state")
+        state.mkdir()
+        withhold(state)
+        self.path.parent.symlink_to(state)
+        with pytest.raises(ValueError, match="Headwater's own"):
+            self._deliver([sample_delivery(1)])
+        assert not list(state.iterdir())
+
     def test_who_is_erased_leaves_the_file_and_nobody_else_does(self) -> None:
         other = [IdentifierPair("user_id", "bob")]
         lines = [sample_delivery(1), sample_delivery(2, "p9", identifiers=other), sample_delivery(3, "p2")]
