@@ -112,7 +112,8 @@ class Secured(Deployment):
         role = more.pop("role", "operator")
         secured = {
             "security.protocol": "SASL_SSL",
-            "ssl.ca.location": self.certificate,
+            # A pod has no file of its operator: there it is text.
+            **({"ssl.ca.location": self.certificate} if role == "operator" else {"ssl.ca.pem": self.text()}),
             "sasl.mechanism": "SCRAM-SHA-512",
             "sasl.username": role,
             "sasl.password": PASSWORD,
@@ -120,6 +121,9 @@ class Secured(Deployment):
         return {**super().environment(slot, **more), "HEADWATER_KAFKA": msgspec.json.encode(secured).decode()}
 
     certificate = ""
+
+    def text(self) -> str:
+        return Path(self.certificate).read_text()
 
     def start(self, *words: str, slot: str = "0", **more: str) -> Any:
         return super().start(*words, slot=slot, role=words[0], **more)
