@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pipeline.errors import StateError
 from pipeline.records import Event, encode, read_events_record
 from pipeline.replay.passage import glance
 from pipeline.roles import received_ms
@@ -38,9 +39,9 @@ def record(value: bytes | None) -> Record:
     return Record("events", 0, 0, b"k", value, 9)
 
 
-def with_keys() -> Sealer:
+def with_keys(seed: bytes = bytes(16)) -> Sealer:
     sealer = Sealer(KeyRing())
-    for key, part in sealer.ring.begin(bytes(16)):
+    for key, part in sealer.ring.begin(seed):
         sealer.take(key, part)
     return sealer
 
@@ -77,3 +78,17 @@ def test_an_export_and_a_replay_meet_it_as_it_stands_there(value: bytes) -> None
     reader.read.return_value = [record(value), record(sealer.seal(b"a" * 32, "Seen", plain))]
     assert OpeningReader(reader, sealer.open).read(10, 0) == [record(value), record(plain)]
     assert glance(value) is None and read_events_record(value) is None
+
+
+def test_a_history_of_which_nothing_can_be_opened_ends_an_export_and_a_replay() -> None:
+    """With other keys than it was sealed with, all of it would be taken for what nobody sealed."""
+    theirs, ours, reader = with_keys(b"t" * 16), with_keys(), MagicMock()
+    plain = encode(Event("m1", "track", "Seen", ["user_id:1"], 5, 7))
+    few = [record(theirs.seal(b"a" * 32, "Seen", plain)) for _ in range(99)]
+    one = [record(ours.seal(b"a" * 32, "Seen", plain))]
+    reader.read.side_effect = [few, one, few, few]
+    opening = OpeningReader(reader, ours.open)
+    assert opening.read(100, 0) == few and opening.read(1, 0) == [record(plain)] and opening.read(100, 0) == few
+    with pytest.raises(StateError, match="100 sealed events") as caught:
+        opening.read(100, 0)
+    assert caught.value.where == "up to events/0@0"
