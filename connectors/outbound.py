@@ -1,8 +1,8 @@
 """Requests to addresses that strangers wrote down: checked when connecting, never redirected, bounded in time and size.
 
 The check is made on the address that is then connected to, so a name that resolves differently the second time brings
-nothing. Link-local addresses, where clouds keep their credentials, are refused always; private ones and loopback
-unless the destination allows them. No proxy is taken from the environment: it would connect where we must not.
+nothing. Link-local addresses, and the others where clouds keep their credentials, are refused always; private ones and
+loopback unless the destination allows them. No proxy is taken from the environment: it would connect where we must not.
 """
 
 import ipaddress
@@ -20,6 +20,8 @@ _LONGEST_HEAD = 128 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+# Where Amazon, Google, Azure and Oracle answer what a machine may know of itself, beside the link-local address.
+_OF_CLOUDS = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "192.0.0.192")))
 # All else is for inside: site-local, IPv4 in forms of former times, or not given out.
 _PUBLIC = ipaddress.IPv6Network("2000::/3")
 
@@ -51,7 +53,7 @@ def _inner(address: IPAddress) -> IPAddress:
 def address_allowed(text: str, allow_private: bool) -> bool:
     """Whether an IP address may be connected to."""
     address = _inner(ipaddress.ip_address(text.partition("%")[0]))
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
+    if address in _OF_CLOUDS or address.is_link_local or address.is_multicast or address.is_unspecified:
         return False
     if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC and not address.is_private:
         return False

@@ -100,7 +100,7 @@ def inspect_file(path: Path, mapping: CsvMapping | None = None) -> FileFacts:
     with _open(path) as file:
         for line in _lines(file, path):
             digest.update(line)
-            rows += bool(line.strip() if rows else line.removeprefix(codecs.BOM_UTF8).strip())
+            rows += bool(_bare(line))
     if is_csv(path):
         mapping = mapping or CsvMapping()
         rows = sum(1 for _ in _cells(path, mapping))
@@ -149,12 +149,15 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         raise InputError(f"The file breaks off after line {number}: {error}", str(path)) from error
 
 
+def _bare(line: bytes) -> bytes:
+    """A line of JSON without what surrounds it. Files put behind each other have byte order marks within."""
+    return line.strip().removeprefix(codecs.BOM_UTF8).strip()
+
+
 def _json_rows(path: Path, facts: FileFacts) -> Iterator[Row]:
     with _open(path) as file:
         for number, line in enumerate(_lines(file, path), start=1):
-            value = line.strip()
-            if number == 1:
-                value = value.removeprefix(codecs.BOM_UTF8)
+            value = _bare(line)
             if not value:
                 continue
             try:

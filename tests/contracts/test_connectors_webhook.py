@@ -125,6 +125,12 @@ ADDRESSES = [
     ("2606:4700::1", True, True),
     ("169.254.169.254", False, False),
     ("fe80::1%eth0", False, False),
+    # Where clouds say their credentials and set-up, beside the link-local one.
+    ("fd00:ec2::254", False, False),
+    ("fd20:ce::254", False, False),
+    ("168.63.129.16", False, False),
+    ("::ffff:168.63.129.16", False, False),
+    ("192.0.0.192", False, False),
     ("224.0.0.1", False, False),
     ("0.0.0.0", False, False),
     ("::", False, False),

@@ -168,6 +168,13 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "blank.jsonl", b"\xef\xbb\xbf\n" + line)) == 1
 
 
+def test_files_put_behind_each_other_have_byte_order_marks_within(tmp_path: Path) -> None:
+    line = b'{"type":"track","event":"E","userId":"a"}\n'
+    rows = rows_of(tmp_path / "joined.jsonl", (b"\xef\xbb\xbf" + line) * 2 + b"\xef\xbb\xbf\n")
+    assert [(row.line, json.loads(row.value)["userId"]) for row in rows] == [(1, "a"), (2, "a")]
+    assert inspect_file(tmp_path / "joined.jsonl").rows == 2
+
+
 def test_a_file_that_is_read_as_something_else_is_another_file(tmp_path: Path) -> None:
     """Else the second reading of it would be told as duplicates of the first."""
     content = "userId,plan\nann,free\n"
