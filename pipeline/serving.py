@@ -385,8 +385,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if not is_answering and not self._body_is_unread():
             self.transport.write(_refusal(status))
         if self.cycle is not None:
-            # Whoever works on it hears that nothing more comes, and says nothing behind the last word.
+            # Whoever works on it hears that nothing more comes, and neither asks for it nor says anything behind the
+            # last word.
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
         # Who closes at once while the client still sends takes the answer out of its hands.
         if self.transport.can_write_eof():

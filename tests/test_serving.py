@@ -417,6 +417,18 @@ def test_what_is_refused_takes_nobody_elses_answer(
     assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
 
 
+def test_who_is_refused_while_asked_for_more_is_not_asked_again(
+    door: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Expect: 100-continue`: whoever works on the request asks for its body when the last word is said already."""
+    monkeypatch.setattr(serving, "_CLOSED_WITHIN_S", 2.0)
+    head, _, body = _NO_CHUNK.replace(b" / ", b" /slow ").partition(b"\r\n\r\n")
+    with call(door, head + b"\r\nExpect: 100-continue\r\n\r\n", body, pause_s=0.1) as caller:
+        assert told(caller)[0] == 400
+        time.sleep(1.5)
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
+
+
 def test_a_head_of_thousands_of_lines_is_refused_and_few_long_heads_are_held(
     door: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
