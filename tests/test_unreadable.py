@@ -61,7 +61,9 @@ def test_the_api_goes_on_behind_it(value: bytes | None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", NOBODY_SEALED)
-def test_what_nobody_sealed_is_left_out(value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_sealed_is_left_out_and_the_first_is_told(
+    value: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     sealer = with_keys()
     plain = encode(Event("m1", "track", "Seen", ["user_id:1"], 5, 7))
     sealed = sealer.seal(b"a" * 32, "Seen", plain)
@@ -69,6 +71,8 @@ def test_what_nobody_sealed_is_left_out(value: bytes, monkeypatch: pytest.Monkey
     monkeypatch.setattr(unsealing, "_sealer", sealer)
     monkeypatch.setattr(unsealing, "_look", lambda: None)
     assert unsealing([record(value), record(sealed), record(None)]) == [record(plain), record(None)]
+    assert unsealing([record(value)]) == []
+    assert caplog.text.count("events/0@0 is passed over") == 1
 
 
 @pytest.mark.parametrize("value", NOBODY_SEALED)

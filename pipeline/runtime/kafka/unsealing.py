@@ -1,5 +1,6 @@
 """Sealed events, opened for whoever reads the history at a door. The stages have their own way, which never waits."""
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from pipeline.vault import KeyRing, Sealer
 if TYPE_CHECKING:
     from pipeline.runtime.kafka.doors import TopicReader
 
+_log = logging.getLogger(__name__)
 SEALED_FIRST = b"\x01"
 _LOOK_AGAIN_S = 0.5
 
@@ -22,6 +24,7 @@ class Unsealing:
         self._sealer = Sealer(KeyRing())
         self._reader: TopicReader | None = None
         self._looked_at = 0.0
+        self._has_warned = False
 
     def __call__(self, records: list[Record]) -> list[Record]:
         """The records with their events opened, without those that nobody can open any more."""
@@ -33,13 +36,20 @@ class Unsealing:
             if record.topic == "events" and record.value is not None:
                 try:
                     opened = self._sealer.open(record.value)
-                except ValueError:
+                except ValueError as error:
                     opened = None  # nobody sealed it: it was put aside when it was new
+                    self._warn(record, error)
                 if opened is None:
                     continue
                 record = record._replace(value=opened)
             found.append(record)
         return found
+
+    def _warn(self, record: Record, error: ValueError) -> None:
+        """Once: with other keys than the history was sealed with, it is all of it."""
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("%s/%d@%d is passed over: %s", record.topic, record.partition, record.offset, error)
 
     def _look(self) -> None:
         if self._reader is not None and time.monotonic() - self._looked_at < _LOOK_AGAIN_S:
