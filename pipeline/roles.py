@@ -21,6 +21,7 @@ from pipeline.ingest import Checks, IngestStage
 from pipeline.observed import served
 from pipeline.privacy.vault import FollowedVault, ensure_keys
 from pipeline.records import (
+    UNREADABLE,
     CaughtUp,
     DeadLetter,
     Event,
@@ -185,7 +186,7 @@ def _told(settings: Settings) -> Told:
     def source(record: Record) -> Source | None:
         try:
             return read(record)
-        except (ValueError, msgspec.MsgspecError):
+        except UNREADABLE:
             return None  # somebody else's, who writes what no role of ours does
 
     def read(record: Record) -> Source | None:

@@ -6,7 +6,10 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from pipeline import roles
+from pipeline.cli.watch import _json_line, line
 from pipeline.errors import StateError
+from pipeline.privacy import vault
 from pipeline.records import Event, encode, read_events_record
 from pipeline.replay.passage import glance
 from pipeline.roles import received_ms
@@ -17,6 +20,7 @@ from pipeline.settings import Settings
 from pipeline.vault import KeyRing, Sealer
 from tests.rooms.api.harness import ADA, World, body, event, profile, show
 
+TOO_DEEP = b'{"kind":"event","properties":{"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}}"
 UNREADABLE = [
     b"",
     b"junk",
@@ -26,7 +30,7 @@ UNREADABLE = [
     b'{"kind":"event","message_id":1}',
     b'{"kind":"event","message_id":"\xff"}',
     b'{"kind":"marker","generation":"x"}',
-    b'{"kind":"event","properties":{"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
+    TOO_DEEP,
 ]
 NOBODYS = b'{"kind":"event","message_id":"m","type":"track","event":"E","identifiers":[],"time":1,"received":1}'
 """An event that can be read, and is of nobody."""
@@ -50,6 +54,22 @@ def with_keys(seed: bytes = bytes(16)) -> Sealer:
 def test_the_worker_that_has_put_it_aside_does_not_end(value: bytes) -> None:
     assert received_ms(record(value)) == 0
     assert read_events_record(value) is None
+
+
+@pytest.mark.parametrize("value", [b"", b"junk", b"\xff\xfe", b"[1]", TOO_DEEP])
+def test_who_looks_whether_a_history_was_sealed_passes_over_it(value: bytes) -> None:
+    assert not vault._is_event(record(value))
+
+
+@pytest.mark.parametrize("value", UNREADABLE)
+def test_who_looks_how_far_raw_records_have_come_passes_over_it(value: bytes) -> None:
+    assert roles._told(Settings(secret="s")).source(record(value)) is None
+
+
+@pytest.mark.parametrize("value", [b"junk", b"\xff\xfe", TOO_DEEP])
+def test_who_follows_the_topic_is_shown_it_as_it_stands(value: bytes) -> None:
+    assert line(record(value)).startswith("[dim]events[/] ")
+    assert _json_line(record(value)).startswith('{"key":"k","value":')
 
 
 @pytest.mark.parametrize("value", [*UNREADABLE, NOBODYS, None])

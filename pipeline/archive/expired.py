@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from pipeline.activation.data import Path, changed_at, walked
 from pipeline.archive.files import Archive
+from pipeline.records import UNREADABLE
 from pipeline.vault import name_mark, sealed_name
 
 PROGRESS = "expired.json"
@@ -122,7 +123,7 @@ def _kept(value: bytes | None, marks: Mapping[bytes, int], keeps: Mapping[str, i
 def _name_of(value: bytes) -> str:
     try:
         return _decode(value).event
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ""
 
 

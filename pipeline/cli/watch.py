@@ -12,6 +12,7 @@ from pipeline import settings as settings_module
 from pipeline.broker import find_kafka
 from pipeline.cli._console import Console
 from pipeline.errors import InputError
+from pipeline.records import UNREADABLE
 from pipeline.runtime.kafka.doors import TopicReader
 from pipeline.runtime.ports import Record
 from pipeline.shown_times import shown_time
@@ -56,7 +57,7 @@ def _json_line(record: Record) -> str:
     key = record.key.decode(errors="replace") if record.key is not None else None
     try:
         value = msgspec.json.decode(record.value) if record.value is not None else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         value = record.value
     if isinstance(value, dict) and record.value is not None:
         return record.value.decode() + "\n"
@@ -70,7 +71,7 @@ def line(record: Record) -> str:
         return f"[dim]{record.topic}[/] {key} [dim]removed[/]"
     try:
         value = msgspec.json.decode(record.value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return f"[dim]{record.topic}[/] {escape(repr(record.value[:200]))}"
     readable = _delivery if record.topic.startswith(DELIVERIES.name) else _LINES.get(record.topic)
     if readable is not None:

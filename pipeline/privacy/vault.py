@@ -10,7 +10,7 @@ from types import TracebackType
 import msgspec
 
 from pipeline.errors import BrokerError, StateError
-from pipeline.records import Suppression
+from pipeline.records import UNREADABLE, Suppression
 from pipeline.runtime.kafka.apply_log import ApplyTransaction
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all, watermarks
 from pipeline.runtime.ports import Record
@@ -106,7 +106,7 @@ def _is_event(record: Record) -> bool:
         return True
     try:
         return _decode_kind(value).kind == "event"
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return False  # somebody else wrote it
 
 

@@ -96,6 +96,7 @@ from pipeline.records.told import (
 __all__ = [
     "CHANNEL",
     "EVERYTHING",
+    "UNREADABLE",
     "Absorb",
     "AccountAlert",
     "AccountsSweep",
@@ -184,10 +185,14 @@ decode_edges_record = msgspec.json.Decoder(EdgesRecord).decode
 decode_links_record = msgspec.json.Decoder(LinksRecord).decode
 
 
+UNREADABLE = (ValueError, RecursionError, msgspec.MsgspecError)
+"""What decoding raises of bytes that no role of ours wrote."""
+
+
 def read_events_record(value: bytes | None) -> EventsRecord | None:
     """A record of `events`, for who only looks at what is there; None of what cannot be read. It was put aside when it
     was new, and is nobody's event."""
     try:
         return decode_events_record(value) if value else None
-    except (ValueError, RecursionError, msgspec.MsgspecError):
+    except UNREADABLE:
         return None

@@ -15,7 +15,7 @@ from msgspec import Struct
 from pipeline.identifiers import Keys, split_identifier
 from pipeline.identity import IdentityRules, Junk
 from pipeline.profile import consents_anew
-from pipeline.records import Erased, Event, Release, Relink, Unlink
+from pipeline.records import UNREADABLE, Erased, Event, Release, Relink, Unlink
 from pipeline.replay.errors import ReplayError
 from pipeline.runtime.ports import Record
 
@@ -62,7 +62,7 @@ def glance(value: bytes | None) -> Glance | None:
         return None
     try:
         return _decode_glance(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -124,7 +124,7 @@ def passage(
         return LeftOut("refused", f"No identifier can be used under the new identity rules: {', '.join(named[:5])}.")
     try:
         whole = _decode_event(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return Passed(record.key, value)
     whole.identifiers = identifiers
     return Passed(keys.actor(identifiers[0]), _encode(whole), True)
@@ -164,7 +164,7 @@ def readmitted(
         return []
     try:
         whole = _decode_event(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return []
     return [keys.actor(text) for text in whole.identifiers] if consents_anew(whole, gone.received) else []
 
