@@ -8,6 +8,7 @@ second before the markers of the first; and whoever takes over the slot fences b
 """
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _FULL_PAUSE_S = 0.01
 _METADATA_WITHIN_S = 5.0
 _HEARD_WITHIN_S = 2.0
+_ABORT_CALL_S = 0.5
 # Hashing a key in Python costs more than producing a record.
 _MOST_PARTITIONS_KNOWN = 50_000
 _NOT_TOLD = frozenset(
@@ -224,7 +226,21 @@ class KafkaProducer:
 
     def abort(self, timeout_s: float) -> None:
         with self._answering("abort", self._producer):
-            self._producer.abort_transaction(timeout_s)
+            self._abort(timeout_s)
+
+    def _abort(self, timeout_s: float) -> None:
+        """By several calls: each lets go of what waits to be sent, once, as it begins. What the broker refuses after
+        that, as it came behind a refused record, the client queues again until the transaction has ended, and does not
+        end it before the queue is empty (docs/decisions/an-abort-is-asked-for-again.md)."""
+        until = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, until - time.monotonic())
+            try:
+                self._producer.abort_transaction(min(left_s, _ABORT_CALL_S))
+                return
+            except KafkaException as error:
+                if left_s <= _ABORT_CALL_S or error.args[0].code() != KafkaError._TIMED_OUT:
+                    raise
 
     def close(self) -> None:
         for client in self._clients:

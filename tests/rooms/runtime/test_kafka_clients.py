@@ -157,6 +157,46 @@ def test_a_fence_that_shows_while_a_transaction_is_ended_is_told_in_words(
         call(producer, 1.0)
 
 
+QUEUED = KafkaError(KafkaError._TIMED_OUT, "2 message(s) remaining", retriable=True)
+
+
+class Queueing(Client):
+    """What was refused after a call has begun stands in the queue again, until another call lets go of it."""
+
+    calls: tuple[float, ...] = ()
+    refused_within = 1
+
+    def abort_transaction(self, timeout_s: float) -> None:
+        Queueing.calls += (timeout_s,)
+        if len(self.calls) <= self.refused_within:
+            raise KafkaException(QUEUED)
+
+
+@pytest.fixture
+def queueing(monkeypatch: pytest.MonkeyPatch) -> KafkaProducer:
+    client: Any = Queueing
+    monkeypatch.setattr(producing, "Producer", client)
+    monkeypatch.setattr(Queueing, "calls", ())
+    return KafkaProducer(CONFIG, "unify")
+
+
+def test_what_is_queued_again_while_a_transaction_is_undone_is_let_go_of_by_another_call(
+    queueing: KafkaProducer,
+) -> None:
+    queueing.abort(10.0)
+    assert len(Queueing.calls) == 2 and max(Queueing.calls) < 1.0, "and its own time-out is not waited for"
+
+
+def test_an_abort_is_over_when_its_time_is(queueing: KafkaProducer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Queueing, "refused_within", 1_000)
+    monkeypatch.setattr(Client, "list_topics", Heard.list_topics)
+    clock = iter(range(10))
+    monkeypatch.setattr(producing.time, "monotonic", lambda: 0.4 * next(clock))
+    with pytest.raises(Retriable, match="remaining"):
+        queueing.abort(1.0)
+    assert Queueing.calls == pytest.approx((0.5, 0.2))
+
+
 class Heard:
     def __init__(self, properties: object) -> None: ...
 
