@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from pipeline import settings as settings_module
@@ -113,7 +114,8 @@ def check_events(
     if counts:
         table = Table(box=None, pad_edge=False)
         for heading in ("event", "field", "rule", "times", "first in line", "what"):
-            table.add_column(heading, justify="right" if heading in ("times", "first in line") else "left")
+            justify: JustifyMethod = "right" if heading in ("times", "first in line") else "left"
+            table.add_column(heading, justify=justify, overflow="fold")
         for place, times in counts.most_common(_MOST_SHOWN):
             where, detail = first[place]
             event, field, rule, what = map(as_written, (place[0] or "–", place[1] or "–", place[2], detail))

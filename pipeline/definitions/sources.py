@@ -22,7 +22,7 @@ from connectors.sources import Source, source_kind
 from pipeline.definitions.comparisons import Model, Name
 from pipeline.definitions.durations import DurationMs
 from pipeline.errors import DefinitionError
-from pipeline.ingest import CHANGES, Constant, From, Mapping, MappingPlan, Object, Text
+from pipeline.ingest import CHANGES, Constant, From, Items, Mapping, MappingPlan, Object, Text
 
 _ROOTS = {"none": ("key", "value"), "debezium": ("key", "value", "row", "before", "after", "source", "change", "ts_ms")}
 _FIELDS = frozenset(
@@ -115,6 +115,8 @@ class SourceDefinition(Model):
     def _node(self, value: Any, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise ValueError("the mapping is nested too deeply")
+        if isinstance(value, list):
+            return Items(tuple(self._node(item, depth + 1) for item in value))
         if not isinstance(value, dict):
             return Constant(value)
         if "from" in value:

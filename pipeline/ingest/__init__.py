@@ -2,7 +2,7 @@
 
 from pipeline.ingest.clean import MAX_IDENTIFIERS, NO_CHECKS, Checks, clean
 from pipeline.ingest.decode import MAX_DEPTH, MAX_RAW_BYTES, RawEvent, decode, forgiving
-from pipeline.ingest.mapping import CHANGES, NO_MAPPINGS, Constant, From, Mapping, MappingPlan, Object, Text
+from pipeline.ingest.mapping import CHANGES, NO_MAPPINGS, Constant, From, Items, Mapping, MappingPlan, Object, Text
 from pipeline.ingest.outcomes import FLAGS, REASONS, Emit, Outcome, Refusal, Skip
 from pipeline.ingest.stage import CAUGHT_UP_EVERY_MS, IngestStage, caught_up_due, ingest
 
@@ -21,6 +21,7 @@ __all__ = [
     "Emit",
     "From",
     "IngestStage",
+    "Items",
     "Mapping",
     "MappingPlan",
     "Object",

@@ -3,8 +3,9 @@
     encoding   json, or avro in Confluent's wire format (a zero, four bytes of schema id, the datum)
     envelope   none, or debezium: {before, after, source, op, ts_ms}, with or without {schema, payload} around it
 
-A mapping is a tree of constants, fields and texts. What it makes is JSON, and goes on like any raw event; so every
-bound of ingest holds for it too. A field that is not there, or null, is left out; so is a number that is none (NaN).
+A mapping is a tree of constants, fields, texts and lists of these. What it makes is JSON, and goes on like any raw
+event; so every bound of ingest holds for it too. A field that is not there, or null, is left out; so is a number that
+is none (NaN).
 
 Avro has values that JSON has not. An instant is a text in ISO 8601 (and a time whatever `as` calls it), a UUID a
 text, a decimal a number.
@@ -121,6 +122,17 @@ class Object(NamedTuple):
         return {name: value for name, value in made if value is not _MISSING}
 
 
+class Items(NamedTuple):
+    """A list, item by item."""
+
+    parts: tuple[Any, ...]
+
+    def of(self, document: dict[str, Any]) -> Any:
+        """The items that are there."""
+        made = (part.of(document) for part in self.parts)
+        return [value for value in made if value is not _MISSING]
+
+
 def _text(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -199,8 +211,7 @@ def mapped(mapping: Mapping, record: Record, schema_of: SchemaOf) -> bytes | Ref
     value = _decoded(record.value, mapping.encoding, schema_of)
     if isinstance(value, Refusal):
         return value
-    key = _decoded(record.key, mapping.encoding, schema_of) if record.key else None
-    document: dict[str, Any] = {"key": _payload(None if isinstance(key, Refusal) else key), "value": value}
+    document: dict[str, Any] = {"key": _key(record.key, mapping.encoding, schema_of), "value": value}
     if mapping.envelope == "debezium":
         value = _payload(value)
         if not isinstance(value, dict) or not isinstance(value.get("op"), str):
@@ -242,6 +253,20 @@ def _is_placeholder(value: Any) -> bool:
 def _payload(value: Any) -> Any:
     """What stands inside when the converter writes the schema beside it."""
     return value["payload"] if isinstance(value, dict) and set(value) == {"schema", "payload"} else value
+
+
+def _key(data: bytes | None, encoding: str, schema_of: SchemaOf) -> Any:
+    """Keys are often bare texts, whatever values are written as. One that can be read neither way is not there."""
+    if not data:
+        return None
+    found = _decoded(data, encoding, schema_of)
+    if not isinstance(found, Refusal):
+        return _payload(found)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None  # a number in binary, or a damaged datum, is no text
 
 
 def _decoded(data: bytes, encoding: str, schema_of: SchemaOf) -> Any:

@@ -18,8 +18,8 @@ from pipeline.runtime.ports import Record
 APP = build(["contracts"])
 
 
-def run(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(APP, ["contracts", *words], env={"COLUMNS": "200"})
+def run(*words: str, columns: int = 200) -> tuple[int, str]:
+    done = CliRunner().invoke(APP, ["contracts", *words], env={"COLUMNS": str(columns)})
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.stdout
@@ -96,6 +96,16 @@ def test_a_bad_file_fails_with_what_where_and_how_often(files: tuple[Path, Path]
     [line] = [line for line in told.splitlines() if "/properties/total" in line]
     assert line.split()[:5] == ["Order", "Completed", "/properties/total", "type", "2"]
     assert "unplanned_event" in told and "unknown_type" in told
+
+
+def test_the_field_is_told_whole_where_lines_are_short(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """As in CI, where no terminal says how wide it is."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps({**order(1), "properties": {**order(1)["properties"], "receipt_address": 1}}) + "\n")
+    code, told = run("check", str(files[1]), "--events", str(bad), columns=80)
+    heading, *lines = told.splitlines()[:-1]
+    field = slice(heading.index("field"), heading.index("rule"))
+    assert code == 1 and "".join(line[field].strip() for line in lines) == "/properties/receipt_address"
 
 
 def test_sources_are_told_apart(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -137,6 +137,38 @@ def test_a_record_of_any_form_is_mapped() -> None:
     assert isinstance(bare, Event) and bare.properties == {"channel": "shop", "nested": {"id": 3}}
 
 
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        (b"customer-7", "customer-7"),
+        ("Zo\u00eb 7".encode(), "Zo\u00eb 7"),
+        (b'"7"', "7"),
+        (b"7", 7),
+        (b"\xff7", None),
+        (b"\x00\x00\x00\x00\x00\x00\x00\x07", None),
+        (b"", None),
+    ],
+)
+def test_a_key_that_is_no_json_is_a_text(key: bytes, read: Any) -> None:
+    event = outcome(ORDERS, record({"id": 3, "customer": {"number": 41}}, "/shop.orders", key))
+    assert isinstance(event, Event) and event.properties.get("key") == read
+
+
+def test_fields_in_a_list_are_read() -> None:
+    text = f"""{ORDERS}
+  context:
+    externalIds: [{{type: card, id: {{from: value.card}}}}, {{type: shop, id: {{text: 's-{{value.id}}'}}}}]
+    words: [web, 7, {{from: value.id}}, {{from: value.nothing}}, [{{from: value.card}}]]
+"""
+    value = {"id": 3, "customer": {"number": 41}, "card": "7711"}
+    event = outcome(text, record(value, "/shop.orders"))
+    assert isinstance(event, Event) and set(event.identifiers) == {"user_id:41", "card:7711", "shop:s-3"}
+    assert event.context["words"] == ["web", 7, 3, ["7711"]]
+    without = outcome(text, record({**value, "card": None}, "/shop.orders"))
+    assert isinstance(without, Event) and set(without.identifiers) == {"user_id:41", "shop:s-3"}
+    assert not without.flags
+
+
 def test_what_ingest_forgives_is_forgiven_before_a_mapping_too() -> None:
     value = {"id": 3, "customer": {"number": 41}, "total": "12 \ud83d"}
     event = outcome(ORDERS, record(b"\xef\xbb\xbf" + json.dumps(value).encode(), "/shop.orders"))
@@ -322,6 +354,19 @@ def test_a_uuid_names_a_person_and_an_instant_is_when_it_was() -> None:
     assert (event.identifiers, event.time) == ([f"user_id:{ID}"], NOW_MS - 5_000)
 
 
+def test_the_key_beside_avro_may_be_a_bare_text() -> None:
+    text = AVRO.replace("{from: value.id, as: text}", "{from: key, as: text}")
+    assert text != AVRO
+    for key, read in (
+        (b"c-7", ["user_id:c-7"]),
+        (wire(3, customer()), []),
+        (wire(3, customer())[:-4], []),
+        (wire(4, customer()), []),
+    ):
+        event = outcome(text, record(wire(3, customer()), "/customers", key), {3: CUSTOMER})
+        assert isinstance(event, Event) and event.identifiers == [*read, "email:ada@example.org"]
+
+
 def test_avro_that_cannot_be_read_is_refused() -> None:
     good = wire(3, customer())
     for data, reason in (
@@ -343,6 +388,7 @@ WRONG = [
     ("userId: {text: 'x-{nothing}'}", "no field"),
     ("user: {from: row.id}", "no `user`"),
     ("traits: {from: row, without: id}", "list of names"),
+    ("context: {externalIds: [{type: card, id: {from: card}}]}", "no field"),
 ]
 
 
