@@ -2,10 +2,11 @@
 
     destination: sales_chat
     kind: http
+    traits: [email]
     url: https://chat.example.com/hooks/sales
     headers: {Authorization: {env: CHAT_TOKEN}}
     body:
-      text: "{identifiers.email} entered {segment}"
+      text: "{traits.email} entered {segment}"
 
 A place is `{path}` in a text; the paths lead into the delivery: `{profile_id}`, `{segment}`, `{change}` (entered or
 exited), `{action}`, `{at}`, `{at_iso}`, `{delivery_id}`, `{identifiers.email}` (the first of a namespace),
@@ -18,7 +19,8 @@ others; DELETE if nothing else is said). It is sent once for each value, if the 
 it names. Without it the receipt of an erasure says that this destination was not asked.
 
 A place that leads to nothing: an entry of a mapping whose whole value it is, is left out; anywhere else the delivery
-is rejected, because half a message is worse than none. Inside the url, values are escaped.
+is rejected, because half a message is worse than none. Inside the url, values are escaped. Of somebody whose first
+event it is, `identifiers` may lack the e-mail address that stands in that event; the trait is there.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,16 +1,19 @@
 """What docs/definitions.md shows is what is read."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.template import fill, values_of
 from connectors.testing import sample_delivery
 from connectors.webhook import payload, signature, signing_key
 from pipeline.definitions.catalog import Catalog
 from pipeline.definitions.destinations import DeliveryDefinition, DestinationDefinition
 from pipeline.definitions.loader import load_text
+from pipeline.records import IdentifierPair
 
 TEXT = (Path(__file__).parents[3] / "docs" / "definitions.md").read_text()
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
@@ -42,6 +45,18 @@ def test_the_receiver_of_the_example_verifies_what_is_sent() -> None:
     assert space["verified"](secret, headers, body)
     assert not space["verified"](secret, headers, body + b" ")
     assert not space["verified"](secret, {**headers, "webhook-timestamp": str(now - 1_000)}, body)
+
+
+def test_the_templates_have_an_address_also_when_identity_has_not_decided_yet() -> None:
+    templates = [one for example in EXAMPLES for one in load_text(example) if one.body.get("kind") == "http"]
+    assert len(templates) == 2
+    for written in templates:
+        options = DestinationDefinition.model_validate(written.body).options
+        told = {name: f"{name}@example.org" for name in written.body["traits"]}
+        newcomer = sample_delivery(1, identifiers=[IdentifierPair("user_id", "ada")], body={"traits": told})
+        filled = fill(options.body, values_of(newcomer))
+        hashed = sha256(b"email@example.org").hexdigest()
+        assert any(address in repr(filled) for address in ("email@example.org", hashed)), written.name
 
 
 def test_the_reaction_of_the_example_is_one() -> None:
