@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.records import Delivery, IdentifierPair
+from pipeline.records import UNREADABLE, Delivery, IdentifierPair
 
 _BLOCK = 1 << 20
 
@@ -77,7 +77,7 @@ def _lines(file: int, end: int) -> Iterator[bytes]:
 def _is_about(line: bytes, gone: list[bytes], who: set[tuple[str, str]]) -> bool:
     try:
         found = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     if found.action == "profile_erased":
         return False

@@ -12,7 +12,7 @@ from pipeline.definitions.log import read_catalog
 from pipeline.deliver.forgotten import TAKES_BACK
 from pipeline.errors import LookupFailed
 from pipeline.lookup import Value, find_profile
-from pipeline.records import Delivery
+from pipeline.records import UNREADABLE, Delivery
 from pipeline.runtime.kafka.doors import current_value
 from pipeline.settings import Settings
 
@@ -23,7 +23,7 @@ def may_leave(plan: ActivationPlan, body: bytes, value: Value) -> bool:
     """Whether a delivery may leave by now; also what is none, which is refused where it is read."""
     try:
         delivery = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return True
     if delivery.action in TAKES_BACK or delivery.action == "alert" or delivery.body.get("entity") == "account":
         return True

@@ -22,7 +22,7 @@ from pipeline.deliver.outcomes import Outcomes
 from pipeline.deliver.ports import DeliveryLog
 from pipeline.deliver.progress import read_note
 from pipeline.deliver.scheduler import Batch, GivenUp, Policy, Scheduler
-from pipeline.records import DeadLetter, Delivery, encode
+from pipeline.records import UNREADABLE, DeadLetter, Delivery, encode
 from pipeline.runtime.ports import Record
 from pipeline.shown_times import shown_second
 
@@ -195,7 +195,7 @@ class DestinationWorker:
     def _accept(self, record: Record) -> None:
         try:
             delivery = _decode(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self._refuse(record, "not a delivery", str(error))
             return
         if self.has_passed(delivery):

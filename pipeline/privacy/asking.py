@@ -13,7 +13,7 @@ from pipeline.in_charge import refuse_decisions
 from pipeline.lookup import find_person, is_profile_id
 from pipeline.privacy import audit
 from pipeline.privacy.whom import identifiers_of
-from pipeline.records import Erased, PrivacyReceipt, PrivacyRequest, RequestKind, encode
+from pipeline.records import UNREADABLE, Erased, PrivacyReceipt, PrivacyRequest, RequestKind, encode
 from pipeline.runtime.kafka.doors import TopicReader, current_value, current_values, produce_all
 from pipeline.settings import Settings
 
@@ -63,7 +63,7 @@ def hand_over_requests(old: Settings, new: Settings) -> int:
         for record in reader.read_to_end():
             try:
                 request = msgspec.json.decode(record.value or b"", type=PrivacyRequest)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNREADABLE:
                 continue  # it is no request: the role says so
             receipt = receipts.get(request.request_id.encode())
             is_open = receipt is None or msgspec.json.decode(receipt, type=PrivacyReceipt).state == "working"

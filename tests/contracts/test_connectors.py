@@ -216,6 +216,14 @@ class TestFile(ConnectorContract):
         assert self.received() == [sample_delivery(n).delivery_id for n in (2, 5, 6)]
         assert "ada" not in self.path.read_text().lower()
 
+    def test_what_stands_in_it_and_is_no_delivery_stays(self) -> None:
+        self._deliver([sample_delivery(1)])
+        strange = [b"junk", b"\xff", b'{"body":' + b"[" * 100_000]
+        with self.path.open("ab") as file:
+            file.writelines(line + b"\n" for line in strange)
+        self._deliver([sample_delivery(2, segment=None, action="profile_erased", body=ERASED)])
+        assert self.path.read_bytes().splitlines()[:-1] == strange
+
     @pytest.mark.parametrize("step", range(4))
     def test_a_crash_in_the_middle_of_it_loses_nobody(self, step: int) -> None:
         """Killed at each system call of the rewriting: whoever opens the file next ends it."""

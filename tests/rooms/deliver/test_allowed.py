@@ -61,7 +61,8 @@ def test_whoever_is_gone_allows_nothing_and_what_takes_back_always_goes() -> Non
         assert may_leave(PLAN, delivery(action=action), value_in(stored))
     stored["identities", b"p1"] = encode(IdentityPointer("p2", 1, retired=True))
     assert may_leave(PLAN, delivery(), value_in(stored)), "p2 is who p1 was"
-    assert may_leave(PLAN, b"no delivery", lambda topic, key: None), "it is refused where it is read"
+    for junk in (b"no delivery", b"\xff", b'{"body":' + b'{"a":' * 100_000):
+        assert may_leave(PLAN, junk, lambda topic, key: None), "it is refused where it is read"
 
 
 def test_dead_letters_are_sent_again_to_those_only_who_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:

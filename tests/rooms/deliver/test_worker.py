@@ -109,6 +109,16 @@ def test_what_a_destination_says_is_brief_once_somebody_is_erased(caplog: pytest
     assert (said[-1].up, said[-1].failure) == (False, "HTTP 503")
 
 
+@pytest.mark.parametrize("value", [b"junk", b"[]", b"\xff", b"[" * 100_000, b'{"body":' + b'{"a":' * 100_000])
+def test_what_is_no_delivery_is_put_aside_and_what_follows_it_goes(value: bytes) -> None:
+    log = Log([Record("deliveries.d", 0, 0, b"p1", value), named(1, "p1")])
+    connector, told = Connector(delivered()), list[str]()
+    connector.during = lambda: told.append("p1")
+    made, _ = worker(log, connector, ForgottenProfiles(KEYS))
+    turns(made, lambda: told and log.letters)
+    assert [letter.reason for letter in log.letters] == ["not a delivery"]
+
+
 def test_what_is_told_of_a_destination_is_how_it_fails_now(caplog: pytest.LogCaptureFixture) -> None:
     """It was down, then a replica, then had another password: whoever looks wants the last of these."""
     connector = Connector(retry("Redis ConnectionError"))

@@ -4,6 +4,7 @@ from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -11,10 +12,11 @@ from pipeline.definitions.identity import identity_rules
 from pipeline.errors import BrokerError, InputError, LookupFailed
 from pipeline.identifiers import Keys
 from pipeline.identity import Junk, builtin_rules
-from pipeline.privacy import role, whom
+from pipeline.privacy import asking, role, whom
 from pipeline.privacy.whom import Whom
 from pipeline.records import PrivacyReceipt, PrivacyRequest, encode
 from pipeline.runtime.ports import Record
+from pipeline.settings import Settings
 
 
 @pytest.fixture
@@ -135,15 +137,14 @@ def test_an_id_is_no_way_out_of_the_folder_of_exports(
     assert not made._waiting and [one.state for one in receipts] == ["failed"]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(b"", b"{", b"[]", b"{}", b'{"request_id":1}', b'{"request":"forget"}', b"\xff"),
-        b'{"request_id":"\xff"}',  # no UTF-8 within
-        b'{"more":' + b"[" * 100_000,
-    ],
-    ids=range(9),
-)
+NO_REQUESTS = [
+    *(b"", b"{", b"[]", b"{}", b'{"request_id":1}', b'{"request":"forget"}', b"\xff"),
+    b'{"request_id":"\xff"}',  # no UTF-8 within
+    b'{"more":' + b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("value", NO_REQUESTS, ids=range(len(NO_REQUESTS)))
 def test_what_is_no_request_ends_nobody(
     carrying_out: tuple[Any, list[PrivacyReceipt]], value: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +153,23 @@ def test_what_is_no_request_ends_nobody(
     assert not receipts and "privacy-requests/0/5 is no request" in caplog.text
     made._take(asked("user_id:ada"))
     assert list(made._erasures) == ["r1"]
+
+
+def test_a_workspace_that_takes_over_is_asked_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [*map(written, NO_REQUESTS), asked("user_id:ada", "r1"), asked("user_id:bob", "r2", "export")]
+    log = MagicMock()
+    log.return_value.__enter__.return_value.read_to_end.return_value = records
+    handed: list[bytes] = []
+
+    def produced(settings: Settings, topic: str, records: list[tuple[bytes, bytes]]) -> int:
+        handed.extend(key for key, _ in records)
+        return len(records)
+
+    monkeypatch.setattr(asking, "TopicReader", log)
+    monkeypatch.setattr(asking, "current_values", lambda settings, topic: {})
+    monkeypatch.setattr(asking, "produce_all", produced)
+    assert asking.hand_over_requests(Settings(), Settings()) == 1
+    assert handed == [b"r1"]
 
 
 def test_what_was_begun_is_gone_on_with_by_the_next_process(
