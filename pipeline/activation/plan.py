@@ -64,7 +64,7 @@ class ActivationPlan:
     """All destinations of one generation, indexed by what they want. The empty plan delivers nothing.
 
     `asks`: some destination needs something of a person to be allowed; `reads`: the traits that this depends on;
-    `restricts`: something is said about data.
+    `restricts`: something is said about data, and there is who gets some.
     """
 
     destinations: tuple[Destination, ...] = ()
@@ -86,7 +86,7 @@ class ActivationPlan:
         active = sorted(self.destinations, key=lambda destination: destination.name)
         index = object.__setattr__
         index(self, "asks", any(d.asks for d in active))
-        index(self, "restricts", not self.data.is_empty)
+        index(self, "restricts", bool(active) and not self.data.is_empty)
         index(self, "reads", self.consent.reads if self.asks else frozenset())
         index(self, "_by_name", {d.name: d for d in active})
         index(self, "_projectors", {d.name: Projector(d, self.data, self.normalise) for d in active})

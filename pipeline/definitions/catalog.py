@@ -159,7 +159,7 @@ def activation_plan(catalog: Catalog, generation: Generation, identity: Identity
     contracts = contracts_plan(catalog, generation)
     segments = catalog.of_kind(generation, "segment")
     of_segments = {each.name: each.body["purposes"] for each in segments if each.body.get("purposes")}
-    if not of_segments and (not destinations or not contracts.contracts):
+    if not of_segments and not contracts.contracts:
         return ActivationPlan(destinations, policy, normalise=normalise)
     purposes_known("segment", of_segments, policy)
     known = described(

@@ -132,6 +132,13 @@ def test_the_example_of_the_docs_is_refused_as_it_says(tmp_path: Path) -> None:
     assert refused.value.what in " ".join(text.split()) and refused.value.where in text
 
 
+def test_what_is_computed_from_labelled_data_is_labelled_where_there_is_no_destination() -> None:
+    noted = {"computed": "noted", "compute": {"function": "last", "of": "properties.note", "event": "Order Completed"}}
+    plan = activation_plan(*catalog_of(SHOP, noted, NOTED))
+    assert plan.data.computed["noted"].labels == {"sensitive"} == plan.data.segments["noted"].labels
+    assert not plan.restricts, "nobody gets any of it"
+
+
 def test_without_contracts_everything_is_free() -> None:
     catalog, generation = catalog_of(BROKEN, ads(segments=["broken"], traits=["email"]))
     assert not generation_plan(catalog, generation).activation.restricts
