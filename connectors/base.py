@@ -198,10 +198,14 @@ class Unsaid:
 
 def _forms(secret: str) -> Iterator[str]:
     """How a secret may be repeated: whole, without its "Bearer", in Basic authentication or out of it, as the password
-    in a url; each of these as JSON and addresses have it."""
+    in a url, as what stands behind the host; each of these as JSON and addresses have it."""
     plain = [secret, *secret.split()]
     with suppress(ValueError):
         plain.append(unquote(urlsplit(secret).password or ""))
+    with suppress(ValueError):
+        address = urlsplit(secret)
+        if address.scheme in ("http", "https"):
+            plain.append(address.path.strip("/"))
     with suppress(ValueError):
         kind, _, coded = secret.partition(" ")
         user_and_password = base64.b64decode(coded, validate=True).decode() if kind.lower() == "basic" else ""
@@ -236,8 +240,8 @@ def _digest(file: str) -> bytes | None:
 class Connector:
     """The base of all connectors. A kind is a subclass; an instance serves one destination.
 
-    Class attributes: `kind` as definitions name it; `mode` where a definition names none; `max_batch` and
-    `concurrency` likewise defaults; `keeps_order` says that a batch may hold several deliveries of one profile,
+    Class attributes: `kind` as definitions name it; `mode` and `concurrency` where a definition names none; `max_batch`
+    that or less, as a definition says; `keeps_order` says that a batch may hold several deliveries of one profile,
     because `deliver` goes through it in order and after a failure returns `retry` for that profile's later ones.
     """
 
@@ -253,6 +257,11 @@ class Connector:
 
         Raises ValueError, saying what to do, when the set-up cannot work (a secret that is not there)."""
         self.destination = destination
+
+    @classmethod
+    def takes_at_once(cls, options: Any) -> int:
+        """`max_batch`, for a kind where it depends on the options."""
+        return cls.max_batch
 
     def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Hand over 1 to `max_batch` deliveries; one outcome each, in the same order."""

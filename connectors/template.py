@@ -11,7 +11,7 @@ import msgspec
 from pydantic import field_validator
 
 from connectors.base import Options, Outcome, SecretReference
-from connectors.webhook import check_headers, check_url
+from connectors.webhook import check_headers, check_scheme, check_url
 from pipeline.records import Delivery
 
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -35,6 +35,7 @@ _ROOTS = frozenset(
     }
 )
 _CHANGES = {"segment_entered": "entered", "segment_exited": "exited"}
+EACH = "{each}"
 _MISSING: Any = object()
 _WORST_FIRST = ("retry", "rejected", "delivered")
 
@@ -57,14 +58,37 @@ class EraseRequest(Options):
 
 def check_request(url: str, body: Any, allow_private: bool) -> None:
     """Whether a request is one that may be sent. Raises ValueError."""
-    parts = urlsplit(url)
-    if "{" in parts.netloc:
+    check_address(url, allow_private)
+    check_places(body)
+
+
+def check_address(url: str, allow_private: bool) -> None:
+    """Whether a request may go there. Raises ValueError."""
+    if "{" in urlsplit(url).netloc:
         raise ValueError("the host of the url is fixed: data must not choose where data goes")
-    if parts.scheme == "http" and not allow_private:
-        raise ValueError("http:// sends personal data in the clear; use https://, or allow_private on your machine")
-    for text in _texts([url, body]):
+    check_scheme(url, allow_private)
+    check_places(url)
+
+
+def check_fixed(url: str, allow_private: bool) -> None:
+    """The same of an address without places. Raises ValueError."""
+    if _PLACE.search(url):
+        raise ValueError("it is taken as it is, and may have no place to be filled in")
+    check_scheme(url, allow_private)
+
+
+def check_places(template: Any) -> None:
+    """Whether the places of a template lead somewhere. Raises ValueError."""
+    for text in _texts(template):
         for found in _PLACE.finditer(text):
             _check_place(found, text)
+
+
+def check_together(body: Any, each: Any) -> None:
+    """The same of a body that holds many: `each` of them, where it says so. Raises ValueError."""
+    if EACH not in _texts(body):
+        raise ValueError(f"`each` is what a body holds many of: write {EACH} where their list is to be")
+    check_places([[text for text in _texts(body) if text != EACH], each])
 
 
 def _texts(value: Any) -> list[str]:

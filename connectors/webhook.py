@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -50,6 +50,33 @@ def check_url(url: str) -> str:
     return url
 
 
+def check_reference(url: str | SecretReference) -> str | SecretReference:
+    """The same of an address that stands in the definition: one by reference is looked at when it is read."""
+    return check_url(url) if isinstance(url, str) else url
+
+
+def check_scheme(url: str, allow_private: bool) -> None:
+    """Refuse what anybody on the way could read."""
+    if urlsplit(url).scheme == "http" and not allow_private:
+        raise ValueError("http:// sends personal data in the clear; use https://, or allow_private on your machine")
+
+
+def read_url(destination: str, url: str | SecretReference, check: Callable[[str], None]) -> str:
+    """The address. Raises ValueError, and never repeats one that was given by reference: it is a secret itself."""
+    if isinstance(url, str):
+        return url
+    text = url.read()
+    try:
+        check(check_url(text))
+    except ValueError:
+        place = f"{{env: {url.env}}}" if url.env is not None else f"{{file: {url.file}}}"
+        raise ValueError(
+            f"the url of destination {destination}, in {place}, is none that can be asked: it begins with https:// "
+            "(http:// with allow_private), names a host, and has no user, password or brace"
+        ) from None
+    return text
+
+
 def check_headers(headers: dict[str, str | SecretReference]) -> dict[str, str | SecretReference]:
     """Refuse headers that would carry a secret into topics, or are not the definition's to set."""
     for name, value in headers.items():
@@ -76,20 +103,21 @@ def _as_list(value: Any) -> Any:
 
 
 class WebhookOptions(Options):
-    """`url` is called for each delivery. `secret` signs; a list of two, while it is being changed, signs twice.
+    """`url` is called for each delivery; where it is a secret itself, it is a reference. `secret` signs; a list of two,
+    while it is being changed, signs twice.
 
     `headers` are sent along; the value of one that holds a secret is a reference. `unsigned: true` does without a
     signature. `allow_private` allows private addresses and loopback, and plain http to them.
     """
 
-    url: str
+    url: str | SecretReference
     secret: Annotated[list[SecretReference], BeforeValidator(_as_list)] = []
     unsigned: bool = False
     headers: dict[str, str | SecretReference] = {}
     allow_private: bool = False
     timeout_seconds: float = Field(default=10.0, gt=0, le=60)
 
-    _checked_url = field_validator("url")(check_url)
+    _checked_url = field_validator("url")(check_reference)
     _checked_headers = field_validator("headers")(check_headers)
 
     @model_validator(mode="after")
@@ -98,8 +126,8 @@ class WebhookOptions(Options):
             raise ValueError("name the signing secret: `secret: {env: NAME}`; or write `unsigned: true`")
         if self.secret and self.unsigned:
             raise ValueError("`secret` and `unsigned: true` exclude each other")
-        if urlsplit(self.url).scheme == "http" and not self.allow_private:
-            raise ValueError("http:// sends personal data in the clear; use https://, or allow_private on your machine")
+        if isinstance(self.url, str):
+            check_scheme(self.url, self.allow_private)
         return self
 
 
@@ -156,7 +184,7 @@ class WebhookConnector(Connector):
 
     def __init__(self, destination: str, options: WebhookOptions) -> None:
         super().__init__(destination, options)
-        self._url = options.url
+        self._url = read_url(destination, options.url, lambda url: check_scheme(url, options.allow_private))
         self._keys = [signing_key(reference.read()) for reference in options.secret]
         self._headers = {
             "content-type": "application/json",

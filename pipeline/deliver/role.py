@@ -43,9 +43,10 @@ def policy_of(definition: DestinationDefinition) -> Policy:
     if definition.dry_run is not None:
         return Policy(concurrency=DryRun.concurrency, max_batch=DryRun.max_batch, keeps_order=DryRun.keeps_order)
     connector, asked = definition.connector, definition.delivery
+    most = connector.takes_at_once(definition.options)
     return Policy(
         concurrency=asked.concurrency or connector.concurrency,
-        max_batch=asked.batch or connector.max_batch,
+        max_batch=min(asked.batch or most, most),
         keeps_order=connector.keeps_order,
         attempts=asked.attempts,
         first_retry_ms=asked.first_retry,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -10,11 +11,12 @@ import pytest
 from pydantic import ValidationError
 
 from connectors.answers import outcome_of
+from connectors.base import Unsaid
 from connectors.http import HttpConnector, HttpOptions
 from connectors.outbound import Answer
 from connectors.template import MissingValueError, fill, fill_text, values_of
 from connectors.testing import ERASED, NOW_MS, sample_delivery
-from pipeline.records import IdentifierPair
+from pipeline.records import Delivery, IdentifierPair
 from tests.contracts.webhook_receiver import WebhookReceiver
 
 ADA = sample_delivery(
@@ -159,6 +161,101 @@ def test_an_advertising_audience_gets_hashes_only(receiver: WebhookReceiver) -> 
     assert status == "delivered" and b"xample" not in received
     hashed = hashlib.sha256(b"ada@example.com").hexdigest()
     assert json.loads(received)["payload"]["data"] == [[hashed]]
+
+
+TOGETHER = {"body": {"data": "{each}"}, "each": ["{identifiers.user_id}", "{sha256:traits.email}"]}
+
+
+def together(receiver: WebhookReceiver, *deliveries: Delivery, **options: Any) -> list[str]:
+    made = HttpOptions.model_validate({"url": receiver.url, "allow_private": True, **TOGETHER, **options})
+    assert HttpConnector.takes_at_once(made) == 1_000
+    connector = HttpConnector("tested", made)
+    outcomes = connector.deliver(deliveries)
+    connector.close()
+    return [one.status for one in outcomes]
+
+
+def person(n: int, email: str | None = "", action: str = "segment_entered") -> Delivery:
+    traits = {} if email is None else {"email": email or f"P{n}@example.org"}
+    named = [IdentifierPair("user_id", f"p{n}")]
+    return sample_delivery(n, f"p{n}", action=action, identifiers=named, body={"sequence": 1, "traits": traits})
+
+
+def data_of(receiver: WebhookReceiver) -> list[list[str]]:
+    return [[item[0] for item in json.loads(one.body)["data"]] for one in receiver.requests]
+
+
+def test_one_request_tells_of_many(receiver: WebhookReceiver) -> None:
+    assert together(receiver, person(1), person(2, None), person(3)) == ["delivered", "rejected", "delivered"]
+    hashes = [hashlib.sha256(f"p{n}@example.org".encode()).hexdigest() for n in (1, 3)]
+    assert [json.loads(one.body) for one in receiver.requests] == [{"data": [["p1", hashes[0]], ["p3", hashes[1]]]}]
+
+
+def test_what_differs_elsewhere_is_another_request(receiver: WebhookReceiver) -> None:
+    left = person(2, action="segment_exited")
+    url = receiver.url + "/{change}"
+    assert together(receiver, person(1), left, person(3), url=url) == ["delivered"] * 3
+    kinds = [one.path.rsplit("/", 1)[1] for one in receiver.requests]
+    assert list(zip(kinds, data_of(receiver), strict=True)) == [("entered", ["p1", "p3"]), ("exited", ["p2"])]
+
+
+def test_what_is_refused_together_is_sent_alone(receiver: WebhookReceiver) -> None:
+    receiver.answer = lambda request: (422 if b"p2" in request.body else 200, {}, b"")
+    assert together(receiver, *map(person, (1, 2, 3))) == ["delivered", "rejected", "delivered"]
+    assert [len(json.loads(one.body)["data"]) for one in receiver.refused] == [3, 1]
+    assert data_of(receiver) == [["p1"], ["p3"]]
+    keys = [one.headers["idempotency-key"] for one in (*receiver.requests, receiver.refused[1], receiver.refused[0])]
+    assert keys[:3] == [person(n).delivery_id for n in (1, 3, 2)] and len(set(keys)) == 4
+    receiver.answer = lambda request: (503, {}, b"")
+    assert together(receiver, *map(person, (1, 2))) == ["retry", "retry"]
+
+
+def test_who_is_erased_stands_among_no_others(receiver: WebhookReceiver) -> None:
+    erased = sample_delivery(9, action="profile_erased", segment=None, body=ERASED)
+    assert together(receiver, person(1), erased, person(2)) == ["delivered", "rejected", "delivered"]
+    assert data_of(receiver) == [["p1", "p2"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"body": {"data": "{each}"}}, "there is nothing called {each}"),
+        ({"body": {"data": "x"}, "each": "{at}"}, "is what a body holds many of"),
+        ({"body": {"data": "all of {each}"}, "each": "{at}"}, "is what a body holds many of"),
+        ({"body": {"data": "{each}"}, "each": "{each}"}, "there is nothing called {each}"),
+        ({**TOGETHER, "url": "https://ads.example.com/{each}"}, "there is nothing called {each}"),
+    ],
+)
+def test_each_stands_where_a_list_can(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(why)):
+        HttpOptions.model_validate({"url": "https://ads.example.com", **options})
+
+
+SECRET_PLACES = [
+    "https://{env}.example.com/T0/B0/s3cr3t",
+    "ftp://chat.example.com/s3cr3t",
+    "https://u:s3cr3t@chat.example.com",
+]
+
+
+def test_an_address_that_is_a_secret_is_read_from_its_place(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_URL", f"{receiver.url}/T0/B0/s3cr3t")
+    assert sent(receiver, url={"env": "CHAT_URL"}, body={"text": "{segment}"})[0] == "delivered"
+    assert receiver.requests[0].path.endswith("/T0/B0/s3cr3t")
+    unsaid = Unsaid(HttpOptions.model_validate({"url": {"env": "CHAT_URL"}, "body": {}, "allow_private": True}))
+    assert "s3cr3t" not in unsaid("HTTP 404: nothing at /hook/T0/B0/s3cr3t")
+
+
+@pytest.mark.parametrize(
+    "address", [*SECRET_PLACES, "http://chat.example.com/s3cr3t", "https://chat.example.com:s3cr3t/"]
+)
+def test_an_address_that_is_a_secret_is_not_repeated(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_URL", address)
+    with pytest.raises(ValueError, match="CHAT_URL") as raised:
+        HttpConnector("chat", HttpOptions.model_validate({"url": {"env": "CHAT_URL"}, "body": {}}))
+    assert "s3cr3t" not in str(raised.value)
 
 
 def test_what_the_template_needs_and_the_person_lacks_is_rejected(receiver: WebhookReceiver) -> None:

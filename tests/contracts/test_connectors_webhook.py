@@ -333,6 +333,19 @@ def test_secret_headers_come_from_the_environment(receiver: WebhookReceiver, mon
     assert receiver.requests[0].headers["x-shop"] == "berlin"
 
 
+def test_an_address_that_is_a_secret_comes_from_the_environment(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_URL", receiver.url + "/s3cr3t")
+    made = WebhookConnector("tested", WebhookOptions(url={"env": "HOOK_URL"}, unsigned=True, allow_private=True))
+    assert [one.status for one in made.deliver([sample_delivery(1)])] == ["delivered"]
+    made.close()
+    assert receiver.requests[0].path == "/hook/s3cr3t"
+    with pytest.raises(ValueError, match="HOOK_URL") as raised:
+        WebhookConnector("tested", WebhookOptions(url={"env": "HOOK_URL"}, unsigned=True))
+    assert "s3cr3t" not in str(raised.value)
+
+
 def test_the_receiver_counts_no_request_whose_sender_died_in_the_middle(receiver: WebhookReceiver) -> None:
     """A sender killed between head and body leaves half a request, which no server answers or keeps."""
     port = int(receiver.url.rsplit(":", 1)[1].split("/")[0])

@@ -32,6 +32,14 @@ def test_everything_stands_in_the_file_and_the_destination_is_not_opened(tmp_pat
     assert policy_of(defined()).concurrency == 9
 
 
+def test_no_more_come_in_a_call_than_the_kind_takes() -> None:
+    assert policy_of(defined()).max_batch == 1, "each of seven would be a request of its own, and none is counted"
+    ads = {"destination": "ads", "kind": "http", "url": "https://ads.example.com", "body": {"data": "{each}"}}
+    many = DestinationDefinition.model_validate({**ads, "each": "{profile_id}", "delivery": {"batch": 7}})
+    most = DestinationDefinition.model_validate({**ads, "each": "{profile_id}", "delivery": {"batch": 7_000}})
+    assert (policy_of(many).max_batch, policy_of(most).max_batch) == (7, 1_000)
+
+
 def test_it_remains_what_it_is_for_whoever_decides() -> None:
     assert defined(dry_run="x").compiled() == defined().compiled()
 
