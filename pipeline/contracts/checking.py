@@ -15,9 +15,12 @@ from pipeline.contracts.plan import Contract, EventContract
 
 MAX_TOLD = 10
 MAX_VIOLATIONS = 100
+# A list may have more that violates than is looked at once, and be too short without it.
+_MOST_ROUNDS = 20
 _MAX_NAME = 64
 # Violations that a value is not there: nothing can be taken away to mend them.
 _OF_THE_WHOLE = frozenset(("required", "dependentRequired"))
+_MISSING = object()
 
 
 class Violation(NamedTuple):
@@ -58,13 +61,16 @@ def check(contract: Contract, event: str, sections: dict[str, dict[str, Any]]) -
     if found.validator is None or found.validator.is_valid(sections):
         return Checked(unplanned, flags) if unplanned else FINE
     violations = _violations(found, sections)
-    if found.on_violation == "strip":
-        _strip(sections, violations)
+    left = violations if found.on_violation == "strip" else ()
+    for _ in range(_MOST_ROUNDS):
+        if not _strip(sections, left):
+            break
         if found.validator.is_valid(sections):
             return Checked((*unplanned, *violations), (*flags, *_flags("stripped", violations)))
+        left = _violations(found, sections)
         # What is missing only because it was taken away was there, and wrong: that is what is told.
         taken = {violation.pointer for violation in violations}
-        violations += tuple(each for each in _violations(found, sections) if each.pointer not in taken)
+        violations += tuple(each for each in left if each.pointer not in taken)
     if found.on_violation == "flag":
         return Checked((*unplanned, *violations), (*flags, *_flags("contract_violation", violations)))
     return Checked((*violations, *unplanned), (), "contract_violation")
@@ -108,7 +114,9 @@ def _violations(contract: EventContract, sections: dict[str, dict[str, Any]]) ->
     return tuple(found)
 
 
-def _strip(sections: dict[str, dict[str, Any]], violations: tuple[Violation, ...]) -> None:
+def _strip(sections: dict[str, dict[str, Any]], violations: tuple[Violation, ...]) -> bool:
+    """Take away what violates; whether anything could be."""
+    taken = False
     paths = {tuple(_steps(violation.pointer)) for violation in violations if violation.rule not in _OF_THE_WHOLE}
     # Items of a list from its end: those before keep their places.
     for path in sorted(paths, key=lambda steps: [(step.zfill(12), step) for step in steps], reverse=True):
@@ -119,9 +127,11 @@ def _strip(sections: dict[str, dict[str, Any]], violations: tuple[Violation, ...
             parent = _inside(parent, step)
         last = path[-1]
         if isinstance(parent, dict):
-            parent.pop(last, None)
+            taken |= parent.pop(last, _MISSING) is not _MISSING
         elif isinstance(parent, list) and last.isdigit() and int(last) < len(parent):
             del parent[int(last)]
+            taken = True
+    return taken
 
 
 def _inside(parent: Any, step: str) -> Any:

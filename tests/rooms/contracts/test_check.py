@@ -121,6 +121,26 @@ def test_no_value_stands_in_what_is_said() -> None:
     assert isinstance(refused, Refusal) and "4711" not in refused.detail
 
 
+def test_more_than_is_looked_at_once_is_stripped_and_what_that_leaves_too_short() -> None:
+    text = """
+contract: c
+on_violation: strip
+events:
+  E:
+    properties:
+      prices: {type: array, items: {type: number}}
+      tags: {type: array, minItems: 1, items: {type: string}}
+"""
+    [written] = load_text(text)
+    contract = compile_contracts({"c": (1, written.body)}).of_source("web")
+    assert contract is not None
+    prices = [*(str(number) for number in range(350)), 1.5, 2]
+    sections: dict[str, dict[str, Any]] = {"properties": {"prices": prices, "tags": [7]}, "traits": {}, "context": {}}
+    checked = check(contract, "E", sections)
+    assert checked.rejected == "" and sections["properties"] == {"prices": [1.5, 2]}
+    assert "stripped:/properties/prices/0" in checked.flags
+
+
 def test_what_is_stripped_is_no_identifier_either() -> None:
     identify = {"type": "identify", "userId": "ada", "traits": {"email": "not an address", "plan": "free"}}
     flagged, stripped = outcome(identify, plan("flag")), outcome(identify, plan("strip"))
