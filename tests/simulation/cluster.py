@@ -162,6 +162,10 @@ class Cluster:
         else:
             self.memory.produce(topic, key, value, partition)
 
+    def end(self, topic: str, partition: int = 0) -> int:
+        """The offset that the next record gets. What is read may end before it, at a transaction left open."""
+        return self.memory.topics[topic][partition].end
+
     def caught_up(self, now: int) -> None:
         self.now = max(self.now, now)
         self.memory.now_ms = self.now

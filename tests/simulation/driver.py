@@ -312,6 +312,10 @@ class Simulation:
     def write(self, topic: str, key: bytes | None, value: bytes, partition: int | None = None) -> None:
         self.broker.append(topic, key, Written(key, value), partition)
 
+    def end(self, topic: str, partition: int = 0) -> int:
+        """The offset that the next record gets."""
+        return len(self.broker.topic(topic)[partition])
+
     def caught_up(self, now: int) -> None:
         self.now = max(self.now, now)
         for partition in range(self.broker.partitions):

@@ -320,17 +320,9 @@ def play(world: World, engine: str, rng: random.Random, partitions: int, hasty: 
 def erase(deployment: Deployment, truth: ErasingTruth, door: Door, record: EraseRequest, hasty: bool) -> None:
     """Somebody asks to be erased; the privacy role lists who is known beforehand."""
     if not hasty:
-        truth.erase(record, _end_of_edges(deployment))
+        truth.erase(record, deployment.end("identity-edges"))
     if record.keep_out:
         door.list([record.identifier], record.received, record.request_id)
-
-
-def _end_of_edges(deployment: Deployment) -> int:
-    """The epoch of the record that was written last: its offset plus one."""
-    if isinstance(deployment, Simulation):
-        return len(deployment.broker.topic("identity-edges")[0])
-    # What is read may end before it, at a transaction that a worker left open.
-    return deployment.memory.topics["identity-edges"][0].end
 
 
 def rest_hastily(deployment: Deployment, truth: ErasingTruth, arrival: Rest) -> None:

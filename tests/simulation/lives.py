@@ -435,7 +435,7 @@ class Life:
             self.truth.operate(record)
         elif not self.hasty:
             assert isinstance(record, EraseRequest)
-            self.truth.erase(record, self.cluster.memory.topics["identity-edges"][0].end)
+            self.truth.erase(record, self.cluster.end("identity-edges"))
         self.regroups()
 
     # ---------------------------------------------------------------------------------------------------- other rules
