@@ -5,12 +5,13 @@ It runs beside the live deliveries. A membership that ends meanwhile may arrive 
 the lower one, and tells. The ids are those of the original changes, so nothing that a destination knows is news to it.
 
 A profile has no sequence, and an exit by consent has that of the entry: what changes between being read and being
-written here would be told in an older state than the destination has. So what has changed meanwhile is told again,
-until nothing has.
+written here would be told in an older state than the destination has. So of what was told here is told again what has
+changed by the time that everything before it in the topic is decided, until nothing has. What changes later is told
+behind it by the pipeline.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -19,11 +20,15 @@ from pipeline.definitions.catalog import activation_plan
 from pipeline.definitions.log import read_catalog
 from pipeline.errors import InputError, LookupFailed
 from pipeline.records import Delivery, ProfileDocument, SegmentMember, encode
+from pipeline.runtime.kafka.decided import wait_until_decided
 from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_all
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 
-_MOST_ROUNDS = 50
+Told = tuple[bytes, bytes]
+Tell = Callable[[Mapping[bytes, bytes | None]], Iterator[Told]]
+"""Makes of the newest profiles what is to be told."""
+
 _decode_member = msgspec.json.Decoder(SegmentMember).decode
 _decode_profile = msgspec.json.Decoder(ProfileDocument).decode
 
@@ -52,27 +57,43 @@ def resync(settings: Settings, destination: str, progress: Callable[[int], None]
 
 
 def _memberships(settings: Settings, plan: ActivationPlan, destination: str, progress: Callable[[int], None]) -> int:
-    topic = DELIVERIES.name + destination
     told: dict[bytes, list[str]] = {}
     refused: set[bytes] = set()
     # The members first: a profile that comes to be in between is told by its own changes.
     members = current_values(settings, "segment-members")
+    return _until_nothing_changes(
+        settings,
+        destination,
+        lambda newest: _present(plan, destination, members, newest, told),
+        lambda newest: _turned(plan, destination, newest, told, refused),
+        progress,
+    )
+
+
+def _until_nothing_changes(
+    settings: Settings, destination: str, first: Tell, again: Tell, progress: Callable[[int], None]
+) -> int:
+    """Tell of all profiles, and again of those that have changed before it was sure to be the last word; how many were
+    told."""
+    topic = DELIVERIES.name + destination
     with TopicReader(settings, ["profiles"]) as reader:
-        sent = produce_all(settings, topic, _present(plan, destination, members, _newest(reader), told), progress)
-        return sent + _until_nothing_changes(
-            lambda: produce_all(settings, topic, _turned(plan, destination, _newest(reader), told, refused), progress)
-        )
+        newest, tell, sent = _newest(reader), first, 0
+        while True:
+            told: set[bytes] = set()
+            more = produce_all(settings, topic, _noted(tell(newest), told), progress)
+            sent += more
+            if not more:
+                return sent
+            # A change that is not committed yet may stand in the topic before what was told here.
+            for each in (topic, "profiles"):
+                wait_until_decided(settings, each)
+            newest, tell = {key: value for key, value in _newest(reader).items() if key in told}, again
 
 
-def _until_nothing_changes(tell: Callable[[], int]) -> int:
-    """Tell what has changed, which may take so long that something has changed again; how many were told."""
-    sent = 0
-    for _ in range(_MOST_ROUNDS):
-        more = tell()
-        sent += more
-        if not more:
-            break
-    return sent
+def _noted(records: Iterable[Told], told: set[bytes]) -> Iterator[Told]:
+    for record in records:
+        told.add(record[0])
+        yield record
 
 
 def _newest(reader: TopicReader) -> dict[bytes, bytes | None]:
@@ -85,7 +106,7 @@ def _present(
     members: Mapping[bytes, bytes],
     profiles: Mapping[bytes, bytes | None],
     told: dict[bytes, list[str]],
-) -> Iterator[tuple[bytes | None, bytes]]:
+) -> Iterator[Told]:
     """Every present membership; `told` (by profile_id, the segments) is filled."""
     now_ms = time.time_ns() // 1_000_000
     for value in members.values():
@@ -106,7 +127,7 @@ def _turned(
     newest: Mapping[bytes, bytes | None],
     told: Mapping[bytes, list[str]],
     refused: set[bytes],
-) -> Iterator[tuple[bytes | None, bytes]]:
+) -> Iterator[Told]:
     """That these people are in or out, where they changed meanwhile what they allow: the pipeline said so itself,
     perhaps before it was told here otherwise. `refused` (those told to be out) is brought up to date."""
     now_ms = time.time_ns() // 1_000_000
@@ -125,17 +146,17 @@ def _turned(
 
 
 def _profiles(settings: Settings, plan: ActivationPlan, destination: str, progress: Callable[[int], None]) -> int:
-    topic = DELIVERIES.name + destination
     told: dict[bytes, str] = {}
-    with TopicReader(settings, ["profiles"]) as reader:
-        return _until_nothing_changes(
-            lambda: produce_all(settings, topic, _owed(plan, destination, _newest(reader), told), progress)
-        )
+
+    def owed(newest: Mapping[bytes, bytes | None]) -> Iterator[Told]:
+        return _owed(plan, destination, newest, told)
+
+    return _until_nothing_changes(settings, destination, owed, owed, progress)
 
 
 def _owed(
     plan: ActivationPlan, destination: str, newest: Mapping[bytes, bytes | None], told: dict[bytes, str]
-) -> Iterator[tuple[bytes | None, bytes]]:
+) -> Iterator[Told]:
     """What is to be told of these profiles by now, beyond what was; `told` (by profile_id, the delivery) is brought up
     to date."""
     now_ms = time.time_ns() // 1_000_000

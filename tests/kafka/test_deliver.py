@@ -376,6 +376,38 @@ def test_an_audience_learns_of_what_was_before_it(ready: Settings, tmp_path: Pat
         resync(ready, "absent")
 
 
+def test_a_change_that_is_not_committed_yet_when_an_audience_is_told_anew_has_the_last_word(
+    ready: Settings, tmp_path: Path
+) -> None:
+    body = {"destination": "mirror", "kind": "file", "path": str(tmp_path / "mirror.jsonl"), "profiles": ["traits"]}
+    apply(ready, [Written("destination", "mirror", body)])
+
+    def person(name: str, plan: str) -> bytes:
+        return encode(ProfileDocument(name, "person", [IdentifierPair("user_id", name)], 1, traits={"plan": plan}))
+
+    def told(name: str, plan: str) -> bytes:
+        changed = {"change": "updated", "set": {"traits": {"plan": plan}}}
+        return encode(Delivery(f"d-{name}", "mirror", name, "profile_changed", 1, 1, [], body=changed))
+
+    produce_all(ready, "profiles", [(name.encode(), person(name, "free")) for name in ("ada", "ben", "cleo")])
+    unify = Producer({"bootstrap.servers": str(ready.bootstrap_servers), "transactional.id": ready.prefix})
+    unify.init_transactions(60)
+    unify.begin_transaction()
+    for name in ("ada", "ben"):
+        unify.produce(ready.topic("deliveries.mirror"), told(name, "gold"), name)
+        unify.produce(ready.topic("profiles"), person(name, "gold"), name)
+    unify.flush(60)
+    later = threading.Timer(3.0, lambda: unify.commit_transaction(60))
+    later.start()
+    sent = resync(ready, "mirror")
+    later.join()
+    with TopicReader(ready, ["deliveries.mirror"]) as reader:
+        said = [msgspec.json.decode(record.value or b"", type=Delivery) for record in reader.read_to_end()]
+    last = {one.profile_id: one.body["set"]["traits"]["plan"] for one in said}
+    assert last == {"ada": "gold", "ben": "gold", "cleo": "free"}
+    assert sent == 5, "nobody is told again who has not changed"
+
+
 def role(settings: Settings, slot: str) -> "subprocess.Popen[bytes]":
     """`headwater run deliver` as a process of its own."""
     environment = {

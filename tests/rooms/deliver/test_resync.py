@@ -49,6 +49,7 @@ class World:
 
         monkeypatch.setattr(resync, "TopicReader", Reader)
         monkeypatch.setattr(resync, "produce_all", produce)
+        monkeypatch.setattr(resync, "wait_until_decided", lambda *_: None)
 
     def run(self) -> list[tuple[str, str, Any]]:
         resync._profiles(Settings(), ActivationPlan((MIRROR,)), "crm", lambda _: None)
@@ -69,6 +70,18 @@ def test_what_has_changed_meanwhile_is_told_again(monkeypatch: pytest.MonkeyPatc
         ("b", "profile_changed", {"n": 2}),
         ("a", "profile_changed", {"n": 3}),
     ]
+
+
+def test_what_changes_when_it_was_the_last_word_is_left_to_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would not end where much happens, and each time it is told is one more that may come too late."""
+    rounds: list[Round] = [
+        {"a": profile("a", n=1), "b": profile("b", n=1)},
+        {"a": profile("a", n=2), "new": profile("new", n=1)},
+        {"b": profile("b", n=2)},
+        {"a": profile("a", n=3)},
+    ]
+    world = World(monkeypatch, rounds)
+    assert world.run() == [(who, "profile_changed", {"n": n}) for who, n in (("a", 1), ("b", 1), ("a", 2))]
 
 
 def test_who_has_ended_or_took_consent_back_meanwhile_is_told_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
