@@ -61,13 +61,16 @@ class Keeping:
                 rows.append((SUPPRESSIONS, 0, actor.encode(), None))
         self._write(rows)
 
+    def has_news(self, erased: Mapping[str, tuple[int, int, str]]) -> bool:
+        """Whether `destroy` would have something to do."""
+        return any(self._is_news(actor, epoch) for actor, (epoch, _, _) in erased.items())
+
     def destroy(self, erased: Mapping[str, tuple[int, int, str]]) -> None:
         """Destroy the keys of these actors, and keep them out: in one transaction, once for each epoch. By actor: the
         epoch of the erasure, until when what happened is kept out, the request."""
         rows: list[Row] = []
         for actor, (epoch, at, request_id) in sorted(erased.items()):
-            known = self.suppressions.get(actor)
-            if known is None or known.epoch < epoch:
+            if self._is_news(actor, epoch):
                 life = 0
                 while self._ring.is_destroyed(leaf_of(actor.encode(), life)):
                     life += 1
@@ -75,6 +78,10 @@ class Keeping:
                     rows += [(KEYS, 0, *each) for each in self._ring.destroy(leaf_of(actor.encode(), life))]
                 rows.append(self._row(actor, epoch, at, request_id))
         self._write(rows)
+
+    def _is_news(self, actor: str, epoch: int) -> bool:
+        known = self.suppressions.get(actor)
+        return known is None or known.epoch < epoch
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -207,8 +207,7 @@ class PrivacyRole:
                 self._carry_out(request, now_ms)
         self._waiting.clear()
         self._export(now_ms)
-        self._kept.destroy({one.actor: (one.epoch, one.received, one.request_id) for one in self._others})
-        self._others.clear()
+        self._forget_others(now_ms)
         for erasure in self._erasures.values():
             if not erasure.finished_at:
                 self._advance(erasure, now_ms)
@@ -220,6 +219,15 @@ class PrivacyRole:
             elif now_ms - self._nudged_at >= self._lag_ms // 2:
                 self._nudged_at = now_ms
                 self._nudge()
+
+    def _forget_others(self, now_ms: int) -> None:
+        """Who was erased in the workspace that this one is copied from: what the copy had brought of them goes too."""
+        others = {one.actor: (one.epoch, one.received, one.request_id) for one in self._others}
+        self._others.clear()
+        if self._kept.has_news(others):
+            # First: a process that ends here finds them again.
+            self._hasten(now_ms + self._within_ms, now_ms)
+        self._kept.destroy(others)
 
     def _advance(self, erasure: Erasure, now_ms: int) -> None:
         if not erasure.erased:
@@ -387,8 +395,9 @@ class PrivacyRole:
                 self._say_of_cleaned(receipt, "by", until)
         if self._cleaning:
             self._hasten(max(self._cleaning.values()), now_ms)
-        else:
-            self._relax()
+        elif any(map(is_hastened, topic_configs(self._settings, self._hastening()).values())):
+            # For somebody who has no receipt here, or by a process that ended before it could relax them.
+            self._hasten(now_ms + self._within_ms, now_ms)
 
     def _time_left(self, until: int, now_ms: int) -> int:
         """By when the topics have let go of somebody. Of a time in which nobody nudged them they have made nothing."""
@@ -419,15 +428,18 @@ class PrivacyRole:
         is_hastened_already, self._hastened_until = bool(self._hastened_until), max(self._hastened_until, until)
         if is_hastened_already:
             return  # they are nudged often enough for whoever comes later
-        alter_topics(settings, {settings.topic(name): hastened(self._lag_ms, name) for name in (*COMPACTED, *TRIMMED)})
+        alter_topics(settings, {real: hastened(self._lag_ms, name) for real, name in self._hastening().items()})
         self._nudge()
         self._nudged_at = now_ms
+
+    def _hastening(self) -> dict[str, str]:
+        return {self._settings.topic(name): name for name in (*COMPACTED, *TRIMMED)}
 
     def _relax(self) -> None:
         settings = self._settings
         self._hastened_until = 0
         wanted = {topic.name: topic.config for topic in wanted_topics(settings)}
-        names = {settings.topic(name): name for name in (*COMPACTED, *TRIMMED)}
+        names = self._hastening()
         changed = {
             real: restored(wanted[real], names[real])
             for real, config in topic_configs(settings, names).items()

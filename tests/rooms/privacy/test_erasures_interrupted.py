@@ -42,6 +42,20 @@ def test_who_has_forgotten_while_the_role_was_down_is_done_in_whatever_order_tha
     assert (log.receipt().state, log.receipt().finished_at) == ("done", forgotten_at)
 
 
+def test_an_erasure_that_a_replay_copied_makes_the_topics_let_go_too(log: Log) -> None:
+    one = role.PrivacyRole(log.settings)
+    log.decide(ADA, MAIL, request_id="")
+    turn(one, log)
+    assert set(log.kept_out()) == {ADA, MAIL} and log.hastened()
+    one = role.PrivacyRole(log.settings)
+    turn(one, log, WITHIN_MS // 3)
+    assert log.hastened(), "whoever begins in the middle of it goes on"
+    turn(one, log, WITHIN_MS)
+    assert not log.hastened()
+    turn(role.PrivacyRole(log.settings), log)
+    assert not log.hastened(), "and that was it"
+
+
 def test_a_process_that_begins_goes_on_making_the_topics_let_go(log: Log) -> None:
     one = asked_of_identity(log)
     log.decide(ADA, MAIL)
