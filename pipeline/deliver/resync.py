@@ -10,6 +10,7 @@ changed by the time that everything before it in the topic is decided, until not
 behind it by the pipeline.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -25,10 +26,13 @@ from pipeline.runtime.kafka.doors import TopicReader, current_values, produce_al
 from pipeline.settings import Settings
 from pipeline.topology import DELIVERIES
 
+_MOST_ROUNDS = 50  # with one of some tenths of a second: somebody to whom so much happens is no human being
+
 Told = tuple[bytes, bytes]
 Tell = Callable[[Mapping[bytes, bytes | None]], Iterator[Told]]
 """Makes of the newest profiles what is to be told."""
 
+_log = logging.getLogger(__name__)
 _decode_member = msgspec.json.Decoder(SegmentMember).decode
 _decode_profile = msgspec.json.Decoder(ProfileDocument).decode
 
@@ -78,7 +82,7 @@ def _until_nothing_changes(
     topic = DELIVERIES.name + destination
     with TopicReader(settings, ["profiles"]) as reader:
         newest, tell, sent = _newest(reader), first, 0
-        while True:
+        for _ in range(_MOST_ROUNDS):
             told: set[bytes] = set()
             more = produce_all(settings, topic, _noted(tell(newest), told), progress)
             sent += more
@@ -88,6 +92,15 @@ def _until_nothing_changes(
             for each in (topic, "profiles"):
                 wait_until_decided(settings, each)
             newest, tell = {key: value for key, value in _newest(reader).items() if key in told}, again
+        if newest:
+            _log.warning(
+                "%d profiles changed each of the %d times they were sent to %s: an older state may stand there until "
+                "what differs changes next; send again when less happens to them",
+                len(newest),
+                _MOST_ROUNDS,
+                destination,
+            )
+        return sent
 
 
 def _noted(records: Iterable[Told], told: set[bytes]) -> Iterator[Told]:

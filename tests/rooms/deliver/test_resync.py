@@ -84,6 +84,15 @@ def test_what_changes_when_it_was_the_last_word_is_left_to_the_pipeline(monkeypa
     assert world.run() == [(who, "profile_changed", {"n": n}) for who, n in (("a", 1), ("b", 1), ("a", 2))]
 
 
+def test_what_never_rests_is_told_so_often_and_the_log_says_that_it_is_not_sure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[Round] = [{"bot": profile("bot", n=n), "calm": profile("calm")} for n in range(200)]
+    world = World(monkeypatch, rounds)
+    assert len([who for who, *_ in world.run() if who == "bot"]) == 50
+    assert "1 profiles changed each of the 50 times" in caplog.text
+
+
 def test_who_has_ended_or_took_consent_back_meanwhile_is_told_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[Round] = [
         {"a": profile("a", n=1), "b": profile("b", n=2)},
