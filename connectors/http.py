@@ -20,7 +20,8 @@ it names. Without it the receipt of an erasure says that this destination was no
 
 With `each` one request tells of many deliveries, up to a thousand or as many as `delivery.batch` says: `{each}` in the
 body is the list of them. Those for which all the rest is the same share a request, so `{change}` in the url makes two
-of entries and exits. What is refused together is sent alone, so that one at fault stops no other.
+of entries and exits. What is refused together is sent alone, so that one at fault stops no other. `per_second` counts
+all of that once.
 
     method: PUT
     url: https://ads.example.com/audiences/42/{change}
