@@ -30,7 +30,8 @@ def inspect_parquet(path: Path, mapping: CsvMapping) -> FileFacts:
     """Read a file once, before anything is sent.
 
     Raises:
-        InputError: it cannot be read, is no Parquet file, or two columns lead to the same place.
+        InputError: it cannot be read, is no Parquet file, two columns lead to the same place, or one holds what JSON
+            has not: told here, for what was sent before would come twice once the column is left out.
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
@@ -42,6 +43,14 @@ def inspect_parquet(path: Path, mapping: CsvMapping) -> FileFacts:
         raise InputError(f"The file cannot be read: {error.strerror}.", str(path.absolute()), what_to_do) from error
     opened = _open(path)
     check_heads([head for head in opened.schema_arrow.names if head not in _OBJECTS], mapping, path)
+    for column in opened.schema_arrow:
+        strange = _strange(column.type, column.name in _OBJECTS)
+        if strange and (column.name in _OBJECTS or target_of(column.name, mapping, "properties.")):
+            raise InputError(
+                f"The column {column.name} holds {strange}, which JSON has not.",
+                str(path),
+                f"write it as text, or leave it out: {column.name}=",
+            )
     digest.update(said(mapping))
     return FileFacts(digest.hexdigest(), opened.metadata.num_rows)
 
@@ -80,6 +89,21 @@ def _open(path: Path) -> Any:
         return pyarrow.parquet.ParquetFile(path)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(f"It is no Parquet file: {error}", str(path)) from error
+
+
+def _strange(kind: Any, may_be_json: bool = False) -> str:
+    """The type in a column's that JSON has nothing for; none if it can be written. `may_be_json`: bytes hold JSON."""
+    import pyarrow
+
+    types = pyarrow.types
+    if any(known(kind) for known in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)):
+        return "" if may_be_json else str(kind)
+    if types.is_duration(kind):
+        return str(kind)
+    if types.is_dictionary(kind):
+        return _strange(kind.value_type, may_be_json)
+    inside = (kind.field(number).type for number in range(kind.num_fields))
+    return next((found for found in map(_strange, inside) if found), "")
 
 
 def _listed(column: Any, name: str, path: Path, before: int) -> list[Any]:

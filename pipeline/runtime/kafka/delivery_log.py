@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from pipeline.deliver.ports import DeadLetterRecord, Listener
 from pipeline.errors import BrokerError
 from pipeline.runtime.kafka.arrivals import take
 from pipeline.runtime.kafka.config import KafkaConfig
-from pipeline.runtime.kafka.errors import CLIENT_ERRORS, PASSING, told_by
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, PASSING, refusal, told_by
 from pipeline.runtime.kafka.lifeline import LOST, Lifeline
 from pipeline.runtime.ports import Record
 from pipeline.topology import DELIVERIES
@@ -181,9 +181,10 @@ class KafkaDeliveryLog:
     def _write(self, topic: str, records: Sequence[DeadLetterRecord], what: str) -> None:
         refused: list[KafkaError] = []
 
-        def told(error: KafkaError | None, _: Any) -> None:
-            if error is not None:
-                refused.append(error)
+        def told(error: KafkaError | None, message: Message) -> None:
+            why = refusal(error, message)
+            if why is not None:
+                refused.append(why)
 
         name = self._topic_name(topic)
         left = 0

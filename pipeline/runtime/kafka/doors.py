@@ -12,6 +12,7 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    Message,
     Producer,
     TopicPartition,
 )
@@ -21,7 +22,7 @@ from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 from pipeline.errors import BrokerError, TopicMissing
 from pipeline.identifiers import partition_of
 from pipeline.runtime.kafka.arrivals import take
-from pipeline.runtime.kafka.errors import CLIENT_ERRORS, PASSING, told_by
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, PASSING, refusal, told_by
 from pipeline.runtime.kafka.lifeline import Lifeline
 from pipeline.runtime.kafka.positions import CommittedPositions
 from pipeline.runtime.kafka.quiet import quiet_properties
@@ -346,12 +347,13 @@ def produce_to(
     acknowledged = 0
     failure: KafkaError | None = None
 
-    def delivered(error: KafkaError | None, _: Any) -> None:
+    def delivered(error: KafkaError | None, message: Message) -> None:
         nonlocal acknowledged, failure
-        if error is None:
+        refused = refusal(error, message)
+        if refused is None:
             acknowledged += 1
         else:
-            failure = failure or error
+            failure = failure or refused
 
     physical, written = "", values_of(settings).written
     reported = 0

@@ -1,6 +1,6 @@
 """From librdkafka's errors to the runtime's four."""
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
 
@@ -30,6 +30,18 @@ PASSING = frozenset(
 # What a call of a client may raise. That it was fenced comes as an exception of whatever is called next; where that
 # call also has reports of delivery to hand over, Python only notices that one is pending: a SystemError.
 CLIENT_ERRORS = (KafkaException, SystemError)
+
+
+def refusal(error: KafkaError | None, message: Message) -> KafkaError | None:
+    """Why a delivery report is no acknowledgement; None if it is one.
+
+    Where a request failed and the one behind it was acknowledged, librdkafka takes the first for written as well, and
+    reports no error: a broker lets no sequence have a gap. It does where the producer is new to the partition, as after
+    a start: there any first sequence will do. A report of what was really acknowledged has an offset.
+    """
+    if error is None and message.offset() is None:
+        return KafkaError(KafkaError._FAIL, "it is not known whether the record was written")
+    return error
 
 
 def fault_of(error: KafkaException | SystemError, what: str) -> RuntimeFault:

@@ -9,12 +9,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.runtime.errors import NotAcknowledged
-from pipeline.runtime.kafka.errors import CLIENT_ERRORS, told_by
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, refusal, told_by
 from pipeline.runtime.kafka.lifeline import LOST, Lifeline
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
@@ -35,10 +34,11 @@ class _Pending:
         self.complete = complete
         self.failed: KafkaError | None = None
 
-    def delivered(self, error: KafkaError | None, _: Any) -> None:
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
         self.left -= 1
-        if error is not None:
-            self.failed = error
+        refused = refusal(error, message)
+        if refused is not None:
+            self.failed = refused
         if self.left == 0:
             self.complete(self)
 

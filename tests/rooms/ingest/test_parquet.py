@@ -62,7 +62,7 @@ def test_an_object_may_be_a_struct_or_a_text(tmp_path: Path, cell: object) -> No
 
 
 def test_what_it_cannot_use_it_names(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Row 1 holds a bytes"):
+    with pytest.raises(InputError, match="holds binary"):
         rows(written(tmp_path, userId=["u1"], blob=[b"1"]))
     with pytest.raises(InputError, match="properties is no object"):
         rows(written(tmp_path, userId=["u1"], properties=["[1]"]))
@@ -70,6 +70,22 @@ def test_what_it_cannot_use_it_names(tmp_path: Path) -> None:
     broken.write_bytes(b"not parquet")
     with pytest.raises(InputError, match="no Parquet file"):
         rows(broken)
+
+
+DURATION = datetime.timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    "cells", [[b"x"], [DURATION], [[b"x"]], [{"deep": [{"er": DURATION}]}]], ids=["bytes", "duration", "list", "struct"]
+)
+def test_a_column_that_json_has_nothing_for_is_named_before_anything_is_sent(tmp_path: Path, cells: list[Any]) -> None:
+    path = written(tmp_path, userId=["u", "v"], photo=[None, *cells])
+    with pytest.raises(InputError, match="The column photo holds") as told:
+        inspect_file(path)
+    assert "photo=" in (told.value.what_to_do or "")
+    assert len(rows(path, CsvMapping(fields={"photo": ""}))) == 2
+    with pytest.raises(InputError, match="The column traits holds"):
+        inspect_file(written(tmp_path, userId=["u"], traits=[{"photo": cells[0]}]))
 
 
 def test_a_damaged_file_is_told_wherever_the_damage_is(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a destination's log says when its clients cannot go on. The clients are the real ones; there is no broker."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from pipeline.errors import BrokerError
 from pipeline.runtime.kafka.config import KafkaConfig
 from pipeline.runtime.kafka.delivery_log import KafkaDeliveryLog
 from tests.rooms.runtime.fatal import break_for_good
+from tests.rooms.runtime.reports import Reports
 
 
 @pytest.fixture
@@ -31,3 +33,12 @@ def test_what_a_record_is_refused_for_at_once_is_told_in_words(log: KafkaDeliver
 
 def test_a_log_closes_whatever_its_producer_has_to_say(log: KafkaDeliveryLog) -> None:
     break_for_good(log._producer)
+
+
+def test_what_is_only_taken_for_written_is_told(log: KafkaDeliveryLog) -> None:
+    parts: Any = log
+    parts._producer = Reports(offset=7)
+    log.put_aside([(0, b"k", b"v")])
+    parts._producer = Reports(offset=None)
+    with pytest.raises(BrokerError, match="not known whether"):
+        log.put_aside([(0, b"k", b"v")])

@@ -11,6 +11,7 @@ from pipeline.runtime.kafka import doors
 from pipeline.runtime.kafka.doors import TopicReader, produce_all
 from pipeline.settings import Settings
 from tests.rooms.runtime.fatal import break_for_good
+from tests.rooms.runtime.reports import Reports
 
 NOBODY = {"secret": "s", "bootstrap_servers": "127.0.0.1:1"}
 
@@ -56,3 +57,12 @@ def test_a_producer_that_is_broken_for_good_is_told_in_words(monkeypatch: pytest
     monkeypatch.setattr(doors, "Producer", broken)
     with pytest.raises(BrokerError, match=r"Fatal error|broken by a test"):
         produce_all(Settings.model_validate(NOBODY), "raw", [(b"k", b"v")] * 5)
+
+
+def test_what_is_only_taken_for_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.model_validate(NOBODY)
+    monkeypatch.setattr(doors, "Producer", lambda properties: Reports(offset=7))
+    assert produce_all(settings, "raw", [(b"k", b"v")] * 3) == 3
+    monkeypatch.setattr(doors, "Producer", lambda properties: Reports(offset=None))
+    with pytest.raises(BrokerError, match="not known whether"):
+        produce_all(settings, "raw", [(b"k", b"v")] * 3)
