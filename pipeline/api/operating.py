@@ -14,7 +14,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.pulse import Pulse
 from pipeline.api.service import Service
 from pipeline.definitions.catalog import Catalog
-from pipeline.deliver.health import Health
+from pipeline.deliver.health import Health, briefly
 from pipeline.errors import LookupFailed
 from pipeline.letters import Letter, named, send_again
 from pipeline.topology import DELIVERIES
@@ -56,7 +56,7 @@ class Operating:
         catalog = await self._catalog()
         paused = catalog.paused(catalog.latest, "destination")
         names = [each.name for each in catalog.of_kind(catalog.latest, "destination")]
-        destinations = _destinations(names, paused, roles, letters, pulse.healths())
+        destinations = _destinations(names, paused, roles, letters, pulse.healths(), bool(call.caller.hide))
         minutes = [
             {"at": at, "events": count, **{name: found[int((len(found) - 1) * share)] for name, share in _SHARES}}
             for at, count, found in self._service.follower.visible.latencies.minutes()
@@ -92,7 +92,7 @@ class Operating:
         reason, limit = call.values["reason"], call.values["limit"] or _DEFAULT_LIMIT
         every = self._pulse().letters()
         found = [one for one in every if reason is None or one.letter.reason == reason]
-        shown = [_told(one) for one in found[:limit]]
+        shown = [_told(one, bool(call.caller.hide)) for one in found[:limit]]
         reasons = Counter(one.letter.reason for one in every)
         return self._answer({"letters": shown, "known": len(found), "reasons": reasons})
 
@@ -107,7 +107,7 @@ class Operating:
                 raise Problem(404, "There is no dead letter at this place, or not any more.") from None
 
         found = await self._found(work)
-        told = _told(found)
+        told = _told(found, bool(call.caller.hide))
         if "events:read" in call.caller.scopes and not call.caller.hide:
             body = found.letter.value
             told |= {"value": _text(body), "key": _text(found.letter.key), "whole": body is not None}
@@ -188,6 +188,7 @@ def _destinations(
     roles: list[dict[str, Any]],
     letters: list[Letter],
     healths: dict[str, Health],
+    hides: bool,
 ) -> list[dict[str, Any]]:
     by_group = {one["group"]: one for one in roles}
     found = []
@@ -201,10 +202,13 @@ def _destinations(
                 "state": _state(role, not fails, name in paused),
                 "behind": role["behind"] if role is not None else None,
                 "working": role["working"] if role is not None else None,
-                "failure": health.failure if health is not None and fails else "",
+                "failure": _words(health.failure, hides) if health is not None and fails else "",
                 "since": health.at_ms if health is not None and fails else None,
                 "dead_letters": len(own),
-                "errors": [{"at": one.at, "reason": one.reason, "detail": one.detail} for one in own[:_NEWEST_ERRORS]],
+                "errors": [
+                    {"at": one.at, "reason": one.reason, "detail": _words(one.detail, hides)}
+                    for one in own[:_NEWEST_ERRORS]
+                ],
             }
         )
     return found
@@ -223,14 +227,21 @@ def _state(role: dict[str, Any] | None, is_up: bool, is_paused: bool) -> str:
     return "stuck" if role["stuck"] else "behind" if role["waits"] else "well"
 
 
-def _told(one: Letter) -> dict[str, Any]:
+def _words(detail: str, hides: bool) -> str:
+    """What a destination answered, or a stage raised: it may repeat what is hidden from who asks."""
+    return briefly(detail) if hides else detail
+
+
+def _told(one: Letter, hides: bool) -> dict[str, Any]:
     letter = one.letter
+    # What ingest says of a record shows no value.
+    hides = hides and letter.stage != "ingest"
     return {
         "id": one.id,
         "at": letter.at,
         "stage": letter.stage,
         "reason": letter.reason,
-        "detail": letter.detail,
+        "detail": _words(letter.detail, hides),
         "pointer": letter.pointer,
         "source": f"{letter.topic}/{letter.partition}/{letter.offset}",
     }

@@ -12,6 +12,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.profiles import shown_event
 from pipeline.api.service import Service
 from pipeline.api.trace import differences, effects, event_at, raw_of, touched_by
+from pipeline.deliver.health import briefly
 from pipeline.errors import HeadwaterError
 from pipeline.records import Event
 from pipeline.runtime.kafka.doors import PartitionPositions, committed_positions
@@ -93,7 +94,11 @@ class Tracing:
         return {
             "changes": [hide.strip(one) for one in told.changes],
             "flips": [hide.strip(one) for one in told.flips if hide.sees_segment(one["segment"])],
-            "deliveries": [one for one in told.deliveries if hide.sees_segment(one["segment"] or "")],
+            "deliveries": [
+                {**one, "why": _in_brief(one["why"])} if hide else one
+                for one in told.deliveries
+                if hide.sees_segment(one["segment"] or "")
+            ],
             "all": told.all,
         }
 
@@ -107,3 +112,9 @@ class Tracing:
 
     def _answer(self, found: dict[str, Any]) -> Response:
         return Response(_encode(found), 200, {"Cache-Control": "no-store"}, "application/json")
+
+
+def _in_brief(why: str) -> str:
+    """Why a delivery was given up, without the destination's own words: they may repeat what is hidden."""
+    reason, colon, detail = why.partition(": ")
+    return reason + colon + briefly(detail)

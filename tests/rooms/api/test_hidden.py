@@ -10,12 +10,19 @@ import pytest
 
 from pipeline.api.access import SCOPES, Hidden, Token, hashed
 from pipeline.api.app import operations
+from pipeline.api.trace import Effects
 from pipeline.contracts import Contract, ContractsPlan, EventContract, LabelledField
+from pipeline.deliver.health import Health, health_file
 from pipeline.errors import BrokerError
 from pipeline.identifiers import Keys
+from pipeline.letters import Letter
 from pipeline.records import (
     AccountAlert,
     Cause,
+    DeadLetter,
+    Definition,
+    Event,
+    Generation,
     IdentifierPair,
     IdentityPointer,
     Membership,
@@ -25,6 +32,7 @@ from pipeline.records import (
     encode,
 )
 from tests.rooms.api.harness import ADA, World, body, changed, enter, event
+from tests.rooms.api.test_operating import pass_time
 from tests.rooms.api.test_streams import next_event, opened
 
 SECRET = "Zanthia"  # stands in everything that is hidden, and nowhere else
@@ -79,6 +87,37 @@ def test_no_operation_shows_what_is_hidden(world: World) -> None:
     assert asked > 12 and SECRET in world.ask("/v1/profiles/user_id:42").text
     unfollowed = body(world.ask("/v1/profiles/user_id:42"))["unfollowed"]
     assert unfollowed and not body(world.ask("/v1/profiles/user_id:42", "part"))["unfollowed"]
+
+
+def test_what_a_destination_answered_is_told_in_brief_to_whom_something_is_hidden(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hiding(world, *HIDE)
+    said = f"HTTP 400: {SECRET}@example.org is no address"
+    definition = Definition("destination", "crm", 1, {"destination": "crm", "kind": "file", "path": "x"})
+    world.catalog.add(b"destination/crm/1", encode(definition))
+    number = world.catalog.latest.number + 1
+    world.catalog.add(b"generation/crm", encode(Generation(number, {"destination/crm": 1})))
+    letters = [
+        Letter(0, 1, DeadLetter("refused", said, "deliveries.crm", 0, 1, 5, stage="deliver")),
+        Letter(0, 2, DeadLetter("not_json", "It is no JSON: it ends in the middle.", "raw", 0, 2, 6)),
+    ]
+    world.kafka.new_letters = letters
+    world.kafka.members = {"deliver-crm": 1}
+    health_file(tmp_path, "0")(Health("crm", False, 7, said))
+    pass_time(world, 10, **{"deliver-crm": (1, 1)})
+    monkeypatch.setattr("pipeline.api.operating.named", lambda *_: letters[:1])
+    for path in ("operations", "dead-letters", "dead-letters/0/1"):
+        whole, part = (world.ask(f"/v1/{path}", token).text for token in ("all", "part"))
+        assert said in whole and SECRET not in part and "HTTP 400" in part, path
+    assert "ends in the middle" in world.ask("/v1/dead-letters", "part").text
+
+    told = Effects([], [], [{"destination": "crm", "segment": None, "why": f"refused: {said}"}], True)
+    monkeypatch.setattr("pipeline.api.tracing.effects", lambda *_: told)
+    monkeypatch.setattr("pipeline.api.tracing.event_at", lambda *_: Event("m", "track", "Seen", ["user_id:42"], 1, 1))
+    monkeypatch.setattr("pipeline.api.tracing.raw_of", lambda *_: None)
+    whole, part = (world.ask("/v1/events/0/0", token).text for token in ("all", "part"))
+    assert said in whole and SECRET not in part and "refused: HTTP 400" in part
 
 
 def test_who_sees_no_identifiers_sees_none_of_a_link_either(world: World) -> None:

@@ -133,7 +133,7 @@ def test_who_may_not_know_who_is_in_a_segment_is_told_no_flip_and_no_delivery_of
     world = World(tmp_path)
     world.follower.read(show(world, profile(ADA, "user_id:42")))
     flips = [{"segment": name, "change": "entered"} for name in ("vip", "buyers")]
-    deliveries = [{"segment": name, "destination": "crm"} for name in ("vip", "buyers", None)]
+    deliveries = [{"segment": name, "destination": "crm", "why": ""} for name in ("vip", "buyers", None)]
     monkeypatch.setattr("pipeline.api.tracing.event_at", lambda *_: SEEN)
     monkeypatch.setattr("pipeline.api.tracing.raw_of", lambda *_: None)
     monkeypatch.setattr("pipeline.api.tracing.effects", lambda *_: trace.Effects([], flips, deliveries, True))
