@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import BrokerError, TopicsError
 from pipeline.runtime.errors import Abortable, Retriable, RuntimeFault
-from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of, refusal
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 from pipeline.wire import values_of
@@ -82,8 +82,9 @@ class ApplyTransaction:
         refused: list[KafkaError] = []
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                refused.append(error)
+            why = refusal(error, message)
+            if why is not None:
+                refused.append(why)
             else:
                 last[message.topic() or "", message.partition() or 0] = message.offset() or 0
 

@@ -9,7 +9,7 @@ second before the markers of the first; and whoever takes over the slot fences b
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -30,7 +30,7 @@ from pipeline.identifiers import partition_of
 from pipeline.runtime.adapters import NO_NOTES, Membership, Outgoing, Partition
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
 from pipeline.runtime.kafka.config import KafkaConfig
-from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of, passing_or_fatal
+from pipeline.runtime.kafka.errors import CLIENT_ERRORS, fault_of, passing_or_fatal, refusal
 from pipeline.runtime.kafka.lifeline import LOST
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ _FULL_PAUSE_S = 0.01
 _METADATA_WITHIN_S = 5.0
 _HEARD_WITHIN_S = 2.0
 _ABORT_CALL_S = 0.5
+# Brokers forget a producer that has not written to a partition for a day (`producer.id.expiration.ms`).
+_FORGETS_AFTER_S = 3_600.0
 # Hashing a key in Python costs more than producing a record.
 _MOST_PARTITIONS_KNOWN = 50_000
 _NOT_TOLD = frozenset(
@@ -78,6 +80,11 @@ class KafkaProducer:
         self._highest: dict[Partition, int] = {}
         self._counts: dict[str, int] = {}
         self._partitions: dict[str, dict[bytes, int]] = {}
+        # Of each client, by topic, the partitions to which it has written.
+        self._met: list[dict[str, set[int]]] = [{} for _ in self._clients]
+        self._met_here = self._met[0]
+        self._forgets_at = 0.0
+        self._unknown = ""
 
     def init(self, timeout_s: float) -> None:
         # A client that has succeeded must not be asked again, when another one has to be.
@@ -88,7 +95,11 @@ class KafkaProducer:
 
     def begin(self) -> None:
         self._highest = {}
-        self._producer = self._clients[self._turn]
+        self._unknown = ""
+        if time.monotonic() > self._forgets_at:
+            self._forgets_at = time.monotonic() + _FORGETS_AFTER_S
+            self._forget()
+        self._producer, self._met_here = self._clients[self._turn], self._met[self._turn]
         self._turn = (self._turn + 1) % len(self._clients)
         with _told("begin"):
             self._producer.begin_transaction()
@@ -96,10 +107,18 @@ class KafkaProducer:
     def send(self, records: Iterable[Outgoing]) -> None:
         produce, names = self._producer.produce, self._names
         written = self._values.written if self._values.writes_avro else None
+        at = ""
+        partitions: set[int] = set()
         for topic, value, key, chosen in records:
             if written is not None:
                 value = written(topic, value)
             partition = chosen if isinstance(chosen, int) else self._partition_by(topic, chosen)
+            if topic != at:
+                at, partitions = topic, self._met_here.setdefault(topic, set())
+            if partition not in partitions:
+                partitions.add(partition)
+                self._send_told(topic, value, key, partition, self._told_of_first)
+                continue
             try:
                 produce(names[topic], value, key, partition)
             except BufferError:
@@ -114,18 +133,35 @@ class KafkaProducer:
         highest = self._highest
 
         # Of an idempotent producer, the last record of a partition has the highest offset: one report is enough.
-        def delivered(error: Any, message: Message) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
             offset = message.offset()
             if error is None and offset is not None and offset >= 0:
                 highest[(topic, partition)] = offset
+            self._told_of_first(error, message)
 
         key, value = records[-1]
+        self._send_told(topic, value, key, partition, delivered)
+
+    def _send_told(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, told: Callable[..., None]
+    ) -> None:
+        """Hand over a record whose report is wanted."""
         try:
-            self._producer.produce(self._names[topic], value, key, partition, on_delivery=delivered)
+            self._producer.produce(self._names[topic], value, key, partition, on_delivery=told)
         except BufferError:
-            self._wait_and_produce(topic, value, key, partition, on_delivery=delivered)
+            self._wait_and_produce(topic, value, key, partition, on_delivery=told)
         except KafkaException as error:
             raise self._refused(error, topic) from error
+
+    def _told_of_first(self, error: KafkaError | None, message: Message) -> None:
+        """Of the first record in a partition: it may only be taken for written (`errors.refusal`). What comes later
+        may not: the broker lets no sequence that it has seen the beginning of have a gap."""
+        if error is None and refusal(error, message) is not None:
+            self._unknown = message.topic() or ""
+
+    def _forget(self) -> None:
+        for met in self._met:
+            met.clear()
 
     def _partition_by(self, topic: str, key: bytes) -> int:
         if self._counts.get(topic) == 1:
@@ -204,6 +240,8 @@ class KafkaProducer:
             # What follows a refused record in its partition is not sent any more, however long it is waited for.
             fault = self._failed("flush") or Retriable(f"{left} records are not in the log yet")
             raise self._unless_lost(fault, self._producer)
+        if self._unknown:
+            raise Abortable(f"flush: it is not known whether a record was written to {self._unknown}")
         return self._highest
 
     def send_offsets(
@@ -232,6 +270,7 @@ class KafkaProducer:
         """By several calls: each lets go of what waits to be sent, once, as it begins. What the broker refuses after
         that, as it came behind a refused record, the client queues again until the transaction has ended, and does not
         end it before the queue is empty (docs/decisions/an-abort-is-asked-for-again.md)."""
+        self._forget()
         until = time.monotonic() + timeout_s
         while True:
             left_s = max(0.0, until - time.monotonic())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.runtime.errors import Abortable, Fatal, Retriable, RuntimeFault
 from pipeline.runtime.kafka import consumer as consuming
@@ -195,6 +195,93 @@ def test_an_abort_is_over_when_its_time_is(queueing: KafkaProducer, monkeypatch:
     with pytest.raises(Retriable, match="remaining"):
         queueing.abort(1.0)
     assert Queueing.calls == pytest.approx((0.5, 0.2))
+
+
+class Reporting(Client):
+    """All is written, or taken for written; `asked` are the records whose report was wanted."""
+
+    offset: int | None = 7
+    asked: tuple[tuple[str, int], ...] = ()
+
+    def __init__(self, properties: object) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def begin_transaction(self) -> None: ...  # type: ignore[override]
+    def commit_transaction(self, timeout_s: float) -> None: ...  # type: ignore[override]
+    def abort_transaction(self, timeout_s: float) -> None: ...  # type: ignore[override]
+
+    def produce(  # type: ignore[override]
+        self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Any = None
+    ) -> None:
+        if on_delivery is None:
+            return
+        Reporting.asked += ((topic, partition),)
+        message = Message(topic=topic, partition=partition, offset=-1001 if self.offset is None else self.offset)
+        self._waiting.append(lambda: on_delivery(None, message))
+
+    def flush(self, timeout_s: float) -> int:
+        while self._waiting:
+            self._waiting.pop()()
+        return 0
+
+
+@pytest.fixture
+def reporting(monkeypatch: pytest.MonkeyPatch) -> KafkaProducer:
+    client: Any = Reporting
+    monkeypatch.setattr(producing, "Producer", client)
+    monkeypatch.setattr(Reporting, "asked", ())
+    return KafkaProducer(replace(CONFIG, turns=2), "unify")
+
+
+def in_a_transaction(producer: KafkaProducer, *records: tuple[str, bytes, bytes, int]) -> None:
+    producer.begin()
+    producer.send(records)
+    producer.flush(1.0)
+    producer.commit(1.0)
+
+
+OUTPUTS = (("a", b"", b"k", 0), ("a", b"", b"k", 0), ("a", b"", b"k", 1), ("b", b"", b"k", 0), ("a", b"", b"k", 1))
+
+
+def test_the_first_record_of_each_client_in_a_partition_is_asked_after_and_no_other(reporting: KafkaProducer) -> None:
+    first = (("shop.a", 0), ("shop.a", 1), ("shop.b", 0))
+    for seen in (first, first * 2, first * 2, first * 2):
+        in_a_transaction(reporting, *OUTPUTS)
+        assert Reporting.asked == seen
+    reporting.begin()
+    reporting.abort(1.0)
+    in_a_transaction(reporting, *OUTPUTS)
+    assert Reporting.asked == first * 3, "nobody knows what became of what was undone"
+
+
+def test_brokers_forget_who_has_not_written_for_a_day(
+    reporting: KafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(producing.time, "monotonic", lambda: now)
+    for _ in range(3):
+        in_a_transaction(reporting, OUTPUTS[0])
+    assert len(Reporting.asked) == 2
+    now += 20 * 3_600
+    in_a_transaction(reporting, OUTPUTS[0])
+    assert len(Reporting.asked) == 3
+
+
+@pytest.mark.parametrize("changelog", [False, True], ids=["an output", "a changelog"])
+def test_what_is_only_taken_for_written_undoes_the_transaction(
+    reporting: KafkaProducer, monkeypatch: pytest.MonkeyPatch, changelog: bool
+) -> None:
+    monkeypatch.setattr(Reporting, "offset", None)
+    reporting.begin()
+    if changelog:
+        reporting.send_changelog("c", 0, [(b"k", b"v")])
+    else:
+        reporting.send(OUTPUTS)
+    with pytest.raises(Abortable, match="not known whether a record was written to shop"):
+        reporting.flush(1.0)
+    reporting.abort(1.0)
+    monkeypatch.setattr(Reporting, "offset", 7)
+    in_a_transaction(reporting, *OUTPUTS)
 
 
 class Heard:
