@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 from pipeline.privacy import role
 from pipeline.privacy.stores import COMPACTED, TRIMMED
@@ -37,7 +37,7 @@ class Client:
     def poll(self, timeout_s: float) -> None:
         waiting, self._waiting = self._waiting, []
         for delivered in waiting:
-            delivered(None, None)
+            delivered(None, Message(offset=1))
 
     def __len__(self) -> int:
         return len(self._waiting)
