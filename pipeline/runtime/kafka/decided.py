@@ -2,17 +2,14 @@
 stand before what is written now."""
 
 import time
-from typing import Any
-
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin import OffsetSpec as UntypedOffsetSpec
 
 from pipeline.errors import BrokerError
+from pipeline.runtime.errors import Retriable
+from pipeline.runtime.kafka.config import KafkaConfig
+from pipeline.runtime.kafka.producer import KafkaAdmin
 from pipeline.runtime.kafka.quiet import quiet_properties
 from pipeline.settings import Settings
 
-OffsetSpec: Any = UntypedOffsetSpec  # the package ships no types for it
 _REQUEST_TIMEOUT_S = 15.0
 _LOOK_EVERY_S = 0.02
 _PATIENCE_S = 120.0  # a transaction that nobody ends is ended by the broker long before
@@ -25,23 +22,15 @@ def wait_until_decided(settings: Settings, topic: str) -> None:
         BrokerError: a transaction does not end, or the broker does not answer.
     """
     physical = settings.topic(topic)
-    admin = AdminClient(quiet_properties(settings))
+    admin = KafkaAdmin(KafkaConfig(quiet_properties(settings), settings.prefix))
     give_up = time.monotonic() + _PATIENCE_S
     try:
-        partitions = admin.list_topics(physical, timeout=_REQUEST_TIMEOUT_S).topics[physical].partitions
-        written = _ends(admin, physical, partitions, IsolationLevel.READ_UNCOMMITTED)
-        while any(
-            end < written[number]
-            for number, end in _ends(admin, physical, written, IsolationLevel.READ_COMMITTED).items()
-        ):
+        ends = admin.ends([topic], _REQUEST_TIMEOUT_S)
+        written = {at: high for at, (_, high) in ends.items()}
+        while any(ends[at][0] < high for at, high in written.items()):
             if time.monotonic() > give_up:
                 raise BrokerError(f"A transaction in {physical} does not end.", physical, "ask `headwater doctor`")
             time.sleep(_LOOK_EVERY_S)
-    except (KafkaException, TimeoutError) as error:
+            ends = admin.ends([topic], _REQUEST_TIMEOUT_S)
+    except Retriable as error:
         raise BrokerError(f"The Kafka does not answer: {error}.", physical) from None
-
-
-def _ends(admin: AdminClient, topic: str, partitions: Any, level: IsolationLevel) -> dict[int, int]:
-    wanted = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
-    futures = admin.list_offsets(wanted, isolation_level=level, request_timeout=_REQUEST_TIMEOUT_S)
-    return {at.partition: future.result(_REQUEST_TIMEOUT_S).offset for at, future in futures.items()}
