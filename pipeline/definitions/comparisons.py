@@ -1,7 +1,7 @@
 """Comparisons, conditions on events and windows, as people write them in segments and computed traits."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal, Self
@@ -45,6 +45,17 @@ class Model(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, populate_by_name=True, hide_input_in_errors=True
+    )
+
+
+def wrong_at(places: Mapping[str, str]) -> ValidationError:
+    """What is wrong, each at the key that it is about: what stands around a key has many lines."""
+    return ValidationError.from_exception_data(
+        "definition",
+        [
+            InitErrorDetails(type=PydanticCustomError("value_error", "{what}", {"what": what}), loc=(key,), input=None)
+            for key, what in places.items()
+        ],
     )
 
 
@@ -183,9 +194,10 @@ class Comparison(Model):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        for name in self.model_fields_set:
-            if getattr(self, name) is None:
-                raise ValueError(f"{name.rstrip('_')} has no value; to ask for a missing value write exists: false")
+        blank = sorted(name.rstrip("_") for name in self.model_fields_set if getattr(self, name) is None)
+        if blank:
+            advice = "has no value; to ask for a missing value write exists: false"
+            raise wrong_at({name: f"{name} {advice}" for name in blank})
         if not self.compiled().tests:
             raise ValueError("a comparison has at least one operator, like equals, greater_than or exists")
         return self
@@ -291,14 +303,13 @@ class Where(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        wrong = [
-            InitErrorDetails(type=PydanticCustomError("value_error", "{what}", {"what": what}), loc=(path,), input=None)
+        wrong = {
+            path: what
             for path, comparison in self.__pydantic_extra__.items()
             if (what := _wrong_in_where(path, comparison))
-        ]
+        }
         if wrong:
-            # Each at the path it is about: a long `where` has many lines.
-            raise ValidationError.from_exception_data("where", wrong)
+            raise wrong_at(wrong)
         return self
 
     def compiled(self) -> Any:
@@ -361,6 +372,14 @@ class BetweenDates(Model):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        wrong = {}
+        for key, text in (("from", self.from_), ("to", self.to)):
+            try:
+                instant_ms("1970-01-01" if text is None else text, self.time_zone)
+            except ValueError as error:
+                wrong[key] = str(error)
+        if wrong:
+            raise wrong_at(wrong)
         window = self.window()
         if window.start is None and window.end is None:
             raise ValueError("write from, to, or both")

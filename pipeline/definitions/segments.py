@@ -28,6 +28,7 @@ from pipeline.definitions.comparisons import (
     Name,
     TraitPath,
     instant_ms,
+    wrong_at,
 )
 from pipeline.definitions.contracts import Words
 from pipeline.definitions.event_rules import PerformedRule, ScoreRule, SequenceRule
@@ -213,17 +214,19 @@ def _known(value: Any) -> Any:
         return value
     if not isinstance(value, dict) or not value:
         raise PydanticCustomError("rule", "a rule is a mapping with one key: {keys}", {"keys": ", ".join(_KEYS)})
-    for key in value:
-        if key not in _KEYS:
-            near = get_close_matches(str(key), _KEYS, 1)
-            advice = f"did you mean `{near[0]}`?" if near else "rules are " + ", ".join(_KEYS)
-            raise PydanticCustomError("rule", "there is no rule `{key}`; {advice}", {"key": str(key), "advice": advice})
-    if len(value) > 1:
-        advice = ", ".join(value)
-        raise PydanticCustomError(
-            "rule", "a rule has one key; here stand {keys}: put them under `all` or `any`", {"keys": advice}
-        )
+    unknown = {key: _no_rule(str(key)) for key in value if key not in _KEYS}
+    if unknown:
+        raise wrong_at(unknown)
+    first, *more = value
+    if more:
+        keys = ", ".join((first, *more))
+        raise wrong_at({more[0]: f"a rule has one key; here stand {keys}: put them under `all` or `any`"})
     return value
+
+
+def _no_rule(key: str) -> str:
+    near = get_close_matches(key, _KEYS, 1)
+    return f"there is no rule `{key}`; " + (f"did you mean `{near[0]}`?" if near else "rules are " + ", ".join(_KEYS))
 
 
 def _rule_kind(value: Any) -> str:

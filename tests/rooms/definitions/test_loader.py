@@ -390,6 +390,41 @@ when:
     }
 
 
+def test_what_is_wrong_in_a_long_rule_is_told_with_the_line_of_the_key_it_is_about() -> None:
+    text = """segment: a
+when:
+  all:
+    - performed:
+        event: Order Completed
+        between:
+          time_zone: Europe/Berlin
+          from: 2026-02-30
+          to: yesterday
+    - performed:
+        event: Order Completed
+      trait: {plan: free}
+    - performed:
+        event: Order Completed
+      performd:
+        event: Cart Viewed
+      nto: {all: []}
+    - trait:
+        plan:
+          starts_with: f
+          equals: null
+"""
+    with pytest.raises(InvalidDefinitionsError) as caught:
+        load_text(text)
+    assert {(one.line, one.what.partition(";")[0]) for one in caught.value.problems} == {
+        (8, "'2026-02-30' is no instant"),
+        (9, "'yesterday' is no instant"),
+        (12, "a rule has one key"),
+        (15, "there is no rule `performd`"),
+        (17, "there is no rule `nto`"),
+        (21, "equals has no value"),
+    }
+
+
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_a_text_may_be_json_as_every_library_writes_it(ascii_only: bool) -> None:
     body = {"segment": "s", "description": "🦊 \u007f\u2028\t", "when": {"performed": {"event": "🦊"}}}
