@@ -82,10 +82,22 @@ def clause(node: Node, inside: bool = False) -> str:
     """A rule as a part of a sentence. `inside`: it stands among others, so several parts go in brackets."""
     if node.kind in ("all", "any"):
         return _group(node, inside)
+    found = _negation(node) if node.kind == "not" else _CLAUSES[node.kind](node)
+    return f"({found})" if inside and _goes_on(node) else found
+
+
+def _goes_on(node: Node) -> bool:
+    """Whether what stands behind an “and” or “or” after this rule would read as one more condition of it."""
     if node.kind == "not":
-        return _negation(node)
-    found = _CLAUSES[node.kind](node)
-    return f"({found})" if inside and node.kind in ("trait", "computed") and len(node.parts) > 1 else found
+        return any(one.kind == "performed" and not one.get("result") and _goes_on(one) for one in node.rules())
+    if node.kind == "performed":
+        return bool(node.of_kind("where")) and not node.get("result") and not _window(node)
+    if node.kind == "sequence":
+        if node.get("by") or node.get("within") or node.get("grace"):
+            return False
+        last = node.of_kind("step", "absence")[-1:]
+        return any(one.of_kind("where") and not one.get("by") and not one.get("within") for one in last)
+    return node.kind in ("trait", "computed") and len(node.parts) > 1
 
 
 def _group(node: Node, inside: bool) -> str:
@@ -107,8 +119,7 @@ def _negation(node: Node) -> str:
         return f"did not {_done(inner)}"
     if inner.kind == "in_segment":
         return f"is not in the segment {_quoted(inner.get('segment'))}"
-    said = clause(inner)
-    return f"not ({said})" if not said.startswith("(") or not said.endswith(")") else f"not {said}"
+    return f"not ({clause(inner)})"
 
 
 # ------------------------------------------------------------------------------------------------------------- rules

@@ -171,6 +171,32 @@ def _names(value: Any, key: str = "") -> Iterator[str]:
             "A is 1 and (b is yes or not (c is there)).",
         ),
         (
+            {"not": {"any": [{"trait": {"a": 1, "b": 2}}, {"all": [{"trait": {"c": 3}}, {"trait": {"d": 4}}]}]}},
+            "Not ((a is 1 and b is 2) or (c is 3 and d is 4)).",
+        ),
+        (
+            {"all": [{"performed": {"event": "A", "where": {"properties.x": 1}}}, {"trait": {"y": 2}}]},
+            "(did “A” where x is 1) and y is 2.",
+        ),
+        (
+            {"performed": {"event": "A", "where": {"properties.x": 1, "properties.y": 2}}},
+            "Did “A” where x is 1 and y is 2.",
+        ),
+        (
+            {"any": [{"not": {"performed": {"event": "A", "where": {"properties.x": 1}}}}, {"trait": {"y": 2}}]},
+            "(did not “A” where x is 1) or y is 2.",
+        ),
+        (
+            {
+                "all": [
+                    {"sequence": {"steps": [{"event": "A"}, {"event": "B", "where": {"properties.x": 1}}]}},
+                    {"performed": {"event": "C", "where": {"properties.x": 1}, "within": "7d"}},
+                    {"trait": {"y": 2}},
+                ]
+            },
+            "(did “A”, then “B” where x is 1) and did “C” where x is 1 in the last 7 days and y is 2.",
+        ),
+        (
             {"performed": {"event": "A", "sum": {"of": "properties.total", "between": [1, 2]}}},
             "The sum of total over “A” is between 1 and 2.",
         ),
