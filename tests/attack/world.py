@@ -88,6 +88,7 @@ class World:
         broken_rule: str = "",
         per_second: int = 60,
         wait_s: float = 120.0,
+        offsets_stuck_s: float | None = None,
     ) -> None:
         self.folder = folder
         self.wait_s = wait_s
@@ -113,6 +114,7 @@ class World:
         self._launcher = launcher
         self._broken = broken_rule
         self._resting = resting
+        self._patience = {} if offsets_stuck_s is None else {sessions.OFFSETS_STUCK_S: str(offsets_stuck_s)}
         self._per_second = per_second
         self._seed = seed
         # The broker will be away; nobody wants to read that every second.
@@ -192,6 +194,7 @@ class World:
                 sessions.TRANSACTION_MS: str(TRANSACTION_MS),
                 broken.BROKEN: self._broken,
                 **({rests.RESTING: "1"} if self._resting else {}),
+                **self._patience,
                 "HEADWATER_TRANSACTIONAL_IDS": str(self.settings.transactional_ids),
                 **more,
             },
@@ -372,7 +375,9 @@ def last_words(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("%")]
     for at in range(len(lines) - 1, max(-1, len(lines) - 60), -1):
         if HUNG in lines[at]:
-            own = [line for line in lines[at:] if "/pipeline/" in line and "watchdog" not in line]
+            # Threads stand with the newest first: the last is the one that works. Its innermost call is its first line.
+            worker = "\n".join(lines[at:]).split("\n\n")[-1].splitlines()
+            own = [line for line in worker if "/pipeline/" in line]
             return lines[at] + (f" in {own[0].rpartition(' in ')[2]}" if own else "")
         if lines[at].startswith("stopped: "):
             return lines[at]

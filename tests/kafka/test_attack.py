@@ -107,7 +107,10 @@ def test_case_53_disk_full_under_the_broker(launcher: Launcher, tmp_path: Path) 
 
 
 def test_case_54_the_broker_is_killed_and_comes_back(own_kafka: LocalKafka, launcher: Launcher, tmp_path: Path) -> None:
-    with World(own_kafka.bootstrap_servers, tmp_path / "world", launcher, seed=54, wait_s=300) as hurt:
+    # Who is sending offsets when the broker goes is ended if it has not come back for 7 s, which its start may take.
+    with World(
+        own_kafka.bootstrap_servers, tmp_path / "world", launcher, seed=54, wait_s=300, offsets_stuck_s=60
+    ) as hurt:
         faults.broker_kill(Place(hurt, random.Random(1), own_kafka))
         hurt.finish()
         # After an outage librdkafka looks for lost coordinators only if it is told to keep looking.

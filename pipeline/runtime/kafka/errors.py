@@ -13,6 +13,7 @@ PASSING = frozenset(
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._WAIT_COORD,
         KafkaError._RESOLVE,
+        KafkaError._DESTROY_BROKER,  # a node that died is let go of, with what it was being asked
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,

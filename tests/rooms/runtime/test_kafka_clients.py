@@ -90,6 +90,7 @@ def test_an_error_is_what_the_client_says_it_is(error: KafkaError, kind: type[Ru
 
 def test_a_request_outside_of_a_transaction_passes_or_is_fatal() -> None:
     assert type(passing_or_fatal(KafkaError(KafkaError._TRANSPORT, ""), "asking")) is Retriable
+    assert type(passing_or_fatal(KafkaError(KafkaError._DESTROY_BROKER, ""), "asking")) is Retriable
     assert type(passing_or_fatal(KafkaError(KafkaError._TRANSPORT, "", fatal=True), "asking")) is Fatal
     assert type(passing_or_fatal(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, ""), "asking")) is Fatal
 
