@@ -71,9 +71,12 @@ def _came(page: Page, profile: str, found: dict[str, Any]) -> dict[str, Any]:
     """Where traits and links came from, and the links as a picture."""
     came = page.client.get_provenance(profile)
     names = [f"{each['namespace']}:{each['value']}" for each in found.get("identifiers") or []]
-    edges = [Edge(each["a"], each["b"], each["count"], True) for each in came["links"]]
+    for each in came["links"]:
+        each["taken_back"] = any(_takes_back(one, each) for one in came["taken_back"])
+    edges = [Edge(each["a"], each["b"], each["count"], not each["taken_back"]) for each in came["links"]]
     edges += [Edge(each["a"], each["b"], 1, False) for each in came["unfollowed"]]
-    counts = f"{len(came['links'])} links, {len(came['unfollowed'])} not followed"
+    followed = sum(each.followed for each in edges)
+    counts = f"{followed} links, {len(edges) - followed} not followed"
     title = f"How the identifiers of {who(found)} hang together: {counts}"
     return {
         "came": came,
@@ -81,6 +84,13 @@ def _came(page: Page, profile: str, found: dict[str, Any]) -> dict[str, Any]:
         "graph": picture(names, edges, title) if len(names) > 1 or edges else "",
         "graph_most": MOST_SHOWN,
     }
+
+
+def _takes_back(unlink: dict[str, Any], link: dict[str, Any]) -> bool:
+    """Whether a link is one that was taken back, and has not been seen since then."""
+    ends = {link["a"], link["b"]}
+    named = {unlink["a"], unlink["b"]} - {""}
+    return named <= ends and (unlink["forever"] or link["last"] <= unlink["at"])
 
 
 def _why(page: Page, profile: str, segment: str) -> dict[str, Any]:

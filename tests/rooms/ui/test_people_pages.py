@@ -1,5 +1,6 @@
 """People: found by any identifier, with reasons; what a token hides is not on the page."""
 
+import time
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.records import Definition, Generation, PrivacyReceipt, ReceiptEntry, encode
+from pipeline.records import Definition, Event, Generation, PrivacyReceipt, ReceiptEntry, Unlink, encode
 from pipeline.ui.graph import Edge, picture
 from tests.rooms.api.harness import ADA, enter, event, profile, retire, show
 from tests.rooms.ui.house import House, Visitor
@@ -121,6 +122,26 @@ def test_the_page_says_why_it_is_one_person(house: House) -> None:
     assert "Identify</a> from raw" in page and "<button data-sure" not in page
     operator = Visitor(house, "operator").get(f"/people/{profile_id}").text
     assert "Unlink user_id:1002" in operator and "to be forgotten" in operator
+
+
+def test_a_link_that_was_taken_back_is_no_evidence_until_it_is_seen_again(house: House) -> None:
+    """It stands among the evidence as long as they are one person by other links."""
+    profile_id = hangs_together(_town(house))
+    operator, ends = Visitor(house, "operator"), ("user_id:1002", "device_id:laptop-7")
+    later = time.time_ns() // 1_000_000 + 60_000
+    for taken_back in (Unlink(a=ends[1], b=ends[0], received=later), Unlink(a=ends[1], received=later, forever=True)):
+        house.world.decisions[:] = [encode(taken_back)]
+        page = operator.get(f"/people/{profile_id}").text
+        # Of a device alone all links are taken back: that to the e-mail address too.
+        gone = 1 if taken_back.b else 2
+        assert f"{5 - gone} links, {1 + gone} not followed" in page
+        assert page.count('<span class="tag">taken back</span>') == gone
+        assert f"Unlink {ends[0]} and {ends[1]}" not in page and f"Unlink {ends[1]} and {ends[0]}" not in page
+    house.world.decisions[:] = [encode(Unlink(a=ends[1], b=ends[0], received=later))]
+    again = Event("again", "identify", "Identify", [*ends], later + 1, later + 1, "raw/0/99")
+    house.world.follower.read([house.world.record("events", ends[0], encode(again), 1)])
+    page = operator.get(f"/people/{profile_id}").text
+    assert "5 links, 1 not followed" in page and '<span class="tag">taken back</span>' not in page
 
 
 def _town(house: House) -> House:
