@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from pipeline.doctor.finding import Finding
 from pipeline.settings import Settings
@@ -19,17 +20,20 @@ _MAX_BYTES = 1_000_000
 # What librdkafka's properties hold: files, and the certificates themselves.
 _FILES = ("ssl.certificate.location", "ssl.ca.location")
 _TEXTS = ("ssl.certificate.pem", "ssl.ca.pem")
+_KEYSTORE = "ssl.keystore.location"
 
 
 def certificates(settings: Settings, now_ms: int) -> Iterator[Finding]:
     """Whether any certificate is not valid now. Looking at the broker's sends nothing but the beginning of TLS."""
-    for name in _FILES:
+    for name in (*_FILES, _KEYSTORE):
         if name in settings.kafka:
             path = Path(str(settings.kafka[name]))
             try:
                 if path.is_file():  # a folder of authorities, or `probe`, is the system's
                     with path.open("rb") as file:
-                        yield from _judged(f"certificate {path}", _loaded(file.read(_MAX_BYTES)), now_ms, name)
+                        text = file.read(_MAX_BYTES)
+                    loaded = _kept(text, settings) if name == _KEYSTORE else _loaded(text)
+                    yield from _judged(f"certificate {path}", loaded, now_ms, name)
                 elif not path.exists() and name != "ssl.ca.location":
                     yield Finding("certificate", "wrong", f"{path} does not exist", f"correct `{name}` under `kafka:`")
             except (OSError, ValueError) as error:
@@ -52,6 +56,13 @@ def certificates(settings: Settings, now_ms: int) -> Iterator[Finding]:
 def _loaded(text: bytes) -> list[x509.Certificate]:
     """The certificates in a PEM text. ValueError if it holds none, or one that cannot be read."""
     return x509.load_pem_x509_certificates(text)
+
+
+def _kept(keystore: bytes, settings: Settings) -> list[x509.Certificate]:
+    """What a PKCS#12 file shows for us. ValueError if it cannot be opened."""
+    password = settings.kafka.get("ssl.keystore.password")
+    found = pkcs12.load_pkcs12(keystore, None if password is None else str(password).encode()).cert
+    return [] if found is None else [found.certificate]
 
 
 def _shown(address: str) -> x509.Certificate | None:

@@ -54,6 +54,10 @@ def lag(setup: SetUp) -> Iterator[Finding]:
             advice = f"headwater up, or headwater run {group.partition('-')[0]}"
             said = _behind(position[1] - position[0] if count is None else count)
             yield Finding(subject, "warning", f"{said}, and nobody is working", advice)
+        elif not members and group == INGEST.name and working[prefix + UNIFY.name] and not _is_copy(setup):
+            # Who else works learns from it how late it is.
+            detail = "nobody is working: nothing becomes true, or ends, by time alone"
+            yield Finding(subject, "warning", detail, "headwater up, or headwater run ingest")
         elif group in after and count:
             yield _judged(setup, subject, group, members, count, position, after[group])
         elif count is None:
@@ -63,6 +67,11 @@ def lag(setup: SetUp) -> Iterator[Finding]:
         else:
             # A delivery waits for as long as its destination is away, and those behind it do not: that is not stuck.
             yield Finding(subject, "good", f"{members} working, {_behind(count)}")
+
+
+def _is_copy(setup: SetUp) -> bool:
+    """Whether it may be one of another workspace, which learns from that one how late it is until the switch."""
+    return setup.settings.sources_prefix is not None
 
 
 def _judged(
@@ -104,7 +113,7 @@ def members(setup: SetUp) -> Iterator[Finding]:
     """Whether everybody in a group of ours is a worker of ours: with an id of its own, sharing partitions as we do."""
     prefix = setup.settings.prefix
     try:
-        described = setup.facts.groups([prefix + name for name in _STAGES])
+        described = setup.facts.groups([prefix + name for name in reading(setup)])
     except KafkaException:
         return  # `lag` has said so
     for name, group in sorted(described.items()):

@@ -65,6 +65,8 @@ def folders(settings: Settings, _: int) -> Iterator[Finding]:
     """Whether they can be written, and how much room their disks have."""
     yield _folder("state folder", settings.state_dir, "HEADWATER_STATE_DIR")
     yield _folder("cache folder", settings.cache_dir, "HEADWATER_CACHE_DIR")
+    if settings.archive is not None and "://" not in (address := settings.archive.removeprefix("file://")):
+        yield _folder("archive", Path(address).expanduser(), "HEADWATER_ARCHIVE")
 
 
 def _folder(subject: str, folder: Path, variable: str) -> Finding:

@@ -20,6 +20,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from pipeline.admin import wanted_topics
@@ -138,6 +139,15 @@ def joined(said: Said, group: str, member: Member, assignor: str = "range") -> N
     said.groups_[group] = Group((*said.groups_[group].members, member), assignor)
 
 
+def delivered(said: Said, destination: str) -> None:
+    """There is such a destination, and a worker for it."""
+    topic = next(each for each in wanted_topics(WORKSPACE, [destination]) if each.name == f"w.deliveries.{destination}")
+    said.cluster_ = replace(said.cluster_, topics={**said.cluster_.topics, topic.name: (WHOLE,) * topic.partitions})
+    said.configs_[topic.name] = {**topic.config, "min.insync.replicas": "2"}
+    member = Member("rdkafka", "/10.0.0.1", f"w.deliver-{destination}-0")
+    said.groups_[f"w.deliver-{destination}"] = Group((member,), "range")
+
+
 def lagging(said: Said, role: str, first: tuple[int, int], second: tuple[int, int]) -> None:
     said.first, said.second = said.first | {role: first}, said.second | {role: second}
 
@@ -222,6 +232,9 @@ FAULTS = (
           "warning", "one broker away stops all work: w.events", "one less"),
     Fault("no member id", "members", lambda s: joined(s, "w.unify", Member("my-program", "/10.0.0.9", None)),
           "wrong", "1 of 2 in the group have no member id: my-program at 10.0.0.9", "another group.id"),
+    Fault("no member id in a destination's group", "members",
+          lambda s: (delivered(s, "crm"), joined(s, "w.deliver-crm", Member("my-program", "/10.0.0.9", None))),
+          "wrong", "1 of 2 in the group have no member id: my-program at 10.0.0.9", "another group.id"),
     Fault("another assignor", "members", lambda s: joined(s, "w.unify", Member("x", "/h", "i"), "cooperative-sticky"),
           "wrong", "'cooperative-sticky', which parts events from links", "other settings"),
     Fault("nobody works", "lag", lambda s: left(s, "w.identity", "identity"),
@@ -230,6 +243,8 @@ FAULTS = (
           "warning", "1 working, 8,300 records behind, and stuck: nothing was done in 3 s", "may be killed"),
     Fault("one record that stays", "lag", lambda s: waits(s, "identity", 1),
           "warning", "1 working, 1 record behind, and stuck: nothing was done in 3 s", "see the log of the role"),
+    Fault("nobody reads the sources", "lag", lambda s: s.groups_.pop("w.ingest"),
+          "warning", "nobody is working: nothing becomes true, or ends, by time alone", "headwater run ingest"),
     Fault("a few that nobody takes", "lag", lambda s: (s.groups_.pop("w.unify"), waits(s, "unify", 2)),
           "warning", "2 records behind, and nobody is working", "headwater run unify"),
     Fault("a lagging role", "lag", lambda s: lagging(s, "ingest", (1_000, 9_000), (1_300, 9_900)),
@@ -460,6 +475,22 @@ def test_our_own_certificates(name: str, begins: int, ends: int, verdict: str, s
     assert "PRIVATE" not in repr(found)
 
 
+def test_a_certificate_in_a_keystore(tmp_path: Path) -> None:
+    both = certificate(tmp_path, timedelta(days=-400), timedelta(days=-1)).read_bytes()
+    mine, key = x509.load_pem_x509_certificate(both), serialization.load_pem_private_key(both, None)
+    locked = serialization.BestAvailableEncryption(b"open")
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    store = tmp_path / "client.keystore.p12"
+    store.write_bytes(pkcs12.serialize_key_and_certificates(None, key, mine, None, locked))
+    kafka = {"ssl.keystore.location": str(store), "ssl.keystore.password": "open"}
+    (found,) = on_this_machine(machine(tmp_path, kafka=kafka))
+    assert found.verdict == "wrong" and "has expired at" in found.detail
+    (found,) = on_this_machine(machine(tmp_path, kafka=kafka | {"ssl.keystore.password": "another"}))
+    assert found.verdict == "wrong" and "cannot be read" in found.detail and "another" not in repr(found)
+    (found,) = on_this_machine(machine(tmp_path, kafka=kafka | {"ssl.keystore.location": str(tmp_path / "none.p12")}))
+    assert found.verdict == "wrong" and "does not exist" in found.detail
+
+
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_text("no certificate")
     (found,) = on_this_machine(machine(tmp_path, kafka={"ssl.certificate.location": str(tmp_path / "x.pem")}))
@@ -522,6 +553,18 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (found,) = on_this_machine(machine(tmp_path))
     assert (found.subject, found.verdict) == ("state folder", "wrong")
     assert "HEADWATER_STATE_DIR" in found.what_to_do
+
+
+def test_an_archive_whose_folder_cannot_be_written_or_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "archive").write_text("")
+    for address in (str(tmp_path / "archive"), f"file://{tmp_path}/archive"):
+        (found,) = on_this_machine(machine(tmp_path, archive=address))
+        assert (found.subject, found.verdict) == ("archive", "wrong") and "HEADWATER_ARCHIVE" in found.what_to_do
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda at: usage._replace(free=0) if at.name == "kept" else usage)
+    (found,) = on_this_machine(machine(tmp_path, archive=str(tmp_path / "kept")))
+    assert found.subject == "archive" and "the disk is full" in found.detail
+    assert on_this_machine(machine(tmp_path, archive="s3://bucket/kept")) == []
 
 
 def test_a_secret_that_others_can_read(tmp_path: Path) -> None:
