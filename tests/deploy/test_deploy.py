@@ -354,6 +354,7 @@ def test_numbers_and_lists_are_as_they_were_written(tmp_path: Path) -> None:
         "--set=kafka.bootstrapServer=k:9092",
         "--set=roles.unify.replica=5",
         "--set=roles.unfy.replicas=5",
+        "--set=roles.ingest.autoscaling.enabled=true",  # without bounds of its own: at most 0 workers
         "--set=roles.privacy.replicas=2",
         "--set=roles.ui.replicas=2",
         "--set-string=roles.unify.autoscaling.enabled=false",
