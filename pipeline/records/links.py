@@ -227,6 +227,16 @@ class Takeover(Struct, tag_field="kind", tag="takeover", omit_defaults=True):
     clock: int
 
 
+class Named(Struct, tag_field="kind", tag="named", omit_defaults=True):
+    """A group event at `at` (event time) named an account and gave it traits."""
+
+    account: str
+    traits: dict[str, Any]
+    at: int
+    clock: int
+    evidence: Cause
+
+
 class Belongs(Struct, tag_field="kind", tag="belongs", omit_defaults=True):
     """What an account has to know of one person, from the holder of that person: in the order in which it came about.
 
@@ -235,7 +245,8 @@ class Belongs(Struct, tag_field="kind", tag="belongs", omit_defaults=True):
     `members` the hidden segments they are in, since when; otherwise it is joined in. `entered` and `left` are changes
     of those; `event` one event more, of `generation` (with `whole`, the one the person is judged under). `gone`: the
     person belongs to it no more; what they brought stays until the profile `moved_to` says that it has it (`origins`:
-    whose part it has). `newest` is the newest generation whose leaves may be in it.
+    whose part it has). `newest` is the newest generation whose leaves may be in it. `named`: what the group event says
+    of the account by which the person came; it also comes by itself.
     """
 
     account: str
@@ -257,16 +268,7 @@ class Belongs(Struct, tag_field="kind", tag="belongs", omit_defaults=True):
     gone: bool = False
     moved_to: str = ""
     origins: list[str] = []
-
-
-class Named(Struct, tag_field="kind", tag="named", omit_defaults=True):
-    """A group event at `at` (event time) named an account and gave it traits."""
-
-    account: str
-    traits: dict[str, Any]
-    at: int
-    clock: int
-    evidence: Cause
+    named: Named | None = None
 
 
 class Regard(Struct, tag_field="kind", tag="regard", omit_defaults=True):

@@ -1,7 +1,7 @@
 """The actor of an account: it keeps what each of its people brings, and judges its own segments on all of it.
 
     message          does
-    Belongs          one person: everything anew, or what is new; gone
+    Belongs          one person: everything anew, or what is new; gone; what their group event says of the account
     Named            traits, from a group event
     Regard(On)       to its people, when what their rules ask for has changed
     PeopleSwept      when every partition has taken its people along to a generation, accounts follow
@@ -81,6 +81,8 @@ def on_belongs(task: Task, message: Belongs) -> None:
         task.count("news_of_strangers")
     if message.gone and message.cause == "erase":
         task.state.scrub(person_key)
+    if message.named is not None:
+        change.name(message.named)
     moment = belonging.moment_of(task, message)
     _judge(task, hand, change, moment)
     if message.whole and is_new and hand.account.revision:
@@ -92,8 +94,7 @@ def on_named(task: Task, message: Named) -> None:
     key = b"c" + task.keys.actor(message.account)
     hand = _opened(task, key, message.account)
     change = _Change(hand)
-    hand.account.named = True
-    change.traits = publish.write_traits(hand.account.traits, message.traits, message.at)
+    change.name(message)
     _judge(task, hand, change, Moment("event", message.at, message.evidence))
 
 
@@ -165,6 +166,12 @@ class _Change:
             person.members.pop(segment, None)
             self.names.update(hand.forget_members(person.person, (segment,)))
         task.state.put(person_key, person)
+
+    def name(self, message: Named) -> None:
+        """A group event named the account: said twice it is as if said once."""
+        account = self.hand.account
+        account.named = True
+        self.traits = publish.write_traits(account.traits, message.traits, message.at)
 
     def settle_leaves(self, task: Task) -> None:
         """Bring what all people did together up to date."""

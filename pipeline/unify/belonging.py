@@ -143,6 +143,7 @@ def _tell_news(task: Task, profile: Profile, name: str, news: News) -> None:
 
 def _send(task: Task, profile: Profile, name: str, moment: Moment, names: bool = False, **fields: Any) -> None:
     actor, account = profile.actor, identifier_of(name)
+    naming = task.naming
     message = Belongs(
         account=account,
         person=actor.identifier,
@@ -153,6 +154,7 @@ def _send(task: Task, profile: Profile, name: str, moment: Moment, names: bool =
         evidence=moment.evidence,
         newest=task.meta.newest,
         identifiers=[one for _, one in profile.names[:_SHOWN]] if names or fields.get("whole") else [],
+        named=naming if naming is not None and naming.account == account else None,
         **fields,
     )
     task.out.log("links", task.keys.actor(account), encode(message))

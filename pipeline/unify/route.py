@@ -79,8 +79,7 @@ def on_event(task: Task, record: Record, key: bytes, event: Event) -> None:
         task.count("duplicates")
         history.note_dropped(task, record.offset)
         return
-    if event.group_id is not None and event.type == "group":
-        _name_account(task, record, event)
+    named = _named(task, record, event) if event.group_id is not None and event.type == "group" else None
     if len(identifiers) > 1:
         evidence.send(task, key, actor, event)
     if not actor.announced:
@@ -90,6 +89,8 @@ def on_event(task: Task, record: Record, key: bytes, event: Event) -> None:
     position = (record.partition, record.offset)
     name, epoch = actor.name, actor.epoch
     if name and name != identifier:
+        if named is not None:
+            _name_account(task, named)
         task.put(key, actor)
         forward = Forward(
             to=name,
@@ -104,9 +105,13 @@ def on_event(task: Task, record: Record, key: bytes, event: Event) -> None:
         task.out.log("links", task.keys.actor(name), encode(forward))
     else:
         task.clock = task.as_of(task.clock, actor)
+        task.naming = named
         folding.take_event(task, key, actor, identifier, event, message_hash, position, generation, epoch)
         if task.touched:
             belonging.tell_all(task)
+        task.naming = None
+        if named is not None:
+            _name_account(task, named)
 
 
 def on_assign(task: Task, message: Assign) -> None:
@@ -263,21 +268,25 @@ def _holds_still(actor: Actor, epoch: int) -> bool:
     return bool(actor.name) and actor.name != actor.identifier and epoch >= actor.epoch
 
 
-def _name_account(task: Task, record: Record, event: Event) -> None:
-    """What a group event says of its account goes there, whoever it is that the event is about. The name is the one
-    that the rules give it where the event stands, whatever is evaluated yet."""
+def _named(task: Task, record: Record, event: Event) -> Named | None:
+    """What a group event says of its account. The name is the one that the rules give it where the event stands,
+    whatever is evaluated yet."""
     rules = task.plans(task.meta.marked).accounts
     if not rules.groups or event.group_id is None:
-        return
-    account = identifier_of(rules.name_of(event.group_id))
-    named = Named(
-        account=account,
+        return None
+    return Named(
+        account=identifier_of(rules.name_of(event.group_id)),
         traits=event.properties,
         at=event.time,
         clock=task.clock,
         evidence=Cause(event.message_id, record.partition, record.offset),
     )
-    task.out.log("links", task.keys.actor(account), encode(named))
+
+
+def _name_account(task: Task, named: Named) -> None:
+    """It goes there, whoever it is that the event is about: behind what the person is to the account, with whom it
+    has gone already, so that the account is never judged on one without the other."""
+    task.out.log("links", task.keys.actor(named.account), encode(named))
 
 
 def _recall(

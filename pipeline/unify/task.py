@@ -13,7 +13,7 @@ import msgspec
 from pipeline.identifiers import BURIED, Keys, split_identifier
 from pipeline.plans import GenerationPlan, Plans
 from pipeline.profile import SHOWN_IDENTIFIERS, Fragment, join, join_all
-from pipeline.records import Event, IdentifierPair
+from pipeline.records import Event, IdentifierPair, Named
 from pipeline.runtime.ports import Outputs, State
 from pipeline.segments import NO_SEGMENTS, SegmentsPlan, Standing
 from pipeline.unify.actor import (
@@ -76,6 +76,7 @@ class Task:
         self._folding: dict[tuple[int, int], SegmentsPlan] = {}
         self.jobs_wanted: dict[tuple[int, int, int], SegmentsPlan | None] = {}
         self.touched: dict[bytes, Profile] = {}
+        self.naming: Named | None = None
         self.hands: dict[bytes, Any] = {}
         self.dirty_accounts: dict[bytes, Any] = {}
         self._account_folding: dict[tuple[int, int], SegmentsPlan] = {}

@@ -57,6 +57,34 @@ def test_the_third_person_makes_it_warm(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_an_account_is_never_judged_without_the_person_whose_group_event_named_it(seed: int) -> None:
+    """A seller who is told of quiet accounts would hear of every new one."""
+    nobody = {"segment": "nobody", "entity": "account", "when": {"members": {"match": {"all": []}, "none": True}}}
+    paying = {"trait": {"plan": {"equals": "team"}}}
+    idle = {"all": [paying, {"not": {"performed": {"event": "Page Viewed", "within": "30d"}}}]}
+    free = {"all": [{"performed": {"event": "Page Viewed", "within": "30d"}}, {"not": paying}]}
+    wanted = {"idle": idle, "free": free}
+    segments = [{"segment": name, "entity": "account", "when": when} for name, when in wanted.items()]
+    world = World((QUIET, nobody, *segments), seed)
+    priced(world, "user_id:a")
+    joined(world, "user_id:a", at=1, plan="team")
+    world.rest(SECOND)
+    assert world.profile("account:acme").traits == {"plan": "team"}
+    priced(world, "user_id:b", at=2 * SECOND)
+    joined(world, "user_id:b", account="beta", at=3 * SECOND)
+    world.rest(4 * SECOND)
+    joined(world, "user_id:a", account="beta", at=5 * SECOND, plan="team")
+    world.rest(6 * SECOND)
+    told = [change for change in world.segment_changes() if change.entity == "account"]
+    beta = id_of("account:beta")
+    assert [(one.segment, one.change, one.profile_id) for one in told] == [
+        ("free", "entered", beta),
+        ("free", "exited", beta),
+    ]
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_what_time_alone_changed_before_somebody_was_let_go_was_decided_before(seed: int) -> None:
     """Both are found out together, long after: by the next message that the account has."""
     fresh = {"performed": {"event": "Trial Requested", "within": "5s"}}
