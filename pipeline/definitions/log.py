@@ -145,8 +145,9 @@ def _placing(written: Sequence[Written]) -> Iterator[None]:
 
 def _place_in(written: Sequence[Written], error: RuleError) -> str:
     """FILE:LINE of what an error is about; empty if it is not among what is being applied."""
-    segments = (one for one in written if one.kind == "segment" and one.name == error.name and one.file)
-    return next((one.place_of(error.missing) for one in segments), "")
+    asked = {error.name: error.missing, **dict(zip(error.circle, error.circle[1:] + error.circle[:1], strict=True))}
+    segments = {one.name: one for one in written if one.kind == "segment" and one.file}
+    return next((segments[name].place_of(asks) for name, asks in asked.items() if name in segments), "")
 
 
 def checked_leaves(catalog: Catalog, generation: Generation) -> Iterable[str]:

@@ -1,6 +1,6 @@
 """From rules to a plan: equal parts of rules become one node, over the leaves that `leaf_specs` makes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,14 +47,23 @@ from pipeline.segments.zones import digests_of
 
 class RuleError(ValueError):
     """A set of definitions that can't be compiled: what is wrong, in which definition; and the name that is not there,
-    if that is it. `others`: what else is not there."""
+    if that is it. `others`: what else is not there. `circle`: segments of which each asks for the next, and the
+    last for the first, if that is it."""
 
-    def __init__(self, name: str, problem: str, missing: str = "", others: "tuple[RuleError, ...]" = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        problem: str,
+        missing: str = "",
+        others: "tuple[RuleError, ...]" = (),
+        circle: Sequence[str] = (),
+    ) -> None:
         super().__init__(f"{name}: {problem}")
         self.name = name
         self.problem = problem
         self.missing = missing
         self.others = others
+        self.circle = tuple(circle)
 
     @property
     def all(self) -> "tuple[RuleError, ...]":
@@ -95,7 +104,8 @@ def compile_plan(
     entities = {one.name: one.entity for one in everything}
     found = circle(everything)
     if found:
-        raise RuleError(found[0], "segments lead back to themselves: " + " → ".join(found))
+        what = "segments lead back to themselves: " + " → ".join(found)
+        raise RuleError(found[0], what, circle=found[:-1])
     for one in people:
         for asks in asked_of_accounts((one,)):
             if asks.segment and entities.get(asks.segment) != "account":
@@ -123,7 +133,7 @@ def compile_plan(
 
 def _all_of(errors: list[RuleError]) -> RuleError:
     first, *others = errors
-    return RuleError(first.name, first.problem, first.missing, tuple(others))
+    return RuleError(first.name, first.problem, first.missing, tuple(others), first.circle)
 
 
 def _asked_for(error: RuleError, accounts: Iterable[rules.Segment], hidden: Mapping[str, rules.Segment]) -> RuleError:
@@ -257,7 +267,8 @@ class _Compiler:
         if name in self.roots:
             return self.roots[name]
         if name in self.path:
-            raise RuleError(name, "in_segment leads back to itself: " + " → ".join((*self.path, name)))
+            what = "in_segment leads back to itself: " + " → ".join((*self.path, name))
+            raise RuleError(name, what, circle=self.path[self.path.index(name) :])
         segment = self.segments[name]
         self.path.append(name)
         node = self._node(segment.when, name)

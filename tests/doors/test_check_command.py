@@ -6,6 +6,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli import build
+from pipeline.definitions.loader import load, load_text
+from pipeline.definitions.log import _placing
+from pipeline.definitions.segments import compile_definitions
 from pipeline.errors import DefinitionError, HeadwaterError
 
 BUYERS = "segment: buyers\nwhen: {performed: {event: Order Completed}}\n"
@@ -76,6 +79,34 @@ def test_what_accounts_ask_of_people_and_is_not_there_is_told_with_the_rest(fold
     with pytest.raises(DefinitionError, match="2 things") as told:
         check(".")
     assert "warm.yaml:3: members: in_segment" in told.value.where and "lapsed.yaml:2: in_segment" in told.value.where
+
+
+AROUND = (
+    "segment: a\nwhen:\n  any:\n    - all: []\n    - in_segment: b\n---\nsegment: b\nwhen:\n  not:\n    in_segment: a\n"
+)
+
+
+def test_segments_that_lead_back_to_themselves_are_refused_with_the_line_of_a_reference(folder: Path) -> None:
+    (folder / "around.yaml").write_text(AROUND)
+    with pytest.raises(DefinitionError, match="leads back to itself: a → b → a") as told:
+        check("around.yaml")
+    assert told.value.where == "around.yaml:5"
+    (folder / "accounts.yaml").write_text(
+        "segment: big\nentity: account\nwhen:\n  members:\n    match: {in_segment: theirs}\n---\n"
+        "segment: theirs\nwhen:\n  account:\n    in_segment: big\n"
+    )
+    with pytest.raises(DefinitionError, match="big → theirs → big") as told:
+        check("accounts.yaml")
+    assert told.value.where == "accounts.yaml:5"
+
+
+def test_a_circle_through_what_is_in_force_already_is_refused_with_the_line_of_what_is_applied(folder: Path) -> None:
+    (folder / "b.yaml").write_text(AROUND.partition("---\n")[2])
+    in_force = load_text(AROUND)[0]
+    written = load([folder / "b.yaml"])
+    with pytest.raises(DefinitionError, match="a → b → a") as told, _placing(written):
+        compile_definitions([(one.body, 1) for one in (in_force, *written)])
+    assert told.value.where == str(folder / "b.yaml:4")
 
 
 def test_nothing_to_check_is_a_mistake(folder: Path) -> None:

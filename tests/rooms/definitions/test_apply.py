@@ -273,7 +273,7 @@ def test_a_generation_whose_definition_was_lost_is_loud() -> None:
     ("text", "where"),
     [
         ("segment: a\nwhen:\n  all:\n    - performed: {event: nope}\n    - in_segment: nope\n", "a.yaml:5"),
-        ("segment: b\nwhen: {in_segment: a}\n---\nsegment: a\nwhen: {in_segment: b}\n", "a.yaml:4"),
+        ("segment: b\nwhen: {in_segment: a}\n---\nsegment: a\nwhen: {in_segment: b}\n", "a.yaml:5"),
     ],
 )
 def test_what_does_not_fit_together_is_told_with_its_line(text: str, where: str) -> None:
