@@ -65,9 +65,17 @@ def rights(settings: Settings, destinations: Sequence[str] = ()) -> list[Right]:
         # An export has what is kept of a person everywhere.
         *_reads(settings, "privacy", [*(topic.name for topic in TOPICS if topic.name != "raw"), *settings.sources]),
         Right("privacy", "topic", settings.topic(DELIVERIES.name), ("Read", "Describe"), prefixed=True),
-        Right("privacy", "group", f"{settings.prefix}export-reader", ("Read", "Describe")),
+        Right("privacy", "group", f"{settings.prefix}export-reader", ("Describe",)),
+        # Who writes keys and suppressions looks at what is there in the same way.
+        *(Right(each, "group", f"{settings.prefix}privacy", ("Describe",)) for each in ("privacy", "ingest")),
         *_writes(settings, "privacy", (*_PRIVACY_WRITES, settings.sources[0])),
         Right("privacy", "topic", settings.prefix, ("Describe", "DescribeConfigs", "AlterConfigs"), prefixed=True),
+        # A receipt says by when the sources have let go, those outside of the workspace too.
+        *(
+            Right("privacy", "topic", name, ("DescribeConfigs",))
+            for name in map(settings.topic, settings.sources)
+            if not name.startswith(settings.prefix)
+        ),
         Right("privacy", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
         Right("ingest", "transactional-id", f"{settings.prefix}privacy", ("Write", "Describe")),
     ]
@@ -148,7 +156,7 @@ def _reads(settings: Settings, role: str, topics: Iterable[str]) -> Iterator[Rig
         yield Right(role, "topic", settings.topic(topic), ("Read", "Describe"))
     # Whoever reads on their own account joins no group, but the client asks for the coordinator of one all the same.
     for group in ("reader", f"{role}-reader"):
-        yield Right(role, "group", f"{settings.prefix}{group}", ("Read", "Describe"))
+        yield Right(role, "group", f"{settings.prefix}{group}", ("Describe",))
 
 
 def _writes(settings: Settings, role: str, topics: Iterable[str]) -> Iterator[Right]:

@@ -14,6 +14,7 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -140,9 +141,12 @@ def test_the_whole_job_with_no_more_rights_than_are_printed(
             "state_dir": tmp_path / "state",
             "secret": "s",
             "partitions": 2,
+            "sources": ["raw", "/elsewhere.orders"],
         }
     )
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.create_topics([NewTopic("elsewhere.orders", 1, 1)]).values():
+        future.result(120)
     credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     upserts = [UserScramCredentialUpsertion(role, credentials, PASSWORD.encode()) for role in ROLES]
     for future in admin.alter_user_scram_credentials(upserts).values():
@@ -245,4 +249,9 @@ def test_what_is_printed_is_what_is_granted() -> None:
         " --operation Write --topic 'w.deliveries.crm'" in lines
     )
     assert not [line for line in lines if "User:api" in line and "Write" in line]
+    assert not [line for line in lines if "reader'" in line and "Read " in line]
+    # Sources outside of the workspace are not among what is granted by its prefix.
+    outside = settings.model_copy(update={"sources": ("raw", "/shop.orders")})
+    of_privacy = {each.name: each.operations for each in rights(outside) if each.role == "privacy"}
+    assert "DescribeConfigs" in of_privacy["shop.orders"] and "DescribeConfigs" not in of_privacy["w.raw"]
     assert len(lines) == len(set(lines))
