@@ -4,6 +4,7 @@ Nothing that exists is ever changed here. Partition counts decide where a person
 whether it survives: a difference is told, with what to do about it.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 DELETE_RETENTION_MS = 7 * DAY_MS
 STAMPS = "message.timestamp.type"
 _TIMEOUT_S = 30.0
+_REFUSED_WITHIN_S = 5.0
 # A role that starts while Kafka is away has its own patience.
 _ANSWERS_WITHIN_S = 10.0
 # A topic that was made just now is unknown to a broker until it has heard of it from the controller.
@@ -355,12 +357,30 @@ def _metadata(client: AdminClient, settings: Settings, timeout_s: float = _TIMEO
 
 
 def unreachable(settings: Settings, reason: KafkaError) -> BrokerError:
-    """The error of a Kafka that does not answer."""
+    """The error of a Kafka that does not answer, or does not let us in."""
+    refusal = _refusal(settings)
+    if refusal is not None:
+        return BrokerError(
+            f"Kafka does not let us in: {refusal.str()}.",
+            settings.bootstrap_servers or "",
+            "see the user, the password and the certificates under `kafka:`, or HEADWATER_KAFKA__…",
+        )
     return BrokerError(
         f"Kafka does not answer: {reason.str()}.",
         settings.bootstrap_servers or "",
         "see that it runs and that the address is right as seen from here; security settings go under `kafka:`",
     )
+
+
+def _refusal(settings: Settings) -> KafkaError | None:
+    """What a Kafka says to whom it does not let in; the answer to a question is only that there was none."""
+    told: list[KafkaError] = []
+    properties: dict[str, Any] = {**quiet_properties(settings), "client.id": "headwater-admin", "error_cb": told.append}
+    client = AdminClient(properties)
+    with contextlib.suppress(KafkaException):
+        client.list_topics(timeout=_REFUSED_WITHIN_S)
+    client.poll(0)
+    return next((each for each in told if each.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)), None)
 
 
 def configs_of(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:

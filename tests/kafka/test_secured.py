@@ -23,6 +23,7 @@ from confluent_kafka.admin import (
 )
 
 from pipeline.broker.local import LocalKafka, free_port
+from pipeline.doctor import examine
 from pipeline.privacy.asking import ask
 from pipeline.records import PrivacyReceipt, ResolveOn, decode_edges_record
 from pipeline.rights import Right, as_command, rights
@@ -239,6 +240,23 @@ def test_without_a_right_a_role_says_which(secured: tuple[LocalKafka, int, Path]
         ):
             future.result(120)
         AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}).list_topics(timeout=3)
+
+
+def test_a_kafka_that_does_not_let_us_in_is_told(secured: tuple[LocalKafka, int, Path], tmp_path: Path) -> None:
+    _, port, certificate = secured
+    user = {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "stranger", "sasl.password": PASSWORD}
+    values = {
+        "bootstrap_servers": f"127.0.0.1:{port}",
+        "state_dir": tmp_path,
+        "cache_dir": tmp_path,
+        "secret": "s" * 20,
+    }
+    for authority, said in ((str(certificate), "Authentication failed"), ("probe", "certificate verify failed")):
+        kafka = {"security.protocol": "SASL_SSL", "ssl.ca.location": authority, **user}
+        found = {each.subject: each for each in examine(Settings.model_validate(values | {"kafka": kafka}))}
+        assert found["Kafka"].verdict == "wrong" and said in found["Kafka"].detail, found["Kafka"]
+        assert "does not let us in" in found["Kafka"].detail and "password" in found["Kafka"].what_to_do
+        assert PASSWORD not in repr(found["Kafka"])
 
 
 def test_what_is_printed_is_what_is_granted() -> None:
