@@ -25,6 +25,12 @@ def test_the_file_is_what_the_code_says(topic: str) -> None:
     )
 
 
+@pytest.mark.parametrize("topic", [topic for topic, kinds in avro.RECORDS.items() if len(kinds) > 1])
+def test_every_kind_is_told_before_one_that_has_it_in_a_field(topic: str) -> None:
+    """Else a name would stand for it among the kinds, and a reader could not take that one by itself."""
+    assert [kind["name"] for kind in avro.schema_of(topic)] == [kind.__name__ for kind in avro.RECORDS[topic]]
+
+
 def test_every_topic_has_a_schema() -> None:
     described = {name.removesuffix(".") for name in (*(t.name for t in topology.TOPICS), topology.DELIVERIES.name)}
     assert described == set(avro.topics())
